@@ -1,0 +1,1 @@
+"""Rows to frames, frames to numbers, numbers to pictures."""

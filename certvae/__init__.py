@@ -1,0 +1,1 @@
+"""Certificates against constant collapse in variational autoencoders."""

@@ -1,0 +1,90 @@
+"""One text for one meaning: canonical JSON, its digest, and the seeds derived from it.
+
+Two values with the same meaning (1 and 1.0 in a float field, another key order, 0.0 and -0.0) have the same canonical
+text and so the same digest. NaN and infinities have no canonical text: they are refused.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from certvae.errors import ConfigFault
+
+TYPE = "type"
+SCHEMA = 1
+SEED_LIMIT = 2**32
+Purpose = Literal["warm_up", "teacher", "init", "order", "noise", "probe"]
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A value that is named by a digest of its own instead of by its fields."""
+
+    def identity(self) -> Any: ...
+
+
+def plain(value: Any) -> Any:
+    """The JSON value of a spec, an artifact, or a tree of plain values.
+
+    Raises:
+        ConfigFault: for NaN, infinities, keys that are no strings, and types that have no canonical text.
+    """
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return _finite(value)
+        case str():
+            return unicodedata.normalize("NFC", value)
+        case Mapping():
+            return {_key(key): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case Identified():
+            return plain(value.identity())
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+            return {TYPE: type(value).__name__, **fields}
+        case _:
+            raise _no_text(value, f"a {type(value).__name__} has no canonical text")
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted keys, no spaces, ASCII escapes, floats by their shortest exact text."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical text, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def stage_seed(seed: int, purpose: Purpose) -> int:
+    """The seed, in [0, 2**32), of one random purpose of a cell: purposes never share a stream."""
+    return int.from_bytes(hashlib.sha256(canonical_json([SCHEMA, seed, purpose])).digest()[:4], "big")
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise _no_text(value, f"{value} is not a finite number")
+    return value + 0.0  # -0.0 becomes 0.0
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise _no_text(key, f"a key must be a string, got {key!r}")
+    return unicodedata.normalize("NFC", key)
+
+
+def _no_text(value: Any, what: str) -> ConfigFault:
+    hint = (
+        "give paths to the command, not to a spec"
+        if isinstance(value, PurePath)
+        else "give a finite number or a string"
+    )
+    return ConfigFault(1, what, where="canonical JSON", cause="the value cannot name a result", remedy=hint)

@@ -1,0 +1,20 @@
+"""Shape annotations of the numerical modules are checked at run time, under pytest only."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+SHAPED = ("certificate", "simplex", "quality", "nets", "objective", "teacher", "diagnostics", "baselines")
+
+
+def checked(function):
+    """Beartype, with whole numbers accepted where a float is declared, as in the language itself."""
+    return beartype(conf=BeartypeConf(is_pep484_tower=True))(function)
+
+
+install_import_hook([f"certvae.{name}" for name in SHAPED] + ["analysis"], "tests.conftest.checked")
