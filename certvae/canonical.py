@@ -18,7 +18,7 @@ from certvae.errors import ConfigFault
 TYPE = "type"
 SCHEMA = 1
 SEED_LIMIT = 2**32
-Purpose = Literal["warm_up", "teacher", "init", "order", "noise", "probe"]
+Purpose = Literal["warm_up", "teacher", "init", "order", "noise", "judge"]
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """Specs: the frozen tree that names a cell, and nothing else does.
 
-    CellSpec = study, seed + Data, Model, WarmUp, TeacherSearch, Objective, Training
+    CellSpec = study, seed + Data, Model, Training + the protocol: warm-up, teacher and objective of a chain
 
 An invalid combination cannot be built. A field that cannot change a number (device, workers, paths) is not in here.
 Stages are given only the branch they read, so branches are cache keys: see `certvae.stages`.
@@ -8,12 +8,11 @@ Stages are given only the branch they read, so branches are cache keys: see `cer
     nats per image for every loss term        epochs for every duration        [0, 1] for every pixel
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from certvae.canonical import SEED_LIMIT, digest
+from certvae.canonical import SEED_LIMIT, digest, plain
 from certvae.checked import Above, AtLeast, Below, Checked, refuse
 from certvae.quality import Thresholds
 
@@ -199,6 +198,15 @@ class Objective(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rescue(Checked):
+    """full, no_align and rescue from one warm-up and one teacher (arXiv 2605.05813)."""
+
+    warm_up: WarmUp = WarmUp()
+    teacher: WarmUpGmm = WarmUpGmm()
+    objective: Objective = Objective()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellSpec(Checked):
     """One (config, seed): one chain, one trial, one slot of the pool."""
 
@@ -206,9 +214,7 @@ class CellSpec(Checked):
     seed: Seed = 0
     data: Data = Data()
     model: Model = Model()
-    warm_up: WarmUp = WarmUp()
-    teacher: WarmUpGmm = WarmUpGmm()
-    objective: Objective = Objective()
+    protocol: Rescue = Rescue()
     training: Training = Training()
 
     def __post_init__(self) -> None:
@@ -224,7 +230,7 @@ class CellSpec(Checked):
     @property
     def config(self) -> str:
         """Names everything but the seed: 64 hexadecimal digits."""
-        return digest(dataclasses.replace(self, seed=0))
+        return digest({name: value for name, value in plain(self).items() if name != "seed"} | {"type": "config"})
 
 
 def check_tau(tau: float, classes: int) -> float:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from certvae.canonical import canonical_json, digest, stage_seed
 from certvae.errors import ConfigFault
-from certvae.spec import CellSpec, Data, Objective, Training, Unaligned, WarmUpGmm, check_seeds, check_tau
+from certvae.spec import CellSpec, Data, Objective, Rescue, Training, Unaligned, WarmUpGmm, check_seeds, check_tau
 
 
 class TestRefusals:
@@ -69,7 +69,7 @@ class TestDigest:
         base = CellSpec()
         changed = [
             dataclasses.replace(base, study="other"),
-            dataclasses.replace(base, objective=Objective(lambda_ts=6)),
+            dataclasses.replace(base, protocol=Rescue(objective=Objective(lambda_ts=6))),
             dataclasses.replace(base, training=Training(epochs=61)),
             dataclasses.replace(base, data=Data(limit=100)),
         ]

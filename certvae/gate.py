@@ -1,0 +1,37 @@
+"""The gate of the certify split: opened for the configs that a study declared, and for no other.
+
+Search sees the guard split. A bound on certify rows holds for a student that was fixed before they were looked at, so a
+study names beforehand which configs may look, and each bound uses delta divided by their number.
+"""
+
+from certvae.errors import StoreFault
+from certvae.store import Store
+
+
+def open_certify(store: Store, study: str, configs: tuple[str, ...]) -> int:
+    """Declares the configs of a study that are judged on the certify split; returns the looks to pay for.
+
+    The first declaration stands. Repeating it is how a run resumes.
+
+    Raises:
+        StoreFault: when the study declared other configs before.
+    """
+    declared = sorted(set(configs))
+    earlier = store.get_document("gate", study)
+    if earlier is not None and earlier["configs"] != declared:
+        raise StoreFault(
+            20,
+            f"the certify split of study {study!r} was opened for {_named(earlier['configs'])}, "
+            f"and now {_named(declared)} wants to see it",
+            where=str(store.path),
+            cause="a second choice on the rows that certify the first one would spoil both bounds",
+            remedy="keep the spec, or start a study of its own with --study NAME",
+        )
+    if earlier is None:
+        store.put_document("gate", study, {"configs": declared})
+    return len(declared)
+
+
+def _named(configs: list[str]) -> str:
+    shown = ", ".join(config[:12] for config in configs[:3])
+    return f"config {shown}" if len(configs) == 1 else f"{len(configs)} configs ({shown}, ...)"

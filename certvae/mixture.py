@@ -1,0 +1,150 @@
+"""Gaussian mixtures as plain arrays: fitted by scikit-learn, read as pure functions.
+
+    features  (n, d)   any rows of numbers          points  (n, p)   the same rows, whitened where asked
+    posterior (n, K)   component probabilities      K  components
+
+A mixture is four arrays, and with whitening two more: no pickle. On a GPU the fit and the posterior run on
+torch tensors through scikit-learn's array API; k-means, which starts EM, runs on the host.
+"""
+
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+from jaxtyping import Float
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from certvae.spec import Covariance
+
+Features = Float[np.ndarray, "n d"]
+Rows = Float[np.ndarray, "n K"]
+FITTED = ("weights_", "means_", "covariances_", "precisions_cholesky_")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A fitted mixture on (whitened) features: a pure function of its arrays."""
+
+    covariance: Covariance
+    arrays: dict[str, np.ndarray]
+    """The four fitted arrays; with whitening also pca_mean (d,) and pca_map (d, p)."""
+
+    def posterior(self, features: Features, device: str = "cpu") -> Rows:
+        """Component posteriors, float64."""
+        model = GaussianMixture(len(self.arrays["weights_"]), covariance_type=self.covariance)
+        for name in FITTED:
+            setattr(model, name, _to(self.arrays[name], device))
+        with _dispatch(device):
+            return _from(model.predict_proba(_to(whiten(features, self.arrays), device)))
+
+    def teacher(self, features: Features, *, temperature: float, smoothing: float, device: str = "cpu") -> Rows:
+        """T of these rows: tempered, then smoothed; float32, because that is what is cached."""
+        return smooth(temper(self.posterior(features, device), temperature), smoothing).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What EM ended with."""
+
+    mixture: Mixture
+    converged: bool
+    iterations: int
+
+
+class Start:
+    """Where EM starts: k-means clusters. One k-means serves every covariance and regulariser."""
+
+    def __init__(self, points: Features, classes: int, seed: int):
+        clusters = KMeans(classes, n_init=1, random_state=seed)
+        labels = clusters.fit_predict(points)
+        counts = np.bincount(labels, minlength=classes)
+        self.weights = counts / counts.sum()
+        self.means = clusters.cluster_centers_
+        squares = (points - self.means[labels]) ** 2
+        sums = np.stack([np.bincount(labels, column, classes) for column in squares.T], axis=1)
+        self.variances = sums / np.maximum(counts, 1)[:, None]
+
+    def precisions(self, covariance: Covariance, regulariser: float) -> np.ndarray:
+        """Inverse of the within-cluster variances, in the shape scikit-learn keeps this covariance type in."""
+        inverse = 1 / (self.variances + regulariser)
+        match covariance:
+            case "diag":
+                return inverse
+            case "spherical":
+                return 1 / (self.variances.mean(axis=1) + regulariser)
+            case "tied":
+                return np.diag(1 / (self.weights @ self.variances + regulariser))
+            case "full":
+                return np.stack([np.diag(row) for row in inverse])
+
+
+def fit(
+    points: Features, start: Start, covariance: Covariance, regulariser: float, max_iterations: int, device: str
+) -> Fit:
+    """EM from `start`, float64.
+
+    Raises:
+        ValueError: scikit-learn's own, when a covariance is singular.
+    """
+    model = GaussianMixture(
+        len(start.means),
+        covariance_type=covariance,
+        reg_covar=regulariser,
+        max_iter=max_iterations,
+        init_params="random_from_data",  # never used: all three starting arrays are given
+        weights_init=_to(start.weights, device),
+        means_init=_to(start.means, device),
+        precisions_init=_to(start.precisions(covariance, regulariser), device),
+    )
+    with warnings.catch_warnings(), _dispatch(device):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # convergence is reported as a number
+        model.fit(_to(points, device))
+    arrays = {name: _from(getattr(model, name)) for name in FITTED}
+    return Fit(Mixture(covariance, arrays), bool(model.converged_), int(model.n_iter_))
+
+
+def pca(features: Features, dimensions: int) -> dict[str, np.ndarray]:
+    """Mean and whitening map of the first principal components; nothing for 0 dimensions."""
+    if dimensions == 0:
+        return {}
+    found = PCA(dimensions, whiten=True, svd_solver="covariance_eigh").fit(features.astype(np.float64))
+    return {"pca_mean": found.mean_, "pca_map": np.asarray(found.components_).T / np.sqrt(found.explained_variance_)}
+
+
+def whiten(features: Features, arrays: Mapping[str, np.ndarray]) -> Features:
+    """Features in the space of the mixture, float64."""
+    points = features.astype(np.float64)
+    return (points - arrays["pca_mean"]) @ arrays["pca_map"] if "pca_map" in arrays else points
+
+
+def temper(posterior: Rows, temperature: float) -> Rows:
+    """softmax(log p / temperature): 1 leaves the rows as they are, larger is softer."""
+    if temperature == 1:
+        return posterior
+    powered = posterior ** (1 / temperature)
+    return powered / powered.sum(axis=1, keepdims=True)
+
+
+def smooth(rows: Rows, eps: float) -> Rows:
+    """(1 - eps) T + eps / K. The smoothed rows are the teacher: in training, in search and in every report."""
+    return (1 - eps) * rows + eps / rows.shape[1]
+
+
+def _dispatch(device: str) -> AbstractContextManager[Any]:
+    return nullcontext() if device == "cpu" else sklearn.config_context(array_api_dispatch=True)
+
+
+def _to(array: np.ndarray, device: str) -> Any:
+    return array if device == "cpu" else torch.from_numpy(array).to(device)
+
+
+def _from(array: Any) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()

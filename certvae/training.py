@@ -1,0 +1,216 @@
+"""One resumable training loop. It knows a loss function, not a mode.
+
+Everything random is a function of (purpose seed, epoch): a run that resumes after epoch e needs the weights, the
+optimiser state and e, and ends with the same bytes as a run that was never interrupted.
+
+    x (n, C, H, W) pixels in [0, 1]      teacher (n, K) rows on the simplex      terms in nats per image
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from certvae.canonical import stage_seed
+from certvae.data import Dataset, Split
+from certvae.errors import NumberFault
+from certvae.nets import Vae, load_weights, weights
+from certvae.objective import NAMES, Terms
+from certvae.spec import Training
+from certvae.store import Content, Workbench
+
+CHECKPOINT_SECONDS = 30.0
+REPORT_SECONDS = 1.0
+Curve = list[dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """x (n, C, H, W) in [0, 1] and, where there is a teacher, its rows (n, K)."""
+
+    x: Tensor
+    teacher: Tensor | None
+
+
+Loss = Callable[[Vae, Batch, torch.Generator, float], Terms]
+Evaluate = Callable[[Vae], Mapping[str, float | None]]
+
+
+class Batches:
+    """Rows of one split with their teacher rows. Images lie on the device, or stay in their memory map on a CPU."""
+
+    def __init__(self, dataset: Dataset, split: Split, teacher: np.ndarray | None, size: int, device: str):
+        rows = dataset.rows(split)
+        on_host = device == "cpu"
+        self._images = _as_tensor(dataset.images if on_host else dataset.images[rows]).to(device)
+        self._index = torch.from_numpy(rows) if on_host else torch.arange(len(rows), device=device)
+        self._teacher = None if teacher is None else torch.from_numpy(teacher).to(device, torch.float32)
+        self._scale = dataset.scale
+        self.size = min(size, len(rows))
+        self.steps = len(rows) // self.size
+
+    def shuffled(self, seed: int) -> Iterator[Batch]:
+        """One training pass; the incomplete last batch is left out, and other rows fall into it in every pass."""
+        order = torch.randperm(len(self._index), generator=torch.Generator().manual_seed(seed))
+        return self._gather(order[: self.steps * self.size])
+
+    def in_order(self) -> Iterator[Batch]:
+        """Every row once."""
+        return self._gather(torch.arange(len(self._index)))
+
+    def _gather(self, order: Tensor) -> Iterator[Batch]:
+        for positions in order.to(self._index.device).split(self.size):
+            x = self._images[self._index[positions]].to(torch.float32).mul_(self._scale)
+            yield Batch(x, None if self._teacher is None else self._teacher[positions])
+
+
+def fit(
+    vae: Vae,
+    loss: Loss,
+    batches: Batches,
+    training: Training,
+    *,
+    stage: str,
+    seed: int,
+    bench: Workbench,
+    evaluate: Evaluate,
+) -> Curve:
+    """Trains in place and returns the curve: train terms (means of an epoch) and guard numbers per report point.
+
+    Args:
+        loss: (network, batch, noise generator, epochs done as a fraction) -> terms.
+        seed: the cell's seed; order and noise of epoch e follow from (seed, e).
+        evaluate: numbers of the guard rows, asked every `training.report_every` epochs and after the last.
+
+    Raises:
+        NumberFault: at the first loss that is NaN or infinite, with stage, epoch, step and the last finite value.
+    """
+    parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
+    done, curve = _resume(vae, optimiser, bench)
+    pace = _Pace(stage, training, batches.steps, bench)
+    saved = time.monotonic()
+    for epoch in range(done, training.epochs):
+        values = _run_epoch(vae, loss, batches, training, optimiser, epoch, seed, pace)
+        _check_finite(values, stage, epoch, training)
+        if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
+            means = dict(zip(NAMES, values.mean(dim=0).tolist(), strict=True))
+            curve.append({"epoch": epoch + 1, **means, **evaluate(vae)})
+            pace.point(curve[-1])
+        if time.monotonic() - saved >= bench.checkpoint_seconds and epoch + 1 < training.epochs:
+            bench.checkpoints.save(epoch + 1, _pack(vae, optimiser, curve))
+            saved = time.monotonic()
+    return curve
+
+
+def _run_epoch(
+    vae: Vae,
+    loss: Loss,
+    batches: Batches,
+    training: Training,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    seed: int,
+    pace: "_Pace",
+) -> Tensor:
+    """One pass over the train rows; returns the terms of every step, (steps, terms), on the host."""
+    device = next(vae.parameters()).device
+    noise = torch.Generator(device).manual_seed(_epoch_seed(stage_seed(seed, "noise"), epoch))
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    values = torch.empty(batches.steps, len(NAMES), device=device)
+    vae.train()
+    for step, batch in enumerate(batches.shuffled(_epoch_seed(stage_seed(seed, "order"), epoch))):
+        terms = loss(vae, batch, noise, epoch + step / batches.steps)
+        optimiser.zero_grad(set_to_none=True)
+        terms.total.backward()
+        nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
+        optimiser.step()
+        values[step] = terms.values()
+        pace.step(epoch, step, values)
+    return values.cpu()
+
+
+class _Pace:
+    """Tells the workbench how far training is, at most once per `REPORT_SECONDS` and at every point of the curve."""
+
+    def __init__(self, stage: str, training: Training, steps: int, bench: Workbench):
+        self._fixed = {"stage": stage, "epochs": training.epochs, "steps": steps}
+        self._bench, self._told = bench, time.monotonic()
+
+    def step(self, epoch: int, step: int, values: Tensor) -> None:
+        now = time.monotonic()
+        if now - self._told >= REPORT_SECONDS:
+            self._told = now
+            self._bench.report(
+                {**self._fixed, "epoch": epoch, "step": step + 1, "loss": _number(float(values[step, 0]))}
+            )
+
+    def point(self, point: Mapping[str, float | None]) -> None:
+        self._told = time.monotonic()
+        self._bench.report({**self._fixed, "step": 0, "loss": point["total"], **point})
+
+
+def _check_finite(values: Tensor, stage: str, epoch: int, training: Training) -> None:
+    totals = values[:, 0]
+    bad = (~totals.isfinite()).nonzero()
+    if not len(bad):
+        return
+    step = int(bad[0])
+    last = f"{float(totals[step - 1]):.6g}" if step else "of the epoch before"
+    raise NumberFault(
+        1,
+        f"loss became {float(totals[step])} at epoch {epoch + 1} step {step + 1}, last finite value {last}",
+        where=f"stage {stage}",
+        cause=f"the learning rate {training.learning_rate:g} or a weight of the objective is too large",
+        remedy="lower learning_rate or the weights; the row stays in the table as diverged",
+    )
+
+
+def _resume(vae: Vae, optimiser: torch.optim.Adam, bench: Workbench) -> tuple[int, Curve]:
+    latest = bench.checkpoints.latest()
+    if latest is None:
+        return 0, []
+    epoch, content = latest
+    load_weights(vae, _part(content.arrays, "weights/"))
+    _load_moments(optimiser, _part(content.arrays, "adam/"))
+    return epoch, list(content.facts["curve"])
+
+
+def _pack(vae: Vae, optimiser: torch.optim.Adam, curve: Curve) -> Content:
+    named = {f"weights/{name}": array for name, array in weights(vae).items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        named |= {f"adam/{index}/{name}": tensor.cpu().numpy() for name, tensor in state.items()}
+    return Content(named, {"curve": curve})
+
+
+def _load_moments(optimiser: torch.optim.Adam, arrays: Mapping[str, np.ndarray]) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for name, array in arrays.items():
+        index, moment = name.split("/")
+        state.setdefault(int(index), {})[moment] = torch.from_numpy(np.array(array))
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return seed * 2**20 + epoch
+
+
+def _as_tensor(images: np.ndarray) -> Tensor:
+    """A tensor over the same memory; a read-only memory map is only ever read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(images)
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
