@@ -52,7 +52,7 @@ def steps(spec: CellSpec) -> tuple[str, ...]:
     """What a cell does, in order; the modes are among them."""
     match spec.protocol:
         case Rescue():
-            return ("warm_up", "teacher", "full", "no_align", "rescue", "judge")
+            return ("warm_up", "teacher", "no_align", "full", "rescue", "judge")
 
 
 def modes(spec: CellSpec) -> tuple[str, ...]:
@@ -82,8 +82,8 @@ def _rescue(spec: CellSpec, protocol: Rescue, dataset: Dataset, call: Call) -> C
     model, seed, goal, schedule = spec.model, spec.seed, protocol.objective, (spec.training, spec.seed)
     warm = call("warm_up", stages.warm_up, dataset, model, protocol.teacher.classes, protocol.warm_up, seed)
     teacher = call("teacher", stages.teacher, dataset, model, protocol.teacher, seed, warm)
-    full = call("full", stages.aligned, dataset, model, goal, *schedule, warm, teacher)
     ended = call("no_align", stages.no_align, dataset, model, goal.unaligned(), *schedule, warm, teacher)
+    full = call("full", stages.aligned, dataset, model, goal, *schedule, warm, teacher)
     rescued = call("rescue", stages.aligned, dataset, model, goal, *schedule, ended, teacher)
     return Chain(spec, warm, teacher, {"full": full, "no_align": ended, "rescue": rescued})
 

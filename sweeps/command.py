@@ -51,6 +51,7 @@ def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec]:
     branches = [field.name for field in dataclasses.fields(CellSpec) if field.name not in ("study", "seed")]
     cell_type = dataclasses.make_dataclass("Cell", [_branch(preset, name) for name in branches], frozen=True)
     cell_type.__doc__ = "The cell: every field that names a result."
+    run = Run(data=data, seeds=study.seeds, study=study_name(study, data))
     command_type: Any = dataclasses.make_dataclass(
         "Command",
         [
@@ -64,7 +65,7 @@ def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec]:
         frozen=True,
     )
     parsed = tyro.cli(command_type, args=arguments, description=study.about, config=(tyro.conf.AvoidSubcommands,))
-    run: Run = parsed.run
+    run = parsed.run
     check_seeds(run.seeds)
     given = {name: getattr(parsed.cell, name) for name in branches}
     base = dataclasses.replace(preset, study=run.study, **given)
