@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from certvae.certificate import Certificate, Pairs, certify
 from certvae.nets import Vae
 from certvae.quality import entropy, kl_to_uniform
+from certvae.targets import Targets, cached
 from certvae.training import Batches
 
 ACTIVE_VARIANCE = 0.01  # a latent unit is active when Var_x(mu_j) exceeds this, strictly
@@ -29,23 +30,17 @@ class Passage:
     mu: Float[np.ndarray, "n d"]
     logvar: Float[np.ndarray, "n d"]
     channel_mse: Float[np.ndarray, " C"]
-    """Mean squared error in [0, 1] pixel space, z = mu, with T(x) in the decoder's teacher slot."""
+    """Mean squared error in [0, 1] pixel space, z = mu."""
 
 
 @torch.inference_mode()
-def passage(vae: Vae, batches: Batches, slot: Float[np.ndarray, " K"] | None = None) -> Passage:
-    """Encodes and reconstructs every row once, eval mode, z = mu.
-
-    Args:
-        slot: one row for the decoder's teacher slot instead of T(x); with the mean teacher row the reconstruction
-            goes through the latent alone.
-    """
+def passage(vae: Vae, batches: Batches, targets: Targets = cached) -> Passage:
+    """Encodes and reconstructs every row once, eval mode, z = mu, with these targets in the decoder's teacher slot."""
     vae.eval()
     mus, logvars, squares, pixels = [], [], [], 0
     for batch in batches.in_order():
         mu, logvar = vae.encoder(batch.x)
-        fixed = None if slot is None else torch.as_tensor(slot, dtype=mu.dtype, device=mu.device).expand(len(mu), -1)
-        x_hat = torch.sigmoid(vae.decoder(mu, batch.teacher if fixed is None else fixed))
+        x_hat = torch.sigmoid(vae.decoder(mu, targets(batch, mu)))
         squares.append((x_hat - batch.x).double().square().sum(dim=(0, 2, 3)))
         pixels += batch.x.shape[0] * batch.x.shape[2] * batch.x.shape[3]
         mus.append(mu)
@@ -102,16 +97,15 @@ def usage(rows: Float[np.ndarray, "n K"], name: str) -> dict[str, float | int]:
     }
 
 
-def guard_numbers(vae: Vae, batches: Batches, teacher: Float[np.ndarray, "n K"] | None) -> dict[str, float | None]:
+def guard_numbers(head: nn.Module, seen: Passage, teacher: Float[np.ndarray, "n K"] | None) -> dict[str, float | None]:
     """The numbers of one curve point on the guard rows; certificate numbers only where there is a teacher."""
-    seen = passage(vae, batches)
     numbers = {
         "guard_psnr_01": psnr_01(seen.channel_mse),
         "guard_kl_rate": kl_rate(seen.mu, seen.logvar),
         "guard_active_units": float(active_units(seen.mu)),
     }
     if teacher is not None:
-        numbers |= _margins(certificate_of(vae.head, seen.mu, teacher, split="guard"))
+        numbers |= _margins(certificate_of(head, seen.mu, teacher, split="guard"))
     return {name: value if value is not None and np.isfinite(value) else None for name, value in numbers.items()}
 
 
