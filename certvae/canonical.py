@@ -42,7 +42,7 @@ def plain(value: Any) -> Any:
         case str():
             return unicodedata.normalize("NFC", value)
         case Mapping():
-            return {_key(key): plain(item) for key, item in value.items()}
+            return _fields(value)
         case list() | tuple():
             return [plain(item) for item in value]
         case Identified():
@@ -64,15 +64,25 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def stage_seed(seed: int, purpose: Purpose) -> int:
-    """The seed, in [0, 2**32), of one random purpose of a cell: purposes never share a stream."""
-    return int.from_bytes(hashlib.sha256(canonical_json([SCHEMA, seed, purpose])).digest()[:4], "big")
+def stage_seed(seed: int, purpose: Purpose, *counters: int) -> int:
+    """The seed, in [0, 2**32), of one random purpose of a cell, and of one epoch of it: each has its own stream.
+
+    Everything is hashed into 32 bits, because torch's CPU generator reads no more of a seed than its low 32 bits.
+    """
+    return int.from_bytes(hashlib.sha256(canonical_json([SCHEMA, seed, purpose, *counters])).digest()[:4], "big")
 
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise _no_text(value, f"{value} is not a finite number")
     return value + 0.0  # -0.0 becomes 0.0
+
+
+def _fields(mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    fields = {_key(key): plain(item) for key, item in mapping.items()}
+    if len(fields) < len(mapping):
+        raise _no_text(mapping, f"a key occurs twice once its letters are composed: {sorted(fields)}")
+    return fields
 
 
 def _key(key: Any) -> str:

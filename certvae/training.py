@@ -25,7 +25,6 @@ from certvae.objective import NAMES, Terms
 from certvae.spec import Training
 from certvae.store import Content, Workbench
 
-CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 1.0
 Curve = list[dict[str, float | None]]
 
@@ -121,11 +120,11 @@ def _run_epoch(
 ) -> Tensor:
     """One pass over the train rows; returns the terms of every step, (steps, terms), on the host."""
     device = next(vae.parameters()).device
-    noise = torch.Generator(device).manual_seed(_epoch_seed(stage_seed(seed, "noise"), epoch))
+    noise = torch.Generator(device).manual_seed(stage_seed(seed, "noise", epoch))
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     values = torch.empty(batches.steps, len(NAMES), device=device)
     vae.train()
-    for step, batch in enumerate(batches.shuffled(_epoch_seed(stage_seed(seed, "order"), epoch))):
+    for step, batch in enumerate(batches.shuffled(stage_seed(seed, "order", epoch))):
         terms = loss(vae, batch, noise, epoch + step / batches.steps)
         optimiser.zero_grad(set_to_none=True)
         terms.total.backward()
@@ -199,10 +198,6 @@ def _load_moments(optimiser: torch.optim.Adam, arrays: Mapping[str, np.ndarray])
 
 def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return seed * 2**20 + epoch
 
 
 def _as_tensor(images: np.ndarray) -> Tensor:

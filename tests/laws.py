@@ -1,0 +1,191 @@
+"""Laws of a family, as test classes: a new member inherits its tests.
+
+class TestWarmUp(StageLaws):
+    stage = stages.warm_up
+
+    def inputs(self, store): return {"dataset": tiny, ..., "seed": 0}
+    def others(self, store): return {"dataset": tinier, ..., "seed": 1}
+
+class TestLinearHead(RawHeadLaws):
+    model = Model(head=LearnedHead(hidden=()), ...)
+"""
+
+import dataclasses
+import inspect
+import random
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from certvae.canonical import canonical_json
+from certvae.checkpoints import Checkpoints
+from certvae.diagnostics import HEAD_ROWS, head_logits
+from certvae.nets import Vae, build
+from certvae.spec import Model
+from certvae.store import Artifact, Content, Stage, Store, Workbench
+
+
+class Cut(Exception):
+    """Ends a stage in its middle, as a kill would."""
+
+
+class CuttingCheckpoints(Checkpoints):
+    """Real checkpoints of a process that dies right after its next save."""
+
+    def save(self, step: int, content: Content) -> None:
+        super().save(step, content)
+        raise Cut(step)
+
+
+class StageLaws:
+    """A stage is a pure function of what is in its key, and everything in its key matters."""
+
+    stage: ClassVar[Stage]
+    device: ClassVar[str] = "cpu"
+    describes: ClassVar[dict[str, str]] = {}
+    """{input: the input it says how to read}: such a one cannot change alone, so `others` leaves it out."""
+
+    def inputs(self, store: Store) -> dict[str, Any]:
+        """{parameter: value} of a small call; artifacts come from the store that is given."""
+        raise NotImplementedError
+
+    def others(self, store: Store) -> dict[str, Any]:
+        """{parameter: another value}: each of them alone must lead to another result."""
+        raise NotImplementedError
+
+    def test_same_inputs_give_the_same_bytes(self, tmp_path: Path) -> None:
+        """Neither the store, nor checkpoints, nor who listens, nor any global generator enters the result."""
+        told: list[Any] = []
+        quiet = self._store(tmp_path / "quiet")
+        first = quiet.call(self.stage, **self.inputs(quiet))
+        _disturb_global_generators()
+        noisy = Store(tmp_path / "noisy", device=self.device, report=told.append, checkpoint_seconds=0.0)
+        second = noisy.call(self.stage, **self.inputs(noisy))
+        assert (second.key, second.digest) == (first.key, first.digest)
+        assert canonical_json(told)
+
+    def test_every_input_alone_changes_key_and_bytes(self, tmp_path: Path) -> None:
+        """The seed among them. An input that changes nothing is not read, and would only split the cache."""
+        store = self._store(tmp_path)
+        inputs, others = self.inputs(store), self.others(store)
+        assert others.keys() == inputs.keys() - self.describes.keys()
+        assert inputs.keys() >= set(self.describes.values())
+        found = [store.call(self.stage, **inputs)]
+        found += [store.call(self.stage, **{**inputs, name: other}) for name, other in others.items()]
+        assert len({artifact.key for artifact in found}) == len(found)
+        assert len({artifact.digest for artifact in found}) == len(found)
+
+    def test_another_version_or_environment_has_another_key(self, tmp_path: Path) -> None:
+        store = self._store(tmp_path)
+        inputs = self.inputs(store)
+        bumped = dataclasses.replace(self.stage, version=self.stage.version + 1)
+        moved = Store(tmp_path, device=self.device, fingerprint={"torch": "another"})
+        assert len({store.key(self.stage, **inputs), store.key(bumped, **inputs), moved.key(self.stage, **inputs)}) == 3
+
+    def test_the_result_is_finite_arrays_and_plain_facts(self, tmp_path: Path) -> None:
+        store = self._store(tmp_path)
+        checkpoints = Checkpoints(store.disk, "0" * 64)
+        content = self.stage.make(**self.inputs(store), bench=Workbench(self.device, _ignore, checkpoints))
+        artifact = store.call(self.stage, **self.inputs(store))
+        assert artifact.facts.keys() == content.facts.keys()
+        assert artifact.arrays.keys() == content.arrays.keys()
+        for name, array in artifact.arrays.items():
+            assert np.isfinite(array).all()
+            np.testing.assert_array_equal(array, content.arrays[name], strict=True)
+
+    def test_a_run_cut_after_every_checkpoint_ends_with_the_same_bytes(self, tmp_path: Path) -> None:
+        store = self._store(tmp_path)
+        inputs = self.inputs(store)
+        whole = store.call(self.stage, **inputs)
+        bench = Workbench(self.device, _ignore, CuttingCheckpoints(store.disk, "0" * 64), 0.0)
+        cuts = 0
+        while True:
+            try:
+                content = self.stage.make(**inputs, bench=bench)
+                break
+            except Cut:
+                cuts += 1
+        if not cuts:
+            pytest.skip("this stage saves no checkpoints")
+        assert content.files() == Content(whole.arrays, whole.facts).files()
+
+    def test_an_input_is_never_more_than_the_stage_may_read(self, tmp_path: Path) -> None:
+        """No whole cell, no store, no path: arguments are the cache key."""
+        for name, value in self.inputs(self._store(tmp_path)).items():
+            allowed = isinstance(value, Artifact | str | int | float) or dataclasses.is_dataclass(value)
+            assert allowed or hasattr(value, "identity"), name
+            assert type(value).__name__ not in {"CellSpec", "Chain", "Store"}, name
+
+    def _store(self, path: Path) -> Store:
+        return Store(path, device=self.device)
+
+
+def _ignore(progress: object) -> None:
+    """Nobody listens."""
+
+
+def _disturb_global_generators() -> None:
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002 - that the global generator does not matter is what is tested
+    torch.manual_seed(1)
+
+
+class RawHeadLaws:
+    """A certified head is a function of z alone, row by row: then a constant latent gives a constant student."""
+
+    model: ClassVar[Model]
+    shape: ClassVar[tuple[int, int, int]] = (1, 8, 8)
+    classes: ClassVar[int] = 4
+
+    def network(self) -> Vae:
+        """A network whose head is under test."""
+        return build(self.model, self.shape, self.classes, seed=0)
+
+    def latent(self, rows: int, seed: int = 0) -> np.ndarray:
+        width = self.model.encoder.latent
+        return np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
+
+    def test_its_only_argument_is_z(self) -> None:
+        assert list(inspect.signature(self.network().head.forward).parameters) == ["z"]
+
+    def test_it_gives_a_logit_per_class(self) -> None:
+        assert head_logits(self.network().head, self.latent(7)).shape == (7, self.classes)
+
+    def test_images_and_teacher_rows_do_not_reach_it(self) -> None:
+        """Nothing that the encoder saw, or the decoder was told, is remembered between calls."""
+        network, generator = self.network(), torch.Generator().manual_seed(0)
+        z, found = torch.from_numpy(self.latent(5)), []
+        for _ in range(2):
+            network.encoder(torch.rand(5, *self.shape, generator=generator))
+            network.decoder(z, torch.rand(5, self.classes, generator=generator).softmax(dim=1))
+            found.append(network.head(z))
+        torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+    def test_other_rows_of_the_batch_do_not_reach_it(self) -> None:
+        head, z = self.network().head, self.latent(9)
+        alone = np.concatenate([head_logits(head, row[None]) for row in z])
+        beside_others = head_logits(head, np.concatenate([z, 1e3 * self.latent(64, seed=1)]))[:9]
+        backwards = head_logits(head, z[::-1])[::-1]
+        np.testing.assert_allclose(beside_others, alone, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(backwards, alone, rtol=0, atol=1e-12)
+
+    def test_equal_rows_stay_equal_in_whatever_chunks_they_are_read(self) -> None:
+        """To 1e-12 in float64: the certificate's slack rests on it."""
+        row = self.latent(1)
+        logits = head_logits(self.network().head, row.repeat(2 * HEAD_ROWS + 3, axis=0))
+        assert np.ptp(logits, axis=0).max() <= 1e-12
+
+    def test_training_and_evaluation_are_the_same_function(self) -> None:
+        """No dropout, no running statistics."""
+        head, z = self.network().head, torch.from_numpy(self.latent(5))
+        torch.testing.assert_close(head.train()(z), head.eval()(z), rtol=0, atol=0)
+
+    def test_no_batch_norm_in_it_or_before_it(self) -> None:
+        """It mixes rows, and blows vanishing variation of the latent up to unit size."""
+        network = self.network()
+        for part in (network.encoder, network.head):
+            assert not [module for module in part.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]

@@ -1,0 +1,82 @@
+"""Faults: four parts in a fixed order, stable codes, a way across processes, and no secrets."""
+
+import copy
+import pickle
+
+import pytest
+
+from certvae.errors import (
+    ConfigFault,
+    DataFault,
+    DeterminismFault,
+    DiskFault,
+    Fault,
+    NumberFault,
+    RayFault,
+    SearchFault,
+    StoreFault,
+    TeacherFault,
+    redact,
+)
+
+AREAS = {
+    ConfigFault: ("CONF", 2),
+    DataFault: ("DATA", 2),
+    DiskFault: ("DISK", 4),
+    StoreFault: ("STORE", 5),
+    DeterminismFault: ("DET", 1),
+    NumberFault: ("NUM", 1),
+    TeacherFault: ("TEACH", 1),
+    SearchFault: ("SEARCH", 2),
+    RayFault: ("RAY", 4),
+}
+KINDS = pytest.mark.parametrize("kind", AREAS)
+
+
+def example(kind: type[Fault]) -> Fault:
+    return kind(7, "found 3", where="stage teacher", cause="too few rows", remedy="give more")
+
+
+def test_the_table_above_is_complete():
+    assert set(AREAS) == set(Fault.__subclasses__())
+
+
+@KINDS
+def test_says_what_where_cause_and_remedy_behind_a_stable_code(kind):
+    area, exit_code = AREAS[kind]
+    assert str(example(kind)) == f"E-{area}-07: found 3 | stage teacher | too few rows | give more"
+    assert example(kind).exit_code == exit_code
+
+
+@KINDS
+@pytest.mark.parametrize("absent", ["where", "cause", "remedy"])
+def test_no_part_can_be_left_out(kind, absent):
+    parts = {"where": "a", "cause": "b", "remedy": "c"}
+    del parts[absent]
+    with pytest.raises(TypeError, match=absent):
+        kind(1, "what", **parts)
+
+
+@KINDS
+@pytest.mark.parametrize("carry", [lambda fault: pickle.loads(pickle.dumps(fault)), copy.deepcopy])  # noqa: S301
+def test_arrives_in_another_process_as_it_was(kind, carry):
+    """Workers of the pool raise, the driver prints and takes its exit code from the class."""
+    sent = example(kind)
+    arrived = carry(sent)
+    assert type(arrived) is kind
+    assert str(arrived) == str(sent)
+    assert (arrived.code, arrived.what, arrived.cause) == (sent.code, sent.what, sent.cause)
+
+
+@pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD"])
+def test_secrets_of_the_environment_are_named_and_not_shown(monkeypatch, name):
+    monkeypatch.setenv(name, "hunter2-hunter2")
+    fault = ConfigFault(1, "cannot open db://me:hunter2-hunter2@host", where="a", cause="b", remedy="c")
+    assert "hunter2" not in str(fault)
+    assert f"<{name}>" in str(fault)
+
+
+def test_ordinary_variables_are_left_in_messages(monkeypatch):
+    monkeypatch.setenv("CERTVAE_DATA", "/a/place/for/data")
+    monkeypatch.setenv("API_TOKEN", "short")
+    assert redact("short: /a/place/for/data") == "short: /a/place/for/data"
