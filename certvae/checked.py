@@ -42,6 +42,19 @@ class Above:
 
 
 @dataclass(frozen=True)
+class AtMost:
+    """value <= high."""
+
+    high: float
+
+    def allows(self, value: float) -> bool:
+        return value <= self.high
+
+    def __str__(self) -> str:
+        return f"<= {self.high:g}"
+
+
+@dataclass(frozen=True)
 class Below:
     """value < high."""
 
@@ -54,7 +67,7 @@ class Below:
         return f"< {self.high:g}"
 
 
-Bound = AtLeast | Above | Below
+Bound = AtLeast | Above | AtMost | Below
 
 
 class Checked:
