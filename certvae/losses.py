@@ -9,38 +9,48 @@ import torch
 from torch import Tensor
 
 from certvae import objective
-from certvae.nets import Vae
-from certvae.objective import Rows, Scalar, Terms
-from certvae.spec import Model, SimplexHead, Unaligned
+from certvae.nets import RawHead, SimplexWitness, Vae
+from certvae.objective import Latent, Rows, Scalar, Terms
+from certvae.spec import LearnedHead, Model, SimplexHead, Unaligned
 from certvae.targets import Targets, cached
 from certvae.training import Batch, Loss
 
+Rate = Callable[[Latent, Latent], Scalar]
+"""(mu, logvar) -> the price of a posterior."""
 Align = Callable[[Rows, Rows], Scalar]
 """(teacher rows, logits of the raw head) -> what is minimised to bring them together."""
 
 
 def chain_loss(
-    model: Model, goal: Unaligned, lambda_ts: float, targets: Targets = cached, align: Align | None = None
+    model: Model,
+    goal: Unaligned,
+    lambda_ts: float,
+    *,
+    targets: Targets = cached,
+    align: Align | None = None,
+    rate: Rate = objective.kl_rate,
 ) -> Loss:
-    """The loss of every mode of a chain; z is drawn, and a simplex head reads mu.
+    """The loss of every mode of a chain; z is drawn, and a simplex head reads mu unless its spec says otherwise.
 
     Args:
         lambda_ts: 0 records the alignment and adds nothing of it, so it contributes no gradient.
         targets: where teacher rows come from.
         align: minimised in place of L_TS of the raw head, which is recorded all the same.
+        rate: what alpha_kl weighs.
     """
-    on_mu = isinstance(model.head, SimplexHead)
 
     def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:
         mu, logvar = vae.encoder(batch.x)
         teacher = targets(batch, mu)
-        z = objective.sample(mu, logvar, noise)
+        shown = _shown(model.head, vae.head, mu)
+        z = objective.sample(shown, logvar, noise)
         reconstruction = objective.reconstruction(model.likelihood, vae.decoder(z, teacher), batch.x)
-        kl = objective.kl_rate(mu, logvar)
+        kl = rate(mu, logvar)
         total = reconstruction + goal.alpha_kl * objective.ramp(epochs_done, goal.kl_ramp_epochs) * kl
         if teacher is None:
             return Terms(total, reconstruction, kl, *_nothing(kl))
-        logits = vae.head(mu if on_mu else z)
+        drawn = z if shown is mu else z + (mu - shown)  # the values of z, with the gradient that it lacks
+        logits = vae.head(_read(model.head, mu, drawn))
         alignment, balance = objective.alignment(teacher, logits), objective.balance(logits)
         if lambda_ts > 0:
             total = total + lambda_ts * (alignment if align is None else align(teacher, logits))
@@ -49,6 +59,24 @@ def chain_loss(
         return Terms(total, reconstruction, kl, alignment, balance)
 
     return terms
+
+
+def _shown(spec: LearnedHead | SimplexHead, head: RawHead | SimplexWitness, mu: Latent) -> Latent:
+    """Means as the decoder's z is drawn around: of a protected witness it sees the values, and moves only the rest."""
+    match spec, head:
+        case SimplexHead(protected=True), SimplexWitness(subspace=subspace):
+            return objective.protect(mu, subspace)
+        case _:
+            return mu
+
+
+def _read(spec: LearnedHead | SimplexHead, mu: Latent, z: Latent) -> Latent:
+    """What the raw head is trained on."""
+    match spec:
+        case SimplexHead(reads="mu"):
+            return mu
+        case SimplexHead() | LearnedHead():
+            return z
 
 
 def _nothing(like: Tensor) -> tuple[Tensor, Tensor]:

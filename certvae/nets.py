@@ -72,9 +72,22 @@ class SimplexWitness(nn.Module):
         scaled = torch.as_tensor(beta * vertices(classes, latent), dtype=torch.float32)
         self.register_buffer("scaled_vertices", scaled, persistent=False)
         self.scaled_vertices: Tensor
+        self.beta = beta
+
+    @property
+    def subspace(self) -> int:
+        """Dimension of the witness subspace W: its first K - 1 coordinates are W, the others it cannot see."""
+        return len(self.scaled_vertices) - 1
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n K"]:
         return z @ self.scaled_vertices.T
+
+    def code(self, teacher: Float[Tensor, "n K"]) -> Float[Tensor, "n d"]:
+        """The shortest mean whose witness is a (strictly positive) teacher row: mu* = (K-1)/(K beta) V' clr(T)."""
+        log_teacher = teacher.log()
+        centred = log_teacher - log_teacher.mean(dim=1, keepdim=True)
+        classes = len(self.scaled_vertices)
+        return (classes - 1) / (classes * self.beta**2) * centred @ self.scaled_vertices
 
 
 class Vae(nn.Module):

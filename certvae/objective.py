@@ -54,6 +54,11 @@ def kl_rate(mu: Latent, logvar: Latent) -> Scalar:
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum() / len(mu)
 
 
+def unit_kl(mu: Latent, logvar: Latent) -> Float[Tensor, " d"]:
+    """L_KL of every latent unit, mean over the batch; `kl_rate` is their sum."""
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).mean(dim=0)
+
+
 def alignment(teacher: Rows, logits: Rows) -> Scalar:
     """L_TS = E KL(T || S), teacher first (arXiv 2605.05813, alignment loss)."""
     return functional.kl_div(functional.log_softmax(logits, dim=1), teacher, reduction="batchmean")
@@ -69,6 +74,11 @@ def sample(mu: Latent, logvar: Latent, generator: torch.Generator) -> Latent:
     """z = mu + sigma * noise, with the noise of an explicit generator."""
     noise = torch.empty_like(mu).normal_(generator=generator)
     return torch.addcmul(mu, noise, (0.5 * logvar).exp())
+
+
+def protect(mu: Latent, block: int) -> Latent:
+    """The same means, without gradient in the first `block` coordinates: the witness subspace of arXiv 2605.18224."""
+    return torch.cat([mu[:, :block].detach(), mu[:, block:]], dim=1)
 
 
 def ramp(epochs_done: float, ramp_epochs: int) -> float:

@@ -62,6 +62,11 @@ class Verdict:
     def status(self) -> Status:
         return "stress-case" if self.reasons else "strict-feasible"
 
+    def with_energy(self, energy: float, budget: float) -> "Verdict":
+        """The same, with the energy of the teacher's code (nats) held against a budget (arXiv 2605.18224)."""
+        over = () if energy <= budget else (f"code energy {energy:.4g} > {budget:.4g}",)
+        return Verdict(self.reasons + over)
+
     def __str__(self) -> str:
         return f"{self.status}: {'; '.join(self.reasons)}" if self.reasons else self.status
 

@@ -12,9 +12,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from certvae.baseline_specs import SEVEN, Baseline
 from certvae.canonical import SEED_LIMIT, digest, plain
 from certvae.checked import Above, AtLeast, Below, Checked, refuse
 from certvae.quality import Thresholds
+from certvae.witness_specs import Witness, check_witness
 
 DataName = Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet-200"]
 Covariance = Literal["diag", "tied", "spherical", "full"]
@@ -79,6 +81,10 @@ class SimplexHead(Checked):
 
     beta: Positive = 5.0
     """Witness gain."""
+    reads: Literal["mu", "sampled"] = "mu"
+    """What training aligns: the posterior mean, as in the paper, or the draw z. Certificates show both."""
+    protected: bool = False
+    """Reconstruction sends no gradient into the witness's part of the means; the rest is left to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,12 +204,63 @@ class Objective(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedAffine(Checked):
+    """Used rows softmax(c log S + b): c in [0.1, 10] and b are fitted to a batch and shared by its rows."""
+
+    tau: Weight = 0.10
+    """The used head stands in for the raw one while I_T - L_TS - tau of the raw head is negative, nats."""
+    newton_steps: Count = 8
+    """Steps of the fit of (c, b)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafeMix(Checked):
+    """Used rows (1 - weight) S + weight Tbar."""
+
+    tau: Weight = 0.10
+    """The used head stands in for the raw one while I_T - L_TS - tau of the raw head is negative, nats."""
+    weight: Annotated[float, Above(0), Below(1)] = 0.5
+    """Share of the mean teacher row."""
+
+
+Protection = SharedAffine | SafeMix
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rescue(Checked):
     """full, no_align and rescue from one warm-up and one teacher (arXiv 2605.05813)."""
 
     warm_up: WarmUp = WarmUp()
     teacher: WarmUpGmm = WarmUpGmm()
     objective: Objective = Objective()
+    teacher_seed: Annotated[int | None, AtLeast(0), Below(SEED_LIMIT)] = None
+    """One teacher for all seeds: that of this seed. Each seed searches its own when absent."""
+    live_features: bool = False
+    """Adds live_full, live_no_align and live_rescue: the same mixture read on the features of the encoder in training,
+    so that the teacher drifts with it. Their rows are never pooled with those of the frozen teacher."""
+    protection: SharedAffine | SafeMix | None = None
+    """Adds protected_rescue: a used head that keeps equal rows equal stands in for the raw head while that is below
+    the constant baseline. Certificates read the raw head in every mode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baselines(Checked):
+    """VAEs that are never aligned, against the frozen teacher of the same seed (arXiv 2605.05813, baseline table).
+
+    Each is trained from scratch on the cell's schedule; its decoder reads the latent alone, and its raw head is there
+    from the start and hears nothing of the teacher.
+    """
+
+    warm_up: WarmUp = WarmUp()
+    teacher: WarmUpGmm = WarmUpGmm()
+    baselines: tuple[Baseline, ...] = SEVEN
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [baseline.name for baseline in self.baselines]
+        if not names or len(set(names)) < len(names):
+            remedy = "give each once; beta-VAEs are named by whether alpha_kl is below 1"
+            raise refuse("Baselines.baselines", "one or more of different names", names, remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,13 +271,20 @@ class CellSpec(Checked):
     seed: Seed = 0
     data: Data = Data()
     model: Model = Model()
-    protocol: Rescue = Rescue()
+    protocol: Rescue | Baselines | Witness = Rescue()
     training: Training = Training()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.study or not set(self.study) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-."):
             raise refuse("CellSpec.study", "a name of a-z, 0-9, _, - and .", self.study, "choose such a name")
+        if isinstance(self.protocol, Witness):
+            check_witness(
+                fixed_head=isinstance(self.model.head, SimplexHead),
+                decoder_sees_teacher=self.model.decoder_sees_teacher,
+                latent=self.model.encoder.latent,
+                classes=self.protocol.teacher.classes,
+            )
 
     @property
     def cell(self) -> str:

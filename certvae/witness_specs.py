@@ -20,6 +20,11 @@ FOUR: tuple[WitnessMode, ...] = ("vae", "rst", "rst_prefit", "rst_alpha_prefit")
 ESCAPES: tuple[WitnessMode, ...] = ("escape_collapsed", "escape_vae", "escape_prefit")
 
 
+def _require_smoothing(where: str, eps: float) -> None:
+    if eps == 0:
+        raise refuse(f"{where}.smoothing", "> 0", eps, "the analytic code of a row with a zero is infinite; try 0.05")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PcaGmm(Checked):
     """Candidates for a label-free teacher: Gaussian mixtures on principal components of the pixels.
@@ -129,6 +134,16 @@ class Witness(Checked):
             raise refuse("Witness.modes", "one or more different modes", self.modes, "name each mode once")
 
 
-def _require_smoothing(where: str, eps: float) -> None:
-    if eps == 0:
-        raise refuse(f"{where}.smoothing", "> 0", eps, "the analytic code of a row with a zero is infinite; try 0.05")
+def check_witness(*, fixed_head: bool, decoder_sees_teacher: bool, latent: int, classes: int) -> None:
+    """What a chain of the simplex witness asks of its model.
+
+    Raises:
+        ConfigFault: a learned head, a decoder that reads the teacher row, or a latent too narrow for the simplex.
+    """
+    if not fixed_head:
+        raise refuse("Model.head", "a SimplexHead", "LearnedHead", "this protocol certifies the fixed witness")
+    if decoder_sees_teacher:
+        raise refuse("Model.decoder_sees_teacher", "false", True, "the decoder of this protocol reads z alone")
+    if latent < classes - 1:
+        remedy = f"give the encoder latent >= {classes - 1}, or take fewer classes"
+        raise refuse("Model.encoder.latent", f">= K - 1 = {classes - 1} for a simplex", latent, remedy)
