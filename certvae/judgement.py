@@ -3,22 +3,23 @@
 T (n, K)  teacher rows of the split       mu (n, d)  posterior means       a (n, K)  logits of the raw head, float64
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
 
-from certvae import diagnostics
+from certvae import diagnostics, posthoc
 from certvae.canonical import stage_seed
 from certvae.certificate import Certificate, Pairs, View, certify
 from certvae.data import Dataset, Split
 from certvae.diagnostics import Passage
-from certvae.fitted import evaluation
+from certvae.fitted import evaluation, features
 from certvae.nets import Vae
+from certvae.probes import affine_head
 from certvae.quality import measure
-from certvae.store import Content, Workbench
+from certvae.store import Artifact, Content, Workbench
 from certvae.targets import Constant, Targets, cached
 from certvae.training import Batch, Batches
 
@@ -45,9 +46,12 @@ class Exam:
     eps: float
     targets: Targets = cached
 
-    def pairs(self, head: nn.Module, latent: Float[np.ndarray, "n d"] | None = None, view: View = "mu") -> Pairs:
-        """Teacher rows and rows of a head that reads the latent alone: posterior means unless others are given."""
-        logits = diagnostics.head_logits(head, self.seen.mu if latent is None else latent)
+    def raw_logits(self, latent: Float[np.ndarray, "n d"] | None = None) -> Float[np.ndarray, "n K"]:
+        """Of the raw head, float64: on posterior means unless other latent rows are given."""
+        return diagnostics.head_logits(self.vae.head, self.seen.mu if latent is None else latent)
+
+    def pairs(self, logits: Float[np.ndarray, "n K"], view: View = "mu") -> Pairs:
+        """Teacher rows and the rows of a head that read the latent alone."""
         return Pairs.from_logits(self.teacher, logits, split=self.split, view=view)
 
     def certify(self, pairs: Pairs) -> Certificate:
@@ -72,7 +76,7 @@ def exam(
 
 def facts(exam: Exam, std: tuple[float, ...], seed: int) -> dict[str, Fact]:
     """The facts of a row: raw head on posterior means, raw head on draws, reconstruction, code, usage, teacher."""
-    pairs = exam.pairs(exam.vae.head)
+    pairs = exam.pairs(exam.raw_logits())
     return {
         **exam.certify(pairs).as_row(),
         **_on_draws(exam, seed),
@@ -83,12 +87,45 @@ def facts(exam: Exam, std: tuple[float, ...], seed: int) -> dict[str, Fact]:
     }
 
 
-def content(exam: Exam, found: dict[str, Fact]) -> Content:
-    """Facts with what is not finite as None, and pictures."""
-    finite = {
+def content(exam: Exam, found: Mapping[str, Fact]) -> Content:
+    """Facts and pictures."""
+    return Content(_pictures(exam), finite(found))
+
+
+def of_head(exam: Exam, logits: Float[np.ndarray, "n K"], name: str) -> dict[str, Fact]:
+    """The certificate of a head other than the raw one, as `<name>_*`."""
+    found = exam.certify(exam.pairs(logits))
+    return {
+        f"{name}_loss": found.loss,
+        f"{name}_margin": found.margin,
+        f"{name}_student_info": found.student_info,
+        f"{name}_population_bound": found.population_bound,
+    }
+
+
+def posthoc_facts(exam: Exam, dataset: Dataset, teacher: Artifact, seed: int, bench: Workbench) -> dict[str, Fact]:
+    """Heads that are fitted on train rows after training, held against the rows of the exam; see `certvae.posthoc`."""
+    train, guard = (features(exam.vae, dataset, split, bench) for split in ("train", "guard"))
+    T, guard_T = teacher.arrays["targets_train"], teacher.arrays["targets_guard"]
+    raw = Pairs.from_logits(T, diagnostics.head_logits(exam.vae.head, train), split="train")
+    order = posthoc.relabelling(T, raw.log_student)
+    affine = affine_head(train, T, guard, guard_T, bench.device)
+    short = posthoc.short_head(train, T, stage_seed(seed, "judge", 1))
+    y, guard_y, exam_y = (dataset.labels[dataset.rows(split)] for split in ("train", "guard", exam.split))
+    probe = posthoc.label_probe(train, y, guard, guard_y, dataset.classes, bench.device)
+    return {
+        **of_head(exam, affine.logits(exam.seen.mu), "posthoc"),
+        **of_head(exam, short.logits(exam.seen.mu), "paper_posthoc"),
+        **of_head(exam, exam.raw_logits()[:, order], "relabelled"),
+        "probe_accuracy": posthoc.accuracy(probe.logits(exam.seen.mu), exam_y),
+    }
+
+
+def finite(found: Mapping[str, Fact]) -> dict[str, Fact]:
+    """Facts with what is not finite as None."""
+    return {
         name: value if not isinstance(value, float) or np.isfinite(value) else None for name, value in found.items()
     }
-    return Content(_pictures(exam), finite)
 
 
 def teacher_quality(teacher: Float[np.ndarray, "n K"]) -> dict[str, float]:
@@ -100,7 +137,7 @@ def teacher_quality(teacher: Float[np.ndarray, "n K"]) -> dict[str, float]:
 def _on_draws(exam: Exam, seed: int) -> dict[str, Fact]:
     """One draw z ~ q(z|x) per row: a margin on means can sit on a channel that the posterior noise drowns."""
     drawn = diagnostics.sampled(exam.seen, np.random.default_rng(stage_seed(seed, "judge")))
-    found = exam.certify(exam.pairs(exam.vae.head, drawn, "sampled"))
+    found = exam.certify(exam.pairs(exam.raw_logits(drawn), "sampled"))
     return {
         "sampled_margin": found.margin,
         "sampled_loss": found.loss,

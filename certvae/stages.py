@@ -106,4 +106,24 @@ def judge(
     return judgement.content(exam, {**facts, "teacher_source": teacher.facts["source"]})
 
 
-STAGES = (warm_up, teacher, aligned, no_align, judge)
+@stage(version=1)
+def posthoc(
+    dataset: Dataset,
+    model: Model,
+    seed: int,
+    split: Split,
+    looks: int,
+    warm: Artifact,
+    teacher: Artifact,
+    trained: Artifact,
+    *,
+    bench: Workbench,
+) -> Content:
+    """Heads that are fitted to the code of a trained network afterwards, held against one split."""
+    targets = teacher_rows(dataset, model, warm, teacher, split, bench)
+    vae = network(dataset, model, targets.shape[1], trained, bench)
+    exam = judgement.exam(vae, dataset, targets, split, looks, teacher.facts["smoothing"], bench)
+    return Content({}, judgement.finite(judgement.posthoc_facts(exam, dataset, teacher, seed, bench)))
+
+
+STAGES = (warm_up, teacher, aligned, no_align, judge, posthoc)
