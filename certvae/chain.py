@@ -2,6 +2,9 @@
 
 warm_up -> teacher -> full
                    -> no_align -> rescue            rescue differs from full by its start alone
+                               -> protected_rescue  the same, a used head training in the raw head's place
+                   -> live_full, live_no_align -> live_rescue        the same three under a teacher that drifts
+                   -> vanilla, beta_vae_low, ...                     baselines, each from scratch
 """
 
 from collections.abc import Callable, Mapping
@@ -13,12 +16,14 @@ from certvae import environment, quality, stages
 from certvae.canonical import digest, plain
 from certvae.data import Dataset, Split
 from certvae.errors import NumberFault, TeacherFault
-from certvae.spec import CellSpec, Rescue
+from certvae.spec import Baselines, CellSpec, Data, Objective, Rescue, Training
 from certvae.store import Artifact, Stage, Store
 
 Outcome = Literal["ok", "diverged", "infeasible_teacher"]
 Row = dict[str, Any]
 Announce = Callable[[str], None]
+LIVE = ("live_full", "live_no_align", "live_rescue")
+PROTECTED = "protected_rescue"
 VERSIONED = ("certvae", "torch", "numpy", "scikit-learn")
 
 
@@ -35,7 +40,7 @@ class Failed:
 
 
 Ended = Artifact | Failed
-Call = Callable[..., Ended]
+Call = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,30 @@ class Chain:
 def steps(spec: CellSpec) -> tuple[str, ...]:
     """What a cell does, in order; the modes are among them."""
     match spec.protocol:
-        case Rescue():
-            return ("warm_up", "teacher", "no_align", "full", "rescue", "judge")
+        case Rescue(teacher_seed=teacher_seed):
+            taught = ("warm_up", "teacher") if teacher_seed is None else ("teacher_warm_up", "teacher", "warm_up")
+            later = tuple(mode for mode in (PROTECTED, *LIVE) if mode in modes(spec))
+            return (*taught, "no_align", "full", "rescue", *later, "judge")
+        case Baselines():
+            return ("warm_up", "teacher", *modes(spec), "judge")
 
 
 def modes(spec: CellSpec) -> tuple[str, ...]:
     """The networks of a cell that are judged, in the order of tables."""
     match spec.protocol:
-        case Rescue():
-            return ("full", "no_align", "rescue")
+        case Rescue(protection=protection, live_features=live):
+            later = ((PROTECTED,) if protection else ()) + (LIVE if live else ())
+            return ("full", "no_align", "rescue", *later)
+        case Baselines(baselines=baselines):
+            return tuple(baseline.name for baseline in baselines)
+
+
+def schedules(spec: CellSpec) -> dict[str, Training]:
+    """The training schedule of each step that trains, for estimates of time."""
+    match spec.protocol:
+        case Rescue(warm_up=warm_up) | Baselines(warm_up=warm_up):
+            warm = {step: warm_up.training for step in steps(spec) if step.endswith("warm_up")}
+            return warm | dict.fromkeys(modes(spec), spec.training)
 
 
 def train(spec: CellSpec, dataset: Dataset, store: Store, announce: Announce = silent) -> Chain:
@@ -73,44 +93,121 @@ def train(spec: CellSpec, dataset: Dataset, store: Store, announce: Announce = s
         announce(step)
         return _call(store, stage, *inputs)
 
+    return walk(spec, dataset, call)
+
+
+def walk(spec: CellSpec, dataset: Dataset | Data, call: Call) -> Chain:
+    """The graph of a cell as calls of `call(step, stage, *inputs)`: to compute stages, to name them, or to look."""
     match spec.protocol:
         case Rescue():
             return _rescue(spec, spec.protocol, dataset, call)
+        case Baselines():
+            return _baselines(spec, spec.protocol, dataset, call)
 
 
-def _rescue(spec: CellSpec, protocol: Rescue, dataset: Dataset, call: Call) -> Chain:
-    model, seed, goal, schedule = spec.model, spec.seed, protocol.objective, (spec.training, spec.seed)
-    warm = call("warm_up", stages.warm_up, dataset, model, protocol.teacher.classes, protocol.warm_up, seed)
-    teacher = call("teacher", stages.teacher, dataset, model, protocol.teacher, seed, warm)
-    ended = call("no_align", stages.no_align, dataset, model, goal.unaligned(), *schedule, warm, teacher)
-    full = call("full", stages.aligned, dataset, model, goal, *schedule, warm, teacher)
+def _rescue(spec: CellSpec, protocol: Rescue, dataset: Dataset | Data, call: Call) -> Chain:
+    model, goal, schedule = spec.model, protocol.objective, (spec.training, spec.seed)
+    read, teacher = _taught(spec, protocol, protocol.teacher_seed, dataset, call)
+    start = read
+    if protocol.teacher_seed is not None:
+        classes = protocol.teacher.classes
+        start = call("warm_up", stages.warm_up, dataset, model, classes, protocol.warm_up, spec.seed)
+    ended = call("no_align", stages.no_align, dataset, model, goal.unaligned(), *schedule, start, teacher)
+    full = call("full", stages.aligned, dataset, model, goal, *schedule, start, teacher)
     rescued = call("rescue", stages.aligned, dataset, model, goal, *schedule, ended, teacher)
-    return Chain(spec, warm, teacher, {"full": full, "no_align": ended, "rescue": rescued})
+    found = {"full": full, "no_align": ended, "rescue": rescued}
+    if (protection := protocol.protection) is not None:
+        given = (dataset, model, goal, protection, *schedule, ended, teacher)
+        found[PROTECTED] = call(PROTECTED, stages.protected, *given)
+    if protocol.live_features:
+        found |= _live(spec, goal, dataset, call, start, teacher)
+    return Chain(spec, read, teacher, found)
+
+
+def _live(
+    spec: CellSpec, goal: Objective, dataset: Dataset | Data, call: Call, start: Ended, teacher: Ended
+) -> dict[str, Ended]:
+    model, schedule = spec.model, (spec.training, spec.seed)
+    full = call("live_full", stages.live_aligned, dataset, model, goal, *schedule, start, teacher)
+    ended = call("live_no_align", stages.live_no_align, dataset, model, goal.unaligned(), *schedule, start, teacher)
+    rescued = call("live_rescue", stages.live_aligned, dataset, model, goal, *schedule, ended, teacher)
+    return {"live_full": full, "live_no_align": ended, "live_rescue": rescued}
+
+
+def _baselines(spec: CellSpec, protocol: Baselines, dataset: Dataset | Data, call: Call) -> Chain:
+    read, teacher = _taught(spec, protocol, None, dataset, call)
+    given = (spec.training, spec.seed, teacher)
+    found = {
+        baseline.name: call(baseline.name, stages.baseline, dataset, spec.model, baseline, *given)
+        for baseline in protocol.baselines
+    }
+    return Chain(spec, read, teacher, found)
+
+
+def _taught(
+    spec: CellSpec, protocol: Rescue | Baselines, teacher_seed: int | None, dataset: Dataset | Data, call: Call
+) -> tuple[Ended, Ended]:
+    """The warm-up that a teacher reads features of, and the teacher: of this seed, or of one for all seeds."""
+    step, seed = ("warm_up", spec.seed) if teacher_seed is None else ("teacher_warm_up", teacher_seed)
+    model, classes = spec.model, protocol.teacher.classes
+    read = call(step, stages.warm_up, dataset, model, classes, protocol.warm_up, seed)
+    return read, call("teacher", stages.teacher, dataset, model, protocol.teacher, seed, read)
 
 
 def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int = 1) -> list[Row]:
     """One row per mode on one split, published in the store.
+
+    Heads are fitted afterwards to say something of the certify split only: a search looks at the raw head alone.
 
     Args:
         looks: how many configs of the study may open this split: every bound uses delta / looks.
     """
     rows = []
     for mode, trained in chain.modes.items():
-        place = (split, looks, chain.warm, chain.teacher, trained)
-        judged = _call(store, stages.judge, dataset, chain.spec.model, chain.spec.seed, *place)
-        rows.append(_row(chain, mode, split, dataset, judged))
+        judged_by = _judges(chain.spec, mode)
+        place = (chain.spec.seed, split, looks, chain.warm, chain.teacher, trained)
+        found = [
+            _call(store, stage, dataset, chain.spec.model, *judged_by.reads, *place)
+            for stage in (judged_by.stage, judged_by.posthoc if split == "certify" else None)
+            if stage is not None
+        ]
+        rows.append(_row(chain, mode, split, dataset, found))
         store.put_row(rows[-1])
     return rows
 
 
-def shared(spec: CellSpec) -> dict[str, str]:
-    """Steps that cells with other hyper-parameters may need too, by a digest of all that each reads."""
+@dataclass(frozen=True)
+class _Judges:
+    """The stages that judge a mode, and what they read besides what all of them read."""
+
+    stage: Stage
+    posthoc: Stage | None = None
+    reads: tuple[Any, ...] = ()
+
+
+def _judges(spec: CellSpec, mode: str) -> _Judges:
     match spec.protocol:
-        case Rescue(warm_up=warm_up, teacher=teacher, objective=goal):
-            warm = [spec.data, spec.model, teacher.classes, warm_up, spec.seed]
-            found = [*warm, teacher]
-            ended = [*found, goal.unaligned(), spec.training]
-            return {"warm_up": digest(warm), "teacher": digest(found), "no_align": digest(ended)}
+        case Rescue(protection=protection):
+            if mode in LIVE:
+                return _Judges(stages.judge_live)
+            if mode == PROTECTED:
+                return _Judges(stages.judge_protected, reads=(protection,))
+            return _Judges(stages.judge, stages.posthoc)
+        case Baselines(baselines=baselines):
+            named = next(baseline for baseline in baselines if baseline.name == mode)
+            return _Judges(stages.judge_baseline, stages.posthoc_baseline, (named,))
+
+
+def shared(spec: CellSpec) -> dict[str, str]:
+    """Every step by a digest of all that it reads: cells with the same digest compute that step once between them."""
+    named: dict[str, str] = {}
+
+    def name(step: str, stage: Stage, *inputs: Any) -> str:
+        named[step] = digest([stage.name, stage.version, *inputs])
+        return named[step]
+
+    walk(spec, spec.data, name)
+    return named
 
 
 def _call(store: Store, stage: Stage, *inputs: Any) -> Ended:
@@ -126,7 +223,7 @@ def _call(store: Store, stage: Stage, *inputs: Any) -> Ended:
         return Failed("infeasible_teacher", str(fault))
 
 
-def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: Ended) -> Row:
+def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[Ended]) -> Row:
     spec = chain.spec
     named = {
         "study": spec.study,
@@ -139,16 +236,19 @@ def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: Ended)
         "data": spec.data.name,
         "data_digest": dataset.digest,
         "substitute": dataset.substitute,
-        **hyper_parameters(spec),
+        **hyper_parameters(spec, mode),
+        **teaching(spec, mode),
         "spec": plain(spec),
         "environment": digest(environment.fingerprint(environment.device())),
-        **{f"key_{name}": ended.key for name, ended in _artifacts(chain, mode, judged).items()},
+        **{f"key_{name}": ended.key for name, ended in _artifacts(chain, mode, judged[0]).items()},
         **{f"version_{name}": metadata.version(name) for name in VERSIONED},
         **{f"stage_version_{stage.name}": stage.version for stage in stages.STAGES},
     }
-    if isinstance(judged, Failed):
-        return {**named, "outcome": judged.outcome, "reason": judged.reason}
-    facts = judged.facts
+    facts: Row = {}
+    for ended in judged:
+        if isinstance(ended, Failed):
+            return {**named, "outcome": ended.outcome, "reason": ended.reason}
+        facts |= ended.facts
     verdict = quality.judge(quality.from_row(facts), spec.protocol.teacher.thresholds)
     return {
         **named,
@@ -160,11 +260,28 @@ def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: Ended)
     }
 
 
-def hyper_parameters(spec: CellSpec) -> dict[str, float]:
+def hyper_parameters(spec: CellSpec, mode: str) -> dict[str, float | None]:
     """The weights that searches vary, as columns of a row."""
     match spec.protocol:
         case Rescue(objective=goal):
             return {"alpha_kl": goal.alpha_kl, "lambda_ts": goal.lambda_ts, "lambda_bal": goal.lambda_bal}
+        case Baselines(baselines=baselines):
+            weights = {baseline.name: baseline.alpha_kl for baseline in baselines}
+            return {"alpha_kl": weights[mode], "lambda_ts": 0.0, "lambda_bal": 0.0}
+
+
+def teaching(spec: CellSpec, mode: str) -> dict[str, str | int | None]:
+    """How the teacher of a mode came about: rows that differ here answer different questions and are not pooled.
+
+    teacher_features  `frozen`: T is a function of x; `live`: it drifts with the encoder
+    teacher_seed      the seed whose teacher all seeds share, or None where each searches its own
+    """
+    features = "live" if mode in LIVE else "frozen"
+    match spec.protocol:
+        case Rescue(teacher_seed=teacher_seed):
+            return {"teacher_features": features, "teacher_seed": teacher_seed}
+        case Baselines():
+            return {"teacher_features": features, "teacher_seed": None}
 
 
 def _artifacts(chain: Chain, mode: str, judged: Ended) -> dict[str, Artifact]:

@@ -1,4 +1,4 @@
-"""Stages: artifacts in, artifact out, and the only list of versions.
+"""Stages: artifacts in, artifact out, and the only list of all of them.
 
 A stage is given only what it reads, because its arguments are its cache key: `no_align` never sees lambda_ts, so one
 run serves a whole sweep over it. A changed number needs a new version; a refactoring does not.
@@ -10,11 +10,14 @@ run serves a whole sweep over it. A changed number needs a new version; a refact
 from dataclasses import asdict
 
 from certvae import judgement
+from certvae.baseline_stages import baseline, judge_baseline, posthoc_baseline
 from certvae.canonical import stage_seed
 from certvae.data import Dataset, Split
 from certvae.fitted import features, network, teacher_rows, train
+from certvae.live import judge_live, live_aligned, live_no_align
 from certvae.losses import chain_loss
 from certvae.nets import build
+from certvae.protected import judge_protected, protected
 from certvae.spec import Model, Objective, Training, Unaligned, WarmUp, WarmUpGmm
 from certvae.store import Artifact, Content, Workbench, stage
 from certvae.targets import FeatureTeacher
@@ -126,4 +129,9 @@ def posthoc(
     return Content({}, judgement.finite(judgement.posthoc_facts(exam, dataset, teacher, seed, bench)))
 
 
-STAGES = (warm_up, teacher, aligned, no_align, judge, posthoc)
+STAGES = (
+    *(warm_up, teacher, aligned, no_align, judge, posthoc),
+    *(protected, judge_protected),
+    *(live_aligned, live_no_align, judge_live),
+    *(baseline, judge_baseline, posthoc_baseline),
+)
