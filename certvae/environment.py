@@ -10,16 +10,21 @@ from importlib import metadata
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def settle(threads: int = 1) -> None:
-    """Fixes thread counts and deterministic mode of this process; call it before the first tensor is made."""
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(threads)
+    """Fixes thread counts and deterministic mode of this process; call it before the first tensor is made.
+
+    Libraries that are loaded later read the variables, those that are loaded already are told. With SCIPY_ARRAY_API
+    scikit-learn fits mixtures on torch tensors, so on a GPU.
+    """
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"SCIPY_ARRAY_API": "1"}
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threadpool_limits(threads)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False

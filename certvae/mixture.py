@@ -21,12 +21,14 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
 from certvae.spec import Covariance
 
 Features = Float[np.ndarray, "n d"]
 Rows = Float[np.ndarray, "n K"]
 FITTED = ("weights_", "means_", "covariances_", "precisions_cholesky_")
+FLAT = 1e-12  # a principal direction with less than this share of the first one's variance does not vary
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Start:
     """Where EM starts: k-means clusters. One k-means serves every covariance and regulariser."""
 
     def __init__(self, points: Features, classes: int, seed: int):
-        clusters = KMeans(classes, n_init=1, random_state=seed)
+        clusters = KMeans(classes, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
         labels = clusters.fit_predict(points)
         counts = np.bincount(labels, minlength=classes)
         self.weights = counts / counts.sum()
@@ -92,7 +94,7 @@ def fit(
     """EM from `start`, float64.
 
     Raises:
-        ValueError: scikit-learn's own, when a covariance is singular.
+        ValueError: when a covariance is singular.
     """
     model = GaussianMixture(
         len(start.means),
@@ -106,17 +108,23 @@ def fit(
     )
     with warnings.catch_warnings(), _dispatch(device):
         warnings.simplefilter("ignore", ConvergenceWarning)  # convergence is reported as a number
-        model.fit(_to(points, device))
+        try:
+            model.fit(_to(points, device))
+        except LinAlgError as error:  # scikit-learn translates it for numpy arrays alone
+            raise ValueError(f"Fitting the mixture model failed: {error}.") from error
     arrays = {name: _from(getattr(model, name)) for name in FITTED}
     return Fit(Mixture(covariance, arrays), bool(model.converged_), int(model.n_iter_))
 
 
 def pca(features: Features, dimensions: int) -> dict[str, np.ndarray]:
-    """Mean and whitening map of the first principal components; nothing for 0 dimensions."""
+    """Mean and whitening map of the first principal components that vary; nothing for 0 dimensions."""
     if dimensions == 0:
         return {}
-    found = PCA(dimensions, whiten=True, svd_solver="covariance_eigh").fit(features.astype(np.float64))
-    return {"pca_mean": found.mean_, "pca_map": np.asarray(found.components_).T / np.sqrt(found.explained_variance_)}
+    found = PCA(min(dimensions, *features.shape), svd_solver="covariance_eigh").fit(features.astype(np.float64))
+    variances = np.asarray(found.explained_variance_)
+    varying = variances > FLAT * variances[0]
+    components = np.asarray(found.components_)[varying]
+    return {"pca_mean": found.mean_, "pca_map": components.T / np.sqrt(variances[varying])}
 
 
 def whiten(features: Features, arrays: Mapping[str, np.ndarray]) -> Features:

@@ -1,7 +1,7 @@
 """Teacher search: many mixtures on frozen features, scored on rows they were not fitted on, one chosen.
 
-    train, guard  (n, d)   features: of the frozen warm-up encoder (arXiv 2605.05813), or principal components of
-                           pixels (arXiv 2605.18224)                   K  components      T  (n, K)  teacher rows
+    train (n, d), guard (m, d)   features: of the frozen warm-up encoder (arXiv 2605.05813), or principal components
+                                 of pixels (arXiv 2605.18224)          K  components      T  (n, K)  teacher rows
 
 The theorem needs only a fixed, nonconstant teacher. Quality control is about usefulness: failing it says how the
 teacher was built and nothing about the certificate.
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from certvae import mixture
 from certvae.errors import TeacherFault
@@ -24,6 +25,7 @@ from certvae.spec import Covariance, WarmUpGmm
 from certvae.witness_specs import PcaGmm
 
 Report = Callable[[Mapping[str, Any]], None]
+Held = Float[np.ndarray, "m d"]
 Spec = WarmUpGmm | PcaGmm
 ENERGY_GAIN = 5.0  # the witness gain that energy budgets are stated for: the energy falls with its square
 NO_INFORMATION = 1e-9  # nats: below this all rows of the teacher are equal up to rounding
@@ -82,7 +84,7 @@ class Search:
     mixture: Mixture
 
 
-def search(train: Features, guard: Features, spec: Spec, *, seed: int, device: str, report: Report) -> Search:
+def search(train: Features, guard: Held, spec: Spec, *, seed: int, device: str, report: Report) -> Search:
     """Fits every candidate on train features, scores it on guard features, chooses one.
 
     The best strict-feasible candidate wins; if there is none, the best of all is run as a stress case.
@@ -175,7 +177,7 @@ def _score(candidate: Candidate, fit: Fit | None, failure: str, guard: Features,
             return Scored(candidate, fit, measured, verdict.with_energy(energy, budget), worth, energy)
 
 
-def _check_rows(train: Features, guard: Features, spec: Spec) -> None:
+def _check_rows(train: Features, guard: Held, spec: Spec) -> None:
     rows = min(len(train), spec.fit_rows)
     if rows < spec.classes:
         raise TeacherFault(
