@@ -6,7 +6,7 @@ The paper prints rows and no weights: the defaults are this project's reading of
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from certvae.checked import Above, AtLeast, Below, Checked
 
@@ -26,13 +26,15 @@ class Vanilla(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class BetaVae(Checked):
-    """L_rec + alpha_kl L_KL, below 1 for reconstruction, above 1 for compression (Higgins et al., 2017)."""
+    """L_rec + alpha_kl L_KL: low for reconstruction, high for compression (Higgins et al., 2017)."""
 
+    strength: Literal["low", "high"]
+    """Against the KL weight of vanilla."""
     alpha_kl: Weight
 
     @property
     def name(self) -> str:
-        return "beta_vae_low" if self.alpha_kl < 1 else "beta_vae_high"
+        return f"beta_vae_{self.strength}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +103,8 @@ class VqVae(Checked):
 Baseline = Vanilla | BetaVae | KlAnnealing | FreeBits | Gmvae | VqVae
 SEVEN: tuple[Baseline, ...] = (
     Vanilla(),
-    BetaVae(alpha_kl=0.1),
-    BetaVae(alpha_kl=4.0),
+    BetaVae(strength="low", alpha_kl=0.1),
+    BetaVae(strength="high", alpha_kl=4.0),
     KlAnnealing(),
     FreeBits(),
     Gmvae(),

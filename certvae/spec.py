@@ -259,8 +259,7 @@ class Baselines(Checked):
         super().__post_init__()
         names = [baseline.name for baseline in self.baselines]
         if not names or len(set(names)) < len(names):
-            remedy = "give each once; beta-VAEs are named by whether alpha_kl is below 1"
-            raise refuse("Baselines.baselines", "one or more of different names", names, remedy)
+            raise refuse("Baselines.baselines", "one or more of different names", names, "give each once")
 
 
 @dataclass(frozen=True, kw_only=True)
