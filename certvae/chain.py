@@ -5,6 +5,7 @@ warm_up -> teacher -> full
                                -> protected_rescue  the same, a used head training in the raw head's place
                    -> live_full, live_no_align -> live_rescue        the same three under a teacher that drifts
                    -> vanilla, beta_vae_low, ...                     baselines, each from scratch
+teacher            -> vae, rst, rst_prefit, ...                      the simplex witness: see `certvae.witness_chain`
 """
 
 from collections.abc import Callable, Mapping
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
 
-from certvae import environment, quality, stages
+from certvae import environment, quality, stages, witness, witness_chain
 from certvae.canonical import digest, plain
 from certvae.data import Dataset, Split
 from certvae.errors import NumberFault, TeacherFault
 from certvae.spec import Baselines, CellSpec, Data, Objective, Rescue, Training
 from certvae.store import Artifact, Stage, Store
+from certvae.witness_specs import Witness
 
 Outcome = Literal["ok", "diverged", "infeasible_teacher"]
 Row = dict[str, Any]
@@ -45,10 +47,13 @@ Call = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Chain:
-    """What training a cell left behind: all modes share one teacher, and one warm-up where its features come from."""
+    """What training a cell left behind: all modes share one teacher, and one warm-up where its features come from.
+
+    warm    None for a teacher that never read an encoder
+    """
 
     spec: CellSpec
-    warm: Ended
+    warm: Ended | None
     teacher: Ended
     modes: Mapping[str, Ended]
 
@@ -62,6 +67,8 @@ def steps(spec: CellSpec) -> tuple[str, ...]:
             return (*taught, "no_align", "full", "rescue", *later, "judge")
         case Baselines():
             return ("warm_up", "teacher", *modes(spec), "judge")
+        case Witness():
+            return witness_chain.steps(spec.protocol)
 
 
 def modes(spec: CellSpec) -> tuple[str, ...]:
@@ -72,6 +79,8 @@ def modes(spec: CellSpec) -> tuple[str, ...]:
             return ("full", "no_align", "rescue", *later)
         case Baselines(baselines=baselines):
             return tuple(baseline.name for baseline in baselines)
+        case Witness():
+            return spec.protocol.modes
 
 
 def schedules(spec: CellSpec) -> dict[str, Training]:
@@ -80,6 +89,8 @@ def schedules(spec: CellSpec) -> dict[str, Training]:
         case Rescue(warm_up=warm_up) | Baselines(warm_up=warm_up):
             warm = {step: warm_up.training for step in steps(spec) if step.endswith("warm_up")}
             return warm | dict.fromkeys(modes(spec), spec.training)
+        case Witness():
+            return witness_chain.schedules(spec, spec.protocol)
 
 
 def train(spec: CellSpec, dataset: Dataset, store: Store, announce: Announce = silent) -> Chain:
@@ -103,6 +114,8 @@ def walk(spec: CellSpec, dataset: Dataset | Data, call: Call) -> Chain:
             return _rescue(spec, spec.protocol, dataset, call)
         case Baselines():
             return _baselines(spec, spec.protocol, dataset, call)
+        case Witness():
+            return Chain(spec, None, *witness_chain.walk(spec, spec.protocol, dataset, call))
 
 
 def _rescue(spec: CellSpec, protocol: Rescue, dataset: Dataset | Data, call: Call) -> Chain:
@@ -162,10 +175,10 @@ def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int
     Args:
         looks: how many configs of the study may open this split: every bound uses delta / looks.
     """
-    rows = []
+    rows, read = [], () if chain.warm is None else (chain.warm,)
     for mode, trained in chain.modes.items():
         judged_by = _judges(chain.spec, mode)
-        place = (chain.spec.seed, split, looks, chain.warm, chain.teacher, trained)
+        place = (chain.spec.seed, split, looks, *read, chain.teacher, trained)
         found = [
             _call(store, stage, dataset, chain.spec.model, *judged_by.reads, *place)
             for stage in (judged_by.stage, judged_by.posthoc if split == "certify" else None)
@@ -196,6 +209,8 @@ def _judges(spec: CellSpec, mode: str) -> _Judges:
         case Baselines(baselines=baselines):
             named = next(baseline for baseline in baselines if baseline.name == mode)
             return _Judges(stages.judge_baseline, stages.posthoc_baseline, (named,))
+        case Witness():
+            return _Judges(witness.judge_witness, witness.fair_witness)
 
 
 def shared(spec: CellSpec) -> dict[str, str]:
@@ -249,7 +264,7 @@ def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[E
         if isinstance(ended, Failed):
             return {**named, "outcome": ended.outcome, "reason": ended.reason}
         facts |= ended.facts
-    verdict = quality.judge(quality.from_row(facts), spec.protocol.teacher.thresholds)
+    verdict = _verdict(spec, facts)
     return {
         **named,
         **facts,
@@ -268,6 +283,8 @@ def hyper_parameters(spec: CellSpec, mode: str) -> dict[str, float | None]:
         case Baselines(baselines=baselines):
             weights = {baseline.name: baseline.alpha_kl for baseline in baselines}
             return {"alpha_kl": weights[mode], "lambda_ts": 0.0, "lambda_bal": 0.0}
+        case Witness():
+            return witness_chain.hyper_parameters(spec, spec.protocol, mode)
 
 
 def teaching(spec: CellSpec, mode: str) -> dict[str, str | int | None]:
@@ -280,8 +297,17 @@ def teaching(spec: CellSpec, mode: str) -> dict[str, str | int | None]:
     match spec.protocol:
         case Rescue(teacher_seed=teacher_seed):
             return {"teacher_features": features, "teacher_seed": teacher_seed}
-        case Baselines():
+        case Baselines() | Witness():
             return {"teacher_features": features, "teacher_seed": None}
+
+
+def _verdict(spec: CellSpec, facts: Row) -> quality.Verdict:
+    """Quality control of the teacher numbers of a row."""
+    match spec.protocol:
+        case Rescue(teacher=teacher) | Baselines(teacher=teacher):
+            return quality.judge(quality.from_row(facts), teacher.thresholds)
+        case Witness(teacher=teacher):
+            return witness_chain.verdict(teacher, facts)
 
 
 def _artifacts(chain: Chain, mode: str, judged: Ended) -> dict[str, Artifact]:

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from certvae import subspace
 from certvae.certificate import Certificate, Pairs, certify
-from certvae.nets import Vae
+from certvae.nets import SimplexWitness, Vae
 from certvae.quality import entropy, kl_to_uniform
 from certvae.targets import Targets, cached
 from certvae.training import Batches
@@ -106,6 +107,7 @@ def guard_numbers(head: nn.Module, seen: Passage, teacher: Float[np.ndarray, "n 
     }
     if teacher is not None:
         numbers |= _margins(certificate_of(head, seen.mu, teacher, split="guard"))
+        numbers |= _in_subspace(head, seen, teacher)
     return {name: value if value is not None and np.isfinite(value) else None for name, value in numbers.items()}
 
 
@@ -123,6 +125,15 @@ def _margins(certificate: Certificate) -> dict[str, float]:
         "guard_margin": certificate.margin,
         "guard_student_info": certificate.student_info,
     }
+
+
+def _in_subspace(head: nn.Module, seen: Passage, teacher: Float[np.ndarray, "n K"]) -> dict[str, float]:
+    """Of a fixed witness: what of the code lies in its subspace, and the force that acts on it."""
+    if not isinstance(head, SimplexWitness):
+        return {}
+    found = subspace.shares(head, seen.mu, seen.logvar)
+    found["force_norm"] = subspace.force_norm(head, seen.mu, teacher)
+    return {f"guard_{name}": value for name, value in found.items()}
 
 
 def _array(tensor: Tensor) -> np.ndarray:

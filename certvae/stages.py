@@ -9,7 +9,7 @@ run serves a whole sweep over it. A changed number needs a new version; a refact
 
 from dataclasses import asdict
 
-from certvae import judgement
+from certvae import judgement, witness
 from certvae.baseline_stages import baseline, judge_baseline, posthoc_baseline
 from certvae.canonical import stage_seed
 from certvae.data import Dataset, Split
@@ -134,4 +134,6 @@ STAGES = (
     *(protected, judge_protected),
     *(live_aligned, live_no_align, judge_live),
     *(baseline, judge_baseline, posthoc_baseline),
+    *(witness.labels_teacher, witness.pca_teacher, witness.vae, witness.initial, witness.collapsed),
+    *(witness.prefit, witness.escape, witness.judge_witness, witness.fair_witness),
 )

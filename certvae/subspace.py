@@ -95,13 +95,6 @@ def shuffled(z: Latents, subspace: int, order: Int[np.ndarray, " n"]) -> Latents
     return mixed
 
 
-def without_code(vae: Vae) -> None:
-    """Makes the means exactly constant, in place: the layer before them is zeroed."""
-    with torch.no_grad():
-        for parameter in vae.encoder.mu.parameters():
-            parameter.zero_()
-
-
 def code_distance(head: SimplexWitness, mu: Tensor, T: Tensor, scale: float, rest_weight: float) -> Tensor:
     """E ||P_W mu - scale mu*||^2 + rest_weight E ||(I - P_W) mu||^2: what a prefit minimises. (n, d), (n, K) -> ()."""
     inside = mu[:, : head.subspace] - scale * head.code(T)[:, : head.subspace]
