@@ -147,6 +147,8 @@ def _direction(parameters: Tensor, teacher: Rows, rows: Rows) -> Tensor:
     curvature[0, 1:] = curvature[1:, 0] = towards.sum(dim=0) / n
     curvature[1:, 1:] = used.sum(dim=0).diag() / n - used.T @ used / n
     curvature.diagonal().add_(DAMPING)
+    if (parameters[0] <= GAINS[0] and gradient[0] > 0) or (parameters[0] >= GAINS[1] and gradient[0] < 0):
+        gradient[0] = curvature[0, 1:] = curvature[1:, 0] = 0  # c stays on its bound, b is fitted to it
     return torch.linalg.solve(curvature, gradient)
 
 
