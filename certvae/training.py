@@ -88,7 +88,7 @@ def fit(
         evaluate: numbers of the guard rows, asked every `training.report_every` epochs and after the last.
 
     Raises:
-        NumberFault: at the first loss that is NaN or infinite, with stage, epoch, step and the last finite value.
+        NumberFault: at the first loss that is NaN or infinite, with stage, epoch, step and the last finite loss.
     """
     parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
@@ -97,9 +97,9 @@ def fit(
     saved = time.monotonic()
     for epoch in range(done, training.epochs):
         values = _run_epoch(vae, loss, batches, training, optimiser, epoch, seed, pace)
-        _check_finite(values, stage, epoch, training)
+        _check_finite(vae, values, stage, epoch, training, curve)
         if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
-            means = dict(zip(NAMES, values.mean(dim=0).tolist(), strict=True))
+            means = dict(zip(NAMES, map(_number, values.mean(dim=0).tolist()), strict=True))
             curve.append({"epoch": epoch + 1, **means, **evaluate(vae)})
             pace.point(curve[-1])
         if time.monotonic() - saved >= bench.checkpoint_seconds and epoch + 1 < training.epochs:
@@ -155,16 +155,25 @@ class _Pace:
         self._bench.report({**self._fixed, "step": 0, "loss": point["total"], **point})
 
 
-def _check_finite(values: Tensor, stage: str, epoch: int, training: Training) -> None:
-    totals = values[:, 0]
-    bad = (~totals.isfinite()).nonzero()
-    if not len(bad):
-        return
-    step = int(bad[0])
-    last = f"{float(totals[step - 1]):.6g}" if step else "of the epoch before"
-    raise NumberFault(
+def _check_finite(vae: Vae, values: Tensor, stage: str, epoch: int, training: Training, curve: Curve) -> None:
+    """Refuses an epoch whose losses, or whose weights at the end, left the finite numbers."""
+    totals = values[:, 0].tolist()
+    bad = next((step for step, total in enumerate(totals) if not math.isfinite(total)), None)
+    if bad is not None:
+        found = f"loss became {totals[bad]} at epoch {epoch + 1} step {bad + 1}"
+        raise _diverged(found, totals[:bad], stage, training, curve)
+    if not all(bool(tensor.isfinite().all()) for tensor in vae.state_dict().values()):
+        found = f"a weight became NaN or infinite in epoch {epoch + 1}, while every loss was finite"
+        raise _diverged(found, totals, stage, training, curve)
+
+
+def _diverged(found: str, before: list[float], stage: str, training: Training, curve: Curve) -> NumberFault:
+    last = f"last finite loss {before[-1]:.6g}" if before else "no loss before it in this epoch"
+    if not before and curve:
+        last += f", mean of epoch {curve[-1]['epoch']} {curve[-1]['total']:.6g}"
+    return NumberFault(
         1,
-        f"loss became {float(totals[step])} at epoch {epoch + 1} step {step + 1}, last finite value {last}",
+        f"{found}, {last}",
         where=f"stage {stage}",
         cause=f"the learning rate {training.learning_rate:g} or a weight of the objective is too large",
         remedy="lower learning_rate or the weights; the row stays in the table as diverged",

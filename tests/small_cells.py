@@ -1,11 +1,16 @@
 """Cells of scikit-learn's digits that train in a fraction of a second, for tests of the whole chain."""
 
 import dataclasses
+import os
+import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from certvae import stages
 from certvae.data import load
 from certvae.dataset import SPLITS, Dataset, Split, open_dataset
 from certvae.decoding import View, publish
@@ -23,6 +28,7 @@ from certvae.spec import (
     WarmUp,
     WarmUpGmm,
 )
+from certvae.store import Store
 
 CLASSES = 4
 MODEL = Model(
@@ -74,6 +80,15 @@ def with_noise_in(dataset: Dataset, splits: tuple[Split, ...], target: Path) -> 
     return open_dataset(target)
 
 
-def changed(spec: CellSpec, **protocol: Any) -> CellSpec:
-    """The cell with other parts of its protocol."""
-    return dataclasses.replace(spec, protocol=dataclasses.replace(spec.protocol, **protocol))
+def warm_up_until_killed(folder: Path, epoch: int | None) -> None:
+    """Runs one stage in a store below `folder`, with a checkpoint per epoch; dies in the report of the given epoch."""
+
+    def report(event: Mapping[str, Any]) -> None:
+        if epoch is not None and event["epoch"] == epoch:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    dataset = small_digits(folder / "data")
+    store = Store(folder / "store", report=report, checkpoint_seconds=0.0)
+    schedule = dataclasses.replace(WARM_UP, training=Training(epochs=5, batch_size=64))
+    store.call(stages.warm_up, dataset, MODEL, CLASSES, schedule, 0)
