@@ -11,18 +11,23 @@ from typing import Annotated, Any, get_args
 
 import tyro
 
+from certvae.checked import refuse
+from certvae.goal import Goal
 from certvae.spec import CellSpec, DataName, check_seeds
+from sweeps.propose import Sampler
 from sweeps.study import Study, study_name
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """How and where to run; nothing here changes a number, except which data and seeds."""
+    """How and where to run; nothing here changes a number, except which data, seeds and search."""
 
     data: DataName
     """The data set."""
     seeds: tuple[int, ...]
-    """Seeds of the chains; each is one cell."""
+    """Seeds of a plain run; each is one cell per config."""
     study: str
     """Names rows, the MLflow experiment and the certify gate; another name is another study."""
     store: Path = Path("certvae-store")
@@ -34,13 +39,37 @@ class Run:
     workers: int | None = None
     """Slots; as many as the machine has when absent."""
     per_gpu: int = 1
-    """Cells that share a GPU."""
+    """Cells that share a GPU; each may use that share of its memory."""
+    logical_gpus: int = 0
+    """Pretend to so many GPUs on a machine without one, to try out a pool."""
+    address: str | None = None
+    """Ray cluster to run on, as host:port, or auto; a Ray of our own on this machine when absent."""
+    budget: str | None = None
+    """Stop cleanly after this long, such as 90s, 30m or 6h; the same command goes on."""
+    deadline: str | None = None
+    """A cell that takes longer is ended with a stack dump, and counts as a timeout."""
+    search: Annotated[int, tyro.conf.arg(metavar="CONFIGS")] = 0
+    """Search this many configs (a total, not an increment), then confirm the winner on fresh seeds."""
+    sampler: Sampler = "tpe"
+    """Who proposes configs."""
+    lag: int = 8
+    """Config k is proposed from the outcomes of configs 0 to k - lag: more runs at once, and knows less."""
+    search_seed: int = 0
+    """Seed of the proposals."""
+    search_seeds: tuple[int, ...]
+    """Every config of a search runs on these."""
+    confirmation_seeds: tuple[int, ...]
+    """The winner of a search runs on these."""
     plan: bool = False
-    """Print what would run, and stop."""
+    """Print what would run, how long it may take and what is shared, and stop."""
+    status: bool = False
+    """Print every config and cell of the study in the store, with reasons, and stop."""
+    explain: str | None = None
+    """Print which stages of a cell (its first digits) are in the store and why one is not, and stop."""
 
 
-def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec]:
-    """The run, and the cell of seed 0 after all overrides.
+def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec, Goal]:
+    """The run, the cell of seed 0 after all overrides, and what a search maximises.
 
     Raises:
         ConfigFault: for a value outside its bounds.
@@ -51,16 +80,19 @@ def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec]:
     branches = [field.name for field in dataclasses.fields(CellSpec) if field.name not in ("study", "seed")]
     cell_type = dataclasses.make_dataclass("Cell", [_branch(preset, name) for name in branches], frozen=True)
     cell_type.__doc__ = "The cell: every field that names a result."
-    run = Run(data=data, seeds=study.seeds, study=study_name(study, data))
+    run = Run(
+        data=data,
+        seeds=study.seeds,
+        study=study_name(study, data),
+        search_seeds=study.search_seeds,
+        confirmation_seeds=study.confirmation_seeds,
+    )
     command_type: Any = dataclasses.make_dataclass(
         "Command",
         [
-            (
-                "run",
-                Annotated[Run, tyro.conf.arg(name="")],
-                Run(data=data, seeds=study.seeds, study=study_name(study, data)),
-            ),
+            ("run", Annotated[Run, tyro.conf.arg(name="")], run),
             ("cell", Annotated[cell_type, tyro.conf.arg(name="")], cell_type()),
+            ("goal", Goal, study.goal),
         ],
         frozen=True,
     )
@@ -71,12 +103,26 @@ def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec]:
     base = dataclasses.replace(preset, study=run.study, **given)
     if run.limit is not None:
         base = dataclasses.replace(base, data=dataclasses.replace(base.data, limit=run.limit))
-    return run, base
+    return run, base, parsed.goal
 
 
 def command(arguments: Sequence[str]) -> str:
     """The command line that was typed, as it can be typed again."""
     return shlex.join(["python", sys.argv[0], *arguments])
+
+
+def seconds(text: str | None, field: str) -> float | None:
+    """A duration such as 90s, 30m or 6h, in seconds.
+
+    Raises:
+        ConfigFault: for anything else.
+    """
+    if text is None:
+        return None
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
+        raise refuse(field, "a duration such as 90s, 30m or 6h", text, "give a number and a unit")
+    return float(number) * UNITS[unit]
 
 
 def _branch(preset: CellSpec, name: str) -> tuple[str, Any, Any]:

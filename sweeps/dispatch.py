@@ -1,17 +1,18 @@
-"""Which cell next: a plain object that a scheduler asks and tells. It knows cells and stages, not Ray.
+"""Which cell next: a plain object that a scheduler asks and tells. It knows cells and steps, not Ray.
 
-A cell is held back while a running cell is about to compute a stage that it would need too, so nobody waits for a key
-while holding a slot. It is let go when that stage has been published, or when the running cell has ended.
+A cell is held back while a running cell is about to compute a step that it would need too, so nobody waits for a key
+while holding a slot. It is let go when that step has been published, or when the running cell has ended.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 from certvae.dataset import Split
 from certvae.spec import CellSpec
 
-Result = Literal["ok", "failed"]
+Kind = Literal["ok", "out_of_memory", "timeout", "killed", "error"]
 Steps = tuple[str, ...]
 """What a cell does, in order."""
 Shared = Mapping[str, str]
@@ -20,11 +21,24 @@ Shared = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Cell:
-    """One chain for one slot, and the splits it is judged on, each with the looks its bounds are shared by."""
+    """One chain for one slot."""
 
     spec: CellSpec
     splits: tuple[Split, ...] = ("guard", "certify")
+    """It is judged on these; certify is there for a config that may open it."""
     looks: int = 1
+    """Configs of the study that may open certify: every bound uses delta / looks."""
+    alone: bool = False
+    """It ran out of memory beside others, and now gets a device for itself."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a cell ended. Anything but ok is a failure of this invocation: logged, never stored, tried again next."""
+
+    kind: Kind
+    reason: str = ""
+    rows: Sequence[Mapping[str, Any]] = ()
 
 
 class Source(Protocol):
@@ -34,7 +48,7 @@ class Source(Protocol):
         """Cells to add now: none while something must be heard first, None when there will never be more."""
         ...
 
-    def heard(self, cell: Cell, result: Result) -> None:
+    def heard(self, cell: Cell, ended: Ended) -> None:
         """A cell has ended."""
         ...
 
@@ -49,8 +63,21 @@ class Listed:
         cells, self._cells = self._cells, None
         return cells
 
-    def heard(self, cell: Cell, result: Result) -> None:
+    def heard(self, cell: Cell, ended: Ended) -> None:
         """A list does not listen."""
+
+
+class Listener:
+    """Hears what happens to cells while they run. This one does nothing."""
+
+    def started(self, token: str, cell: Cell) -> None:
+        """A cell got a slot."""
+
+    def heard(self, token: str, cell: Cell, event: Mapping[str, Any]) -> None:
+        """A running cell said how far it is."""
+
+    def ended(self, token: str, cell: Cell, ended: Ended) -> None:
+        """A cell gave its slot back."""
 
 
 @dataclass
@@ -65,11 +92,11 @@ class Dispatcher:
 
     def __init__(self, source: Source, shared: Callable[[CellSpec], Shared], steps: Callable[[CellSpec], Steps]):
         self._source, self._shared, self._steps = source, shared, steps
-        self._waiting: list[Cell] = []
+        self._waiting: list[tuple[Cell, Shared]] = []
         self._running: dict[str, _Running] = {}
+        self._computing: Counter[str] = Counter()
         self._published: set[str] = set()
         self._open = True
-        self.ended: dict[Result, int] = {"ok": 0, "failed": 0}
 
     @property
     def finished(self) -> bool:
@@ -78,40 +105,43 @@ class Dispatcher:
         return not (self._open or self._waiting or self._running)
 
     def next(self, token: str) -> Cell | None:
-        """The next cell that waits for no one, or None when there is none now."""
+        """The first cell that waits for no one, or None when there is none now."""
         self._refill()
-        for cell in self._waiting:
-            missing = {stage: key for stage, key in self._shared(cell.spec).items() if key not in self._published}
-            if not self._is_computed_elsewhere(missing):
-                self._waiting.remove(cell)
+        for position, (cell, shared) in enumerate(self._waiting):
+            missing = {step: key for step, key in shared.items() if key not in self._published}
+            if not any(self._computing[key] for key in missing.values()):
+                del self._waiting[position]
                 self._running[token] = _Running(cell, missing)
+                self._computing.update(missing.values())
                 return cell
         return None
 
     def reached(self, token: str, step: str) -> None:
         """A running cell begins this step: all shared ones before it are published."""
-        running = self._running.get(token)
-        if running is None:
-            return
+        running = self._running[token]
         steps = self._steps(running.cell.spec)
         for earlier in steps[: steps.index(step)]:
             if (key := running.computing.pop(earlier, None)) is not None:
                 self._published.add(key)
+                self._computing[key] -= 1
 
-    def over(self, token: str, result: Result) -> None:
-        """A running cell has ended, one way or the other."""
+    def over(self, token: str, ended: Ended) -> None:
+        """A running cell has ended; out of memory beside others, it waits for a device of its own."""
         running = self._running.pop(token)
-        if result == "ok":
+        self._computing.subtract(running.computing.values())
+        if ended.kind == "ok":
             self._published.update(running.computing.values())
-        self.ended[result] += 1
-        self._source.heard(running.cell, result)
+        if ended.kind == "out_of_memory" and not running.cell.alone:
+            self._add([replace(running.cell, alone=True)])
+        else:
+            self._source.heard(running.cell, ended)
 
-    def running(self) -> dict[str, Cell]:
-        """Cells that hold a slot now."""
-        return {token: running.cell for token, running in self._running.items()}
+    def running(self, token: str) -> Cell:
+        """The cell that holds this token's slot."""
+        return self._running[token].cell
 
-    def _is_computed_elsewhere(self, missing: Shared) -> bool:
-        return any(key in missing.values() for other in self._running.values() for key in other.computing.values())
+    def _add(self, cells: Iterable[Cell]) -> None:
+        self._waiting += [(cell, self._shared(cell.spec)) for cell in cells]
 
     def _refill(self) -> None:
         while self._open:
@@ -119,7 +149,7 @@ class Dispatcher:
             if more is None:
                 self._open = False
                 return
-            added = list(more)
-            if not added:
+            before = len(self._waiting)
+            self._add(more)
+            if len(self._waiting) == before:
                 return
-            self._waiting += added

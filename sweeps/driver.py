@@ -1,6 +1,9 @@
 """From a command line to an exit code.
 
-python sweeps/<study>.py --store DIR        the same command resumes; it computes only what is missing
+    python sweeps/<study>.py --store DIR        the same command resumes; it computes only what is missing
+
+0 done, 1 a bug of ours, 2 wrong input and nothing started, 3 finished with failed cells or nothing feasible, 4 stopped
+and resumable, 5 the store needs repair.
 """
 
 import sys
@@ -12,24 +15,24 @@ from sweeps.command import command, parse
 from sweeps.study import Study
 
 EXIT_RESUMABLE = 4
+PIPE_WIDTH = 100  # where there is no terminal to fit
 
 
 def main(study: Study, arguments: list[str] | None = None) -> int:
-    """Runs a study from the command line and returns its exit code.
-
-    0 done, 2 wrong input and nothing started, 3 finished with failed cells, 4 stopped and resumable, 5 the store
-    needs repair.
-    """
+    """Runs a study from the command line and returns its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
     try:
-        run, base = parse(study, given)
+        run, base, goal = parse(study, given)
         from sweeps.flow import execute  # noqa: PLC0415  (torch, ray and mlflow: seconds that --help does not need)
 
-        return execute(run, base, given, console)
+        return execute(study, run, base, goal, given, console)
     except Fault as fault:
         console.print(str(fault), style="red", highlight=False, markup=False, soft_wrap=True)
         return fault.exit_code
     except KeyboardInterrupt:
-        console.print(f"stopped; nothing is lost. To go on: {command(given)}", highlight=False, soft_wrap=True)
+        again = f"stopped; nothing is lost. To go on: {command(given)}"
+        console.print(again, highlight=False, markup=False, soft_wrap=True)
         return EXIT_RESUMABLE

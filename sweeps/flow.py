@@ -1,51 +1,78 @@
 """One run of a study, in the order a user sees it: data, plan, cells, ledger, table."""
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from certvae.ledger import Ledger
 from rich.console import Console
 
 from certvae import chain, data, environment, stages
 from certvae.canonical import digest
-from certvae.dataset import SPLITS, Dataset
+from certvae.data import Dataset
 from certvae.errors import ConfigFault
 from certvae.gate import open_certify
+from certvae.goal import Goal
 from certvae.spec import CellSpec
 from certvae.store import Store
-from sweeps import pool
-from sweeps.command import Run, command
-from sweeps.dispatch import Cell, Dispatcher, Listed
-from sweeps.place import Place, Slots, local_slots
+from sweeps import plan, pool, status, summary
+from sweeps.command import Run, command, seconds
+from sweeps.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
+from sweeps.place import Place, local_slots
 from sweeps.progress import Board
-from sweeps.summary import table_digest, table_shown, table_text
+from sweeps.rows import RowIndex
+from sweeps.rule import Search, settle_rule
+from sweeps.search import SearchCells, proposed
+from sweeps.study import Study
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_RESUMABLE = 0, 3, 4
-CHECKPOINT_SECONDS = 30.0
-VIEWS = "views"  # derived files: may be deleted whenever no sweep runs
+LEDGER_SECONDS = 10.0  # the end of a run waits at most so long for live curves that are still on their way
 
 
-def execute(run: Run, base: CellSpec, arguments: Sequence[str], console: Console) -> int:
+class Context:
+    """What every part of a run needs: made once, before anything starts."""
+
+    def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console):
+        self.study, self.run, self.base, self.goal = study, run, base, goal
+        self.arguments, self.console = arguments, console
+        self.slots = local_slots(run.workers, run.per_gpu, run.logical_gpus)
+        environment.settle()
+        self.store = Store(run.store)
+        self.place = Place(
+            str(self.store.path),
+            None if run.data_root is None else str(run.data_root.absolute()),
+            str(self.store.path / "data"),
+            gpu_share=1 / run.per_gpu,
+            deadline_seconds=seconds(run.deadline, "deadline"),
+        )
+        self.dataset = data.load(base.data, run.data_root, cache=Path(self.place.cache), verify=True)
+        self.rows = RowIndex(self.store.rows(base.study), is_current, chain.modes)
+
+
+def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console) -> int:
     """Runs what the store does not hold yet and prints the table of all of it.
 
     Raises:
         Fault: before anything starts, when the input, the data, the store or the pool is not what is needed.
     """
-    slots = local_slots(run.workers, run.per_gpu)
-    environment.settle(slots.threads)
-    store = Store(run.store)
-    place = Place(str(store.path), run.data_root and str(run.data_root), str(store.path / "data"), CHECKPOINT_SECONDS)
-    dataset = data.load(base.data, run.data_root, cache=Path(place.cache), verify=True)
-    check(base, dataset)
-    cells = [Cell(dataclasses.replace(base, seed=seed)) for seed in run.seeds]
-    left = [cell for cell in cells if not judged(store, cell)]
-    console.print(plan_text(base, dataset, cells, left, slots), highlight=False)
-    if run.plan:
+    context = Context(study, run, base, goal, arguments, console)
+    if run.status:
+        console.print(status.shown(context.store, context.rows, _known_cells(context)))
         return EXIT_DONE
-    open_certify(store, base.study, (base.config,))
-    finished = not left or _run(left, place, slots, console)
-    return _report(store, cells, finished, arguments, console)
+    if run.explain is not None:
+        console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
+        return EXIT_DONE
+    return _search(context) if run.search else _plain(context)
+
+
+def is_current(row: Mapping[str, Any]) -> bool:
+    """Made by these stage versions in this environment."""
+    current = {f"stage_version_{stage.name}": stage.version for stage in stages.STAGES}
+    made_by = {name: version for name, version in row.items() if name.startswith("stage_version_")}
+    return made_by.items() <= current.items() and row["environment"] == digest(
+        environment.fingerprint(environment.device())
+    )
 
 
 def check(spec: CellSpec, dataset: Dataset) -> None:
@@ -54,85 +81,165 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
     Raises:
         ConfigFault: more components than rows to fit them on.
     """
-    rows = min(len(dataset.rows("train")), spec.protocol.teacher.fit_rows)
-    if rows < spec.protocol.teacher.classes:
+    rows, classes = len(dataset.rows("train")), spec.protocol.teacher.classes
+    if rows < classes:
         raise ConfigFault(
             4,
-            f"classes must be at most the {rows} rows a teacher is fitted on, got {spec.protocol.teacher.classes}",
+            f"classes must be at most the {rows} rows a teacher is fitted on, got {classes}",
             where="teacher.classes",
-            cause=f"{dataset.name} gives {len(dataset.rows('train'))} train rows under this limit",
-            remedy="raise --limit or --teacher.fit-rows, or lower --teacher.classes",
+            cause=f"{dataset.name} gives {rows} train rows under this limit",
+            remedy="raise --limit, or lower --teacher.classes",
         )
 
 
-def judged(store: Store, cell: Cell) -> list[chain.Row]:
-    """The rows of a finished cell that this code made on this machine, in order; none if any is missing."""
-    rows = [row for row in store.rows(cell.spec.study) if row["cell"] == cell.spec.cell and is_current(row)]
-    found = {(row["split"], row["mode"]): row for row in rows}
-    wanted = [(split, mode) for split in cell.splits for mode in chain.modes(cell.spec)]
-    return [found[place] for place in wanted] if found.keys() >= set(wanted) else []
+def _plain(context: Context) -> int:
+    """Every config of the study on every seed."""
+    configs = context.study.configs(context.base)
+    for config in configs:
+        check(config, context.dataset)
+    cells = [Cell(replace(config, seed=seed), looks=len(configs)) for config in configs for seed in context.run.seeds]
+    left = [cell for cell in cells if not context.rows.of(cell)]
+    context.console.print(
+        plan.overview(context.base, context.dataset, len(cells), len(left), context.slots), highlight=False
+    )
+    if context.run.plan:
+        context.console.print(plan.estimate(left, context.dataset, context.store, context.slots))
+        return EXIT_DONE
+    open_certify(context.store, context.base.study, tuple(config.config for config in configs))
+    collector = _Collector(Listed(left), context.rows)
+    finished = not left or _run(context, collector, lambda: (len(left), ""))
+    _show(context, [row for cell in cells for row in context.rows.of(cell)])
+    return _end(context, [cell for cell in cells if not context.rows.of(cell)], collector.failures, finished=finished)
 
 
-def is_current(row: chain.Row) -> bool:
-    """Made by these stage versions in this environment."""
-    versions = all(row.get(f"stage_version_{stage.name}") == stage.version for stage in stages.STAGES)
-    return versions and row["environment"] == digest(environment.fingerprint(environment.device()))
+def _announce(context: Context, cells: int, left: int) -> None:
+    text = plan.overview(context.base, context.dataset, cells, left, context.slots)
+    context.console.print(text, highlight=False, soft_wrap=True)
 
 
-def plan_text(base: CellSpec, dataset: Dataset, cells: list[Cell], left: list[Cell], slots: Slots) -> str:
-    """What will run, in a few lines."""
-    splits = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in SPLITS)
-    shape = " x ".join(map(str, dataset.shape))
-    kind = "GPU share" if slots.gpus else "CPU core"
-    shown = f" ({dataset.substitute})" if dataset.substitute else ""
-    return (
-        f"{base.study}: config {base.config[:12]}, seeds {' '.join(str(cell.spec.seed) for cell in cells)}\n"
-        f"{dataset.name}{shown}: {splits} rows of {shape}, K = {base.protocol.teacher.classes}\n"
-        f"{len(cells)} cells, {len(cells) - len(left)} done before, {len(left)} to run on {slots.count} slots "
-        f"of one {kind}"
+class _Collector:
+    """A source that also keeps the rows and the failures of what it handed out."""
+
+    def __init__(self, source: Source, rows: RowIndex):
+        self._source, self._rows = source, rows
+        self.failures: dict[str, Ended] = {}
+
+    def more(self) -> Any:
+        return self._source.more()
+
+    def heard(self, cell: Cell, ended: Ended) -> None:
+        self._rows.add(ended.rows)
+        if ended.kind != "ok":
+            self.failures[cell.spec.cell] = ended
+        self._source.heard(cell, ended)
+
+
+def _search(context: Context) -> int:
+    """Configs proposed one by one, then the winner on fresh seeds."""
+    check(context.base, context.dataset)
+    search = rule_of(context)
+    settle_rule(search, context.store)
+    cells = SearchCells(search, context.store, context.rows)
+    total = search.total * len(search.seeds) + len(search.confirmation_seeds)
+    _announce(context, total, total)
+    if context.run.plan:
+        drawn = [Cell(replace(context.base, seed=seed), ("guard",)) for seed in search.seeds] * search.total
+        context.console.print(plan.estimate(drawn, context.dataset, context.store, context.slots))
+        return EXIT_DONE
+    collector = _Collector(cells, context.rows)
+    finished = _run(context, collector, lambda: (total, cells.headline()))
+    _show(context, [row for cell in cells.confirmed() for row in context.rows.of(cell)])
+    context.console.print(summary.search_shown(cells, context.rows))
+    missing = [cell for cell in cells.asked() if not context.rows.of(cell)]
+    return _end(context, missing, collector.failures, finished=finished)
+
+
+def _known_cells(context: Context) -> list[Cell]:
+    """The cells of the plain run, and those of every config proposed so far."""
+    configs = list(context.study.configs(context.base))
+    if context.study.space is not None:
+        configs += proposed(context.store, context.study.space, context.base)
+    seeds = dict.fromkeys((*context.run.seeds, *context.run.search_seeds, *context.run.confirmation_seeds))
+    known = [Cell(replace(config, seed=seed), ("guard",)) for config in configs for seed in seeds]
+    return [cell for cell in known if cell.spec.seed in context.run.seeds or context.study.space]
+
+
+def rule_of(context: Context) -> Search:
+    """The search that the command line asks for.
+
+    Raises:
+        ConfigFault: when the study has no space to search.
+    """
+    run, study = context.run, context.study
+    if study.space is None:
+        raise ConfigFault(
+            5,
+            f"study {study.name!r} has no space to search",
+            where="--search",
+            cause="it compares fixed configs",
+            remedy="copy sweeps/search_margin_psnr.py and give it a space",
+        )
+    return Search(
+        base=context.base,
+        space=study.space,
+        goal=context.goal,
+        sampler=run.sampler,
+        total=run.search,
+        lag=run.lag,
+        study_seed=run.search_seed,
+        seeds=run.search_seeds,
+        confirmation_seeds=run.confirmation_seeds,
     )
 
 
-def _run(left: list[Cell], place: Place, slots: Slots, console: Console) -> bool:
+class _Live(Listener):
+    """Curves into the ledger while they grow."""
+
+    def __init__(self, heard: Callable[[CellSpec, str, Mapping[str, Any]], None]):
+        self._heard, self._at = heard, {}
+
+    def heard(self, token: str, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._at[token] = event.get("at", self._at.get(token, ""))
+        self._heard(cell.spec, self._at[token], event)
+
+
+def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:
     """Runs cells on the pool; False when it was stopped before all had ended."""
-    dispatcher = Dispatcher(Listed(left), chain.shared, chain.steps)
-    with Board(len(left), console) as board:
-        pool.run(dispatcher, place, slots, board)
+    dispatcher = Dispatcher(source, chain.shared, chain.steps)
+    log = context.store.path / "log" / f"{context.base.study}.log"
+    live = Ledger(context.store, context.base.study).live()
+    with Board(headline, context.console, log) as board:
+        pool.run(
+            dispatcher,
+            context.place,
+            context.slots,
+            (board, _Live(live.heard)),
+            address=context.run.address,
+            budget_seconds=seconds(context.run.budget, "budget"),
+        )
+    live.close(LEDGER_SECONDS)
     return dispatcher.finished
 
 
-def _report(store: Store, cells: list[Cell], finished: bool, arguments: Sequence[str], console: Console) -> int:
-    """Ledger, table, paths; the exit code says whether anything is missing."""
-    rows = [row for cell in cells for row in judged(store, cell)]
+def _show(context: Context, rows: list[Mapping[str, Any]]) -> None:
+    """The final table: certify rows where they may be seen, else guard rows."""
     certify = [row for row in rows if row["split"] == "certify"]
-    ledger = Ledger(store, cells[0].spec.study)
-    ledger.sync(rows)
-    missing = [cell for cell in cells if not judged(store, cell)]
-    if certify:
-        _show(certify, store, console)
-    console.print(f"MLflow UI       {ledger.ui_command}", highlight=False, soft_wrap=True)
+    summary.show(certify or rows, context.store.path, context.console)
+
+
+def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *, finished: bool) -> int:
+    """Ledger, what failed and why, and the exit code."""
+    ledger = Ledger(context.store, context.base.study)
+    ledger.sync(context.rows.all())
+    context.console.print(f"MLflow UI       {ledger.ui_command}", highlight=False, soft_wrap=True)
+    for cell in missing if finished else ():
+        ended = failures.get(cell.spec.cell, Ended("error", "it was not run"))
+        text = f"{cell.spec.config[:6]} seed {cell.spec.seed} failed: {ended.kind}, {ended.reason}"
+        context.console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+    if not finished or missing:
+        again = command(context.arguments)
+        context.console.print(f"nothing is lost. To go on: {again}", highlight=False, soft_wrap=True, markup=False)
     if not finished:
-        console.print(f"stopped; nothing is lost. To go on: {command(arguments)}", highlight=False, soft_wrap=True)
         return EXIT_RESUMABLE
-    for cell in missing:
-        console.print(failure_text(store, cell), style="red", highlight=False, soft_wrap=True)
-    return EXIT_SOME_FAILED if missing or any(row["outcome"] != "ok" for row in rows) else EXIT_DONE
-
-
-def _show(rows: list[chain.Row], store: Store, console: Console) -> None:
-    first = rows[0]
-    shown = f", {first['substitute']}" if first["substitute"] else ""
-    title = f"{first['study']} on {first['data']}{shown}: {first.get('n', 0):,} certify rows that training never saw"
-    console.print(table_shown(rows, title))
-    path = store.path / VIEWS / first["study"] / "table.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(table_text(rows))
-    console.print(f"final table     {path}\ntable digest    {table_digest(rows)}", highlight=False, soft_wrap=True)
-    console.print(f"rows            {store.path / 'rows' / first['study']}", highlight=False, soft_wrap=True)
-
-
-def failure_text(store: Store, cell: Cell) -> str:
-    """Why a cell has no rows: the end of its last traceback."""
-    path = store.path / "log" / "failures" / f"{cell.spec.cell[:16]}.txt"
-    last = path.read_text().strip().splitlines()[-1] if path.exists() else "its worker died"
-    return f"seed {cell.spec.seed} failed: {last}" + (f"\n    traceback: {path}" if path.exists() else "")
+    odd = missing or any(row["outcome"] != "ok" for row in context.rows.all())
+    return EXIT_SOME_FAILED if odd else EXIT_DONE

@@ -13,7 +13,11 @@ class Place:
     store: str
     data_root: str | None
     cache: str
-    checkpoint_seconds: float
+    checkpoint_seconds: float = 30.0
+    gpu_share: float = 1.0
+    """The share of a GPU's memory that a cell may use."""
+    deadline_seconds: float | None = None
+    """A cell that takes longer is ended, with a dump of all its stacks."""
 
 
 @dataclass(frozen=True)
@@ -22,34 +26,44 @@ class Slots:
 
     count: int
     cpus: float
+    """CPU cores per slot, as Ray counts them; torch gets one thread whatever this is."""
     gpus: float
-    threads: int
+    """Share of a GPU per slot."""
+    on: str
+    """What a slot is, for messages."""
 
-    @property
-    def resources(self) -> dict[str, float]:
-        return {"cpu": self.cpus, "gpu": self.gpus} if self.gpus else {"cpu": self.cpus}
+    def resources(self, *, alone: bool) -> dict[str, float]:
+        """What Ray sets aside for a cell; a cell alone gets a whole GPU, or all cores."""
+        if self.gpus:
+            return {"CPU": self.cpus, "GPU": 1.0 if alone else self.gpus}
+        return {"CPU": self.cpus * self.count if alone else self.cpus}
 
 
-def local_slots(workers: int | None, per_gpu: int) -> Slots:
+def local_slots(workers: int | None, per_gpu: int, logical_gpus: int) -> Slots:
     """One slot per share of a GPU that this process may use, or one per CPU core it may use.
 
     Raises:
         RayFault: when more slots are asked for than there are.
     """
     cores = len(os.sched_getaffinity(0))
-    gpus = _gpus()
+    gpus = logical_gpus or _gpus()
     most = gpus * per_gpu if gpus else cores
+    count = min(workers or most, most)
     if workers is not None and workers > most:
-        where = f"{gpus} GPUs x {per_gpu}" if gpus else f"{cores} CPU cores"
         raise RayFault(
-            1, f"{workers} slots asked for, {most} are there", where=where,
-            cause="a slot is a share of a GPU, or a CPU core", remedy="ask for fewer --workers, or raise --per-gpu",
-        )  # fmt: skip
-    count = workers or most
-    return Slots(count, cpus=max(1.0, cores // count) if gpus else 1.0, gpus=1 / per_gpu if gpus else 0.0, threads=1)
+            1,
+            f"{workers} slots asked for, {most} are there",
+            where=f"{gpus} GPUs x {per_gpu}" if gpus else f"{cores} CPU cores",
+            cause="a slot is a share of a GPU, or a CPU core where there is none",
+            remedy="ask for fewer --workers, or raise --per-gpu",
+        )
+    if not gpus:
+        return Slots(count, cpus=1.0, gpus=0.0, on="one CPU core each")
+    share = "one GPU each" if per_gpu == 1 else f"1/{per_gpu} of a GPU each"
+    return Slots(count, cpus=round(cores / most, 3), gpus=1 / per_gpu, on=("logical: " if logical_gpus else "") + share)
 
 
 def _gpus() -> int:
-    import torch  # noqa: PLC0415  (slow to import; a plan or a help text needs none)
+    import torch  # noqa: PLC0415  (slow to import; a help text needs none)
 
     return torch.cuda.device_count()

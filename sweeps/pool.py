@@ -9,10 +9,9 @@ import os
 import shutil
 import signal
 import tempfile
-import time
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,63 +29,85 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from sweeps.dispatch import Cell, Dispatcher
+from sweeps import failures
+from sweeps.dispatch import Dispatcher, Listener
 from sweeps.place import Place, Slots
-from sweeps.progress import Board
+from sweeps.worker import run_cell
 
-REPORT_SECONDS = 0.5  # a worker tells the driver at most this often how far it is
 ATTEMPTS = 3  # per cell and invocation; what an earlier run did is not counted
 
 
-def run(dispatcher: Dispatcher, place: Place, slots: Slots, board: Board) -> None:
-    """Runs cells until the dispatcher is finished, or the user interrupts.
+def run(
+    dispatcher: Dispatcher,
+    place: Place,
+    slots: Slots,
+    listeners: tuple[Listener, ...] = (),
+    *,
+    address: str | None = None,
+    budget_seconds: float | None = None,
+    work: Callable[..., None] = run_cell,
+) -> None:
+    """Runs cells until the dispatcher is finished, the budget is spent, or the user interrupts.
 
-    Raises:
-        RayFault: when Ray could not be started or was lost; nothing in the store is harmed.
+    Args:
+        address: a Ray cluster to join; a Ray of our own on this machine when absent.
+        work: what a worker does with a cell; tests give something shorter.
     """
-    with _cluster(slots) as scratch, _terminate_as_interrupt():
-        tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_cell, place=place, threads=slots.threads), slots.resources),
+    with _cluster(slots, place, address) as scratch, _terminate_as_interrupt():
+        trainable = tune.with_parameters(work, place=place)
+        tune.Tuner(
+            tune.with_resources(trainable, partial(_bundle, slots=slots)),
             tune_config=tune.TuneConfig(
-                search_alg=_Cells(dispatcher, board),
+                search_alg=_Cells(dispatcher, place, listeners),
                 num_samples=-1,
                 max_concurrent_trials=slots.count,
                 reuse_actors=True,
+                time_budget_s=budget_seconds,
             ),
             run_config=tune.RunConfig(
                 name="cells",
-                storage_path=str(scratch / "tune"),
+                storage_path=str(scratch),
                 failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
                 verbose=0,
             ),
-        )
-        tuner.fit()
+        ).fit()
+
+
+def _bundle(config: Mapping[str, Any], slots: Slots) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([slots.resources(alone=config["cell"][0].alone)])
 
 
 class _Cells(Searcher):
     """What Ray Tune asks for the next cell, and tells how it ended."""
 
-    def __init__(self, dispatcher: Dispatcher, board: Board):
+    def __init__(self, dispatcher: Dispatcher, place: Place, listeners: tuple[Listener, ...]):
         super().__init__(metric=None, mode=None)
-        self._dispatcher, self._board = dispatcher, board
+        self._dispatcher, self._place, self._listeners = dispatcher, place, listeners
 
     def suggest(self, trial_id: str) -> Any:
         cell = self._dispatcher.next(trial_id)
         if cell is None:
             return Searcher.FINISHED if self._dispatcher.finished else None
-        self._board.started(trial_id, cell)
+        failures.forget(Path(self._place.store), cell.spec.cell)
+        for listener in self._listeners:
+            listener.started(trial_id, cell)
         return {"cell": [cell]}  # in a list: Tune would merge and flatten a mapping
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        for event in result.get("events", ()):
+        cell = self._dispatcher.running(trial_id)
+        for event in result["events"]:
             if "at" in event:
                 self._dispatcher.reached(trial_id, event["at"])
-            self._board.heard(trial_id, event)
+            for listener in self._listeners:
+                listener.heard(trial_id, cell, event)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        done = not error and bool(result) and result.get("done_cell", False)
-        self._dispatcher.over(trial_id, "ok" if done else "failed")
-        self._board.ended(trial_id, failed=not done)
+        cell = self._dispatcher.running(trial_id)
+        told = None if error or not result else result.get("ended")
+        ended = told or failures.of(Path(self._place.store), cell.spec.cell)
+        self._dispatcher.over(trial_id, ended)
+        for listener in self._listeners:
+            listener.ended(trial_id, cell, ended)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles what it is given, for a restore that never happens."""
@@ -99,68 +120,45 @@ class _Cells(Searcher):
         """Nothing is restored here: the store is the truth."""
 
 
-def _cell(config: Mapping[str, Any], *, place: Place, threads: int) -> None:
-    """One trial: trains and judges one cell. Runs in a worker, so the science is imported here."""
-    from certvae import environment  # noqa: PLC0415
-
-    environment.settle(threads)
-    from sweeps.work import work  # noqa: PLC0415
-
-    (cell,) = config["cell"]
-    speaker = _Speaker()
+@contextmanager
+def _cluster(slots: Slots, place: Place, address: str | None) -> Iterator[Path]:
+    """A Ray of our own, or a client of a given one; yields the folder for what Tune writes."""
+    if address is not None:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            yield Path(place.store, "tmp", "tune")
+        finally:
+            ray.shutdown()
+        return
+    scratch = Path(tempfile.mkdtemp(prefix="certvae-"))
     try:
-        work(cell, place, speaker)
-    except Exception:
-        _keep_traceback(cell, place)
-        raise
-    tune.report({"events": speaker.drain(), "done_cell": True})
-
-
-class _Speaker:
-    """Collects events and sends them in bundles: a report costs the driver more than a training step."""
-
-    def __init__(self) -> None:
-        self._events: list[dict[str, Any]] = []
-        self._sent = time.monotonic()
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        self._events.append(dict(event))
-        if "at" in event or time.monotonic() - self._sent >= REPORT_SECONDS:
-            tune.report({"events": self.drain(), "done_cell": False})
-
-    def drain(self) -> list[dict[str, Any]]:
-        events, self._events, self._sent = self._events, [], time.monotonic()
-        return events
-
-
-def _keep_traceback(cell: Cell, place: Place) -> None:
-    folder = Path(place.store, "log", "failures")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{cell.spec.cell[:16]}.txt").write_text(traceback.format_exc())
+        with _private_token(scratch):
+            ray.init(
+                address="local",
+                num_cpus=max(1, round(slots.count * slots.cpus)),
+                num_gpus=round(slots.count * slots.gpus),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(scratch / "ray"),
+            )
+            yield scratch / "tune"
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
-def _cluster(slots: Slots) -> Iterator[Path]:
-    """A Ray of our own: private folder, token of its own, nothing of a stranger's is joined or stopped."""
-    scratch = Path(tempfile.mkdtemp(prefix="certvae-"))
+def _private_token(scratch: Path) -> Iterator[None]:
+    """A token of this run alone, readable by this user alone: nobody else's jobs, and none of ours elsewhere."""
     token = scratch / "token"
     token.touch(mode=0o600)
     token.write_text(os.urandom(32).hex())
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     try:
-        ray.init(
-            address="local",
-            num_cpus=max(1, round(slots.count * slots.cpus)),
-            num_gpus=round(slots.count * slots.gpus),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(scratch / "ray"),
-        )
-        yield scratch
+        yield
     finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+        del os.environ["RAY_AUTH_TOKEN_PATH"]
 
 
 @contextmanager

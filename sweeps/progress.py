@@ -1,19 +1,20 @@
 """What a user watches: one line per running cell, one for the whole, in a terminal or in a log file."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
+from pathlib import Path
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.dispatch import Cell
+from sweeps.dispatch import Cell, Ended, Listener
 
 LOG_SECONDS = 15.0  # between two lines about one cell, where there is no terminal
+LOG_WIDTH = 120
 
 
 @dataclass
@@ -64,62 +65,69 @@ class _Line:
         )
 
 
-class Board:
-    """Live status of a run. Use it as a context; without a terminal it prints a line now and then instead."""
+class Board(Listener):
+    """Live status of a run. Use it as a context; without a terminal it prints a line now and then instead.
 
-    def __init__(self, total: int, console: Console):
-        self._total, self._console = total, console
+    Args:
+        headline: the state of the whole, asked for with every refresh: (cells in all, a line about the search).
+        log: a file that gets what a terminal would show, for runs that nobody watches.
+    """
+
+    def __init__(self, headline: Callable[[], tuple[int, str]], console: Console, log: Path):
+        self._headline, self._console = headline, console
         self._lines: dict[str, _Line] = {}
         self._done = self._failed = 0
         self._began = time.monotonic()
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4, transient=True)
+        self._log = Console(file=log.open("a"), width=LOG_WIDTH)
+        self._logged = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._live.stop()
+        self._log.file.close()
 
     def started(self, token: str, cell: Cell) -> None:
-        """A cell got a slot."""
         self._lines[token] = _Line(cell)
 
-    def heard(self, token: str, event: Mapping[str, Any]) -> None:
-        """A running cell said how far it is."""
-        line = self._lines.get(token)
-        if line is None:
-            return
+    def heard(self, token: str, cell: Cell, event: Mapping[str, Any]) -> None:  # noqa: ARG002 - its line has it
+        line = self._lines[token]
         line.heard(event)
         if not self._console.is_terminal and time.monotonic() - line.logged > LOG_SECONDS:
             line.logged = time.monotonic()
-            self._console.print(str(line), highlight=False)
+            self._console.print(str(line), highlight=False, soft_wrap=True)
+        if time.monotonic() - self._logged > LOG_SECONDS:
+            self._logged = time.monotonic()
+            self._log.print(self._table())
 
-    def ended(self, token: str, *, failed: bool) -> None:
-        """A cell gave its slot back."""
+    def ended(self, token: str, cell: Cell, ended: Ended) -> None:
         line = self._lines.pop(token)
-        self._failed += failed
-        self._done += not failed
-        word = "[red]failed[/]" if failed else "done"
-        took = clock(time.monotonic() - line.began)
-        self._console.print(f"{name_of(line.cell)}  {word} in {took}   {self._summary()}", highlight=False)
+        self._failed += ended.kind != "ok"
+        self._done += ended.kind == "ok"
+        word = "done" if ended.kind == "ok" else f"{ended.kind.replace('_', ' ')}: {ended.reason}"
+        text = f"{name_of(cell)}  {word}  after {clock(time.monotonic() - line.began)}   {self._summary()}"
+        for console in (self._console, self._log):
+            console.print(
+                text, style="" if ended.kind == "ok" else "red", highlight=False, markup=False, soft_wrap=True
+            )
 
     def _summary(self) -> str:
+        total, about = self._headline()
         ended = self._done + self._failed
         failed = f", {self._failed} failed" if self._failed else ""
-        left = (time.monotonic() - self._began) / ended * (self._total - ended) if ended else None
-        eta = "" if left is None or ended == self._total else _eta(clock(left))
-        return f"{ended}/{self._total} cells{failed}  {eta}".rstrip()
+        left = (time.monotonic() - self._began) / ended * (total - ended) if ended else 0.0
+        parts = (f"{ended}/{total} cells{failed}", about, _eta(clock(left)) if left > 0 else "")
+        return "   ".join(part for part in parts if part)
 
-    def _table(self) -> Table:
+    def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, show_header=False)
         for line in self._lines.values():
             table.add_row(name_of(line.cell), line.at, line.where, line.numbers, _eta(line.left))
-        table.add_row(Text(self._summary(), style="bold"), f"{len(self._lines)} running", "", "", "")
-        return table
+        return Group(table, Text(f"{len(self._lines)} running   {self._summary()}", style="bold"))
 
 
 def name_of(cell: Cell) -> str:

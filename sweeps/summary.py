@@ -1,40 +1,35 @@
-"""The final table: certify rows of a study in plan order, as text for a person and as bytes for a comparison."""
+"""The end of a run: the final table as text for a person and as bytes for a comparison, and what a search found."""
 
 import csv
 import hashlib
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from rich.console import Console, Group
 from rich.table import Table
 
+from certvae import goal as goals
+from certvae.goal import Judged
+from sweeps.rows import RowIndex
+from sweeps.search import SearchCells
+
 TAUS = (0.05, 0.10, 0.20)
+SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
+VIEWS = "views"  # derived files: they may be deleted whenever no sweep runs
 Row = Mapping[str, Any]
+TAU_COLUMNS = tuple(f"margin_tau_{tau:.2f}" for tau in TAUS)
 COLUMNS = (
-    "seed",
-    "mode",
-    "outcome",
-    "teacher_status",
-    "info",
-    "loss",
-    "margin",
-    *(f"margin_tau_{tau:.2f}" for tau in TAUS),
-    "population_bound",
-    "student_info",
-    "psnr_01",
-    "active_units",
-    "split",
-    "n",
-    "config",
+    *("config", "seed", "mode", "outcome", "teacher_status", "info", "loss", "margin", *TAU_COLUMNS),
+    *("population_bound", "student_info", "psnr_01", "active_units", "split", "n"),
 )
 
 
 def with_taus(row: Row) -> dict[str, Any]:
     """A row with its margin at every tau: tau is a view, so it is derived here and never stored."""
     margin = row.get("margin")
-    taus = {f"margin_tau_{tau:.2f}": None if margin is None else margin - tau for tau in TAUS}
-    return {**row, **taus}
+    return {**row, **{f"margin_tau_{tau:.2f}": None if margin is None else margin - tau for tau in TAUS}}
 
 
 def table_text(rows: Iterable[Row]) -> str:
@@ -47,48 +42,111 @@ def table_text(rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
-def table_digest(rows: Iterable[Row]) -> str:
-    """SHA-256 of the final table."""
-    return hashlib.sha256(table_text(rows).encode()).hexdigest()
+def show(rows: Sequence[Row], store: Path, console: Console) -> None:
+    """Prints the final table and writes it; says where, and its digest."""
+    if not rows:
+        return
+    text, first = table_text(rows), rows[0]
+    path = store / VIEWS / first["study"] / "table.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    console.print(table_shown(rows))
+    console.print(f"final table     {path}", highlight=False, soft_wrap=True)
+    console.print(f"table digest    {hashlib.sha256(text.encode()).hexdigest()}", highlight=False, soft_wrap=True)
+    console.print(f"rows            {store / 'rows' / first['study']}", highlight=False, soft_wrap=True)
 
 
-def table_shown(rows: Sequence[Row], title: str) -> Table:
-    """The final table for a terminal: margins in nats, PSNR in dB."""
-    table = Table(title=title, title_justify="left", caption_justify="left", header_style="bold", pad_edge=False)
+def table_shown(rows: Sequence[Row]) -> Table:
+    """The final table for a terminal of 80 columns: nats, and dB for PSNR."""
+    first = rows[0]
+    shown = f" ({first['substitute']})" if first["substitute"] else ""
+    title = f"{first['study']}: {first['data']}{shown}, {first.get('n', 0):,} {first['split']} rows"
+    caption = (
+        "I_T, L_TS, margin = I_T - L_TS, margin minus tau, its population lower bound at 95 %, and MI in nats; "
+        "PSNR in dB on [0, 1] pixels; AU active units. Positive certifies; not positive proves nothing."
+    )
+    table = Table(title=title, caption=caption, box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
     for heading in ("seed", "mode", "teacher"):
         table.add_column(heading, no_wrap=True)
-    headings = ("I_T", "L_TS", "margin", *(f"-{tau:.2f}" for tau in TAUS), "bound", "MI", "PSNR", "AU")
-    for heading in headings:
+    for heading in ("I_T", "L_TS", "margin", *(f"-{tau:.2f}" for tau in TAUS), "bound", "MI", "PSNR", "AU"):
         table.add_column(heading, justify="right", no_wrap=True)
-    seeds = list(dict.fromkeys(row["seed"] for row in rows))
-    for row in map(with_taus, rows):
-        last = row["mode"] == "rescue" and row["seed"] != seeds[-1]
-        table.add_row(str(row["seed"]), row["mode"], *_cells(row), end_section=last)
+    before = rows[0]
+    for row in rows:
+        if (row["config"], row["seed"]) != (before["config"], before["seed"]):
+            table.add_row()
+        before = row
+        table.add_row(str(row["seed"]), row["mode"], *_cells(with_taus(row)))
     return table
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
+    """What a search found: the winner, confirmed on fresh seeds, the optimism between both, and the Pareto front."""
+    judged = [cells.judged[number] for number in sorted(cells.judged)]
+    incomplete = [one for one in judged if one.outcome == "incomplete"]
+    winner = cells.winner
+    lines = [
+        f"{len(judged)} configs judged, {len(incomplete)} incomplete, {sum(one.feasible for one in judged)} feasible"
+    ]
+    lines += [f"  incomplete {one.config[:12]}: {one.reason}" for one in incomplete[:5]]
+    if winner is None:
+        return Group(*lines, "nothing feasible. Nearest misses:", _configs_shown(goals.nearest_misses(judged), cells))
+    confirmation = confirmed(cells, rows)
+    lines += [_winner_text(winner, cells), confirmation] + ([cells.refused] if cells.refused else [])
+    return Group(*lines, "Pareto front of margin and PSNR:", _configs_shown(goals.pareto_front(judged), cells))
+
+
+def confirmed(cells: SearchCells, rows: RowIndex) -> str:
+    """The winner's value on the confirmation seeds, and how much the search overstated it."""
+    winner, seeds = cells.winner, cells.search.confirmation_seeds
+    found = [row for cell in cells.confirmed() for row in rows.of(cell)]
+    if winner is None or winner.score is None:
+        return "nothing to confirm"
+    fresh = goals.judge(winner.config, seeds, found, cells.search.goal)
+    if fresh.score is None:
+        return f"not confirmed: {fresh.reason or 'no confirmation seed has ended'}"
+    return (
+        f"confirmed on {fresh.n} fresh seeds (guard split): {fresh.score:+.4f}, {fresh.n_stress} stress cases apart, "
+        f"slack {fresh.slack:+.2f} dB; optimism of the search {winner.score - fresh.score:+.4f} nats"
+    )
+
+
+def _winner_text(winner: Judged, cells: SearchCells) -> str:
+    weights = "  ".join(f"{name} {value:.4g}" for name, value in cells.drawn(winner.config).items())
+    return (
+        f"winner {winner.config[:12]}  {weights}: {cells.search.goal.score} margin {winner.score:+.4f} nats over "
+        f"n = {winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases), "
+        f"PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} dB"
+    )
+
+
+def _configs_shown(configs: Sequence[Judged], cells: SearchCells) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("config", "margin", "PSNR", "slack dB", "drawn"):
+        table.add_column(heading)
+    for one in configs:
+        weights = "  ".join(f"{name} {value:.4g}" for name, value in cells.drawn(one.config).items())
+        table.add_row(one.config[:12], _signed(one.score), f"{one.psnr:.2f}", f"{one.slack:+.2f}", weights)
+    return table
+
+
+def _cells(row: Row) -> list[str]:
     if row["outcome"] != "ok":
         return [f"[red]{row['outcome']}[/]"]
-    margins = [_signed(row["margin"])] + [_signed(row[f"margin_tau_{tau:.2f}"]) for tau in TAUS]
-    plain = [_number(row["info"]), _number(row["loss"]), *margins, _signed(row["population_bound"])]
-    return [
-        row["teacher_status"],
-        *plain,
-        _number(row["student_info"]),
-        f"{row['psnr_01']:.2f}",
-        str(row["active_units"]),
-    ]
+    margins = [_signed(row[name]) for name in ("margin", *TAU_COLUMNS, "population_bound")]
+    status = SHORT.get(str(row["teacher_status"]), "?")
+    last = [_number(row["student_info"]), f"{row['psnr_01']:.1f}", str(row["active_units"])]
+    return [status, _number(row["info"]), _number(row["loss"]), *margins, *last]
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _signed(value: float | None) -> str:
-    if value is None or math.isnan(value):
+    if value is None:
         return "-"
-    return f"[green]{value:+.4f}[/]" if value > 0 else f"[red]{value:+.4f}[/]"
+    return f"[green]{value:+.3f}[/]" if value > 0 else f"[red]{value:+.3f}[/]"
 
 
 def _exact(value: Any) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from certvae import chain, data, environment
 from certvae.store import Store
 from sweeps.dispatch import Cell
@@ -12,15 +14,13 @@ from sweeps.place import Place
 Report = Callable[[Mapping[str, Any]], None]
 
 
-def work(cell: Cell, place: Place, report: Report) -> None:
-    """Trains and judges a cell; its rows are in the store when this returns."""
-    dataset = data.load(
-        cell.spec.data,
-        None if place.data_root is None else Path(place.data_root),
-        cache=Path(place.cache),
-        progress=False,
-    )
+def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
+    """Trains and judges a cell; its rows are in the store, and returned."""
     device = environment.device()
+    if place.gpu_share < 1 and not cell.alone and device != "cpu":
+        torch.cuda.set_per_process_memory_fraction(place.gpu_share)
+    root = None if place.data_root is None else Path(place.data_root)
+    dataset = data.load(cell.spec.data, root, cache=Path(place.cache), progress=False)
     store = Store(
         Path(place.store),
         fingerprint=environment.fingerprint(device),
@@ -28,11 +28,10 @@ def work(cell: Cell, place: Place, report: Report) -> None:
         report=report,
         checkpoint_seconds=place.checkpoint_seconds,
     )
-    store.healing(lambda: _train_and_judge(cell, dataset, store, report))
+    return store.healing(lambda: _train_and_judge(cell, dataset, store, report))
 
 
-def _train_and_judge(cell: Cell, dataset: data.Dataset, store: Store, report: Report) -> None:
+def _train_and_judge(cell: Cell, dataset: data.Dataset, store: Store, report: Report) -> list[chain.Row]:
     trained = chain.train(cell.spec, dataset, store, lambda step: report({"at": step}))
     report({"at": "judge"})
-    for split in cell.splits:
-        chain.judge(trained, dataset, store, split, cell.looks)
+    return [row for split in cell.splits for row in chain.judge(trained, dataset, store, split, cell.looks)]

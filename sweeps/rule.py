@@ -1,0 +1,74 @@
+"""The rule of a search: what is searched, how, and on which seeds. A store holds one rule per study."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from certvae.canonical import plain
+from certvae.errors import SearchFault
+from certvae.goal import Goal
+from certvae.spec import CellSpec, check_seeds
+from certvae.store import Store
+from sweeps.propose import Sampler, Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched, by which rule, and with which seeds; the number of configs is a total and may grow."""
+
+    base: CellSpec
+    space: Space
+    goal: Goal
+    sampler: Sampler
+    total: int
+    lag: int
+    study_seed: int
+    seeds: tuple[int, ...]
+    confirmation_seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seeds)
+        check_seeds(self.confirmation_seeds)
+        both = sorted(set(self.seeds) & set(self.confirmation_seeds))
+        if both:
+            raise SearchFault(
+                2,
+                f"seeds {both} are both search and confirmation seeds",
+                where=self.base.study,
+                cause="a winner confirmed on the seeds that chose it is confirmed by nothing",
+                remedy="give disjoint --search-seeds and --confirmation-seeds",
+            )
+
+    def rule(self) -> dict[str, Any]:
+        """What a store holds fixed for a study: with another rule the same proposals would mean something else."""
+        return {
+            "config": self.base.config,
+            "goal": self.goal,
+            "sampler": self.sampler,
+            "lag": self.lag,
+            "study_seed": self.study_seed,
+            "seeds": list(self.seeds),
+        }
+
+
+def settle_rule(search: Search, store: Store) -> None:
+    """Publishes the rule of a study, or checks that it is the one the store holds.
+
+    Raises:
+        SearchFault: the store holds proposals made by another rule.
+    """
+    wanted = plain(search.rule())
+    found = store.get_document("search", search.base.study)
+    if found is None:
+        store.put_document("search", search.base.study, wanted)
+        return
+    other = [
+        f"{name}: {found[name]!r} there, {wanted[name]!r} here" for name in wanted if found.get(name) != wanted[name]
+    ]
+    if other:
+        raise SearchFault(
+            3,
+            f"the store holds a search with another {', another '.join(other)}",
+            where=f"{store.path}, study {search.base.study}",
+            cause="proposals of one rule cannot be continued by another",
+            remedy="repeat the options of the first run, or name a new study with --study",
+        )
