@@ -97,7 +97,8 @@ class PixelTeacher:
         """T of every view of every row of a split, float64: views are equally likely, so means over them are exact."""
         images = dataset.images[dataset.rows(split)]
         rows = [self._read(shifted(images, view), dataset.scale) for view in shifts(self.shift)]
-        return np.stack(rows, axis=1).astype(np.float64)
+        views = np.stack(rows, axis=1).astype(np.float64)
+        return views / views.sum(axis=2, keepdims=True)
 
     def view_gap(self, dataset: Dataset, split: Split) -> float:
         """The floor of L_TS, nats: what the view tells the teacher and not the student (arXiv 2605.18224, view gap)."""
