@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from certvae import subspace
 from certvae.certificate import Certificate, Pairs, certify
+from certvae.errors import NumberFault
 from certvae.nets import SimplexWitness, Vae
 from certvae.quality import entropy, kl_to_uniform
 from certvae.targets import Targets, cached
@@ -51,10 +52,24 @@ def passage(vae: Vae, batches: Batches, targets: Targets = cached) -> Passage:
 
 @torch.inference_mode()
 def head_logits(head: nn.Module, latent: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n K"]:
-    """Logits of the raw head on latent rows, in float64: equal rows then agree to about 1e-15."""
+    """Logits of the raw head on latent rows, in float64: equal rows then agree to about 1e-15.
+
+    Raises:
+        NumberFault: when latent rows or weights left the finite numbers.
+    """
     exact = copy.deepcopy(head).cpu().double()
     rows = torch.from_numpy(latent.astype(np.float64))
-    return np.concatenate([exact(chunk).numpy() for chunk in rows.split(HEAD_ROWS)])
+    logits = np.concatenate([exact(chunk).numpy() for chunk in rows.split(HEAD_ROWS)])
+    bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    if bad:
+        raise NumberFault(
+            3,
+            f"logits of the raw head are not finite for {bad} of {len(logits)} rows",
+            where="certificate",
+            cause="the weights grew until the encoder or the head overflowed",
+            remedy="lower learning_rate or the weights; the row stays in the table as diverged",
+        )
+    return logits
 
 
 def sampled(passage: Passage, generator: np.random.Generator) -> Float[np.ndarray, "n d"]:
