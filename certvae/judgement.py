@@ -114,8 +114,8 @@ def posthoc_facts(exam: Exam, dataset: Dataset, teacher: Artifact, seed: int, be
     y, guard_y, exam_y = (dataset.labels[dataset.rows(split)] for split in ("train", "guard", exam.split))
     probe = posthoc.label_probe(train, y, guard, guard_y, dataset.classes, bench.device)
     return {
-        **of_head(exam, affine.logits(exam.seen.mu), "posthoc"),
-        **of_head(exam, short.logits(exam.seen.mu), "paper_posthoc"),
+        **of_head(exam, affine.logits(exam.seen.mu), "affine"),
+        **of_head(exam, short.logits(exam.seen.mu), "short_affine"),
         **of_head(exam, exam.raw_logits()[:, order], "relabelled"),
         "probe_accuracy": posthoc.accuracy(probe.logits(exam.seen.mu), exam_y),
     }

@@ -5,12 +5,12 @@
 All of them read the latent alone, so Theorem 1 of arXiv 2605.05813 holds for each. They are fitted on train rows, and
 judged on rows that they have not seen. None of them changes what is said of the raw head.
 
-    posthoc        the best affine head, done properly: `certvae.probes.affine_head`
-    paper_posthoc  an affine head that was not fitted to the end. The paper prints post-hoc margins of -0.75 to -1.99
-                   nats on CIFAR-100. A fitted head contains the constant Tbar, so it cannot fall that far below zero;
-                   a head that starts near uniform and is stopped early can, by up to KL(Tbar || U).
-    relabelled     the raw head with its classes renamed one to one: a mixture numbers its components as it likes
-    label_probe    the best affine head on true labels; its accuracy is a diagnostic and certifies nothing
+    affine        the best affine head, done properly: `certvae.probes.affine_head`
+    short_affine  an affine head that was not fitted to the end. The paper prints post-hoc margins of -0.75 to -1.99
+                  nats on CIFAR-100. A fitted head contains the constant Tbar, so it cannot fall that far below zero;
+                  a head that starts near uniform and is stopped early can, by up to KL(Tbar || U).
+    relabelled    the raw head with its classes renamed one to one: a mixture numbers its components as it likes
+    probe         the best affine head on true labels; its accuracy is a diagnostic and certifies nothing
 """
 
 import numpy as np

@@ -6,7 +6,7 @@
 The teacher is that of cifar100_teacher_search: on the same store it is found, not searched again. Every baseline has
 the network of that study and the epochs of its warm-up and of one mode together. The raw head hears nothing of the
 teacher, so it is not certified whatever the latent does; whether the latent could be is asked of heads that are fitted
-afterwards: the best affine head (posthoc), one stopped early as the printed values imply (paper_posthoc), and the raw
+afterwards: the best affine head (affine), one stopped early as the printed values imply (short_affine), and the raw
 head with its classes renamed (relabelled).
 """
 
