@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from certvae.canonical import stage_seed
 from certvae.data import Dataset, Split
-from certvae.errors import NumberFault
+from certvae.errors import DataFault, NumberFault
 from certvae.nets import Vae, load_weights, weights
 from certvae.objective import NAMES, Terms
 from certvae.spec import Training
@@ -42,10 +42,16 @@ Evaluate = Callable[[Vae], Mapping[str, float | None]]
 
 
 class Batches:
-    """Rows of one split with their teacher rows. Images lie on the device, or stay in their memory map on a CPU."""
+    """Rows of one split with their teacher rows. Images lie on the device, or stay in their memory map on a CPU.
+
+    Raises:
+        DataFault: when there is not one teacher row per image.
+    """
 
     def __init__(self, dataset: Dataset, split: Split, teacher: np.ndarray | None, size: int, device: str):
         rows = dataset.rows(split)
+        if teacher is not None and len(teacher) != len(rows):
+            raise _unpaired(dataset, split, len(teacher), len(rows))
         on_host = device == "cpu"
         self._images = _as_tensor(dataset.images if on_host else dataset.images[rows]).to(device)
         self._index = torch.from_numpy(rows) if on_host else torch.arange(len(rows), device=device)
@@ -177,6 +183,16 @@ def _diverged(found: str, before: list[float], stage: str, training: Training, c
         where=f"stage {stage}",
         cause=f"the learning rate {training.learning_rate:g} or a weight of the objective is too large",
         remedy="lower learning_rate or the weights; the row stays in the table as diverged",
+    )
+
+
+def _unpaired(dataset: Dataset, split: Split, found: int, wanted: int) -> DataFault:
+    return DataFault(
+        10,
+        f"{found} teacher rows for {wanted} {split} images",
+        where=f"data set {dataset.name} {dataset.digest[:12]}",
+        cause="the teacher was made for other images",
+        remedy="give each data set the teacher that was made from it",
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from certvae import objective, training
 from certvae.checkpoints import Checkpoints
 from certvae.dataset import Dataset
-from certvae.errors import NumberFault
+from certvae.errors import DataFault, NumberFault
 from certvae.nets import Vae, build, weights
 from certvae.objective import Terms
 from certvae.spec import Training
@@ -119,6 +119,11 @@ class TestBatches:
         x = next(Batches(digits, "train", None, 1000, "cpu").in_order()).x
         assert x.dtype == torch.float32
         assert (float(x.min()), float(x.max())) == (0.0, 1.0)
+
+    @pytest.mark.parametrize("rows", [23, 25])
+    def test_there_is_one_teacher_row_per_image(self, digits, rows):
+        with pytest.raises(DataFault, match=f"E-DATA-10: {rows} teacher rows for 24 guard images"):
+            Batches(digits, "guard", np.ones((rows, 3), np.float32), 10, "cpu")
 
     def test_a_batch_is_never_larger_than_the_split(self, digits):
         batches = Batches(digits, "guard", None, 1000, "cpu")
