@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from certvae.ledger import Ledger
 from rich.console import Console
 
 from certvae import chain, data, environment, stages
@@ -14,6 +13,7 @@ from certvae.data import Dataset
 from certvae.errors import ConfigFault
 from certvae.gate import open_certify
 from certvae.goal import Goal
+from certvae.ledger import Ledger
 from certvae.spec import CellSpec
 from certvae.store import Store
 from sweeps import plan, pool, status, summary

@@ -93,10 +93,12 @@ def rebuilt(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions = [StudyDirection.MAXIMIZE] * (2 if goal.pareto else 1)
     study = optuna.create_study(directions=directions, sampler=sampler, storage=storage, study_name=name)
-    for proposal, judged in told:
-        study.add_trial(_finished(proposal, judged, goal))
-    for proposal in still_open:
-        study.add_trial(_trial(proposal, TrialState.RUNNING))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The constraint value is ignored")  # Optuna copies them twice
+        for proposal, judged in told:
+            study.add_trial(_finished(proposal, judged, goal))
+        for proposal in still_open:
+            study.add_trial(_trial(proposal, TrialState.RUNNING))
     return study
 
 

@@ -1,0 +1,184 @@
+"""A search can be replayed: workers, their speed and kills of the driver do not enter; a changed result does."""
+
+import dataclasses
+
+import pytest
+
+from certvae import chain
+from certvae.errors import ConfigFault, SearchFault
+from certvae.goal import Goal
+from certvae.spec import CellSpec, Objective, Rescue
+from certvae.store import Store
+from sweeps import search_margin_psnr
+from sweeps.propose import propose, rebuilt
+from sweeps.rows import RowIndex
+from sweeps.rule import Search, settle_rule
+from sweeps.search import SearchCells, proposed
+from tests.simulated_pool import Killed, run
+
+BASE = dataclasses.replace(search_margin_psnr.STUDY.preset("digits"), study="searched")
+SAMPLERS = ("tpe", pytest.param("gp", marks=pytest.mark.slow), "nsga2")
+SEEN = {"tpe": 14, "gp": 14, "nsga2": 40}  # NSGA-II begins to select when it has two generations of 16
+SPACE = search_margin_psnr.space
+
+
+def search(**changes):
+    given = {
+        "base": BASE,
+        "space": SPACE,
+        "goal": Goal(),
+        "sampler": "tpe",
+        "total": 14,
+        "lag": 3,
+        "study_seed": 0,
+        "seeds": (100, 101),
+        "confirmation_seeds": (200, 201, 202),
+    }
+    return Search(**{**given, **changes})
+
+
+def _any(row):
+    return True
+
+
+def cells_of(found, store):
+    return SearchCells(found, store, RowIndex(store.rows(BASE.study), _any, chain.modes))
+
+
+def searched(found, path, workers=1, jitter=0, **how):
+    store = Store(path)
+    settle_rule(found, store)
+    cells = cells_of(found, store)
+    run(cells, workers, jitter, put=store.put_row, **how)
+    return cells
+
+
+def outcome(cells):
+    """All that a search decided: configs, their values, and the winner."""
+    judged = [cells.judged[number] for number in sorted(cells.judged)]
+    return [proposal.params for proposal in cells.proposals], judged, cells.winner
+
+
+class TestReplay:
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_neither_the_number_of_workers_nor_their_speed_matters(self, sampler, tmp_path):
+        wanted = outcome(searched(search(sampler=sampler), tmp_path / "1"))
+        for workers, jitter in ((2, 1), (4, 2), (8, 3)):
+            found = outcome(searched(search(sampler=sampler), tmp_path / str(workers), workers, jitter))
+            assert found == wanted
+
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_a_driver_killed_again_and_again_proposes_the_same(self, sampler, tmp_path):
+        wanted = outcome(searched(search(sampler=sampler), tmp_path / "calm"))
+        for attempt in range(60):
+            try:
+                cells = searched(search(sampler=sampler), tmp_path / "killed", 4, attempt, die_after=3)
+                break
+            except Killed:
+                continue
+        assert outcome(cells) == wanted
+
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_a_changed_history_changes_the_proposals(self, sampler, tmp_path):
+        total = SEEN[sampler]
+        cells = searched(search(sampler=sampler, total=total, lag=1), tmp_path / "s")
+        told = [(proposal, cells.judged[number]) for number, proposal in enumerate(cells.proposals)]
+        negated = [(one, dataclasses.replace(judged, score=-judged.score)) for one, judged in told]
+        asked = [
+            [
+                propose(total, seen, [], space=SPACE, base=BASE, goal=Goal(), sampler=sampler, study_seed=seed)[
+                    0
+                ].params
+                for seed in range(4)  # a mutation of NSGA-II can redraw every parameter of one child
+            ]
+            for seen in (told, negated)
+        ]
+        assert asked[0] != asked[1]
+
+    def test_the_total_grows_without_changing_what_was_proposed(self, tmp_path):
+        first = outcome(searched(search(total=6), tmp_path / "s"))
+        second = outcome(searched(search(total=14), tmp_path / "s", 4, 1))
+        assert second[0][:6] == first[0]
+        assert second == outcome(searched(search(total=14), tmp_path / "fresh"))
+
+    def test_another_study_seed_proposes_otherwise(self, tmp_path):
+        one = outcome(searched(search(), tmp_path / "a"))
+        other = outcome(searched(search(study_seed=1), tmp_path / "b"))
+        assert one[0] != other[0]
+
+    def test_proposals_are_read_back_as_the_configs_they_were(self, tmp_path):
+        cells = searched(search(), tmp_path / "s")
+        again = proposed(Store(tmp_path / "s"), SPACE, BASE)
+        assert [spec.config for spec in again] == [spec.config for spec in cells.specs]
+
+    def test_two_objectives_are_replayed_too(self, tmp_path):
+        found = search(goal=Goal(pareto=True), sampler="nsga2")
+        assert outcome(searched(found, tmp_path / "a")) == outcome(searched(found, tmp_path / "b", 8, 7))
+
+
+class TestFailures:
+    def test_a_failed_cell_makes_its_config_incomplete_and_is_told_as_failed(self, tmp_path):
+        seen = []
+
+        def unlucky(spec):
+            seen.append(spec.config)
+            return spec.seed == 101 and spec.config == seen[0]
+
+        cells = searched(search(), tmp_path / "s", fails=unlucky)
+        assert cells.judged[0].outcome == "incomplete"
+        study = rebuilt([(cells.proposals[0], cells.judged[0])], [], Goal())
+        assert study.trials[0].state.name == "FAIL"
+        assert cells.winner.config != cells.judged[0].config
+
+    def test_the_next_run_tries_a_failed_cell_again(self, tmp_path):
+        searched(search(total=3), tmp_path / "s", fails=lambda spec: spec.seed == 101)
+        cells = searched(search(total=3), tmp_path / "s")
+        assert all(judged.outcome == "complete" for judged in cells.judged.values())
+
+    def test_every_complete_trial_carries_every_constraint(self, tmp_path):
+        goal = Goal(psnr_floor=15.0)
+        cells = searched(search(goal=goal), tmp_path / "s")
+        told = [(proposal, cells.judged[number]) for number, proposal in enumerate(cells.proposals)]
+        for trial in rebuilt(told, [], goal).trials:
+            assert set(trial.constraints) == {"psnr_drop", "psnr_floor"}
+
+    def test_confirmation_runs_the_winner_on_fresh_seeds_with_the_certify_split(self, tmp_path):
+        cells = searched(search(), tmp_path / "s")
+        confirmed = cells.confirmed()
+        assert [cell.spec.seed for cell in confirmed] == [200, 201, 202]
+        assert all(cell.splits == ("guard", "certify") for cell in confirmed)
+        opened = {row["config"] for row in Store(tmp_path / "s").rows() if row["split"] == "certify"}
+        assert opened == {cells.winner.config}
+
+    def test_a_second_winner_may_not_open_certify(self, tmp_path):
+        searched(search(total=2), tmp_path / "s")
+        cells = searched(search(total=14), tmp_path / "s")
+        opened = {row["config"] for row in Store(tmp_path / "s").rows() if row["split"] == "certify"}
+        if cells.winner.config not in opened:
+            assert "was opened for" in cells.refused
+        assert len(opened) == 1
+
+
+class TestRefusals:
+    def test_search_and_confirmation_seeds_must_not_overlap(self):
+        with pytest.raises(SearchFault, match=r"\[101\] are both"):
+            search(confirmation_seeds=(101, 300))
+
+    @pytest.mark.parametrize("change", [{"lag": 4}, {"study_seed": 9}, {"sampler": "gp"}, {"seeds": (1, 2)}])
+    def test_a_store_of_another_rule_is_named(self, change, tmp_path):
+        store = Store(tmp_path / "s")
+        settle_rule(search(), store)
+        with pytest.raises(SearchFault, match=next(iter(change))):
+            settle_rule(search(**change), store)
+
+    def test_a_space_that_draws_an_invalid_spec_names_the_draw_and_the_field(self, tmp_path):
+        def bad(trial, base):
+            goal = Objective(lambda_ts=trial.suggest_float("lambda_ts", -2, -1))
+            return dataclasses.replace(base, protocol=Rescue(objective=goal))
+
+        with pytest.raises(SearchFault, match=r"config 0 .*lambda_ts must be .*"):
+            searched(search(space=bad), tmp_path / "s")
+
+    def test_an_invalid_spec_is_refused_before_anything_runs(self):
+        with pytest.raises(ConfigFault):
+            CellSpec(seed=-1)
