@@ -58,7 +58,7 @@ class SearchCells:
         if self._confirming:
             return None
         self._confirming = True
-        return self.confirmation()
+        return self.confirmation() or None
 
     def heard(self, cell: Cell, ended: Ended) -> None:
         self._rows.add(ended.rows)
