@@ -8,7 +8,7 @@ search). The thresholds are a view on stored numbers: changing one re-partitions
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -115,7 +115,7 @@ def score(quality: TeacherQuality) -> float:
     return quality.info / log_k + 0.5 * quality.top1_margin - 0.5 * usage
 
 
-def from_row(row: Mapping[str, float]) -> TeacherQuality:
+def from_row(row: Mapping[str, Any]) -> TeacherQuality:
     """The teacher numbers that a stored row carries under `teacher_*`."""
     return TeacherQuality(
         classes=int(row["classes"]),
