@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 
 import tyro
 
-from certvae.checked import refuse
+from certvae.checked import AtLeast, Checked, refuse
 from certvae.goal import Goal
 from certvae.spec import CellSpec, DataName, check_seeds
 from sweeps.propose import Sampler
@@ -21,7 +21,7 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Checked):
     """How and where to run; nothing here changes a number, except which data, seeds and search."""
 
     data: DataName
@@ -34,13 +34,13 @@ class Run:
     """Folder of results. The same command on the same store resumes."""
     data_root: Path | None = None
     """Folder with the data set, zipped or extracted; CERTVAE_DATA or ./data when absent."""
-    limit: int | None = None
+    limit: Annotated[int | None, AtLeast(2)] = None
     """Use this many train images: short for --data.limit."""
-    workers: int | None = None
+    workers: Annotated[int | None, AtLeast(1)] = None
     """Slots; as many as the machine has when absent."""
-    per_gpu: int = 1
+    per_gpu: Annotated[int, AtLeast(1)] = 1
     """Cells that share a GPU; each may use that share of its memory."""
-    logical_gpus: int = 0
+    logical_gpus: Annotated[int, AtLeast(0)] = 0
     """Pretend to so many GPUs on a machine without one, to try out a pool."""
     address: str | None = None
     """Ray cluster to run on, as host:port, or auto; a Ray of our own on this machine when absent."""
@@ -48,13 +48,13 @@ class Run:
     """Stop cleanly after this long, such as 90s, 30m or 6h; the same command goes on."""
     deadline: str | None = None
     """A cell that takes longer is ended with a stack dump, and counts as a timeout."""
-    search: Annotated[int, tyro.conf.arg(metavar="CONFIGS")] = 0
+    search: Annotated[int, AtLeast(0), tyro.conf.arg(metavar="CONFIGS")] = 0
     """Search this many configs (a total, not an increment), then confirm the winner on fresh seeds."""
     sampler: Sampler = "tpe"
     """Who proposes configs."""
-    lag: int = 8
+    lag: Annotated[int, AtLeast(1)] = 8
     """Config k is proposed from the outcomes of configs 0 to k - lag: more runs at once, and knows less."""
-    search_seed: int = 0
+    search_seed: Annotated[int, AtLeast(0)] = 0
     """Seed of the proposals."""
     search_seeds: tuple[int, ...]
     """Every config of a search runs on these."""

@@ -45,7 +45,7 @@ class Source(Protocol):
     """Where cells come from."""
 
     def more(self) -> Iterable[Cell] | None:
-        """Cells to add now: none only while a cell that runs must be heard first, None when there will never be more."""
+        """Cells to add now; none only while a cell that runs must be heard first, None when no more will come."""
         ...
 
     def heard(self, cell: Cell, ended: Ended) -> None:

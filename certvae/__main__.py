@@ -1,0 +1,90 @@
+"""Looking after a store from the command line.
+
+python -m certvae verify|repair|status|gc --store DIR          python -m certvae selftest --kills 200
+"""
+
+import sys
+from pathlib import Path
+
+import tyro
+
+from certvae import audit
+from certvae.errors import Fault
+from certvae.selftest import selftest as run_selftest
+
+
+def verify(store: Path) -> int:
+    """Read and verify every byte; change nothing.
+
+    Exit code is a sum: 1 corrupt, incomplete or surplus entry; 2 wrong owner or mode, or unknown schema; 4 unreadable.
+
+    Args:
+        store: Folder of the store.
+    """
+    return _told(audit.verify(store.resolve()))
+
+
+def repair(store: Path) -> int:
+    """Move corrupt entries to quarantine and verify again; the next run computes them again.
+
+    Args:
+        store: Folder of the store.
+    """
+    return _told(audit.repair(store.resolve()))
+
+
+def status(store: Path) -> int:
+    """Say what the store holds.
+
+    Args:
+        store: Folder of the store.
+    """
+    print(audit.status(store.resolve()))
+    return 0
+
+
+def gc(store: Path, remove: bool = False, older_than_days: float = 7.0) -> int:
+    """List objects that no row and no plan refers to.
+
+    Args:
+        store: Folder of the store.
+        remove: Remove them as well.
+        older_than_days: Younger ones may belong to a sweep that runs now, and stay.
+    """
+    paths = audit.gc(store.resolve(), (), dry_run=not remove, older_than_days=older_than_days)
+    for path in paths:
+        print(path)
+    print(f"{len(paths)} {'removed' if remove else 'could be removed with --remove'}")
+    return 0
+
+
+def selftest(kills: int = 200, seed: int = 0, locks: bool = True) -> int:
+    """Kill workers of a store made for this, at every durable I/O step and at random, and compare the results.
+
+    Args:
+        kills: How many random kills.
+        seed: Of the random kills.
+        locks: Without them workers may do work twice, and must give the same results.
+    """
+    tally = run_selftest(kills, seed, locks=locks)
+    print(f"seed {seed}: {tally}")
+    return 1 if tally.violations else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    commands = {"verify": verify, "repair": repair, "status": status, "gc": gc, "selftest": selftest}
+    try:
+        return tyro.extras.subcommand_cli_from_dict(commands, prog="python -m certvae", args=arguments)
+    except Fault as fault:
+        print(fault, file=sys.stderr)
+        return fault.exit_code
+
+
+def _told(report: audit.Report) -> int:
+    print(report)
+    return report.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
