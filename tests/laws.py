@@ -60,9 +60,10 @@ class StageLaws:
     def test_same_inputs_give_the_same_bytes(self, tmp_path: Path) -> None:
         """Neither the store, nor checkpoints, nor who listens, nor any global generator enters the result."""
         told: list[Any] = []
+        _seed_global_generators(0)
         quiet = self._store(tmp_path / "quiet")
         first = quiet.call(self.stage, **self.inputs(quiet))
-        _disturb_global_generators()
+        _seed_global_generators(1)
         noisy = Store(tmp_path / "noisy", device=self.device, report=told.append, checkpoint_seconds=0.0)
         second = noisy.call(self.stage, **self.inputs(noisy))
         assert (second.key, second.digest) == (first.key, first.digest)
@@ -128,10 +129,10 @@ def _ignore(progress: object) -> None:
     """Nobody listens."""
 
 
-def _disturb_global_generators() -> None:
-    random.seed(1)
-    np.random.seed(1)  # noqa: NPY002 - that the global generator does not matter is what is tested
-    torch.manual_seed(1)
+def _seed_global_generators(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - that the global generator does not matter is what is tested
+    torch.manual_seed(seed)
 
 
 class RawHeadLaws:

@@ -1,0 +1,90 @@
+"""The laws themselves: small stages obey them, and stages that break one are caught."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from certvae.selftest import draw, summarise, walk
+from certvae.store import Content, Store, Workbench, stage
+from tests.laws import StageLaws
+
+
+class TestDraw(StageLaws):
+    stage = draw
+
+    def inputs(self, store: Store) -> dict[str, Any]:
+        return {"seed": 0}
+
+    def others(self, store: Store) -> dict[str, Any]:
+        return {"seed": 1}
+
+
+class TestWalk(StageLaws):
+    stage = walk
+
+    def inputs(self, store: Store) -> dict[str, Any]:
+        return {"drawn": store.call(draw, 0), "steps": 5, "seed": 0}
+
+    def others(self, store: Store) -> dict[str, Any]:
+        return {"drawn": store.call(draw, 1), "steps": 4, "seed": 1}
+
+
+class TestSummarise(StageLaws):
+    stage = summarise
+
+    def inputs(self, store: Store) -> dict[str, Any]:
+        drawn = store.call(draw, 0)
+        return {"drawn": drawn, "walked": store.call(walk, drawn, 2, 0)}
+
+    def others(self, store: Store) -> dict[str, Any]:
+        other = store.call(draw, 1)
+        return {"drawn": other, "walked": store.call(walk, other, 2, 0)}
+
+
+@stage(version=1)
+def global_numbers(seed: int, *, bench: Workbench) -> Content:
+    return Content({"x": np.random.standard_normal(3) + seed}, {})  # noqa: NPY002 - what the law must notice
+
+
+@stage(version=1)
+def deaf(seed: int, *, bench: Workbench) -> Content:
+    return Content({"x": np.zeros(3)}, {})
+
+
+@stage(version=1)
+def forgetful(seed: int, *, bench: Workbench) -> Content:
+    """Its checkpoint lacks what it did before."""
+    latest = bench.checkpoints.latest()
+    if latest is None:
+        bench.checkpoints.save(1, Content({}, {}))
+    return Content({"x": np.full(3, float(latest is None))}, {})
+
+
+class Broken(StageLaws):
+    def inputs(self, store: Store) -> dict[str, Any]:
+        return {"seed": 0}
+
+    def others(self, store: Store) -> dict[str, Any]:
+        return {"seed": 1}
+
+
+class TestTheLawsNotice:
+    def test_a_global_generator(self, tmp_path: Path) -> None:
+        laws = Broken()
+        laws.stage = global_numbers  # pyright: ignore[reportAttributeAccessIssue]
+        with pytest.raises(AssertionError):
+            laws.test_same_inputs_give_the_same_bytes(tmp_path)
+
+    def test_an_input_that_is_not_read(self, tmp_path: Path) -> None:
+        laws = Broken()
+        laws.stage = deaf  # pyright: ignore[reportAttributeAccessIssue]
+        with pytest.raises(AssertionError):
+            laws.test_every_input_alone_changes_key_and_bytes(tmp_path)
+
+    def test_a_checkpoint_that_lacks_something(self, tmp_path: Path) -> None:
+        laws = Broken()
+        laws.stage = forgetful  # pyright: ignore[reportAttributeAccessIssue]
+        with pytest.raises(AssertionError):
+            laws.test_a_run_cut_after_every_checkpoint_ends_with_the_same_bytes(tmp_path)
