@@ -34,7 +34,10 @@ def witness(data: DataName) -> CellSpec:
         case "digits":
             return _digits()
         case "mnist" | "fashion-mnist":
-            return _cell(data, Model(encoder=Mlp(hidden=(512, 256), latent=16), likelihood=Bernoulli(), **_FIXED))
+            model = Model(encoder=Mlp(hidden=(512, 256), latent=16), likelihood=Bernoulli(), **_FIXED)
+            return _cell(
+                model, Data(name=data), PcaGmm(classes=10, whitening=(16, 32), initialisations=2), Training(epochs=30)
+            )
         case "cifar10":
             return _images(data, (64, 128, 256), latent=64)
         case "cifar100":
@@ -62,24 +65,19 @@ def protocol_of(base: CellSpec) -> Witness:
 _FIXED = {"head": SimplexHead(beta=5.0), "decoder_sees_teacher": False}
 
 
-def _cell(data: DataName, model: Model, epochs: int = 30, kl_ramp_epochs: int = 0, batch_size: int = 256) -> CellSpec:
-    return CellSpec(
-        data=Data(name=data),
-        model=model,
-        protocol=Witness(teacher=PcaGmm(classes=CLASSES[data]), kl_ramp_epochs=kl_ramp_epochs),
-        training=Training(epochs=epochs, batch_size=batch_size),
-    )
+def _cell(model: Model, data: Data, teacher: PcaGmm, training: Training, kl_ramp_epochs: int = 0) -> CellSpec:
+    protocol = Witness(teacher=teacher, kl_ramp_epochs=kl_ramp_epochs)
+    return CellSpec(data=data, model=model, protocol=protocol, training=training)
 
 
 def _images(data: DataName, channels: tuple[int, ...], latent: int) -> CellSpec:
     """K latent units less one belong to the witness, the others to reconstruction."""
     model = Model(encoder=Conv(channels=channels, latent=latent), likelihood=Gaussian(variance=0.1), **_FIXED)
-    return _cell(data, model, epochs=60, kl_ramp_epochs=10)
+    return _cell(model, Data(name=data), PcaGmm(classes=CLASSES[data]), Training(epochs=60), kl_ramp_epochs=10)
 
 
 def _digits() -> CellSpec:
     """Seconds per network on a CPU; the variance is small enough for a VAE that survives alpha_kl = 8 in 400 steps."""
     model = Model(encoder=Mlp(hidden=(128, 128), latent=16), likelihood=Gaussian(variance=0.02), **_FIXED)
-    cell = _cell("digits", model, epochs=20, batch_size=64)
     teacher = PcaGmm(classes=10, whitening=(8, 16), initialisations=2)
-    return CellSpec(data=cell.data, model=model, protocol=Witness(teacher=teacher), training=cell.training)
+    return _cell(model, Data(name="digits"), teacher, Training(epochs=20, batch_size=64))
