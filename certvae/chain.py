@@ -200,12 +200,12 @@ class _Judges:
 
 def _judges(spec: CellSpec, mode: str) -> _Judges:
     match spec.protocol:
-        case Rescue(protection=protection):
+        case Rescue(protection=protection, fair_heads=fair):
             if mode in LIVE:
                 return _Judges(stages.judge_live)
             if mode == PROTECTED:
                 return _Judges(stages.judge_protected, reads=(protection,))
-            return _Judges(stages.judge, stages.posthoc)
+            return _Judges(stages.judge, stages.posthoc if fair else None)
         case Baselines(baselines=baselines):
             named = next(baseline for baseline in baselines if baseline.name == mode)
             return _Judges(stages.judge_baseline, stages.posthoc_baseline, (named,))

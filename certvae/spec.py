@@ -241,6 +241,9 @@ class Rescue(Checked):
     protection: SharedAffine | SafeMix | None = None
     """Adds protected_rescue: a used head that keeps equal rows equal stands in for the raw head while that is below
     the constant baseline. Certificates read the raw head in every mode."""
+    fair_heads: bool = True
+    """Fits heads after training, so that not certified is said of a latent only after it had a fair chance. Their cost
+    grows with K and the train rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,20 +309,3 @@ def check_tau(tau: float, classes: int) -> float:
         wanted = f"inside [0, log K) = [0, {math.log(classes):.6f}) nats for K = {classes}"
         raise refuse("tau", wanted, tau, "give a buffer in nats, such as 0.10")
     return float(tau)
-
-
-def check_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """Distinct seeds in [0, 2^32).
-
-    Raises:
-        ConfigFault: for none, a duplicate, or one outside.
-    """
-    if not seeds:
-        raise refuse("seeds", "at least one seed", seeds, "give seeds such as 0 1 2")
-    for seed in seeds:
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEED_LIMIT:
-            raise refuse("seeds", f"whole numbers in [0, {SEED_LIMIT})", seed, "give seeds such as 0 1 2")
-    repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-    if repeated:
-        raise refuse("seeds", "distinct", repeated, "name each seed once: a seed is the unit of replication")
-    return tuple(seeds)

@@ -133,20 +133,20 @@ def _configs_shown(configs: Sequence[Judged], cells: SearchCells) -> Table:
 def _cells(row: Row) -> list[str]:
     if row["outcome"] != "ok":
         return [f"[red]{row['outcome']}[/]"]
-    margins = [_signed(row[name]) for name in ("margin", *TAU_COLUMNS, "population_bound")]
+    margins = [_signed(row["margin"]), *(_signed(row[name], digits=2) for name in TAU_COLUMNS)]
     status = SHORT.get(str(row["teacher_status"]), "?")
     last = [_number(row["student_info"]), f"{row['psnr_01']:.1f}", str(row["active_units"])]
-    return [status, _number(row["info"]), _number(row["loss"]), *margins, *last]
+    return [status, _number(row["info"]), _number(row["loss"]), *margins, _signed(row["population_bound"]), *last]
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _signed(value: float | None) -> str:
+def _signed(value: float | None, digits: int = 3) -> str:
     if value is None:
         return "-"
-    return f"[green]{value:+.3f}[/]" if value > 0 else f"[red]{value:+.3f}[/]"
+    return f"[green]{value:+.{digits}f}[/]" if value > 0 else f"[red]{value:+.{digits}f}[/]"
 
 
 def _exact(value: Any) -> str:

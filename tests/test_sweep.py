@@ -1,0 +1,124 @@
+"""A whole run with real Ray and MLflow: the table, the resume, and that killing anything changes nothing."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sweep_runs import run, start, table
+
+STEPS = ("warm_up", "teacher", "no_align", "aligned", "judge")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An undisturbed run of one seed."""
+    store = tmp_path_factory.mktemp("calm") / "store"
+    ended = run(store, "--seeds", "0")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return store, ended
+
+
+class TestRun:
+    def test_it_ends_with_a_table_and_says_where_everything_is(self, finished):
+        store, ended = finished
+        for said in ("no_align", "final table", "table digest", "mlflow ui", str(store)):
+            assert said in ended.stdout
+        assert len(table(store).splitlines()) == 1 + 3
+        assert (store / "views" / "mlflow.db").exists()
+
+    def test_the_same_command_computes_nothing_again(self, finished):
+        store, _ = finished
+        before = (store / "log" / "executions.jsonl").read_text()
+        text = table(store)
+        again = run(store, "--seeds", "0")
+        assert again.returncode == 0
+        assert "1 done before, 0 to run" in again.stdout
+        assert (store / "log" / "executions.jsonl").read_text() == before
+        assert table(store) == text
+
+    def test_each_stage_was_executed_once(self, finished):
+        store, _ = finished
+        lines = [json.loads(line) for line in (store / "log" / "executions.jsonl").read_text().splitlines()]
+        keys = [line["key"] for line in lines]
+        assert len(keys) == len(set(keys))
+
+    def test_status_and_explain_answer_without_running(self, finished):
+        store, _ = finished
+        shown = run(store, "--seeds", "0", "--status")
+        assert "1 of 1 cells done" in shown.stdout
+        cell = json.loads(next((store / "rows").rglob("*.json")).read_text())["cell"]
+        explained = run(store, "--seeds", "0", "--explain", cell[:12])
+        assert explained.returncode == 0
+        assert explained.stdout.count("stored") == 5
+
+    def test_a_second_spec_may_not_open_certify(self, finished):
+        store, _ = finished
+        refused = run(store, "--seeds", "0", "--objective.lambda-ts", "3")
+        assert refused.returncode == 5
+        assert "was opened for" in refused.stdout
+        assert "--study" in refused.stdout
+
+
+@pytest.mark.slow
+class TestKills:
+    @pytest.mark.parametrize("step", STEPS)
+    def test_a_driver_killed_in_any_stage_ends_with_the_same_table(self, finished, step, tmp_path):
+        store, _ = finished
+        driver = start(tmp_path / "store", "--seeds", "0")
+        _wait_for_start(tmp_path / "store", step)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        ended = run(tmp_path / "store", "--seeds", "0")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert table(tmp_path / "store") == table(store)
+
+    def test_ctrl_c_once_ends_resumable_and_prints_the_command(self, tmp_path):
+        driver = start(tmp_path / "store", "--seeds", "0")
+        _wait_for_start(tmp_path / "store", "no_align")
+        driver.send_signal(signal.SIGINT)
+        assert driver.wait(timeout=120) == 4
+        assert "To go on: python" in (tmp_path / "store.out").read_text()
+
+    def test_workers_do_not_outlive_their_driver(self, tmp_path):
+        driver = start(tmp_path / "store", "--seeds", "0")
+        _wait_for_start(tmp_path / "store", "warm_up")
+        children = _descendants(driver.pid)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        deadline = time.monotonic() + 60
+        while any(_alive(child) for child in children) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not [child for child in children if _alive(child)]
+
+
+def _wait_for_start(store: Path, step: str) -> None:
+    deadline = time.monotonic() + 300
+    path = store / "log" / "starts.jsonl"
+    while time.monotonic() < deadline:
+        if path.exists() and f'"stage":"{step}"' in path.read_text():
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"stage {step} did not start")
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rsplit(")", 1)[1].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == pid:
+            child = int(path.parent.name)
+            found += [child, *_descendants(child)]
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
