@@ -16,7 +16,6 @@ from certvae.spec import (
     WarmUpGmm,
 )
 
-
 FAIR_CLASSES = 100  # above, heads fitted after training cost more than the training of a mode
 
 
