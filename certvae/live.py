@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from certvae import diagnostics, fitted, judgement
@@ -127,7 +126,6 @@ def _on_guard(
     """The numbers of a curve point against the teacher as it is now, and how far it has moved."""
     batches = fitted.evaluation(dataset, "guard", cached, bench)
 
-    @torch.inference_mode()
     def numbers(vae: Vae) -> dict[str, float | None]:
         seen = diagnostics.passage(vae, batches, live)
         rows = live.rows(seen.mu)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from certvae import objective
+from certvae import objective, subspace
 from certvae.nets import RawHead, SimplexWitness, Vae
 from certvae.objective import Latent, Rows, Scalar, Terms
 from certvae.spec import LearnedHead, Model, SimplexHead, Unaligned
@@ -57,6 +57,21 @@ def chain_loss(
         if goal.lambda_bal > 0:
             total = total + goal.lambda_bal * balance
         return Terms(total, reconstruction, kl, alignment, balance)
+
+    return terms
+
+
+def code_loss(head: SimplexWitness, scale: float, rest_weight: float) -> Loss:
+    """E ||P_W mu - scale mu*||^2, and a little of the mean outside W; the other terms are recorded."""
+
+    def terms(network: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:  # noqa: ARG001
+        if batch.teacher is None:
+            raise ValueError("a prefit needs teacher rows: give batches that carry them")
+        mu, logvar = network.encoder(batch.x)
+        total = subspace.code_distance(head, mu, batch.teacher, scale, rest_weight)
+        logits, nothing = head(mu), torch.zeros_like(total)
+        alignment, balance = objective.alignment(batch.teacher, logits), objective.balance(logits)
+        return Terms(total, nothing, objective.kl_rate(mu, logvar), alignment, balance)
 
     return terms
 

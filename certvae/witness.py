@@ -11,20 +11,19 @@
 """
 
 import numpy as np
-import torch
 
-from certvae import data_teacher, fitted, judgement, objective, subspace
+from certvae import data_teacher, fitted, judgement, subspace
 from certvae.canonical import stage_seed
 from certvae.data import Dataset, Split
 from certvae.judgement import Exam
-from certvae.losses import chain_loss
+from certvae.losses import chain_loss, code_loss
 from certvae.nets import SimplexWitness, Vae, build, weights
-from certvae.objective import NAMES, Terms
+from certvae.objective import NAMES
 from certvae.simplex import code_energy
 from certvae.spec import Bernoulli, Conv, Gaussian, Mlp, Model, Objective, SimplexHead, Training, Unaligned
 from certvae.store import Artifact, Content, Workbench, stage
 from certvae.teacher import ENERGY_GAIN
-from certvae.training import Batch, Batches, Loss, fit
+from certvae.training import Batches, fit
 from certvae.witness_facts import fair_facts, witness_facts
 from certvae.witness_specs import Labels, PcaGmm
 
@@ -89,7 +88,7 @@ def prefit(
 ) -> Content:
     """Encoder means fitted to the scaled analytic code of the teacher; decoder and variances are left as they are."""
     network = fitted.network(dataset, model, teacher.facts["classes"], start, bench)
-    loss = _code_loss(witness_of(network), scale, rest_weight)
+    loss = code_loss(witness_of(network), scale, rest_weight)
     return fitted.train(network, dataset, teacher, loss, training, "prefit", seed, bench)
 
 
@@ -199,18 +198,3 @@ def witness_of(network: Vae) -> SimplexWitness:
 
 def _without_teacher(encoder: Mlp | Conv, likelihood: Gaussian | Bernoulli) -> Model:
     return Model(encoder=encoder, head=SimplexHead(), likelihood=likelihood, decoder_sees_teacher=False)
-
-
-def _code_loss(head: SimplexWitness, scale: float, rest_weight: float) -> Loss:
-    """E ||P_W mu - scale mu*||^2, and a little of the mean outside W; the other terms are recorded."""
-
-    def terms(network: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:  # noqa: ARG001
-        if batch.teacher is None:
-            raise ValueError("a prefit needs teacher rows: give batches that carry them")
-        mu, logvar = network.encoder(batch.x)
-        total = subspace.code_distance(head, mu, batch.teacher, scale, rest_weight)
-        logits, nothing = head(mu), torch.zeros_like(total)
-        alignment, balance = objective.alignment(batch.teacher, logits), objective.balance(logits)
-        return Terms(total, nothing, objective.kl_rate(mu, logvar), alignment, balance)
-
-    return terms

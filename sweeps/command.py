@@ -13,8 +13,9 @@ import tyro
 
 from certvae.checked import AtLeast, Checked, refuse
 from certvae.goal import Goal
-from certvae.spec import CellSpec, DataName, check_seeds
+from certvae.spec import CellSpec, DataName
 from sweeps.propose import Sampler
+from sweeps.seeds import check_seeds
 from sweeps.study import Study, study_name
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}

@@ -6,9 +6,10 @@ from typing import Any
 from certvae.canonical import plain
 from certvae.errors import SearchFault
 from certvae.goal import Goal
-from certvae.spec import CellSpec, check_seeds
+from certvae.spec import CellSpec
 from certvae.store import Store
 from sweeps.propose import Sampler, Space
+from sweeps.seeds import check_seeds
 
 
 @dataclass(frozen=True, kw_only=True)

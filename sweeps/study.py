@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from certvae.goal import Goal
-from certvae.spec import CellSpec, DataName, check_seeds
+from certvae.spec import CellSpec, DataName
 from sweeps.propose import Space
+from sweeps.seeds import check_seeds
 
 
 def only(base: CellSpec) -> tuple[CellSpec, ...]:
