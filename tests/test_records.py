@@ -21,6 +21,7 @@ from certvae.records import (
     checked_name,
     documents,
     get_document,
+    publish_file,
     put_document,
     put_row,
     read_record,
@@ -239,6 +240,14 @@ class TestDocuments:
         assert quarantined(disk) == 2
         folder.rename(disk.root / "plan" / "other")
         assert documents(disk, "other") == {}
+
+
+def test_a_lost_race_leaves_the_first_file(disk: Disk) -> None:
+    path = disk.root / "rows" / "s" / "x.json"
+    for data in (b"first", b"second"):
+        publish_file(disk, path, data)
+    assert path.read_bytes() == b"first"
+    assert list((disk.root / "tmp").iterdir()) == []
 
 
 def test_a_thousand_random_changes_give_no_other_error(disk: Disk) -> None:
