@@ -10,7 +10,7 @@
 
 None of them reads the teacher, and all but GMVAE leave the raw head as it was initialised: there is nothing in them
 that would train it. A raw margin below zero therefore says that this head was never told of the teacher; whether the
-latent could be certified is asked of fitted heads (`certvae.fair_heads`).
+latent could be certified is asked of heads that are fitted afterwards (`certvae.posthoc`).
 """
 
 import math
