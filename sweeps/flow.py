@@ -21,6 +21,7 @@ from sweeps.command import Run, command, seconds
 from sweeps.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from sweeps.place import Place, local_slots
 from sweeps.progress import Board
+from sweeps.propose import export
 from sweeps.rows import RowIndex
 from sweeps.rule import Search, settle_rule
 from sweeps.search import SearchCells, proposed
@@ -150,6 +151,9 @@ def _search(context: Context) -> int:
     finished = _run(context, collector, lambda: (total, cells.headline()))
     _show(context, [row for cell in cells.confirmed() for row in context.rows.of(cell)])
     context.console.print(summary.search_shown(cells, context.rows))
+    folder = summary.folder(context.store.path, context.base.study)
+    journal = export(cells.told(), search.goal, folder / "optuna.log", context.base.study)
+    context.console.print(f"optuna study    optuna-dashboard {journal}", highlight=False, soft_wrap=True)
     missing = [cell for cell in cells.asked() if not context.rows.of(cell)]
     return _end(context, missing, collector.failures, finished=finished)
 

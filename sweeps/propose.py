@@ -8,10 +8,13 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
@@ -100,6 +103,14 @@ def rebuilt(
         for proposal in still_open:
             study.add_trial(_trial(proposal, TrialState.RUNNING))
     return study
+
+
+def export(told: Sequence[tuple[Proposal, Judged]], goal: Goal, path: Path, name: str) -> Path:
+    """Writes a search as an Optuna journal, which optuna-dashboard opens: a view, written anew from rows."""
+    path.unlink(missing_ok=True)
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    rebuilt(told, [], goal, storage=storage, name=name)
+    return path
 
 
 def digest_seed(study_seed: int, number: int) -> int:

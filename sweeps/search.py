@@ -105,6 +105,10 @@ class SearchCells:
             found.params for found, spec in zip(self.proposals, self.specs, strict=True) if spec.config == config
         )
 
+    def told(self) -> list[tuple[Proposal, Judged]]:
+        """Every judged config with its proposal, in the order of their numbers."""
+        return [(self.proposals[number], self.judged[number]) for number in sorted(self.judged)]
+
     def asked(self) -> list[Cell]:
         """Every cell of the search and of its confirmation, run or not."""
         return [cell for spec in self.specs for cell in self._cells(spec)] + self.confirmed()

@@ -47,13 +47,19 @@ def show(rows: Sequence[Row], store: Path, console: Console) -> None:
     if not rows:
         return
     text, first = table_text(rows), rows[0]
-    path = store / VIEWS / first["study"] / "table.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = folder(store, first["study"]) / "table.csv"
     path.write_text(text)
     console.print(table_shown(rows))
     console.print(f"final table     {path}", highlight=False, soft_wrap=True)
     console.print(f"table digest    {hashlib.sha256(text.encode()).hexdigest()}", highlight=False, soft_wrap=True)
     console.print(f"rows            {store / 'rows' / first['study']}", highlight=False, soft_wrap=True)
+
+
+def folder(store: Path, study: str) -> Path:
+    """Where the views of a study lie."""
+    path = store / VIEWS / study
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def table_shown(rows: Sequence[Row]) -> Table:

@@ -9,7 +9,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-SHAPED = ("certificate", "simplex", "equilibrium", "quality", "nets", "objective", "teacher", "diagnostics", "baselines")
+SHAPED = (
+    *("certificate", "simplex", "equilibrium", "quality", "nets", "objective"),
+    *("teacher", "diagnostics", "baselines"),
+)
 
 
 def checked(function):

@@ -1,8 +1,12 @@
 """A search can be replayed: workers, their speed and kills of the driver do not enter; a changed result does."""
 
+import contextlib
 import dataclasses
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from certvae import chain
 from certvae.errors import ConfigFault, SearchFault
@@ -10,7 +14,7 @@ from certvae.goal import Goal
 from certvae.spec import CellSpec, Objective, Rescue
 from certvae.store import Store
 from sweeps import search_margin_psnr
-from sweeps.propose import propose, rebuilt
+from sweeps.propose import export, propose, rebuilt
 from sweeps.rows import RowIndex
 from sweeps.rule import Search, settle_rule
 from sweeps.search import SearchCells, proposed
@@ -71,12 +75,11 @@ class TestReplay:
     def test_a_driver_killed_again_and_again_proposes_the_same(self, sampler, tmp_path):
         wanted = outcome(searched(search(sampler=sampler), tmp_path / "calm"))
         for attempt in range(60):
-            try:
+            with contextlib.suppress(Killed):
                 cells = searched(search(sampler=sampler), tmp_path / "killed", 4, attempt, die_after=3)
-                break
-            except Killed:
-                continue
-        assert outcome(cells) == wanted
+                assert outcome(cells) == wanted
+                return
+        pytest.fail("60 runs did not finish it")
 
     @pytest.mark.parametrize("sampler", SAMPLERS)
     def test_a_changed_history_changes_the_proposals(self, sampler, tmp_path):
@@ -157,6 +160,16 @@ class TestFailures:
         if cells.winner.config not in opened:
             assert "was opened for" in cells.refused
         assert len(opened) == 1
+
+
+def test_a_search_is_exported_as_an_optuna_study(tmp_path):
+    cells = searched(search(total=6), tmp_path / "s")
+    export(cells.told(), Goal(), tmp_path / "optuna.log", "searched")
+    path = export(cells.told(), Goal(), tmp_path / "optuna.log", "searched")  # written anew each time
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    study = optuna.load_study(study_name="searched", storage=storage)
+    assert [trial.params for trial in study.trials] == [proposal.params for proposal in cells.proposals]
+    assert study.best_trial.value == pytest.approx(cells.winner.score)
 
 
 class TestRefusals:

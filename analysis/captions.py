@@ -1,0 +1,80 @@
+"""What every table and picture must say about its rows: split, seeds, n, failures, tau, versions, substitutes."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from analysis.load import VERSION
+from analysis.views import failed
+
+SHOWN_SEEDS = 8
+
+
+def caption(frame: pd.DataFrame, tau: float | None = None) -> str:
+    """One line: split, seeds, rows per seed, failed runs, tau and versions of the rows of `frame`."""
+    parts = [
+        "split " + _listed(frame["split"]),
+        f"n = {seeds(frame['seed'])}" + _inputs(frame),
+        *(_configs(frame) if "config" in frame else []),
+        *([f"n_failed = {int(failed(frame).sum())} of {len(frame)} rows"] if "outcome" in frame else []),
+        *([] if tau is None else [f"tau = {tau:.2f} nats" if round(tau, 2) == tau else f"tau = {tau:g} nats"]),
+        versions(frame),
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def subject(frame: pd.DataFrame) -> str:
+    """The data set, with what was substituted for it, and where the teacher comes from: part of every table title."""
+    data = _listed(frame["data"])
+    substitutes = sorted(set(frame["substitute"].dropna()))
+    replaced = f" (substitute: {'; '.join(substitutes)})" if substitutes else ""
+    return f"{data}{replaced}, teacher {_listed(frame['teacher_source'].dropna()) or 'unknown'}{_teaching(frame)}"
+
+
+def seeds(values: Iterable[int]) -> str:
+    """`3 seeds (0, 1, 2)`, or their number alone when they are many."""
+    found = sorted(set(values))
+    word = "seed" if len(found) == 1 else "seeds"
+    return f"{len(found)} {word}" + (f" ({', '.join(map(str, found))})" if len(found) <= SHOWN_SEEDS else "")
+
+
+def versions(frame: pd.DataFrame) -> str:
+    """`certvae 0.1.0, torch 2.10.0`: all values of every package version; several where rows were mixed on purpose."""
+    found = {name.removeprefix("version_"): _listed(frame[name].dropna()) for name in _packages(frame)}
+    return ", ".join(f"{name} {value}" for name, value in found.items() if value)
+
+
+def stage_versions(frame: pd.DataFrame) -> str:
+    """The same for stages."""
+    columns = sorted(name for name in frame.columns if VERSION.match(name) and name.startswith("stage_"))
+    return ", ".join(f"{name.removeprefix('stage_version_')} {_listed(frame[name].dropna())}" for name in columns)
+
+
+def _configs(frame: pd.DataFrame) -> list[str]:
+    found = frame["config"].unique()
+    return [f"config {found[0][:8]}"] if len(found) == 1 else [f"{len(found)} configs"]
+
+
+def _teaching(frame: pd.DataFrame) -> str:
+    """What sets a teacher apart: it drifts with the encoder, or one teacher serves all seeds."""
+    live = (frame["teacher_features"] == "live").any()
+    shared = sorted(set(frame["teacher_seed"].dropna().astype(int)))
+    drifting = ", drifting with the encoder in modes live_*" if live else ""
+    return drifting + (f", that of seed {' and '.join(map(str, shared))} for all seeds" if shared else "")
+
+
+def _inputs(frame: pd.DataFrame) -> str:
+    counts = _listed(sorted(set(frame["n"].dropna()))) if "n" in frame else ""
+    return f" x {counts} inputs" if counts else ""
+
+
+def _packages(frame: pd.DataFrame) -> list[str]:
+    return sorted(name for name in frame.columns if name.startswith("version_"))
+
+
+def _listed(values: Iterable[object]) -> str:
+    return " and ".join(dict.fromkeys(map(_text, values)))
+
+
+def _text(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,0 +1,260 @@
+"""Rows of a store to one frame, and what the rows point at: curves, teacher candidates, pictures.
+
+    frame = load("store", "tiny_fixed_q", split="certify")        one line per stored row, numbers as they were measured
+    strict, stress = partition(frame)                             analysis.views
+    summary(strict)                                               analysis.compare
+
+Rows of different code versions, environments or splits are not mixed unless asked: their numbers are not replications
+of one experiment. Values that are not finite or not available are NaN: never feasible, never averaged in silence.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.modes import ordered
+from analysis.parameters import config_order
+from analysis.refusals import Refused
+from certvae.artifact import read_arrays, read_facts
+from certvae.disk import Disk
+from certvae.errors import StoreFault
+from certvae.publish import Corrupt, Folder, open_folder, quarantine
+from certvae.records import ROWS, rows
+from certvae.root import read_identity
+from certvae.store import OBJECTS
+
+Mixable = Literal["versions", "environments", "splits"]
+IDENTITY = ("study", "config", "cell", "seed", "mode", "split", "outcome", "reason")
+TEXTS = (
+    *("data", "data_digest", "substitute", "environment", "view"),
+    *("teacher_source", "teacher_status", "teacher_verdict", "teacher_features"),
+)
+KEYS = ("key_warm_up", "key_teacher", "key_trained", "key_judged")
+NUMBERS = (
+    *("classes", "n", "info", "loss", "margin", "imbalance", "student_info", "sampled_margin", "brier_margin"),
+    *("mcdiarmid_bound", "population_bound", "brier_bound", "wald_bound", "delta", "looks"),
+    *("psnr_01", "psnr_std", "psnr_01_latent_only", "kl_rate", "active_units", "student_used_classes"),
+    *("teacher_info", "teacher_top1_margin", "teacher_high_margin_share"),
+    *("teacher_hard_usage_kl", "teacher_soft_usage_kl", "teacher_min_mass", "teacher_code_energy", "teacher_seed"),
+)
+"""Present in every frame, NaN where a row has no such number."""
+POINT = ("epoch", "guard_margin", "guard_student_info", "guard_psnr_01")
+CANDIDATE = ("chosen", "classes", "info", "top1_margin", "min_mass")
+VERSION = re.compile(r"(stage_)?version_")
+_KEY = re.compile(r"[0-9a-f]{64}")
+_TRAINED = ("study", "config", "cell", "seed", "mode", "key_trained")
+
+
+def load(
+    store: Path | str,
+    study: str | None = None,
+    split: str | None = None,
+    *,
+    only: Mapping[str, str] | None = None,
+    mix: Collection[Mixable] = (),
+) -> pd.DataFrame:
+    """All rows of a store, or of one study and split, ordered by study, config, seed and mode.
+
+    Args:
+        store: the folder of a store; it is read, never made.
+        only: column -> text that a row must show there, such as {"version_torch": "2.10.0"}.
+        mix: what may differ between rows; nothing by default.
+
+    Raises:
+        StoreFault: the folder is no store.
+        Refused: no row is left, or rows differ in what must not be mixed.
+    """
+    disk = open_store(store)
+    wanted = {**({} if split is None else {"split": split}), **(only or {})}
+    records = rows(disk, study)
+    chosen = _chosen(_frame(records), wanted) if records else pd.DataFrame()
+    if chosen.empty:
+        raise _nothing(disk, study, wanted, records)
+    _refuse_mixture(chosen, mix)
+    return chosen
+
+
+def open_store(store: Path | str) -> Disk:
+    """The store for reading; a folder that is none is refused, and none is made.
+
+    Raises:
+        StoreFault: no store, a damaged one, or one of another layout.
+    """
+    disk = Disk(Path(store).resolve())
+    if read_identity(disk) is None:
+        raise StoreFault(
+            1,
+            "wanted a store, found none",
+            where=str(disk.root),
+            cause="the folder has no STORE.json: the path is misspelt, or no study has run there",
+            remedy="give --store the folder that the study was run with",
+        )
+    return disk
+
+
+def curves(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:
+    """One line per (row, report point): the guard curves of all trained networks that `frame` points at.
+
+    Columns: study, config, cell, seed, mode, key_trained, split (always guard), versions, and the fields of a point.
+    A network whose object is gone has no lines.
+    """
+    disk = open_store(store)
+    named = frame[[*_TRAINED, *_versions(frame)]].assign(split="guard").dropna(subset="key_trained")
+    points = [
+        {"key_trained": key, **point}
+        for key, folder in _folders(disk, named["key_trained"])
+        for point in read_facts(folder).get("curve", [])
+    ]
+    shown = _lines(points, "key_trained", POINT)
+    return named.merge(shown, on="key_trained", sort=False)
+
+
+def candidates(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:
+    """One line per candidate of every teacher search that `frame` points at, scored on guard rows.
+
+    Columns: study, seed, key_teacher, split (always guard), versions, chosen, source, and the fields of a candidate.
+    """
+    disk = open_store(store)
+    named = frame[["study", "seed", "key_teacher", *_versions(frame)]].assign(split="guard")
+    named = named.dropna(subset="key_teacher").drop_duplicates("key_teacher")
+    lines = [line for key, folder in _folders(disk, named["key_teacher"]) for line in _candidate_lines(key, folder)]
+    shown = _lines(lines, "key_teacher", CANDIDATE)
+    return named.merge(shown, on="key_teacher", sort=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The first rows of a split and their reconstructions by one network, uint8 (n, C, H, W)."""
+
+    seed: int
+    mode: str
+    split: str
+    originals: np.ndarray
+    reconstructions: np.ndarray
+
+
+def pictures(store: Path | str, frame: pd.DataFrame) -> list[Pictures]:
+    """The pictures that were kept with each row of `frame`, in its order."""
+    disk = open_store(store)
+    judged = {row["key_judged"]: row for row in frame.dropna(subset="key_judged").to_dict("records")}
+    found = ((judged[key], read_arrays(folder)) for key, folder in _folders(disk, judged))
+    return [
+        Pictures(row["seed"], row["mode"], row["split"], arrays["originals"], arrays["reconstructions"])
+        for row, arrays in found
+    ]
+
+
+def _lines(lines: list[dict[str, Any]], key: str, numbers: tuple[str, ...]) -> pd.DataFrame:
+    """Lines as a frame; without any, the columns are there all the same."""
+    if lines:
+        return pd.DataFrame(lines).astype({key: object})
+    return pd.DataFrame({key: pd.Series(dtype=object), **{name: pd.Series(dtype=float) for name in numbers}})
+
+
+def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame.from_records(records)
+    frame = frame.reindex(columns=[*IDENTITY, *(name for name in frame if name not in IDENTITY)])
+    texts = {name: frame[name].astype(object) if name in frame else None for name in (*TEXTS, *KEYS)}
+    numbers = {name: pd.to_numeric(frame[name]) if name in frame else np.nan for name in NUMBERS}
+    frame = frame.assign(**texts, **numbers)
+    places = {config: place for place, config in enumerate(config_order(frame))}
+    modes = {mode: place for place, mode in enumerate(ordered(frame["mode"]))}
+    order = frame.assign(config=frame["config"].map(places), mode=frame["mode"].map(modes))
+    return frame.loc[order.sort_values(["study", "config", "seed", "mode", "split"]).index].reset_index(drop=True)
+
+
+def _chosen(frame: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
+    for name, text in wanted.items():
+        if name not in frame:
+            raise Refused(
+                1,
+                f"rows have no column {name!r}",
+                where="load",
+                cause="`only` names a column of a row",
+                remedy=f"use one of {', '.join(sorted(frame.columns))}",
+            )
+        frame = frame[frame[name].astype(str) == text]
+    return frame.reset_index(drop=True)
+
+
+def _refuse_mixture(frame: pd.DataFrame, mix: Collection[Mixable]) -> None:
+    kinds: dict[Mixable, list[str]] = {
+        "versions": _versions(frame),
+        "environments": ["environment"],
+        "splits": ["split"],
+    }
+    for number, (kind, columns) in enumerate(kinds.items(), start=2):
+        counts = {name: frame[name].astype("string").value_counts().sort_index() for name in columns}
+        differing = {name: count for name, count in counts.items() if len(count) > 1}
+        if differing and kind not in mix:
+            raise _mixed(number, kind, differing)
+
+
+def _mixed(number: int, kind: str, differing: Mapping[str, pd.Series]) -> Refused:
+    shown = "; ".join(
+        f"{name}: " + ", ".join(f"{value} ({count} rows)" for value, count in counts.items())
+        for name, counts in differing.items()
+    )
+    name, counts = next(iter(differing.items()))
+    return Refused(
+        number,
+        f"wanted rows of one set of {kind}, found {shown}",
+        where="load",
+        cause=f"rows of different {kind} are no replications of one experiment",
+        remedy=f"choose with only={{{name!r}: {counts.index[0]!r}}}, or ask for the mixture with mix={{{kind!r}}}",
+    )
+
+
+def _nothing(disk: Disk, study: str | None, wanted: Mapping[str, str], found: list[dict]) -> Refused:
+    studies = sorted(path.name for path in (disk.root / ROWS).iterdir() if any(path.iterdir()))
+    splits = sorted({row["split"] for row in found}) if study is not None else []
+    asked = ", ".join([f"study {study!r}"] * (study is not None) + [f"{k} {v!r}" for k, v in wanted.items()])
+    there = f"studies with rows: {', '.join(studies) or 'none'}"
+    return Refused(
+        1,
+        f"wanted rows of {asked or 'any study'}, found none",
+        where=str(disk.root),
+        cause=there + (f"; splits of this study: {', '.join(splits)}" if splits else ""),
+        remedy="name one of these, or run the study first",
+    )
+
+
+def _versions(frame: pd.DataFrame) -> list[str]:
+    return [name for name in frame.columns if VERSION.match(name)]
+
+
+def _folders(disk: Disk, keys: Collection[str]) -> Iterator[tuple[str, Folder]]:
+    """Every distinct key with its published object; those that are gone are left out.
+
+    Raises:
+        Corrupt: after the object was moved to quarantine.
+    """
+    for key in dict.fromkeys(key for key in keys if _KEY.fullmatch(key)):
+        path = disk.root / OBJECTS / key
+        try:
+            folder = open_folder(disk, path)
+        except Corrupt as corrupt:
+            quarantine(disk, path, corrupt.reason)
+            raise
+        if folder is not None:
+            yield key, folder
+
+
+def _candidate_lines(key: str, folder: Folder) -> list[dict[str, Any]]:
+    facts = read_facts(folder)
+    chosen = facts.get("chosen", {})
+    return [
+        {
+            "key_teacher": key,
+            "classes": facts["classes"],
+            "source": facts["source"],
+            "chosen": chosen.items() <= candidate.items(),
+            **candidate,
+        }
+        for candidate in facts.get("candidates", [])
+    ]

@@ -1,0 +1,72 @@
+"""The fields of specs that differ between configs, and how configs are named and ordered by them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+MOST_NAMED = 3  # parameters; with more the name of a config is its digest
+
+
+def parameters(frame: pd.DataFrame) -> pd.DataFrame:
+    """The fields of the spec that differ between configs, one line per config (the index), by their shortest names."""
+    specs = frame.dropna(subset="spec").drop_duplicates("config")
+    leaves = pd.DataFrame([dict(_leaves(spec)) for spec in specs["spec"]], index=pd.Index(specs["config"]))
+    leaves = leaves.drop(columns=["seed", "study"], errors="ignore")
+    varied = leaves[[name for name in leaves.columns if leaves[name].nunique(dropna=False) > 1]]
+    return varied.rename(columns=_short_names(varied.columns.tolist()))
+
+
+def config_order(frame: pd.DataFrame) -> list[str]:
+    """The configs by rising values of what differs between them, so that alpha_kl 1, 2, 4, 8 are read in this order."""
+    varied = parameters(frame)
+    columns = varied.columns.tolist()
+    ordered = (
+        varied.sort_values(columns, key=lambda one: one if is_number(one) else one.astype(str)) if columns else varied
+    )
+    return [*ordered.index, *sorted(set(frame["config"]) - set(ordered.index))]
+
+
+def labels(frame: pd.DataFrame) -> dict[str, str]:
+    """A readable name per config: its varied parameters when they are few, else the start of its digest."""
+    varied = parameters(frame)
+    digests = {config: config[:8] for config in frame["config"].unique()}
+    if not 1 <= varied.shape[1] <= MOST_NAMED:
+        return digests
+    named = {
+        str(config): ", ".join(f"{name} {_shown(value)}" for name, value in line.items())
+        for config, line in varied.iterrows()
+    }
+    return digests | named if len(set(named.values())) == len(named) else digests
+
+
+def is_number(values: pd.Series) -> bool:
+    """True for a parameter whose values can be ordered on an axis."""
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, name))
+        else:
+            yield ".".join((*path, name)), json.dumps(value) if isinstance(value, list) else value
+
+
+def _short_names(paths: list[str]) -> dict[str, str]:
+    """The last words of each path that no other path shares."""
+    words = {path: path.split(".") for path in paths}
+    return {
+        path: next(
+            tail
+            for length in range(1, len(parts) + 1)
+            for tail in (".".join(parts[-length:]),)
+            if sum(other == tail or other.endswith(f".{tail}") for other in paths) == 1
+        )
+        for path, parts in words.items()
+    }
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,250 @@
+"""What a report consists of: tables and pictures by question, from the material of one study."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import beside, compare, figures, search, tables
+from analysis.drawing import inline, saved
+from analysis.layout import Table, text
+from analysis.load import Pictures
+from analysis.modes import ESCAPES, expected_sign, searched
+from analysis.page import Claim, Plot, Section
+from analysis.parameters import labels, parameters
+from analysis.printed import TAU_SENSITIVITY, printed_for
+from analysis.search_tables import config_table, importance_table
+from analysis.searches import search_caption
+from analysis.views import Partition, View, everything
+
+MOST_CONFIGS = 4  # configs that get pictures of their own
+NOTHING_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated."
+MOST_GRIDS = 3  # seeds whose reconstructions are shown
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """All that a report is made of.
+
+    Args:
+        parts: the rows that tables are about, of one split.
+        tried: guard rows of all configs of a search, or None when there is one config.
+        curves, candidates, pictures: what `parts` points at; see `analysis.load`.
+    """
+
+    view: View
+    parts: Partition
+    tried: Partition | None
+    curves: pd.DataFrame
+    candidates: pd.DataFrame
+    pictures: list[Pictures]
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """Strict and stress rows, one by one."""
+        return everything(self.parts)
+
+
+def sections(material: Material) -> list[Section]:
+    """All sections that have something to show, in reading order."""
+    makers: tuple[Callable[[Material], Section], ...] = (
+        certificates,
+        exceptions,
+        latent,
+        differences,
+        buffers,
+        trajectories,
+        reconstruction,
+        teachers,
+        tried_configs,
+        papers,
+    )
+    made = (make(material) for make in makers)
+    return [section for section in made if section.words or section.blocks]
+
+
+def claims(material: Material) -> list[Claim]:
+    """Per mode: how many strict-feasible seeds are certified at tau."""
+    found = compare.signs(material.parts.strict, material.view.tau)
+    by_mode = found.groupby("mode", sort=False)[["certified", "agree", "n", "n_failed"]].sum()
+    worst = material.parts.strict.rows.groupby("mode", sort=False)["margin"].min().to_dict()
+    return [
+        Claim(
+            f"{mode}: certified at tau = {material.view.tau:.2f}",
+            f"{line['certified']:.0f} of {line['n']:.0f}",
+            f"strict-feasible seeds; smallest G_0 {text(worst[mode], 'signed')} nats; "
+            f"n_failed = {line['n_failed']:.0f}; " + _as_printed(str(mode), int(line["agree"])),
+        )
+        for mode, line in by_mode.to_dict("index").items()
+    ]
+
+
+def certificates(material: Material) -> Section:
+    """Means and minima by mode, every seed, signs, and the three claims."""
+    strict, view = material.parts.strict, material.view
+    picture = plot("heat_map", "Margin by seed and mode", figures.heat_map(material.rows, view.tau))
+    claims = tables.claim_table(material.parts, view)
+    if not len(strict.rows):
+        return Section("certificates", "Certificates", (NOTHING_STRICT,), (picture, claims))
+    pooled = (tables.summary_table(strict, view), picture, beside.sign_table(strict, view))
+    words = "Strict-feasible seeds are aggregated and shown one by one. A margin that is not positive proves nothing."
+    return Section("certificates", "Certificates", (words,), (*pooled, tables.seed_table(strict, view), claims))
+
+
+def latent(material: Material) -> Section:
+    """Fair heads and diagnostics of the code."""
+    blocks = (tables.head_table(material.parts), tables.code_table(material.parts))
+    return Section("latent", "Other heads, and the code", (), blocks)
+
+
+def exceptions(material: Material) -> Section:
+    """Stress cases and failures, each on its own line, and how many there are."""
+    parts = material.parts
+    optional = (tables.seed_table(parts.stress, material.view), tables.failure_table(parts))
+    shown = [table for table in optional if len(table.frame)]
+    absent = [] if len(parts.stress.listed) else ["There is no stress case."]
+    absent += [] if len(tables.failure_table(parts).frame) else ["No run failed."]
+    return Section("exceptions", "Stress cases and failures", tuple(absent), (tables.count_table(parts), *shown))
+
+
+def differences(material: Material) -> Section:
+    """Paired differences between modes."""
+    table = tables.contrast_table(material.parts.strict)
+    return Section("differences", "Paired differences", (), (table,) if len(table.frame) else ())
+
+
+def buffers(material: Material) -> Section:
+    """Sensitivity to tau."""
+    blocks: list[Table | Plot] = [tables.tau_table(material.parts, material.view)]
+    for suffix, label, rows in _configs(material.rows, material.rows):
+        picture = figures.margin_against_tau(rows, material.view.tau)
+        blocks.append(plot(f"margin_against_tau{suffix}", "Margin against tau", picture, label=label))
+    return Section("tau", "Sensitivity to tau", (), tuple(blocks))
+
+
+def trajectories(material: Material) -> Section:
+    """Guard curves and rescue transitions."""
+    blocks: list[Table | Plot] = []
+    escapes = material.curves["mode"].isin(ESCAPES)
+    for suffix, label, curves in _configs(material.curves[~escapes], material.rows):
+        picture = figures.margin_curves(curves, material.view.tau)
+        blocks.append(plot(f"margin_curves{suffix}", "Guard margin over epochs, seed by seed", picture, label=label))
+        if {"no_align", "rescue"} <= set(curves["mode"]):
+            picture = figures.rescue_transitions(curves, material.view.tau)
+            name = f"rescue_transitions{suffix}"
+            blocks.append(plot(name, "Margin around the start of rescue", picture, label=label))
+    for suffix, label, curves in _configs(material.curves[escapes], material.rows):
+        picture = figures.escape_trajectories(curves, material.view.tau)
+        blocks.append(plot(f"escapes{suffix}", "Escape from a low margin", picture, label=label))
+    return Section("curves", "Guard curves", _gone(material), tuple(blocks))
+
+
+def reconstruction(material: Material) -> Section:
+    """PSNR in its two spaces, margin against PSNR, and pictures."""
+    blocks: list[Table | Plot] = [tables.reconstruction_table(material.parts)]
+    pair = searched(material.rows["mode"])
+    if pair is not None:
+        for suffix, label, rows in _configs(material.rows, material.rows):
+            picture = figures.margin_against_psnr(rows, pair[1], material.view)
+            blocks.append(plot(f"margin_against_psnr{suffix}", "Margin against PSNR", picture, label=label))
+    blocks += _grids(material)
+    return Section(
+        "reconstruction", "Reconstruction", (f"PSNR constraint: {material.view.constraint}.",), tuple(blocks)
+    )
+
+
+def teachers(material: Material) -> Section:
+    """Quality control of the teachers and of all candidates."""
+    thresholds = material.view.thresholds
+    blocks: list[Table | Plot] = [tables.teacher_table(material.parts, thresholds)]
+    if material.candidates["info"].notna().any() if "info" in material.candidates else False:
+        picture = figures.teacher_quality(material.candidates, thresholds)
+        blocks.append(plot("teacher_quality", "Diagnostics of all teacher candidates with thresholds", picture))
+    return Section("teachers", "Teachers", (), tuple(blocks))
+
+
+def tried_configs(material: Material) -> Section:
+    """The search: configs, Pareto front, importance and slices of parameters."""
+    title = "Search"
+    if material.tried is None:
+        return Section("search", title, (), ())
+    strict, view = material.tried.strict, material.view
+    if searched(strict.rows["mode"]) is None:
+        return Section("search", title, ("No mode of this search has its reference for reconstruction.",), ())
+    scored, varied = search.configs(strict, view), parameters(strict.rows)
+    origin = search_caption(strict.rows, scored, view.tau)
+    blocks: list[Table | Plot] = [config_table(strict, view)]
+    if scored["complete"].any():
+        picture = figures.config_tradeoff(scored, view, origin)
+        blocks.append(plot("config_tradeoff", "Configs: mean margin against mean PSNR, with the Pareto front", picture))
+    words = ["An order of configs on the guard split, not a selection."]
+    if int(scored["complete"].sum()) >= search.LEAST_CONFIGS and varied.shape[1]:
+        found = search.importance(scored, varied)
+        bars = figures.parameter_importance(found, origin)
+        lines = figures.slices(scored, varied, view.tau, origin)
+        blocks += [
+            importance_table(found, strict.rows, origin),
+            plot("importance", "Importance of parameters", bars),
+            plot("slices", "Mean margin against each parameter", lines),
+        ]
+    else:
+        words.append(f"Fewer than {search.LEAST_CONFIGS} complete configs: importance would be that of chance.")
+    return Section("search", title, tuple(words), tuple(blocks))
+
+
+def papers(material: Material) -> Section:
+    """The printed tables, and ours beside them where they are about the same data set."""
+    strict, rows = material.parts.strict, material.rows
+    if not len(rows):
+        return Section("papers", "The papers' tables", (), ())
+    printed = printed_for(rows["data"].iloc[0], set(rows["mode"]))
+    repeated = [table for table in printed if table.repeated and beside.comparable(strict, table.data)]
+    blocks = [beside.beside_table(strict, table) for table in repeated]
+    if rows["data"].isin(TAU_SENSITIVITY["data"]).all() and beside.comparable(strict, *TAU_SENSITIVITY["data"]):
+        blocks.append(beside.tau_beside_table(strict))
+    blocks += [beside.printed_table(table) for table in printed]
+    words = () if blocks else ("The papers print no table about this data set; the signs above are what they claim.",)
+    return Section("papers", "The papers' tables", words, tuple(blocks))
+
+
+def plot(name: str, alt: str, figure: Figure, *, photo: bool = False, label: str = "") -> Plot:
+    """A figure as a picture for the page, and as PNG and PDF; the label of its config joins the heading."""
+    files = {"png": saved(figure, "png"), "pdf": saved(figure, "pdf")}
+    title, caption = (" ".join(words.split()) for words in (figure.get_suptitle(), figure.get_supxlabel()))
+    heading = f"{title} — {label}" if label else title
+    return Plot(name, alt, heading, caption, inline(figure), files, photo)
+
+
+def _as_printed(mode: str, agree: int) -> str:
+    sign = expected_sign(mode)
+    return "the papers print no sign" if sign is None else f"printed sign {sign} in {agree}".replace("-", "−")
+
+
+def _configs(frame: pd.DataFrame, rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """(suffix of names, label, lines) of the first configs; neither suffix nor label when there is one."""
+    found = list(frame.groupby("config", sort=False))[:MOST_CONFIGS]
+    names = labels(rows)
+    for config, lines in found:
+        yield ("", "", lines) if len(found) == 1 else (f"_{str(config)[:8]}", names[str(config)], lines)
+
+
+def _gone(material: Material) -> tuple[str, ...]:
+    wanted = set(material.rows["key_trained"].dropna())
+    gone = len(wanted - set(material.curves["key_trained"]))
+    return (f"The curves of {gone} of {len(wanted)} networks are no longer in the store.",) if gone else ()
+
+
+def _grids(material: Material) -> list[Plot]:
+    by_seed: Mapping[int, list[Pictures]] = {}
+    for one in material.pictures:
+        by_seed.setdefault(one.seed, []).append(one)
+    return [
+        plot(
+            f"reconstructions_seed_{seed}",
+            f"Originals and reconstructions of seed {seed}",
+            figures.reconstruction_grid(group, material.view.tau),
+            photo=True,
+        )
+        for seed, group in sorted(by_seed.items())[:MOST_GRIDS]
+    ]
