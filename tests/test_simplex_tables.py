@@ -26,6 +26,7 @@ def measured() -> pd.DataFrame:
         "code_energy": 0.4469,
         "teacher_verdict": "strict-feasible",
         "reason": "",
+        "key_teacher": "0" * 64,
         "spec": None,
     }
     return frame.assign(**train, **heads, **quality)
