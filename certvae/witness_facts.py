@@ -35,7 +35,7 @@ def witness_facts(
         **subspace.shares(head, exam.seen.mu, exam.seen.logvar),
         **subspace.promises(head, exam.teacher, margin),
         "force_norm": subspace.force_norm(head, exam.seen.mu, exam.teacher),
-        "sampled_within_rate": _within_rate(exam, exam.raw_logits(drawn)),
+        "sampled_within_rate": within_rate(exam, exam.raw_logits(drawn)),
         **_use(exam, head, likelihood, drawn, seed),
         "teacher_source": teacher.facts["source"],
     }
@@ -63,7 +63,7 @@ def fair_facts(
         **of_head(exam, affine.logits(exam.seen.mu), "affine"),
         "sampled_affine_margin": sampled.margin,
         "sampled_affine_population_bound": sampled.population_bound,
-        "sampled_affine_within_rate": _within_rate(exam, on_draws),
+        "sampled_affine_within_rate": within_rate(exam, on_draws),
         **_on_train(head, train, T),
         "train_reconstruction": subspace.reconstruction(exam.vae, likelihood, batches, drawn),
     }
@@ -74,7 +74,8 @@ def _draws(seen: Passage, seed: int, *counters: int) -> subspace.Latents:
     return diagnostics.sampled(seen, np.random.default_rng(stage_seed(seed, "judge", *counters)))
 
 
-def _within_rate(exam: Exam, logits: subspace.Rows) -> bool:
+def within_rate(exam: Exam, logits: subspace.Rows) -> bool:
+    """Whether the margin of a head on draws, given its logits, is at most the KL rate."""
     rate = diagnostics.kl_rate(exam.seen.mu, exam.seen.logvar)
     return exam.certify(exam.pairs(logits, "sampled")).margin <= rate + RATE_SLACK
 
