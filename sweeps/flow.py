@@ -1,5 +1,6 @@
 """One run of a study, in the order a user sees it: data, plan, cells, ledger, table."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from sweeps.progress import Board
 from sweeps.propose import export
 from sweeps.rows import RowIndex
 from sweeps.rule import Search, settle_rule
-from sweeps.search import SearchCells, proposed
+from sweeps.search import SEARCHED, SearchCells, proposed
 from sweeps.study import Study
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_RESUMABLE = 0, 3, 4
@@ -160,12 +161,10 @@ def _search(context: Context) -> int:
 
 def _known_cells(context: Context) -> list[Cell]:
     """The cells of the plain run, and those of every config proposed so far."""
-    configs = list(context.study.configs(context.base))
-    if context.study.space is not None:
-        configs += proposed(context.store, context.study.space, context.base)
-    seeds = dict.fromkeys((*context.run.seeds, *context.run.search_seeds, *context.run.confirmation_seeds))
-    known = [Cell(replace(config, seed=seed), ("guard",)) for config in configs for seed in seeds]
-    return [cell for cell in known if cell.spec.seed in context.run.seeds or context.study.space]
+    run, study = context.run, context.study
+    cells = [Cell(replace(config, seed=seed)) for config in study.configs(context.base) for seed in run.seeds]
+    found = [] if study.space is None else proposed(context.store, study.space, context.base)
+    return cells + [Cell(replace(config, seed=seed), SEARCHED) for config in found for seed in run.search_seeds]
 
 
 def rule_of(context: Context) -> Search:
@@ -235,6 +234,8 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
     """Ledger, what failed and why, and the exit code."""
     ledger = Ledger(context.store, context.base.study)
     ledger.sync(context.rows.all())
+    report = f"python analysis/report.py --store {shlex.quote(str(context.run.store))} --study {context.base.study}"
+    context.console.print(f"report          {report}", highlight=False, soft_wrap=True)
     context.console.print(f"MLflow UI       {ledger.ui_command}", highlight=False, soft_wrap=True)
     for cell in missing if finished else ():
         ended = failures.get(cell.spec.cell, Ended("error", "it was not run"))
