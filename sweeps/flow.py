@@ -40,7 +40,7 @@ class Context:
         self.arguments, self.console = arguments, console
         self.slots = local_slots(run.workers, run.per_gpu, run.logical_gpus)
         environment.settle()
-        self.store = Store(run.store)
+        self.store = Store(run.store, fingerprint=environment.fingerprint(environment.device()))
         self.place = Place(
             str(self.store.path),
             None if run.data_root is None else str(run.data_root.absolute()),

@@ -63,7 +63,7 @@ def _state(store: Store, cell: Cell) -> tuple[str, str]:
 
 
 def _margins(rows: Sequence[Any]) -> str:
-    return "  ".join(f"{row['mode']} {_margin(row)}" for row in rows)
+    return "  ".join(f"{row['mode']} {_margin(row)}" for row in rows if row["split"] == "guard")
 
 
 def _margin(row: Any) -> str:
