@@ -23,6 +23,7 @@ from analysis.modes import searched
 from analysis.page import Plot, Section, page
 from analysis.render import bundle
 from analysis.sections import Material, claims, sections
+from analysis.simplex_figures import first_teachers
 from analysis.views import DECLARED, Partition, View, partition
 from certvae.disk import disk_faults
 from certvae.errors import Fault
@@ -102,6 +103,7 @@ def gather(request: Request) -> tuple[Material, list[str]]:
         curves=load.curves(request.store, rows),
         candidates=load.candidates(request.store, rows),
         pictures=load.pictures(request.store, first),
+        teachers=first_teachers(request.store, rows),
     )
     return material, [*warnings, *_warnings(rows, request)]
 

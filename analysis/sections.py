@@ -1,12 +1,13 @@
 """What a report consists of: tables and pictures by question, from the material of one study."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import beside, compare, figures, search, tables
+from analysis import beside, compare, figures, search, simplex_figures, tables
 from analysis.drawing import inline, saved
 from analysis.layout import Table, text
 from analysis.load import Pictures
@@ -16,6 +17,7 @@ from analysis.parameters import labels, parameters
 from analysis.printed import TAU_SENSITIVITY, printed_for
 from analysis.search_tables import config_table, importance_table
 from analysis.searches import search_caption
+from analysis.simplex_tables import witness_table
 from analysis.views import Partition, View, everything
 
 MOST_CONFIGS = 4  # configs that get pictures of their own
@@ -31,6 +33,7 @@ class Material:
         parts: the rows that tables are about, of one split.
         tried: guard rows of all configs of a search, or None when there is one config.
         curves, candidates, pictures: what `parts` points at; see `analysis.load`.
+        teachers: config -> teacher rows of one seed, where the witness is a simplex.
     """
 
     view: View
@@ -39,6 +42,7 @@ class Material:
     curves: pd.DataFrame
     candidates: pd.DataFrame
     pictures: list[Pictures]
+    teachers: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -56,6 +60,7 @@ def sections(material: Material) -> list[Section]:
         buffers,
         trajectories,
         reconstruction,
+        witness,
         teachers,
         tried_configs,
         papers,
@@ -152,6 +157,27 @@ def reconstruction(material: Material) -> Section:
     return Section(
         "reconstruction", "Reconstruction", (f"PSNR constraint: {material.view.constraint}.",), tuple(blocks)
     )
+
+
+def witness(material: Material) -> Section:
+    """What is special to a simplex witness: the paper's table, what a margin costs, KL stress, escapes."""
+    rows, tau, taught = material.rows, material.view.tau, material.teachers
+    blocks: list[Table | Plot] = []
+    if taught and "train_margin" in rows and (rows.groupby("teacher_source")["config"].nunique() == 1).all():
+        blocks.append(witness_table(material.parts.strict))
+    for suffix, label, group in _configs(rows[rows["config"].isin(list(taught))], rows):
+        picture = simplex_figures.margin_energy(group, taught[group["config"].iloc[0]], tau)
+        blocks.append(plot(f"margin_energy{suffix}", "Margin against energy of the code", picture, label=label))
+    if taught and rows["alpha_kl"].nunique() > 1:
+        picture = simplex_figures.stress_grid(rows, next(iter(taught.values())), tau)
+        blocks.append(plot("stress", "Margins against alpha_kl", picture))
+    escapes = material.curves["mode"].isin(ESCAPES)
+    for suffix, label, curves in _configs(material.curves[escapes], rows):
+        picture = simplex_figures.escape_panels(curves, tau, float(rows["force_floor"].min()))
+        blocks.append(
+            plot(f"escape_panels{suffix}", "Force, gradient, spread and KL on the way out", picture, label=label)
+        )
+    return Section("witness", "Simplex witness", (), tuple(blocks))
 
 
 def teachers(material: Material) -> Section:

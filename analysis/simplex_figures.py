@@ -79,6 +79,15 @@ def teacher_rows(store: Path | str, key: str, split: str = "guard") -> Rows:
     return found / found.sum(axis=1, keepdims=True)
 
 
+def first_teachers(store: Path | str, rows: pd.DataFrame) -> dict[str, Rows]:
+    """Guard teacher rows of the first seed of every config whose rows are of a simplex witness, by config."""
+    if "mean_square_mu_witness" not in rows:
+        return {}
+    known = rows[rows["mean_square_mu_witness"].notna()].sort_values("seed")
+    keys = dict(reversed(list(zip(known["config"], known["key_teacher"], strict=True))))
+    return {config: teacher_rows(store, key) for config, key in keys.items()}
+
+
 @drawn
 def margin_energy(rows: pd.DataFrame, teacher: Rows, tau: float, beta: float = GAIN) -> Figure:
     """Margin against the energy that a code spends inside W: the analytic path, its chord bound, and trained networks.
@@ -174,7 +183,7 @@ def stress_grid(rows: pd.DataFrame, teacher: Rows, tau: float) -> Figure:
     panels[0].set_ylabel(MARGIN, **FORMULA)
     lines = [boundary(axes, tau) for axes in panels]
     legend(figure, [*mode_handles(modes), lines[0]])
-    return titled(figure, f"KL stress — {clean(subject(rows))}", caption(rows, tau))
+    return titled(figure, f"Margins under KL stress — {clean(subject(rows))}", caption(rows, tau))
 
 
 def _trajectories(axes: Axes, curves: pd.DataFrame, column: str, modes: list[str], width: float) -> None:

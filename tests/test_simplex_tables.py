@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.printed import MNIST
-from analysis.simplex_tables import COMPARED, PRINTED, mnist_table
+from analysis.simplex_tables import COMPARED, PRINTED, witness_table
 from analysis.views import Strict
 from tests.test_simplex_figures import rows
 
@@ -29,19 +29,19 @@ def measured() -> pd.DataFrame:
         "key_teacher": "0" * 64,
         "spec": None,
     }
-    return frame.assign(**train, **heads, **quality)
+    return frame.assign(**train, **heads, **quality, data="mnist")
 
 
 class TestMnistTable:
     def test_printed_lines_are_the_papers(self):
-        table = mnist_table(Strict(measured()))
+        table = witness_table(Strict(measured()))
         printed = table.frame[table.frame["source"] == PRINTED]
         assert printed["mode"].tolist() == MNIST.rows["mode"].tolist()
         assert printed["margin"].tolist() == MNIST.rows["margin_tau"].tolist()
         assert printed["certify_margin"].isna().all()
 
     def test_ours_are_means_over_seeds_with_counts_of_signs(self):
-        frame = mnist_table(Strict(measured())).frame
+        frame = witness_table(Strict(measured())).frame
         vae = frame[(frame["source"] == "labels") & (frame["mode"] == "vae")].iloc[0]
         assert vae["loss"] == pytest.approx(np.mean([0, 3, 6]))
         assert vae["certify_margin"] == pytest.approx(-1.9)
@@ -57,12 +57,18 @@ class TestMnistTable:
         frame.loc[broken, "outcome"] = "diverged"
         frame["teacher_source"] = frame["teacher_source"].astype(object)
         frame.loc[broken, "teacher_source"] = None
-        rst = mnist_table(Strict(frame)).frame.query("source == 'labels' and mode == 'rst'").iloc[0]
+        rst = witness_table(Strict(frame)).frame.query("source == 'labels' and mode == 'rst'").iloc[0]
         assert (rst["n"], rst["n_failed"], rst["certified"], rst["agree"]) == (3, 1, 2, 2)
         assert rst["certify_margin"] == pytest.approx(1.05)
 
     def test_every_reason_and_the_energy_are_said(self):
-        notes = " ".join(mnist_table(Strict(measured())).notes)
+        notes = " ".join(witness_table(Strict(measured())).notes)
         assert "0.4469 (labels)" in notes
         for word in ("I_T", "L_TS of vae", "reconstruction", "fair heads"):
             assert word in notes
+
+    @pytest.mark.parametrize("other", [{"data": "digits"}, {"substitute": "10,000 of 60,000 train images drawn"}])
+    def test_rows_of_other_images_stand_alone(self, other):
+        table = witness_table(Strict(measured().assign(**other)))
+        assert PRINTED not in set(table.frame["source"])
+        assert "L_TS of vae" not in " ".join(table.notes)
