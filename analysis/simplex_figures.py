@@ -15,6 +15,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from analysis.captions import caption, subject
 from analysis.drawing import (
@@ -145,6 +146,8 @@ def escape_panels(curves: pd.DataFrame, tau: float, floor: float | None = None) 
         _trajectories(axes, curves, column, modes, width)
         if logarithmic:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylabel(label, **FORMULA)
     _trajectories(panels[1, 2], curves, "guard_kl_rate_rest", modes, 0.5)
     for axes in panels[1]:

@@ -99,7 +99,7 @@ class Escape(Checked):
     """How an escape from a low-margin start is recorded: one point before the first step, then every few steps."""
 
     points: Count = 100
-    steps_per_point: Count = 2
+    steps_per_point: Count = 4
     low_scale: Annotated[float, Above(0), AtMost(1)] = 0.02
     """Scale of the prefit that escape_prefit starts from."""
 
