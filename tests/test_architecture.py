@@ -48,7 +48,7 @@ FLOORS = {
 ALLOWED = {
     0: ARRAYS,
     1: ARRAYS | {"safetensors"},
-    2: ARRAYS | {"torch", "torchvision", "sklearn", "scipy", "PIL", "tqdm", "threadpoolctl"},
+    2: ARRAYS | {"torch", "torchvision", "sklearn", "scipy", "PIL", "tqdm", "threadpoolctl", "array_api_compat"},
     3: ARRAYS,
     4: ARRAYS,
     5: {"numpy", "mlflow", "sqlalchemy", "PIL"},

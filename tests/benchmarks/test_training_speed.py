@@ -22,12 +22,12 @@ from certvae.training import Batch, Batches, Loss
 
 MODEL = Model(encoder=Conv(channels=(16, 32, 64), hidden=64, latent=32))
 SCHEDULE = Training(epochs=2, batch_size=64)
-CLASSES, IMAGES, REPEATS = 10, 512, 5
+CLASSES, IMAGES, REPEATS = 10, 384, 5
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Dataset:
-    """Noise of the size of CIFAR images: 384 train rows, so six steps an epoch."""
+    """Noise of the size of CIFAR images: 256 train rows, so four steps an epoch."""
     generator, target = np.random.default_rng(0), tmp_path_factory.mktemp("noise") / "noise"
     images = generator.integers(0, 256, (IMAGES, 3, 32, 32), dtype=np.uint8)
     labels = np.arange(IMAGES) % CLASSES
@@ -55,11 +55,11 @@ def bare(vae: Vae, loss: Loss, x: torch.Tensor, teacher: torch.Tensor) -> None:
 def test_training_keeps_the_pace_of_a_bare_loop(dataset: Dataset, tmp_path: Path):
     """Processor time of turns that alternate, so that a busy machine slows both alike.
 
-    Measured on one thread: 98 % to 100 % of the steps of the bare loop; the bound leaves room for a noisy machine.
+    Measured on one thread: 96 % of the steps of the bare loop; the bound leaves room for a noisy machine.
     """
     store = Store(tmp_path / "store")
     bench = Workbench("cpu", [].append, Checkpoints(store.disk, "0" * 64), 1e9)
-    targets = np.random.default_rng(0).dirichlet(np.ones(CLASSES), size=384).astype(np.float32)
+    targets = np.random.default_rng(0).dirichlet(np.ones(CLASSES), size=IMAGES - 128).astype(np.float32)
     x = torch.from_numpy(dataset.images[dataset.rows("train")]).float() / 255
     loss = chain_loss(MODEL, Unaligned(), 5.0)
 
