@@ -264,6 +264,7 @@ def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[E
         if isinstance(ended, Failed):
             return {**named, "outcome": ended.outcome, "reason": ended.reason}
         facts |= ended.facts
+    facts |= _searched(chain.teacher)
     verdict = _verdict(spec, facts)
     return {
         **named,
@@ -299,6 +300,12 @@ def teaching(spec: CellSpec, mode: str) -> dict[str, str | int | None]:
             return {"teacher_features": features, "teacher_seed": teacher_seed}
         case Baselines() | Witness():
             return {"teacher_features": features, "teacher_seed": None}
+
+
+def _searched(teacher: Ended) -> Row:
+    """Quality control on the guard rows, where the teacher was chosen: it has one verdict, whatever split is judged."""
+    found = teacher.facts["quality"] if isinstance(teacher, Artifact) else {}
+    return {f"teacher_{name}": value for name, value in found.items() if name != "classes"}
 
 
 def _verdict(spec: CellSpec, facts: Row) -> quality.Verdict:

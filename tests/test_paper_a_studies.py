@@ -105,8 +105,9 @@ class TestStressCase:
     """Seed 2 of the paper: a teacher that misses the filter for min mass is flagged, run, and listed apart."""
 
     def cells(self) -> list[CellSpec]:
-        strict = dataclasses.replace(TEACHER, thresholds=Thresholds(info_share=0, top1_margin=0, high_margin_share=0))
-        thin = dataclasses.replace(strict, thresholds=dataclasses.replace(strict.thresholds, min_mass_share=0.999))
+        lenient = Thresholds(info_share=0, top1_margin=0, high_margin_share=0, usage_share=1, min_mass_share=0)
+        strict = dataclasses.replace(TEACHER, thresholds=lenient)
+        thin = dataclasses.replace(TEACHER, thresholds=dataclasses.replace(lenient, min_mass_share=0.999))
         return [small_cell(seed=seed, teacher=thin if seed == 2 else strict) for seed in (0, 1, 2)]
 
     def test_runs_and_says_why(self, tmp_path):
@@ -116,6 +117,17 @@ class TestStressCase:
         assert {row["teacher_status"] for row in stress} == {"stress-case"}
         assert all(row["teacher_verdict"].startswith("stress-case: min mass") for row in stress)
         assert {row["teacher_status"] for row in rows if row["seed"] < 2} == {"strict-feasible"}
+
+    def test_has_the_verdict_of_its_search_on_every_split(self, tmp_path):
+        """Certify rows have other frequencies; a teacher that failed its search must not pass on them."""
+        store, dataset = Store(tmp_path / "store"), small_digits(tmp_path / "cache")
+        trained = chain.train(self.cells()[2], dataset, store)
+        rows = [row for split in ("guard", "certify") for row in chain.judge(trained, dataset, store, split)]
+        assert isinstance(trained.teacher, Artifact)
+        searched = trained.teacher.facts["quality"]
+        assert {row["teacher_min_mass"] for row in rows} == {searched["min_mass"]}
+        assert len({row["teacher_verdict"] for row in rows}) == 1
+        assert len({row["info"] for row in rows}) == 2
 
     def test_never_enters_a_mean(self, tmp_path):
         store = Store(tmp_path / "store")
