@@ -181,6 +181,16 @@ def test_more_components_than_rows_are_refused_before_the_fit():
         found(WarmUpGmm(**{**vars(ONE), "classes": 12, "fit_rows": 10}))
 
 
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters", "ignore:divide by zero encountered in log")
+def test_empty_components_make_a_stress_case_that_says_so():
+    """Images in three places, five components: scikit-learn fits them without a word."""
+    places = np.repeat(clouds(3), 30, axis=0)
+    result = found(WarmUpGmm(**{**vars(ONE), "classes": 5}), places, places)
+    (facts,) = (candidate.facts() for candidate in result.candidates)
+    assert facts["status"] == "stress-case"
+    assert "min mass 0.002 < 0.02" in facts["reason"]
+
+
 @pytest.mark.parametrize("split", ["train", "guard"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_features_that_are_not_finite_are_counted_and_refused(split, value):
