@@ -38,7 +38,8 @@ def example(kind: type[Fault]) -> Fault:
 
 
 def test_the_table_above_is_complete():
-    assert set(AREAS) == set(Fault.__subclasses__())
+    ours = {fault for fault in Fault.__subclasses__() if fault.__module__ == Fault.__module__}
+    assert set(AREAS) == ours
 
 
 @KINDS
