@@ -19,10 +19,10 @@ from certvae.data import Dataset, Split
 from certvae.errors import ConfigFault
 from certvae.mixture import Features, Rows
 from certvae.quality import measure
-from certvae.simplex import smoothed_one_hot, view_gap
+from certvae.simplex import code_energy, smoothed_one_hot, view_gap
 from certvae.store import Artifact, Content, Workbench
 from certvae.targets import FeatureTeacher
-from certvae.teacher import search
+from certvae.teacher import ENERGY_GAIN, search
 from certvae.witness_specs import Labels, PcaGmm
 
 SMALLEST_VARIANCE = 1e-6  # of the largest: a component that varies less is a constant pixel, and is not whitened
@@ -183,6 +183,7 @@ def _content(
 ) -> Content:
     """Q of every train and guard row is cached in row order; certify rows are read when that split is opened."""
     targets = {f"targets_{split}": teacher.rows(dataset, split) for split in ("train", "guard")}
-    quality = asdict(measure(targets["targets_guard"].astype(np.float64)))
+    guard = targets["targets_guard"].astype(np.float64)
+    quality = {**asdict(measure(guard)), "code_energy": code_energy(guard, ENERGY_GAIN)}
     known = {"classes": spec.classes, "smoothing": spec.smoothing, "quality": quality}
     return Content({**arrays, **targets}, {**known, **facts})

@@ -19,10 +19,8 @@ from certvae.judgement import Exam
 from certvae.losses import chain_loss, code_loss
 from certvae.nets import SimplexWitness, Vae, build, weights
 from certvae.objective import NAMES
-from certvae.simplex import code_energy
 from certvae.spec import Bernoulli, Conv, Gaussian, Mlp, Model, Objective, SimplexHead, Training, Unaligned
 from certvae.store import Artifact, Content, Workbench, stage
-from certvae.teacher import ENERGY_GAIN
 from certvae.training import Batches, fit
 from certvae.witness_facts import fair_facts, witness_facts
 from certvae.witness_specs import Labels, PcaGmm
@@ -30,13 +28,13 @@ from certvae.witness_specs import Labels, PcaGmm
 NO_CLASSES = 2  # a witness has no weights, so any number of classes stands for it where no teacher is known yet
 
 
-@stage(version=1)
+@stage(version=2)
 def labels_teacher(dataset: Dataset, teacher: Labels, *, bench: Workbench) -> Content:  # noqa: ARG001 - nothing is fitted
     """Smoothed labels; the same for every seed."""
     return data_teacher.label_content(dataset, teacher)
 
 
-@stage(version=1)
+@stage(version=2)
 def pca_teacher(dataset: Dataset, teacher: PcaGmm, seed: int, *, bench: Workbench) -> Content:
     """A PCA-GMM search on pixels."""
     return data_teacher.pixel_content(dataset, teacher, seed, bench)
@@ -126,7 +124,7 @@ def escape(
     return Content(weights(network), {"curve": [first, *curve], "steps_per_point": batches.steps})
 
 
-@stage(version=1)
+@stage(version=2)
 def judge_witness(
     dataset: Dataset,
     model: Model,
@@ -141,11 +139,8 @@ def judge_witness(
     """As `judge`, with the witness subspace, the decoder's use of it, and the view gap of the teacher."""
     exam = _exam(dataset, model, split, looks, teacher, trained, bench)
     found = witness_facts(exam, witness_of(exam.vae), model.likelihood, teacher, seed)
-    of_teacher = {
-        "teacher_code_energy": code_energy(exam.teacher.astype(np.float64), ENERGY_GAIN),
-        "view_gap": data_teacher.read(teacher, bench.device).view_gap(dataset, split),
-    }
-    return judgement.content(exam, {**judgement.facts(exam, dataset.std, seed), **found, **of_teacher})
+    gap = data_teacher.read(teacher, bench.device).view_gap(dataset, split)
+    return judgement.content(exam, {**judgement.facts(exam, dataset.std, seed), **found, "view_gap": gap})
 
 
 @stage(version=1)

@@ -101,7 +101,8 @@ class TestRows:
             assert squares == pytest.approx(row["mean_square_mu"], rel=1e-6)
             assert row["variance_mu_witness"] >= row["spread_lower_bound"] - 1e-9
             assert row["sampled_within_rate"] == (row["sampled_margin"] <= row["kl_rate"] + 1e-9)
-            assert row["code_energy"] == pytest.approx(row["teacher_code_energy"], rel=1e-9)  # beta is 5 here
+            if row["split"] == "guard":  # where a teacher is judged; beta is 5 here
+                assert row["code_energy"] == pytest.approx(row["teacher_code_energy"], rel=1e-9)
 
     def test_fair_heads_and_train_columns_stand_on_certify_rows_alone(self, rows):
         for row in rows:
