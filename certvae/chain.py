@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
 
-from certvae import environment, quality, stages, witness, witness_chain
+from certvae import environment, stages, witness, witness_chain
 from certvae.canonical import digest, plain
+from certvae.columns import LIVE, hyper_parameters, teaching, verdict
 from certvae.data import Dataset, Split
 from certvae.errors import NumberFault, TeacherFault
 from certvae.spec import Baselines, CellSpec, Data, Objective, Rescue, Training
@@ -24,7 +25,6 @@ from certvae.witness_specs import Witness
 Outcome = Literal["ok", "diverged", "infeasible_teacher"]
 Row = dict[str, Any]
 Announce = Callable[[str], None]
-LIVE = ("live_full", "live_no_align", "live_rescue")
 PROTECTED = "protected_rescue"
 VERSIONED = ("certvae", "torch", "numpy", "scikit-learn")
 
@@ -265,56 +265,21 @@ def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[E
             return {**named, "outcome": ended.outcome, "reason": ended.reason}
         facts |= ended.facts
     facts |= _searched(chain.teacher)
-    verdict = _verdict(spec, facts)
+    judgement = verdict(spec, facts)
     return {
         **named,
         **facts,
         "outcome": "ok",
         "reason": "",
-        "teacher_status": verdict.status,
-        "teacher_verdict": str(verdict),
+        "teacher_status": judgement.status,
+        "teacher_verdict": str(judgement),
     }
-
-
-def hyper_parameters(spec: CellSpec, mode: str) -> dict[str, float | None]:
-    """The weights that searches vary, as columns of a row."""
-    match spec.protocol:
-        case Rescue(objective=goal):
-            return {"alpha_kl": goal.alpha_kl, "lambda_ts": goal.lambda_ts, "lambda_bal": goal.lambda_bal}
-        case Baselines(baselines=baselines):
-            weights = {baseline.name: baseline.alpha_kl for baseline in baselines}
-            return {"alpha_kl": weights[mode], "lambda_ts": 0.0, "lambda_bal": 0.0}
-        case Witness():
-            return witness_chain.hyper_parameters(spec, spec.protocol, mode)
-
-
-def teaching(spec: CellSpec, mode: str) -> dict[str, str | int | None]:
-    """How the teacher of a mode came about: rows that differ here answer different questions and are not pooled.
-
-    teacher_features  `frozen`: T is a function of x; `live`: it drifts with the encoder
-    teacher_seed      the seed whose teacher all seeds share, or None where each searches its own
-    """
-    features = "live" if mode in LIVE else "frozen"
-    match spec.protocol:
-        case Rescue(teacher_seed=teacher_seed):
-            return {"teacher_features": features, "teacher_seed": teacher_seed}
-        case Baselines() | Witness():
-            return {"teacher_features": features, "teacher_seed": None}
 
 
 def _searched(teacher: Ended) -> Row:
     """Quality control on the guard rows, where the teacher was chosen: it has one verdict, whatever split is judged."""
     found = teacher.facts["quality"] if isinstance(teacher, Artifact) else {}
     return {f"teacher_{name}": value for name, value in found.items() if name != "classes"}
-
-
-def _verdict(spec: CellSpec, facts: Row) -> quality.Verdict:
-    """Quality control of the teacher numbers of a row."""
-    match spec.protocol:
-        case Rescue(teacher=teacher) | Baselines(teacher=teacher):
-            return quality.judge(quality.from_row(facts), teacher.thresholds)
-        case Witness(teacher=teacher):
-            return witness_chain.verdict(teacher, facts)
 
 
 def _artifacts(chain: Chain, mode: str, judged: Ended) -> dict[str, Artifact]:
