@@ -14,7 +14,7 @@ from certvae.spec import Model, Training
 from certvae.store import Artifact, Content, Workbench, stage
 
 
-@stage(version=1)
+@stage(version=2)
 def baseline(
     dataset: Dataset,
     model: Model,

@@ -57,12 +57,16 @@ class GaussianMixtureVae(Vae):
 
 
 class QuantisedEncoder(Encoder):
-    """x -> (nearest of M codes, -inf): an encoder whose posterior is a point, so its KL to any density is infinite."""
+    """x -> (nearest of M codes, -inf): an encoder whose posterior is a point, so its KL to any density is infinite.
+
+    Codes start as draws of N(0, I). Started near zero, as in the paper of VQ-VAE, a handful of them is ever used where
+    one code stands for a whole image.
+    """
 
     def __init__(self, plain: Encoder, codes: int, generator: torch.Generator):
         super().__init__(plain.body, plain.mu.in_features, plain.mu.out_features)
         self.mu, self.logvar = plain.mu, plain.logvar
-        self.codes = nn.Parameter((2 * torch.rand(codes, plain.mu.out_features, generator=generator) - 1) / codes)
+        self.codes = nn.Parameter(torch.randn(codes, plain.mu.out_features, generator=generator))
 
     def forward(self, x: Float[Tensor, "n C H W"]) -> tuple[Latent, Latent]:
         nearest = self.quantise(x)[1]
