@@ -1,7 +1,7 @@
 """VAEs that nobody aligned: the raw head, and what heads that are fitted afterwards find in the same latent.
 
 baseline_table(strict)    means by method, and the printed signs; the printed numbers on the printed data set
-head_table(parts)         every row: raw, renamed, affine, and an affine head stopped early
+verdict_table(parts)      every row with what may be said of its code
 """
 
 import pandas as pd

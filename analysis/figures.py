@@ -38,13 +38,12 @@ from analysis.parameters import labels
 from analysis.reconstructions import reconstruction_grid
 from analysis.searches import config_tradeoff, parameter_importance, slices
 from analysis.teachers import teacher_quality
-from analysis.trajectories import escape_trajectories, margin_curves, rescue_transitions
+from analysis.trajectories import margin_curves, rescue_transitions
 from analysis.views import View
 from certvae.certificate import FLOAT_SLACK
 
 __all__ = [
     "config_tradeoff",
-    "escape_trajectories",
     "heat_map",
     "margin_against_psnr",
     "margin_against_tau",

@@ -10,13 +10,16 @@ A mode that is not listed here is shown after those that are, in alphabetical or
 from collections.abc import Iterable
 
 LIVE = ("live_full", "live_no_align", "live_rescue")
+BASELINES = ("vanilla", "beta_vae_low", "beta_vae_high", "kl_annealing", "free_bits", "gmvae", "vq_vae")
 ESCAPES = ("escape_collapsed", "escape_vae", "escape_prefit")
 ORDER = (
     *("full", "no_align", "rescue", "protected_rescue", *LIVE),
     *("vae", "rst", "rst_prefit", "rst_alpha_prefit", *ESCAPES),
-    *("vanilla", "beta_vae_low", "beta_vae_high", "kl_annealing", "free_bits", "gmvae", "vq_vae"),
+    *BASELINES,
 )
-UNALIGNED = ("no_align", "live_no_align", "vae", *ORDER[-7:])
+UNALIGNED = ("no_align", "live_no_align", "vae", *BASELINES)
+CONTINUES = {"rescue": "no_align", "protected_rescue": "no_align", "live_rescue": "live_no_align"}
+"""Modes that start where another one ended."""
 CONTRASTS = (
     ("full", "no_align"),
     ("rescue", "full"),

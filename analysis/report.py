@@ -19,10 +19,11 @@ import pandas as pd
 from analysis import load, search
 from analysis.captions import caption, stage_versions, subject, versions
 from analysis.layout import Table
+from analysis.material import Material
 from analysis.modes import searched
 from analysis.page import Plot, Section, page
 from analysis.render import bundle
-from analysis.sections import Material, claims, sections
+from analysis.sections import claims, sections
 from analysis.simplex_figures import first_teachers
 from analysis.views import DECLARED, Partition, View, partition
 from certvae.disk import disk_faults
@@ -66,8 +67,11 @@ def write(request: Request, out: Path | None = None) -> Path:
         StoreFault, Refused: see `load.load`.
         DiskFault: the folder cannot be written.
     """
+    material, warnings = gather(request)
     folder = out or request.store / "views" / "report" / request.study
-    html, blocks = build(request)
+    with disk_faults("report"):
+        folder.mkdir(parents=True, exist_ok=True)
+    html, blocks = build(request, material, warnings)
     with disk_faults("report"):
         for block in blocks:
             for name, data in _files(block).items():
@@ -78,9 +82,8 @@ def write(request: Request, out: Path | None = None) -> Path:
     return folder / "report.html"
 
 
-def build(request: Request) -> tuple[str, list[Table | Plot]]:
-    """The page, and every table and picture on it."""
-    material, warnings = gather(request)
+def build(request: Request, material: Material, warnings: Sequence[str]) -> tuple[str, list[Table | Plot]]:
+    """The page, and every table and picture on it, from what `gather` returns."""
     made = sections(material)
     rows = material.rows
     lead = (f"{subject(rows)}; {len(set(rows['mode']))} modes.", f"{caption(rows, request.view.tau)}.")

@@ -1,53 +1,26 @@
 """What a report consists of: tables and pictures by question, from the material of one study."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-
-import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from analysis import beside, compare, figures, search, simplex_figures, tables
-from analysis.drawing import inline, saved
+from analysis.baseline_tables import baseline_table, verdict_table
+from analysis.latent_tables import code_table, head_table
 from analysis.layout import Table, text
 from analysis.load import Pictures
-from analysis.modes import ESCAPES, expected_sign, searched
+from analysis.material import Material, by_config, plot
+from analysis.modes import BASELINES, ESCAPES, LIVE, expected_sign, searched
 from analysis.page import Claim, Plot, Section
-from analysis.parameters import labels, parameters
+from analysis.parameters import parameters
 from analysis.printed import TAU_SENSITIVITY, printed_for
 from analysis.search_tables import config_table, importance_table
 from analysis.searches import search_caption
 from analysis.simplex_tables import witness_table
-from analysis.views import Partition, View, everything
+from analysis.teaching import candidate_table, live_table, used_table
 
-MOST_CONFIGS = 4  # configs that get pictures of their own
+MOST_CANDIDATES = 20  # lines of the table of candidates on a page
 NOTHING_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated."
 MOST_GRIDS = 3  # seeds whose reconstructions are shown
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Material:
-    """All that a report is made of.
-
-    Args:
-        parts: the rows that tables are about, of one split.
-        tried: guard rows of all configs of a search, or None when there is one config.
-        curves, candidates, pictures: what `parts` points at; see `analysis.load`.
-        teachers: config -> teacher rows of one seed, where the witness is a simplex.
-    """
-
-    view: View
-    parts: Partition
-    tried: Partition | None
-    curves: pd.DataFrame
-    candidates: pd.DataFrame
-    pictures: list[Pictures]
-    teachers: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> pd.DataFrame:
-        """Strict and stress rows, one by one."""
-        return everything(self.parts)
 
 
 def sections(material: Material) -> list[Section]:
@@ -98,9 +71,12 @@ def certificates(material: Material) -> Section:
 
 
 def latent(material: Material) -> Section:
-    """Fair heads and diagnostics of the code."""
-    blocks = (tables.head_table(material.parts), tables.code_table(material.parts))
-    return Section("latent", "Other heads, and the code", (), blocks)
+    """Fair heads, what may be said of the code, and its diagnostics."""
+    parts, rows = material.parts, material.rows
+    blocks = [head_table(parts)]
+    blocks += [verdict_table(parts)] if "affine_population_bound" in rows else []
+    blocks += [used_table(parts)] if "used_loss" in rows else []
+    return Section("latent", "Other heads, and the code", (), (*blocks, code_table(parts)))
 
 
 def exceptions(material: Material) -> Section:
@@ -122,7 +98,7 @@ def differences(material: Material) -> Section:
 def buffers(material: Material) -> Section:
     """Sensitivity to tau."""
     blocks: list[Table | Plot] = [tables.tau_table(material.parts, material.view)]
-    for suffix, label, rows in _configs(material.rows, material.rows):
+    for suffix, label, rows in by_config(material.rows, material.rows):
         picture = figures.margin_against_tau(rows, material.view.tau)
         blocks.append(plot(f"margin_against_tau{suffix}", "Margin against tau", picture, label=label))
     return Section("tau", "Sensitivity to tau", (), tuple(blocks))
@@ -132,16 +108,13 @@ def trajectories(material: Material) -> Section:
     """Guard curves and rescue transitions."""
     blocks: list[Table | Plot] = []
     escapes = material.curves["mode"].isin(ESCAPES)
-    for suffix, label, curves in _configs(material.curves[~escapes], material.rows):
+    for suffix, label, curves in by_config(material.curves[~escapes], material.rows):
         picture = figures.margin_curves(curves, material.view.tau)
         blocks.append(plot(f"margin_curves{suffix}", "Guard margin over epochs, seed by seed", picture, label=label))
         if {"no_align", "rescue"} <= set(curves["mode"]):
             picture = figures.rescue_transitions(curves, material.view.tau)
             name = f"rescue_transitions{suffix}"
             blocks.append(plot(name, "Margin around the start of rescue", picture, label=label))
-    for suffix, label, curves in _configs(material.curves[escapes], material.rows):
-        picture = figures.escape_trajectories(curves, material.view.tau)
-        blocks.append(plot(f"escapes{suffix}", "Escape from a low margin", picture, label=label))
     return Section("curves", "Guard curves", _gone(material), tuple(blocks))
 
 
@@ -150,7 +123,7 @@ def reconstruction(material: Material) -> Section:
     blocks: list[Table | Plot] = [tables.reconstruction_table(material.parts)]
     pair = searched(material.rows["mode"])
     if pair is not None:
-        for suffix, label, rows in _configs(material.rows, material.rows):
+        for suffix, label, rows in by_config(material.rows, material.rows):
             picture = figures.margin_against_psnr(rows, pair[1], material.view)
             blocks.append(plot(f"margin_against_psnr{suffix}", "Margin against PSNR", picture, label=label))
     blocks += _grids(material)
@@ -165,14 +138,14 @@ def witness(material: Material) -> Section:
     blocks: list[Table | Plot] = []
     if taught and "train_margin" in rows and (rows.groupby("teacher_source")["config"].nunique() == 1).all():
         blocks.append(witness_table(material.parts.strict))
-    for suffix, label, group in _configs(rows[rows["config"].isin(list(taught))], rows):
+    for suffix, label, group in by_config(rows[rows["config"].isin(list(taught))], rows):
         picture = simplex_figures.margin_energy(group, taught[group["config"].iloc[0]], tau)
         blocks.append(plot(f"margin_energy{suffix}", "Margin against energy of the code", picture, label=label))
     if taught and rows["alpha_kl"].nunique() > 1:
         picture = simplex_figures.stress_grid(rows, next(iter(taught.values())), tau)
         blocks.append(plot("stress", "Margins against alpha_kl", picture))
     escapes = material.curves["mode"].isin(ESCAPES)
-    for suffix, label, curves in _configs(material.curves[escapes], rows):
+    for suffix, label, curves in by_config(material.curves[escapes], rows):
         picture = simplex_figures.escape_panels(curves, tau, float(rows["force_floor"].min()))
         blocks.append(
             plot(f"escape_panels{suffix}", "Force, gradient, spread and KL on the way out", picture, label=label)
@@ -183,10 +156,13 @@ def witness(material: Material) -> Section:
 def teachers(material: Material) -> Section:
     """Quality control of the teachers and of all candidates."""
     thresholds = material.view.thresholds
+    rows, candidates = material.rows, material.candidates
     blocks: list[Table | Plot] = [tables.teacher_table(material.parts, thresholds)]
-    if material.candidates["info"].notna().any() if "info" in material.candidates else False:
-        picture = figures.teacher_quality(material.candidates, thresholds)
+    blocks += [live_table(material.parts, material.view)] if rows["mode"].isin(LIVE).any() else []
+    if candidates["info"].notna().any():
+        picture = figures.teacher_quality(candidates, thresholds)
         blocks.append(plot("teacher_quality", "Diagnostics of all teacher candidates with thresholds", picture))
+        blocks.append(replace(candidate_table(candidates, rows, thresholds), lines=MOST_CANDIDATES))
     return Section("teachers", "Teachers", (), tuple(blocks))
 
 
@@ -229,30 +205,16 @@ def papers(material: Material) -> Section:
     blocks = [beside.beside_table(strict, table) for table in repeated]
     if rows["data"].isin(TAU_SENSITIVITY["data"]).all() and beside.comparable(strict, *TAU_SENSITIVITY["data"]):
         blocks.append(beside.tau_beside_table(strict))
+    if rows["mode"].isin(BASELINES).any() and len(strict.rows):
+        blocks.append(baseline_table(strict, material.view))
     blocks += [beside.printed_table(table) for table in printed]
     words = () if blocks else ("The papers print no table about this data set; the signs above are what they claim.",)
     return Section("papers", "The papers' tables", words, tuple(blocks))
 
 
-def plot(name: str, alt: str, figure: Figure, *, photo: bool = False, label: str = "") -> Plot:
-    """A figure as a picture for the page, and as PNG and PDF; the label of its config joins the heading."""
-    files = {"png": saved(figure, "png"), "pdf": saved(figure, "pdf")}
-    title, caption = (" ".join(words.split()) for words in (figure.get_suptitle(), figure.get_supxlabel()))
-    heading = f"{title} — {label}" if label else title
-    return Plot(name, alt, heading, caption, inline(figure), files, photo)
-
-
 def _as_printed(mode: str, agree: int) -> str:
     sign = expected_sign(mode)
     return "the papers print no sign" if sign is None else f"printed sign {sign} in {agree}".replace("-", "−")
-
-
-def _configs(frame: pd.DataFrame, rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(suffix of names, label, lines) of the first configs; neither suffix nor label when there is one."""
-    found = list(frame.groupby("config", sort=False))[:MOST_CONFIGS]
-    names = labels(rows)
-    for config, lines in found:
-        yield ("", "", lines) if len(found) == 1 else (f"_{str(config)[:8]}", names[str(config)], lines)
 
 
 def _gone(material: Material) -> tuple[str, ...]:

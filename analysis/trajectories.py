@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.captions import caption
 from analysis.drawing import FORMULA, MARGIN, boundary, canvas, drawn, legend, line_width, look, mode_handles, titled
-from analysis.modes import ordered
+from analysis.modes import CONTINUES, ordered
 
 COLUMNS = 4
 MOST_PANELS = 16
@@ -23,7 +23,7 @@ def margin_curves(curves: pd.DataFrame, tau: float) -> Figure:
         curves: from `load.curves`, rows of one config.
         tau: nats.
 
-    Rescue starts where no_align ended and is drawn after it.
+    A mode that starts where another one ended is drawn after it.
     """
     seeds = sorted(curves["seed"].unique().tolist())[:MOST_PANELS]
     modes = ordered(curves["mode"])
@@ -72,41 +72,17 @@ def rescue_transitions(curves: pd.DataFrame, tau: float) -> Figure:
     return titled(figure, "Rescue of the checkpoint that lost its certificate", caption(_both(curves), tau))
 
 
-@drawn
-def escape_trajectories(curves: pd.DataFrame, tau: float) -> Figure:
-    """Margin and alignment gradient on the way out of a low-margin start, all seeds (arXiv 2605.18224).
-
-    Args:
-        curves: from `load.curves`, modes escape_*; point 0 is the start itself.
-        tau: nats.
-    """
-    modes = ordered(curves["mode"])
-    width = line_width(curves["seed"].nunique())
-    figure = canvas(8.6, 3.6)
-    left, right = figure.subplots(1, 2, sharex=True)
-    for (mode, _), points in curves.groupby(["mode", "seed"], sort=True):
-        _line(left, points, "guard_margin", str(mode), modes, width)
-        _line(right, points, "guard_gradient_norm", str(mode), modes, width)
-    for axes in (left, right):
-        axes.set_xlabel("report point")
-    left.set_ylabel(f"guard {MARGIN}", **FORMULA)
-    right.set_ylabel("norm of the alignment gradient")
-    legend(figure, [*mode_handles(modes), boundary(left, tau)])
-    return titled(figure, "Escape from a low margin", caption(curves, tau))
-
-
 def _both(curves: pd.DataFrame) -> pd.DataFrame:
     return curves[curves["mode"].isin(["no_align", "rescue"])]
 
 
 def _chain(axes: Axes, chain: pd.DataFrame, modes: list[str]) -> None:
-    end = chain.loc[chain["mode"] == "no_align", "epoch"].max()
     for mode in modes:
         points = chain[chain["mode"] == mode]
-        shifted = points.assign(epoch=points["epoch"] + end) if mode == "rescue" else points
+        before = chain[chain["mode"] == CONTINUES.get(mode)]
+        shifted = points.assign(epoch=points["epoch"] + before["epoch"].max()) if len(before) else points
         _line(axes, shifted, "guard_margin", mode, modes)
-        if mode == "rescue":
-            _joint(axes, chain[chain["mode"] == "no_align"], shifted, "guard_margin")
+        _joint(axes, before, shifted, "guard_margin")
 
 
 def _line(

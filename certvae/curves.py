@@ -82,7 +82,7 @@ class LiveCurves:
                 if self._index is None:
                     tracker.kill_open()  # what an earlier driver left RUNNING
                     self._index = tracker.index()
-                    self._say(f"Watch the curves: {self._ledger.ui_command}")
+                    self._say(f"Watch the curves: {self._ledger.ui_command}\nthen open {self._ledger.ui_page}")
                 self._write_waiting(tracker)
                 if last:
                     tracker.kill_open()

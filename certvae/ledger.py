@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from certvae.curves import LiveCurves, Say
 from certvae.evidence import Evidence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 URI = "MLFLOW_TRACKING_URI"
 PATIENCE = 2.0  # seconds that another writer is waited for
+PORT = 5000  # of the UI
 CHUNK = 64  # runs that are held in memory at a time
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -76,6 +77,7 @@ class Ledger:
     def __init__(self, store: Store, study: str, *, uri: str | None = None):
         self._store, self._study = store, study
         self._uri = uri or os.environ.get(URI) or default_uri(store)
+        self._experiment: str | None = None
         self._turn = threading.Lock()
         os.environ |= QUIET  # here and not in a thread: the environment is no place for races
 
@@ -106,17 +108,28 @@ class Ledger:
 
     @property
     def ui_command(self) -> str:
-        """The shell command that opens the UI on this machine alone, on port 5000."""
+        """The shell command that opens the UI on this machine alone."""
         if self._uri.startswith(("http:", "https:")):
             return shlex.join(["python", "-m", "webbrowser", _without_user(self._uri)])
         program = Path(sys.executable).with_name("mlflow")
         name = "mlflow" if shutil.which("mlflow") == str(program) else shlex.quote(str(program))
         # An URI of the environment may hold a password: the shell puts it in.
         uri = f'"${URI}"' if self._uri == os.environ.get(URI) else shlex.quote(self._uri)
-        return (
-            f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true {name} ui "
-            f"--backend-store-uri {uri} --host 127.0.0.1 --port 5000 --allowed-hosts 'localhost:*,127.0.0.1:*'"
-        )
+        quiet = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true"
+        # More workers have a supervisor, which ends those that need more than 5 s to start, as on a busy machine.
+        serving = f"--host 127.0.0.1 --port {PORT} --workers 1 --allowed-hosts 'localhost:*,127.0.0.1:*'"
+        return f"{quiet} {name} ui --backend-store-uri {uri} {serving}"
+
+    @property
+    def ui_page(self) -> str:
+        """Where the UI shows all networks of this study, the largest margin first, once something was written."""
+        local = not self._uri.startswith(("http:", "https:"))
+        root = f"http://127.0.0.1:{PORT}" if local else _without_user(self._uri).rstrip("/")
+        if self._experiment is None:
+            return root
+        view = {"workflowType": "machine_learning", "compareRunsMode": "CHART", "searchFilter": "tags.kind = 'cell'"}
+        order = {"orderByKey": "metrics.`margin`", "orderByAsc": "false"}  # an order by name would hide them in configs
+        return f"{root}/#/experiments/{self._experiment}/runs?{urlencode(view | order, quote_via=quote)}"
 
     @contextlib.contextmanager
     def writing(self) -> "Iterator[Tracker]":
@@ -130,7 +143,9 @@ class Ledger:
 
         folder = self._store.path
         with self._turn, tracking.outages(), _alone(folder / "lock" / "ledger"):
-            yield connect(self._uri, self._study, folder / "views" / "artifacts" / self._study)
+            tracker = connect(self._uri, self._study, folder / "views" / "artifacts" / self._study)
+            self._experiment = tracker.experiment
+            yield tracker
 
 
 class _Sync:

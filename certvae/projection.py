@@ -173,9 +173,10 @@ def _cell(entry: Entry, rows: list[Row], evidence: Evidence) -> Run:
     for row in rows:
         points += _numbers(row, _measured(row), f"{row['split']}/")
     missing = [name for name in HEADLINE if name in best and best[name] is None]
-    told = [name for name, value in best.items() if isinstance(value, str) or name.startswith(VERSION)]
-    more = {"stage": evidence.stage(key), "unavailable": ", ".join(missing), NOTE: _note(best)}
-    tags = _tags(entry, best, (*told, "seed"), kind="cell", **more)
+    told = [name for name, value in best.items() if isinstance(value, str)]
+    versions = [f"{name.removeprefix(VERSION)} {best[name]}" for name in sorted(best) if name.startswith(VERSION)]
+    more = {"stage_versions": ", ".join(versions), "unavailable": ", ".join(missing), NOTE: _note(best)}
+    tags = _tags(entry, best, (*told, "seed"), kind="cell", stage=evidence.stage(key), **more)
     return Run(
         key=entry.key,
         parent=entry.parent,

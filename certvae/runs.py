@@ -90,8 +90,11 @@ def curve_points(point: Mapping[str, Any]) -> list[Point]:
 
 
 def flattened(spec: Mapping[str, Any]) -> dict[str, str]:
-    """A spec as dotted names and short texts; the type of a branch is told where its name does not tell it."""
-    return {name: text for name, text in _leaves(spec, "") if name != "study"}
+    """A spec as dotted names and short texts; the type of a branch is told where its name does not tell it.
+
+    Columns are narrow, so the name of the branch that holds most of a spec, `protocol`, is left out.
+    """
+    return {name.removeprefix("protocol."): text for name, text in _leaves(spec, "") if name != "study"}
 
 
 def config_name(config: str) -> str:

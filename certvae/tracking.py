@@ -29,7 +29,19 @@ CONTEXT = {"mlflow.data.context": "training"}  # cannot be changed once it is lo
 OURS = f"tags.`{KEY}` != ''"
 BATCH = 800  # numbers per call; MLflow takes 1000 of everything together
 PAGE = 500  # runs per page
-DIGEST_LENGTH = 36  # what MLflow keeps of a data set's digest
+DIGEST_LENGTH = 8  # of a data set in the table of runs, as MLflow's own are; the whole one is in its source and a tag
+GUIDE = """One run per config, and below it one per network and seed.
+The search `tags.kind = 'cell'` finds all networks, `tags.mode = 'full'` those of one mode; sort by a metric, such as
+`margin`, to see them without their configs.
+
+- `margin_by_tau` in the charts: the margin that is left at every buffer tau, one line per run. X is 1000 tau;
+  choose the metric `tau` as X for nats.
+- `margin_tau_0.05`, `margin_tau_0.10`, `margin_tau_0.20` under Columns: the same as numbers, of the split in `split`.
+- `curve/*`: loss terms and guard numbers by epoch. `guard/*` and `certify/*`: numbers of the trained network.
+
+Margins and information are in nats, PSNR in dB. Made from the store; what is changed here is not kept by a rebuild.
+"""
+ABOUT = {"mlflow.experimentKind": "custom_model_development", NOTE: GUIDE}
 _USER = re.compile(r"//[^/@\s]*@")  # a user and a password inside a URI
 
 
@@ -280,7 +292,7 @@ def experiment_id(client: MlflowClient, study: str, artifacts: str | None) -> st
     """
     found = client.get_experiment_by_name(study)
     if found is None:
-        return client.create_experiment(study, artifact_location=artifacts)
+        return client.create_experiment(study, artifact_location=artifacts, tags=ABOUT)
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     if artifacts and found.artifact_location != artifacts:

@@ -153,7 +153,7 @@ def teacher(seed: int, *, bench) -> Content:
     """A search with candidates on both sides of the thresholds, and one that could not be fitted."""
     numbers = {name.removeprefix("teacher_"): value for name, value in QUALITY.items()}
     fits = [
-        {"whitening": 0, "temperature": heat, **numbers, "min_mass": mass, "status": "", "reason": ""}
+        {"whitening": 0, "temperature": heat, **numbers, "min_mass": mass, "score": mass, "status": "", "reason": ""}
         for heat, mass in ((1.0, 0.05), (2.0, 0.03), (4.0, 0.002))
     ]
     missing = {"whitening": 16, "temperature": 1.0, "status": "stress-case", "reason": "singular"}

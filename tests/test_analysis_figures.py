@@ -50,7 +50,7 @@ def drawings(store) -> dict[str, Figure]:
     }
 
 
-NAMES = sorted(set(figures.__all__) - {"escape_trajectories"})
+NAMES = sorted(figures.__all__)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -197,18 +197,6 @@ def test_many_seeds_are_cut_with_a_word(tmp_path):
     figure = figures.margin_curves(pd.DataFrame(lines, columns=list(names)), TAU)
     assert "first 16 of 40 seeds" in figure.get_suptitle()
     assert MOST_TEACHERS < 40
-
-
-def test_escapes_show_margin_and_gradient():
-    names = ("study", "config", "seed", "mode", "split", "epoch", "guard_margin", "guard_gradient_norm")
-    lines = [
-        ("s", "c" * 64, seed, mode, "guard", epoch, -1.0 + epoch, 2.0 / (1 + epoch))
-        for seed in (0, 1)
-        for mode in ("escape_vae", "escape_collapsed")
-        for epoch in range(4)
-    ]
-    figure = figures.escape_trajectories(pd.DataFrame(lines, columns=list(names)), TAU)
-    assert len(figure.axes[1].lines) == 4
 
 
 def test_a_contact_sheet_keeps_every_pixel():

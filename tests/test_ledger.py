@@ -185,10 +185,10 @@ class TestShows:
         run = shown(store)["full seed 3"]
         wanted = {"study": STUDY, "seed": "3", "mode": "full", "split": "guard", "stage": "aligned"}
         teacher = {"teacher_status": "strict-feasible", "teacher_source": "warmup_gmm"}
-        made = {"version_certvae": "0.1.0", "stage_version_aligned": "1", "environment": "e" * 64}
+        made = {"version_certvae": "0.1.0", "stage_versions": "aligned 1, judge 1", "environment": "e" * 64}
         assert run["tags"].items() >= (wanted | teacher | made).items()
         assert run["tags"]["key_trained"] == row(store, cell(3), "full")["key_trained"]
-        spec = {"seed": "3", "protocol.objective.alpha_kl": "0.5", "model.encoder": "Mlp", "model.encoder.hidden": "8"}
+        spec = {"seed": "3", "objective.alpha_kl": "0.5", "model.encoder": "Mlp", "model.encoder.hidden": "8"}
         assert run["params"].items() >= spec.items()
         assert run["data"][0]["name"] == "digits"
         assert set(run["files"]) == {"certificate.json", "teacher.json", "reconstructions.png", "checkpoint.json"}
@@ -260,6 +260,14 @@ class TestCommand:
         command = Ledger(store, STUDY).ui_command
         assert '--backend-store-uri "$MLFLOW_TRACKING_URI"' in command
         assert "pa55word" not in command + Ledger(store, STUDY, uri="http://me:pa55word@host:1").ui_command
+
+    def test_the_page_lists_the_networks_of_the_study(self, store: Store) -> None:
+        book = Ledger(store, STUDY)
+        assert book.ui_page == "http://127.0.0.1:5000"
+        with book.writing() as tracker:
+            number = tracker.client.get_experiment_by_name(STUDY).experiment_id
+        assert book.ui_page.startswith(f"http://127.0.0.1:5000/#/experiments/{number}/runs?")
+        assert "searchFilter=tags.kind%20%3D%20%27cell%27" in book.ui_page
 
     def test_importing_the_ledger_is_light(self) -> None:
         code = "import sys, certvae.ledger; print(sorted({'mlflow', 'torch', 'ray'} & set(sys.modules)))"

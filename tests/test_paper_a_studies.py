@@ -13,6 +13,7 @@ from analysis.refusals import Refused
 from analysis.teaching import candidate_table, one_teaching
 from analysis.views import Strict, everything, partition
 from certvae import chain
+from certvae.certificate import PAPER_TAU
 from certvae.quality import Thresholds
 from certvae.spec import Baselines, CellSpec, DataName, Rescue, SafeMix, SharedAffine
 from certvae.store import Artifact, Content, Store, Workbench, stage
@@ -215,12 +216,13 @@ class TestSigns:
             rows = {
                 row["mode"]: row for row in chain.judge(chain.train(cell, dataset, store), dataset, store, "certify")
             }
-            signs = {mode: np.sign(row["margin"] - 0.1) for mode, row in rows.items()}
+            signs = {mode: np.sign(row["margin"] - PAPER_TAU) for mode, row in rows.items()}
             assert signs == {"full": 1, "no_align": -1, "rescue": 1, "protected_rescue": 1}
 
     def test_of_the_baselines(self, tmp_path):
+        """At the paper's buffer: a random head is not constant, so its bare margin may be positive by a hundredth."""
         store, dataset = Store(tmp_path / "store"), small_digits(tmp_path / "cache", limit=1437)
         cell = cifar100_baselines.preset("digits")
         rows = chain.judge(chain.train(cell, dataset, store), dataset, store, "certify")
-        assert all(row["margin"] < 0 for row in rows)
-        assert all(row["affine_margin"] > 0.5 for row in rows if row["mode"] != "vq_vae")
+        assert {row["mode"]: row["margin"] for row in rows if row["margin"] >= PAPER_TAU} == {}
+        assert {row["mode"]: row["affine_margin"] for row in rows if row["affine_margin"] < 0.5} == {}

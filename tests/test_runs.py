@@ -9,7 +9,7 @@ def test_a_spec_is_flat_and_short() -> None:
     params = flattened(plain(cell(3)))
     assert params["seed"] == "3"
     assert params["protocol"] == "Rescue"
-    assert params["protocol.teacher.covariance"] == "diag,tied,spherical"
+    assert params["teacher.covariance"] == "diag,tied,spherical"
     assert params["model.decoder_sees_teacher"] == "False"
     assert "study" not in params
     assert not [name for name in params if name.endswith("type")]
