@@ -8,7 +8,7 @@ warm_up -> teacher -> full
 teacher            -> vae, rst, rst_prefit, ...                      the simplex witness: see `certvae.witness_chain`
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -180,9 +180,7 @@ def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int
         judged_by = _judges(chain.spec, mode)
         place = (chain.spec.seed, split, looks, *read, chain.teacher, trained)
         found = [
-            _call(store, stage, dataset, chain.spec.model, *judged_by.reads, *place)
-            for stage in (judged_by.stage, judged_by.posthoc if split == "certify" else None)
-            if stage is not None
+            _call(store, stage, dataset, chain.spec.model, *judged_by.reads, *place) for stage in judged_by.on(split)
         ]
         rows.append(_row(chain, mode, split, dataset, found))
         store.put_row(rows[-1])
@@ -196,6 +194,10 @@ class _Judges:
     stage: Stage
     posthoc: Stage | None = None
     reads: tuple[Any, ...] = ()
+
+    def on(self, split: Split) -> tuple[Stage, ...]:
+        """The stages of one split: only certify is held against heads that are fitted afterwards."""
+        return (self.stage,) if self.posthoc is None or split != "certify" else (self.stage, self.posthoc)
 
 
 def _judges(spec: CellSpec, mode: str) -> _Judges:
@@ -223,6 +225,30 @@ def shared(spec: CellSpec) -> dict[str, str]:
 
     walk(spec, spec.data, name)
     return named
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A stage of a chain that nobody computes: versions of the stage and of all it is made from, by name."""
+
+    versions: Mapping[str, int]
+
+
+def versions(spec: CellSpec, mode: str, split: Split) -> dict[str, int]:
+    """Versions of the stages that a row is made by; another stage may change and the row stays what it is."""
+
+    def made(step: str, stage: Stage, *inputs: Any) -> _Made:  # noqa: ARG001 - two steps may be one stage
+        return _made_by(stage, inputs)
+
+    chain = walk(spec, spec.data, made)
+    read = (chain.warm, chain.teacher, chain.modes[mode])
+    judged = [_made_by(stage, read).versions for stage in _judges(spec, mode).on(split)]
+    return {name: version for found in judged for name, version in found.items()}
+
+
+def _made_by(stage: Stage, inputs: Iterable[Any]) -> _Made:
+    earlier = (given.versions for given in inputs if isinstance(given, _Made))
+    return _Made({name: version for found in earlier for name, version in found.items()} | {stage.name: stage.version})
 
 
 def _call(store: Store, stage: Stage, *inputs: Any) -> Ended:
@@ -257,7 +283,7 @@ def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[E
         "environment": digest(environment.fingerprint(environment.device())),
         **{f"key_{name}": ended.key for name, ended in _artifacts(chain, mode, judged[0]).items()},
         **{f"version_{name}": metadata.version(name) for name in VERSIONED},
-        **{f"stage_version_{stage.name}": stage.version for stage in stages.STAGES},
+        **{f"stage_version_{name}": version for name, version in versions(spec, mode, split).items()},
     }
     facts: Row = {}
     for ended in judged:

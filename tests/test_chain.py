@@ -78,6 +78,12 @@ class TestRows:
             assert row["stage_version_judge"] == stages.judge.version
             assert {f"version_{name}" for name in chain.VERSIONED} <= row.keys()
 
+    def test_a_row_names_the_versions_of_the_stages_it_is_made_by_and_no_others(self, finished):
+        trained, _, _ = finished
+        assert set(chain.versions(trained.spec, "no_align", "guard")) == {"warm_up", "teacher", "no_align", "judge"}
+        everything = {"warm_up", "teacher", "no_align", "aligned", "judge", "posthoc"}
+        assert set(chain.versions(trained.spec, "rescue", "certify")) == everything
+
     def test_teacher_information_is_one_number_for_all_modes(self, finished):
         _, rows, _ = finished
         info = [row["info"] for row in rows]
