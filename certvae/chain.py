@@ -25,12 +25,17 @@ from certvae.witness_specs import Witness
 Outcome = Literal["ok", "diverged", "infeasible_teacher"]
 Row = dict[str, Any]
 Announce = Callable[[str], None]
+Published = Callable[[str, Artifact], None]
 PROTECTED = "protected_rescue"
 VERSIONED = ("certvae", "torch", "numpy", "scikit-learn")
 
 
 def silent(step: str) -> None:
     """Hears which step begins, and says nothing."""
+
+
+def unseen(step: str, artifact: Artifact) -> None:
+    """Sees what a step left, and says nothing."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +98,22 @@ def schedules(spec: CellSpec) -> dict[str, Training]:
             return witness_chain.schedules(spec, spec.protocol)
 
 
-def train(spec: CellSpec, dataset: Dataset, store: Store, announce: Announce = silent) -> Chain:
+def train(
+    spec: CellSpec, dataset: Dataset, store: Store, announce: Announce = silent, published: Published = unseen
+) -> Chain:
     """All stages of a cell, each computed once per store.
 
     Args:
         announce: hears which step begins; all steps before it are published then.
+        published: sees what each step left in the store, now or earlier.
     """
 
     def call(step: str, stage: Stage, *inputs: Any) -> Ended:
         announce(step)
-        return _call(store, stage, *inputs)
+        ended = _call(store, stage, *inputs)
+        if isinstance(ended, Artifact):
+            published(step, ended)
+        return ended
 
     return walk(spec, dataset, call)
 

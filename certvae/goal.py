@@ -19,7 +19,9 @@ from certvae.checked import AtLeast, Checked, refuse
 
 Row = Mapping[str, Any]
 Score = Literal["mean", "worst", "mean-se"]
-Outcome = Literal["complete", "incomplete"]
+Constraint = Literal["psnr_drop", "psnr_floor"]
+Outcome = Literal["complete", "incomplete", "censored"]
+"""Censored: ended early, because it could not become feasible or better than the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +52,9 @@ class Goal(Checked):
             )
 
     @property
-    def constraints(self) -> tuple[str, ...]:
+    def constraints(self) -> tuple[Constraint, ...]:
         """Names of the constraints in force: the same for every config of a search."""
-        named = {"psnr_drop": self.psnr_drop, "psnr_floor": self.psnr_floor}
+        named: dict[Constraint, float | None] = {"psnr_drop": self.psnr_drop, "psnr_floor": self.psnr_floor}
         return tuple(name for name, limit in named.items() if limit is not None)
 
 

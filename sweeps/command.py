@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 
 import tyro
 
-from certvae.checked import AtLeast, Checked, refuse
+from certvae.checked import Above, AtLeast, Below, Checked, refuse
 from certvae.goal import Goal
 from certvae.spec import CellSpec, DataName
 from sweeps.propose import Sampler
@@ -55,6 +55,8 @@ class Run(Checked):
     """Who proposes configs."""
     lag: Annotated[int, AtLeast(1)] = 8
     """Config k is proposed from the outcomes of configs 0 to k - lag: more runs at once, and knows less."""
+    early_stop: Annotated[float | None, Above(0), Below(1)] = None
+    """Censor a cell halfway when, with this confidence, its config cannot become feasible or the best: 0.9, say."""
     search_seed: Annotated[int, AtLeast(0)] = 0
     """Seed of the proposals."""
     search_seeds: tuple[int, ...]

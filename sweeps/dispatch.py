@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol
 
 from certvae.dataset import Split
 from certvae.spec import CellSpec
+from sweeps.early_stop import StopRule
 
-Kind = Literal["ok", "out_of_memory", "timeout", "killed", "error"]
+Kind = Literal["ok", "censored", "out_of_memory", "timeout", "killed", "error"]
 Steps = tuple[str, ...]
 """What a cell does, in order."""
 Shared = Mapping[str, str]
@@ -30,15 +31,25 @@ class Cell:
     """Configs of the study that may open certify: every bound uses delta / looks."""
     alone: bool = False
     """It ran out of memory beside others, and now gets a device for itself."""
+    stop: StopRule | None = None
+    """A search may censor it halfway."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a cell ended. Anything but ok is a failure of this invocation: logged, never stored, tried again next."""
+    """How a cell ended. A censored one was hopeless: a decision of the search, which remembers it.
+
+    Anything else but ok is a failure of this invocation: logged, never stored, tried again next.
+    """
 
     kind: Kind
     reason: str = ""
     rows: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether something went wrong."""
+        return self.kind not in ("ok", "censored")
 
 
 class Source(Protocol):

@@ -25,7 +25,7 @@ from sweeps.progress import Board
 from sweeps.propose import export
 from sweeps.rows import RowIndex
 from sweeps.rule import Search, settle_rule
-from sweeps.search import SEARCHED, SearchCells, proposed
+from sweeps.search import SEARCHED, SearchCells, censored, proposed
 from sweeps.study import Study
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_RESUMABLE = 0, 3, 4
@@ -60,7 +60,9 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Seque
     """
     context = Context(study, run, base, goal, arguments, console)
     if run.status:
-        console.print(status.shown(context.store, context.rows, _known_cells(context)))
+        console.print(
+            status.shown(context.store, context.rows, _known_cells(context), censored(context.store, base.study))
+        )
         return EXIT_DONE
     if run.explain is not None:
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
@@ -131,7 +133,7 @@ class _Collector:
 
     def heard(self, cell: Cell, ended: Ended) -> None:
         self._rows.add(ended.rows)
-        if ended.kind != "ok":
+        if ended.failed:
             self.failures[cell.spec.cell] = ended
         self._source.heard(cell, ended)
 
@@ -155,8 +157,7 @@ def _search(context: Context) -> int:
     folder = summary.folder(context.store.path, context.base.study)
     journal = export(cells.told(), search.goal, folder / "optuna.log", context.base.study)
     context.console.print(f"optuna study    optuna-dashboard {journal}", highlight=False, soft_wrap=True)
-    missing = [cell for cell in cells.asked() if not context.rows.of(cell)]
-    return _end(context, missing, collector.failures, finished=finished)
+    return _end(context, cells.missing(), collector.failures, finished=finished)
 
 
 def _known_cells(context: Context) -> list[Cell]:
@@ -192,6 +193,7 @@ def rule_of(context: Context) -> Search:
         study_seed=run.search_seed,
         seeds=run.search_seeds,
         confirmation_seeds=run.confirmation_seeds,
+        early_stop=run.early_stop,
     )
 
 

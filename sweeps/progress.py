@@ -106,14 +106,12 @@ class Board(Listener):
 
     def ended(self, token: str, cell: Cell, ended: Ended) -> None:
         line = self._lines.pop(token)
-        self._failed += ended.kind != "ok"
-        self._done += ended.kind == "ok"
+        self._failed += ended.failed
+        self._done += not ended.failed
         word = "done" if ended.kind == "ok" else f"{ended.kind.replace('_', ' ')}: {ended.reason}"
         text = f"{name_of(cell)}  {word}  after {clock(time.monotonic() - line.began)}   {self._summary()}"
         for console in (self._console, self._log):
-            console.print(
-                text, style="" if ended.kind == "ok" else "red", highlight=False, markup=False, soft_wrap=True
-            )
+            console.print(text, style="red" if ended.failed else "", highlight=False, markup=False, soft_wrap=True)
 
     def _summary(self) -> str:
         total, about = self._headline()

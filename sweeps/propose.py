@@ -119,7 +119,9 @@ def digest_seed(study_seed: int, number: int) -> int:
 
 
 def _finished(proposal: Proposal, judged: Judged, goal: Goal) -> FrozenTrial:
-    """COMPLETE with every value and constraint, or FAIL: a missing number is never told as feasible."""
+    """COMPLETE with every value and constraint, PRUNED, or FAIL: a missing number is never told as feasible."""
+    if judged.outcome == "censored":
+        return _trial(proposal, TrialState.PRUNED)
     if judged.outcome != "complete" or judged.violations is None or set(judged.violations) != set(goal.constraints):
         return _trial(proposal, TrialState.FAIL)
     return _trial(proposal, TrialState.COMPLETE, values=list(judged.values(goal)), constraints=dict(judged.violations))

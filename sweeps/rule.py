@@ -25,6 +25,8 @@ class Search:
     study_seed: int
     seeds: tuple[int, ...]
     confirmation_seeds: tuple[int, ...]
+    early_stop: float | None = None
+    """Confidence with which a hopeless cell is censored; none is when absent."""
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
@@ -38,6 +40,19 @@ class Search:
                 cause="a winner confirmed on the seeds that chose it is confirmed by nothing",
                 remedy="give disjoint --search-seeds and --confirmation-seeds",
             )
+        if self.early_stop is not None and not self.bounded:
+            raise SearchFault(
+                4,
+                "nothing can be said of a config before its end",
+                where="--early-stop",
+                cause="a front of margin and PSNR without a constraint has no config that is out of reach",
+                remedy="add --goal.psnr-drop or --goal.psnr-floor, or leave --early-stop away",
+            )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a config can be out of reach: of a constraint, or of the best score."""
+        return bool(self.goal.constraints) or not self.goal.pareto
 
     def rule(self) -> dict[str, Any]:
         """What a store holds fixed for a study: with another rule the same proposals would mean something else."""
@@ -48,6 +63,7 @@ class Search:
             "lag": self.lag,
             "study_seed": self.study_seed,
             "seeds": list(self.seeds),
+            "early_stop": self.early_stop,
         }
 
 

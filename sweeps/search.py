@@ -1,21 +1,25 @@
 """A search as a source of cells: configs proposed, run on every search seed, told; then the winner on fresh seeds.
 
 The plan grows config by config. A proposal is published in the store before its cells start, so a killed driver asks
-nothing twice; what is told is read from rows, so the order in which cells finish does not matter.
+nothing twice; what is told is read from rows, so the order in which cells finish does not matter. A cell that was
+censored has no rows: that it was, and why, is a document of the store.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from certvae import chain
 from certvae import goal as goals
 from certvae.dataset import Split
 from certvae.errors import StoreFault
+from certvae.evidence import Evidence
 from certvae.gate import open_certify
 from certvae.goal import Judged
 from certvae.spec import CellSpec
 from certvae.store import Store
 from sweeps.dispatch import Cell, Ended
+from sweeps.early_stop import Halfway, StopRule, halfway_epoch, learn
 from sweeps.propose import Proposal, Space, propose, spec_of
 from sweeps.rows import RowIndex
 from sweeps.rule import Search
@@ -29,10 +33,20 @@ def kind_of(study: str) -> str:
     return f"proposals-{study}"
 
 
+def censored_kind(study: str) -> str:
+    """Where a store keeps which cells of a study were ended early."""
+    return f"censored-{study}"
+
+
 def proposed(store: Store, space: Space, base: CellSpec) -> list[CellSpec]:
     """The configs that were proposed so far, in order."""
     documents = store.documents(kind_of(base.study))
     return [spec_of(Proposal.of(documents[name]), space, base) for name in sorted(documents)]
+
+
+def censored(store: Store, study: str) -> dict[str, str]:
+    """Cells of a study that a search ended early -> why."""
+    return {cell: body["reason"] for cell, body in store.documents(censored_kind(study)).items()}
 
 
 class SearchCells:
@@ -42,6 +56,10 @@ class SearchCells:
         self.search, self._store, self._rows = search, store, rows
         self.proposals: list[Proposal] = []
         self.specs: list[CellSpec] = []
+        self._stops: list[StopRule | None] = []
+        self._evidence = Evidence(store)
+        self._shown: dict[int, list[Halfway]] = {}
+        self._censored = censored(store, search.base.study)
         self.judged: dict[int, Judged] = {}
         self._pending: dict[str, set[int]] = {}
         """Digest of a cell that has not ended -> numbers of the configs that wait for it."""
@@ -62,6 +80,8 @@ class SearchCells:
 
     def heard(self, cell: Cell, ended: Ended) -> None:
         self._rows.add(ended.rows)
+        if ended.kind == "censored":
+            self._censor(cell, ended.reason)
         for number in self._pending.pop(cell.spec.cell, set()):
             self._judge(number)
 
@@ -109,9 +129,10 @@ class SearchCells:
         """Every judged config with its proposal, in the order of their numbers."""
         return [(self.proposals[number], self.judged[number]) for number in sorted(self.judged)]
 
-    def asked(self) -> list[Cell]:
-        """Every cell of the search and of its confirmation, run or not."""
-        return [cell for spec in self.specs for cell in self._cells(spec)] + self.confirmed()
+    def missing(self) -> list[Cell]:
+        """Cells of the search and of its confirmation that have not ended in rows, nor were censored."""
+        asked = [cell for number in range(len(self.specs)) for cell in self._cells(number)] + self.confirmed()
+        return [cell for cell in asked if not self._ended(cell)]
 
     def _may_ask(self) -> bool:
         number = len(self.proposals)
@@ -119,10 +140,11 @@ class SearchCells:
 
     def _ask(self) -> list[Cell]:
         number = len(self.proposals)
-        proposal, spec = self._remembered(number) or self._propose(number)
+        proposal, spec, stop = self._remembered(number) or self._propose(number)
         self.proposals.append(proposal)
         self.specs.append(spec)
-        missing = [cell for cell in self._cells(spec) if not self._rows.of(cell)]
+        self._stops.append(stop)
+        missing = [cell for cell in self._cells(number) if not self._ended(cell)]
         new = [cell for cell in missing if cell.spec.cell not in self._pending]
         for cell in missing:
             self._pending.setdefault(cell.spec.cell, set()).add(number)
@@ -130,7 +152,7 @@ class SearchCells:
             self._judge(number)
         return new
 
-    def _propose(self, number: int) -> tuple[Proposal, CellSpec]:
+    def _propose(self, number: int) -> tuple[Proposal, CellSpec, StopRule | None]:
         search, told = self.search, max(0, number - self.search.lag + 1)
         proposal, spec = propose(
             number,
@@ -142,28 +164,68 @@ class SearchCells:
             sampler=search.sampler,
             study_seed=search.study_seed,
         )
-        self._store.put_document(
-            kind_of(self.search.base.study), f"{number:06d}", {**proposal.body(), "config": spec.config}
-        )
-        return proposal, spec
+        stop = self._stop_rule(spec, told)
+        body = {**proposal.body(), "config": spec.config, "stop": None if stop is None else stop.body()}
+        self._store.put_document(kind_of(search.base.study), f"{number:06d}", body)
+        return proposal, spec, stop
 
-    def _remembered(self, number: int) -> tuple[Proposal, CellSpec] | None:
+    def _remembered(self, number: int) -> tuple[Proposal, CellSpec, StopRule | None] | None:
         body = self._store.get_document(kind_of(self.search.base.study), f"{number:06d}")
         if body is None:
             return None
-        proposal = Proposal.of(body)
-        return proposal, spec_of(proposal, self.search.space, self.search.base)
+        proposal, stop = Proposal.of(body), body.get("stop")
+        spec = spec_of(proposal, self.search.space, self.search.base)
+        return proposal, spec, None if stop is None else StopRule.of(stop)
+
+    def _stop_rule(self, spec: CellSpec, told: int) -> StopRule | None:
+        """What the configs that a proposal knows of say about how late a config may still improve."""
+        confidence, goal = self.search.early_stop, self.search.goal
+        epoch = self._halfway_epoch(spec)
+        if confidence is None or epoch is None:
+            return None
+        for number in set(range(told)) - self._shown.keys():
+            self._shown[number] = self._halfway(number)
+        return learn(goal, confidence, epoch, [(self.judged[number], self._shown[number]) for number in range(told)])
+
+    def _halfway(self, number: int) -> list[Halfway]:
+        """What each cell of a config showed halfway, from the stored curve of the searched mode."""
+        goal, epoch = self.search.goal, self._halfway_epoch(self.specs[number])
+        found: list[Halfway] = []
+        for cell in self._cells(number):
+            rows = {row["mode"]: row for row in self._rows.of(cell)}
+            curve = self._evidence.facts(rows.get(goal.mode, {}).get("key_trained")).get("curve", ())
+            point = next((point for point in curve if point["epoch"] == epoch), {})
+            reference = rows.get(goal.reference, {}).get("psnr_01")
+            found.append(Halfway(point.get("guard_margin"), point.get("guard_psnr_01"), reference))
+        return found
+
+    def _halfway_epoch(self, spec: CellSpec) -> int | None:
+        schedule = chain.schedules(spec).get(self.search.goal.mode)
+        return None if schedule is None else halfway_epoch(schedule)
+
+    def _censor(self, cell: Cell, reason: str) -> None:
+        self._store.put_document(censored_kind(cell.spec.study), cell.spec.cell, {"reason": reason})
+        self._censored[cell.spec.cell] = reason
+
+    def _ended(self, cell: Cell) -> bool:
+        return cell.spec.cell in self._censored or bool(self._rows.of(cell))
 
     def _judge(self, number: int) -> None:
         """Once all seeds have ended; a cell that two configs share counts for both."""
         if any(number in waiting for waiting in self._pending.values()):
             return
-        spec = self.specs[number]
-        rows = [row for cell in self._cells(spec) for row in self._rows.of(cell)]
+        spec, cells = self.specs[number], self._cells(number)
+        stopped = [cell.spec for cell in cells if cell.spec.cell in self._censored]
+        if stopped:
+            reason = f"seed {stopped[0].seed}: {self._censored[stopped[0].cell]}"
+            self.judged[number] = Judged(spec.config, "censored", reason, 0, 0, 0)
+            return
+        rows = [row for cell in cells for row in self._rows.of(cell)]
         self.judged[number] = goals.judge(spec.config, self.search.seeds, rows, self.search.goal)
 
-    def _cells(self, spec: CellSpec) -> list[Cell]:
-        return [Cell(replace(spec, seed=seed), SEARCHED) for seed in self.search.seeds]
+    def _cells(self, number: int) -> list[Cell]:
+        spec, stop = self.specs[number], self._stops[number]
+        return [Cell(replace(spec, seed=seed), SEARCHED, stop=stop) for seed in self.search.seeds]
 
     def _spec(self, config: str) -> CellSpec:
         return next(spec for spec in self.specs if spec.config == config)

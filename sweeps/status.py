@@ -1,6 +1,6 @@
 """Questions to a store: where does every cell stand, and why is a stage of a cell not there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -18,8 +18,12 @@ from sweeps.rows import RowIndex
 SHOWN = 3  # differences to the nearest stored result
 
 
-def shown(store: Store, rows: RowIndex, cells: Sequence[Cell]) -> Group:
-    """One line per cell: its outcome per mode, the guard margin of each, or why there is none."""
+def shown(store: Store, rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str]) -> Group:
+    """One line per cell: its outcome per mode, the guard margin of each, or why there is none.
+
+    Args:
+        censored: cells that a search ended early -> why.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("config", "seed", "cell", "state", "margins on guard rows"):
         table.add_column(heading)
@@ -27,10 +31,11 @@ def shown(store: Store, rows: RowIndex, cells: Sequence[Cell]) -> Group:
     for cell in cells:
         found = rows.of(cell)
         done += bool(found)
-        state, margins = _state(store, cell) if not found else ("done", _margins(found))
+        state, margins = ("done", _margins(found)) if found else _state(store, cell, censored)
         table.add_row(cell.spec.config[:12], str(cell.spec.seed), cell.spec.cell[:12], state, margins)
     older = f", {rows.outdated} rows of other code or another environment are not used" if rows.outdated else ""
-    return Group(table, f"{done} of {len(cells)} cells done{older}")
+    ended = f", {stopped} ended early" if (stopped := sum(cell.spec.cell in censored for cell in cells)) else ""
+    return Group(table, f"{done} of {len(cells)} cells done{ended}{older}")
 
 
 def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]) -> Group:
@@ -57,7 +62,9 @@ def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]
     return Group(f"cell {cell.spec.cell[:12]}, config {cell.spec.config[:12]}, seed {cell.spec.seed}", table)
 
 
-def _state(store: Store, cell: Cell) -> tuple[str, str]:
+def _state(store: Store, cell: Cell, censored: Mapping[str, str]) -> tuple[str, str]:
+    if cell.spec.cell in censored:
+        return "[yellow]censored[/]", censored[cell.spec.cell]
     ended = failures.of(store.path, cell.spec.cell) if failures.known(store.path, cell.spec.cell) else None
     return (f"[red]{ended.kind}[/]", ended.reason) if ended else ("to do", "")
 

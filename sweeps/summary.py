@@ -91,8 +91,10 @@ def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
     judged = [cells.judged[number] for number in sorted(cells.judged)]
     incomplete = [one for one in judged if one.outcome == "incomplete"]
     winner = cells.winner
+    stopped = sum(one.outcome == "censored" for one in judged)
+    feasible = sum(one.feasible for one in judged)
     lines = [
-        f"{len(judged)} configs judged, {len(incomplete)} incomplete, {sum(one.feasible for one in judged)} feasible"
+        f"{len(judged)} configs judged, {len(incomplete)} incomplete, {stopped} censored halfway, {feasible} feasible"
     ]
     lines += [f"  incomplete {one.config[:12]}: {one.reason}" for one in incomplete[:5]]
     if winner is None:

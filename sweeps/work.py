@@ -9,29 +9,40 @@ import torch
 from certvae import chain, data, environment
 from certvae.store import Store
 from sweeps.dispatch import Cell
+from sweeps.early_stop import Watch
 from sweeps.place import Place
 
 Report = Callable[[Mapping[str, Any]], None]
 
 
 def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
-    """Trains and judges a cell; its rows are in the store, and returned."""
+    """Trains and judges a cell; its rows are in the store, and returned.
+
+    Raises:
+        Censored: the cell's rule says that its config cannot reach what it must.
+    """
     device = environment.device()
     if place.gpu_share < 1 and not cell.alone and device != "cpu":
         torch.cuda.set_per_process_memory_fraction(place.gpu_share)
     root = None if place.data_root is None else Path(place.data_root)
     dataset = data.load(cell.spec.data, root, cache=Path(place.cache), progress=False)
+    watch = Watch(cell.stop)
+
+    def hear(event: Mapping[str, Any]) -> None:
+        report(event)
+        watch.heard(event)
+
     store = Store(
         Path(place.store),
         fingerprint=environment.fingerprint(device),
         device=device,
-        report=report,
+        report=hear,
         checkpoint_seconds=place.checkpoint_seconds,
     )
-    return store.healing(lambda: _train_and_judge(cell, dataset, store, report))
 
+    def train_and_judge() -> list[chain.Row]:
+        trained = chain.train(cell.spec, dataset, store, lambda step: hear({"at": step}), watch.published)
+        hear({"at": "judge"})
+        return [row for split in cell.splits for row in chain.judge(trained, dataset, store, split, cell.looks)]
 
-def _train_and_judge(cell: Cell, dataset: data.Dataset, store: Store, report: Report) -> list[chain.Row]:
-    trained = chain.train(cell.spec, dataset, store, lambda step: report({"at": step}))
-    report({"at": "judge"})
-    return [row for split in cell.splits for row in chain.judge(trained, dataset, store, split, cell.looks)]
+    return store.healing(train_and_judge)

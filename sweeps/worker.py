@@ -12,6 +12,7 @@ from ray import tune
 from certvae.errors import Fault
 from sweeps import failures
 from sweeps.dispatch import Cell, Ended
+from sweeps.early_stop import Censored
 from sweeps.place import Place
 
 REPORT_SECONDS = 0.5  # the driver is told at most this often, and whenever a step begins
@@ -32,6 +33,8 @@ def run_cell(config: Mapping[str, Any], *, place: Place) -> None:
     try:
         with _deadline(place.deadline_seconds, failures.stack_dump(store, cell.spec.cell)):
             rows = work(cell, place, speaker)
+    except Censored as stopped:
+        speaker.over(Ended("censored", str(stopped)))
     except Exception as error:
         ended = failures.keep(store, cell.spec.cell, error)
         if ended.kind != "out_of_memory" and not isinstance(error, Fault):
