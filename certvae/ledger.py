@@ -157,11 +157,11 @@ class _Sync:
 
     def run(self, tracker: "Tracker") -> None:
         index = tracker.index()
-        there = [entry for entry in self._wanted if entry.key in index or entry.open_key in index]
-        wrong = [entry for entry in there if not _is_right(entry, index)]
+        there = self._there(index)
+        wrong = [entry for entry in there.values() if not _is_right(entry, index)]
         self.unchanged = len(there) - len(wrong)
         self._complete(tracker, index, [entry for entry in wrong if entry.parent is None])
-        self._create(tracker, index, [entry for entry in self._wanted if entry not in there])
+        self._create(tracker, index, [entry for entry in self._wanted if entry.key not in there])
         self._complete(tracker, index, [entry for entry in wrong if entry.parent is not None])
         for entry in self._wanted:
             if entry.parent is not None:
@@ -169,6 +169,12 @@ class _Sync:
             left = index.get(entry.open_key)
             if left is not None and left.status != "RUNNING":
                 tracker.delete(left, index)  # a network that was trained again although its row was there
+
+    def _there(self, index: "Mapping[str, Shown]") -> dict[str, Entry]:
+        """Entries by key whose run is there, or was begun live: one run begun live becomes one entry."""
+        there = {entry.key: entry for entry in self._wanted if entry.key in index}
+        begun = {entry.open_key: entry for entry in self._wanted if entry.key not in there and entry.open_key in index}
+        return there | {entry.key: entry for entry in begun.values()}
 
     def _complete(self, tracker: "Tracker", index: "dict[str, Shown]", wanted: list[Entry]) -> None:
         for entry in wanted:

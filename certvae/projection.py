@@ -5,7 +5,8 @@
       cell x warm_up      one run per preparation that has a curve of its own
 
 Rows name immutable objects, so a run is a function of its rows: their digest tells whether a run that is there already
-is the right one, and a ledger made anew is the same ledger. Rows of other code, data or machines make other runs.
+is the right one, and a ledger made anew is the same ledger. Rows of other data or machines make other runs, and so does
+code that trains another network. Code that judges the same network again changes its run; means are of one code alone.
 """
 
 import json
@@ -36,7 +37,7 @@ from certvae.runs import (
     without_seed,
 )
 
-PROJECTION = 1  # a changed projection needs a new number: runs that the old one wrote are then written again
+PROJECTION = 2  # a changed projection needs a new number: runs that the old one wrote are then written again
 SPLITS = ("certify", "guard", "train")  # the better one first
 HEADLINE = ("info", "loss", "margin", "population_bound", "student_info", "psnr_01", "kl_rate", "active_units")
 TAUS = (0.05, PAPER_TAU, 0.20)  # nats; one column each
@@ -72,9 +73,9 @@ class Entry:
 def entries(rows: Iterable[Row], evidence: Evidence) -> list[Entry]:
     """The runs of a study's rows, parents before children, in an order that does not depend on that of the rows."""
     families: dict[tuple[str, str], list[Row]] = {}
-    for made, row in _distinct(rows):
-        families.setdefault((row["config"], made), []).append(row)
-    return [entry for (config, made), family in families.items() for entry in _family(config, made, family, evidence)]
+    for row in _newest(rows):
+        families.setdefault((row["config"], _origin(row)), []).append(row)
+    return [entry for (config, origin), rows in families.items() for entry in _family(config, origin, rows, evidence)]
 
 
 def show(entry: Entry, evidence: Evidence) -> Run:
@@ -85,29 +86,41 @@ def show(entry: Entry, evidence: Evidence) -> Run:
     return _cell(entry, trained, evidence) if trained else _preparation(entry, entry.step, evidence)
 
 
-def _distinct(rows: Iterable[Row]) -> Iterator[tuple[str, Row]]:
-    """Rows in order, one per network and split: of those that differ in bounds alone, the one that paid most looks."""
+def _newest(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows in order, one per network and split: of the newest code, and then the one that paid for most looks."""
     seen = set()
     for row in sorted(map(_finite, rows), key=_order):
-        made = _made(row)
-        place = row["cell"], row["mode"], row["split"], made
+        place = row["cell"], row["mode"], row["split"], _origin(row, row.get("key_trained"))
         if place not in seen:
             seen.add(place)
-            yield made, row
+            yield row
 
 
-def _family(config: str, made: str, family: list[Row], evidence: Evidence) -> Iterator[Entry]:
-    parent = f"{config}/{made}"
+def _family(config: str, origin: str, family: list[Row], evidence: Evidence) -> Iterator[Entry]:
+    parent = f"{config}/{origin}"
     yield _entry(family, key=parent, open_key=f"{OPEN}{config}", parent=None, step=None)
     cells: dict[str, list[Row]] = {}
     for row in family:
         cells.setdefault(row["cell"], []).append(row)
     for cell, rows in cells.items():
-        modes = dict.fromkeys(row["mode"] for row in rows)
-        for step, prepared in {**_preparations(rows, evidence), **modes}.items():
-            shown = [row for row in rows if row["mode"] == step] or rows
+        for (step, made), (prepared, shown) in _steps(rows, evidence).items():
             place = {"key": f"{cell}/{step}/{made}", "open_key": f"{OPEN}{cell}/{step}", "parent": parent}
             yield _entry(shown, **place, step=step, prepared=prepared)
+
+
+def _steps(rows: list[Row], evidence: Evidence) -> dict[tuple[str, str], tuple[str | None, list[Row]]]:
+    """{(step, what made it): (key of its object if it is a preparation, rows)} of all that one cell trained."""
+    modes = {row["mode"] for row in rows}
+    found: dict[tuple[str, str], tuple[str | None, list[Row]]] = {}
+    for row in rows:
+        for step, prepared in _preparations(row, evidence).items():
+            found.setdefault((step, _origin(row, prepared)), (prepared, []))[1].append(row)
+    for step in evidence.begun_steps(rows[0]["cell"]):
+        if step not in modes | {known for known, _ in found}:
+            found[step, _origin(rows[0])] = (None, rows)
+    for row in rows:
+        found.setdefault((row["mode"], _origin(row, row.get("key_trained"))), (None, []))[1].append(row)
+    return found
 
 
 def _entry(
@@ -118,20 +131,18 @@ def _entry(
     return Entry(**place, digest=told, rows=tuple(rows))
 
 
-def _preparations(rows: list[Row], evidence: Evidence) -> dict[str, str | None]:
-    """{step: key of its object} of what trains before the modes do; None for steps that only the journal knows."""
-    first = rows[0]
-    keys = {name.removeprefix("key_"): first[name] for name in first if name.startswith("key_") and name not in JUDGED}
-    if first.get("teacher_seed") is not None and "warm_up" in keys:
+def _preparations(row: Row, evidence: Evidence) -> dict[str, str]:
+    """{step: key of its object} of what trained before a mode did."""
+    keys = {name.removeprefix("key_"): row[name] for name in row if name.startswith("key_") and name not in JUDGED}
+    if row.get("teacher_seed") is not None and "warm_up" in keys:
         keys["teacher_warm_up"] = keys.pop("warm_up")  # the teacher of all seeds read the features of its own
-    curved = {step: key for step, key in keys.items() if "curve" in evidence.facts(key)}
-    return dict.fromkeys(evidence.begun_steps(first["cell"])) | curved
+    return {step: key for step, key in keys.items() if "curve" in evidence.facts(key)}
 
 
 def _config(entry: Entry) -> Run:
     first = entry.rows[0]
     tags = _tags(entry, first, ("study", "config", "data", "substitute"), kind="config")
-    points = [point for _, group in _grouped(entry.rows) for point in _aggregates(group)]
+    points = [point for group in _replications(entry.rows) for point in _aggregates(group)]
     return Run(
         key=entry.key,
         parent=None,
@@ -207,11 +218,14 @@ def _aggregates(rows: list[Row]) -> list[Point]:
     return [Point(f"{rows[0]['split']}/{rows[0]['mode']}/{name}", 0, float(value)) for name, value in told.items()]
 
 
-def _grouped(rows: Iterable[Row]) -> Iterable[tuple[tuple[str, str], list[Row]]]:
+def _replications(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows of each mode on each split that the newest code made; seeds that only older code made do not count."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["split"], row["mode"]), []).append(row)
-    return groups.items()
+    for group in groups.values():
+        newest = min(map(_code, group))
+        yield [row for row in group if _code(row) == newest]
 
 
 def _by_tau(row: Row) -> list[Point]:
@@ -272,16 +286,20 @@ def _data_used(row: Row) -> DataUsed:
     return DataUsed(name=row["data"], digest=row["data_digest"])
 
 
-def _made(row: Row) -> str:
-    """Which code, data and machine a row comes from; numbers of different ones are never pooled."""
-    versions = {name: value for name, value in row.items() if name.startswith(VERSION)}
-    return digest([versions, row["environment"], row["data_digest"]])[:16]
+def _origin(row: Row, made: str | None = None) -> str:
+    """Which machine and data a row comes from, and which object; numbers of different ones are never pooled."""
+    return digest([row["environment"], row["data_digest"], made])[:16]
+
+
+def _code(row: Row) -> tuple[tuple[str, int], ...]:
+    """Versions of the stages that a row was made by, ordered so that newer ones come first."""
+    return tuple((name, -row[name]) for name in sorted(row) if name.startswith(VERSION))
 
 
 def _order(row: Row) -> tuple:
-    """Seeds in order, the better split first."""
+    """Seeds in order, the better split first, then newer code."""
     split = SPLITS.index(row["split"])
-    return row["config"], row["seed"], row["mode"], split, -row.get("looks", 0), digest(row)
+    return row["config"], row["seed"], row["mode"], split, _code(row), -row.get("looks", 0), digest(row)
 
 
 def _finite(row: Row) -> Row:

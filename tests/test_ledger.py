@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from certvae.canonical import digest
 from certvae.ledger import Ledger, default_uri, dump, rebuild
 from certvae.runs import begun
 from certvae.store import Store
@@ -223,14 +224,35 @@ class TestShows:
         assert parent["guard/full/n"] == parent["guard/full/n_failed"] == 1
         assert parent["guard/full/margin_mean"] == rows[1]["margin"]
 
-    def test_other_code_in_other_runs(self, store: Store) -> None:
+    def test_other_code_in_other_runs_below_one_parent(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        sync(store)
+        for old in store.rows(STUDY):
+            anew = {"stage_version_aligned": 2, "key_trained": digest(old["key_trained"]), "margin": -1.0}
+            store.put_row(old | anew)
+        sync(store)
+        told = text(store)
+        runs = json.loads(told)[STUDY]
+        cells = [run for run in runs if run["tags"].get("mode") == "full"]
+        assert {run["tags"]["stage_versions"] for run in cells} == {"aligned 1, judge 1", "aligned 2, judge 1"}
+        (parent,) = (run for run in runs if run["tags"]["kind"] == "config")
+        assert parent["latest"]["guard/full/margin_mean"] == -1.0
+        assert parent["latest"]["guard/full/n"] == 1
+        rebuild(store)
+        assert text(store) == told
+
+    def test_a_run_begun_live_is_completed_once_where_two_may_claim_it(self, store: Store) -> None:
         fill(store, [cell(0)])
         for old in store.rows(STUDY):
-            store.put_row(old | {"stage_version_aligned": 2, "margin": -1.0})
-        sync(store)
-        runs = json.loads(text(store))[STUDY]
-        means = [run["latest"]["guard/full/margin_mean"] for run in runs if run["tags"]["kind"] == "config"]
-        assert sorted(means) == [-1.0, row(store, cell(0), "full")["margin"]]
+            store.put_row(old | {"stage_version_aligned": 2, "key_trained": digest(old["key_trained"])})
+        rebuild(store)
+        told = text(store)
+        database(store).unlink()
+        with Ledger(store, STUDY).writing() as tracker:
+            parent = tracker.begin(begun(cell(0), "full", "aligned")[0], None)
+            tracker.begin(begun(cell(0), "full", "aligned")[1], parent)
+        assert sync(store).behind == 0
+        assert text(store) == told
 
     def test_no_secret(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("A_TEST_TOKEN", "canary-4711-secret")

@@ -85,6 +85,40 @@ def test_a_step_without_a_key_is_known_from_the_journal(store: Store) -> None:
     assert (run.points, run.status, run.tags["stage"]) == ((Point("curve/total", 1, 2.5),), "FINISHED", "prefit")
 
 
+def test_rows_that_name_only_their_own_stages_are_one_family(store: Store) -> None:
+    rows = [row(store, cell(0), mode, split) for mode in MODES for split in ("guard", "certify")]
+    for one in rows:
+        one[f"stage_version_{one['mode']}"] = 1
+        one[f"stage_version_judge_{one['split']}"] = 3
+    found = entries(rows, Evidence(store))
+    assert [entry.step for entry in found] == [None, "warm_up", *MODES]
+    assert {len(entry.rows) for entry in found if entry.step in MODES} == {2}
+
+
+def test_a_network_that_newer_code_judged_shows_the_newer_numbers(store: Store) -> None:
+    old = row(store, cell(0), "full")
+    new = old | {"stage_version_judge": 2, "margin": 0.25}
+    evidence = Evidence(store)
+    for rows in ([old, new], [new, old]):
+        (run,) = (show(entry, evidence) for entry in entries(rows, evidence) if entry.step == "full")
+        assert Point("margin", 0, 0.25) in run.points
+        assert run.tags["stage_versions"] == "aligned 1, judge 2"
+
+
+def test_networks_of_other_code_are_other_runs_and_no_mean_has_both(store: Store) -> None:
+    old = [row(store, cell(seed), "full") | {"margin": 1.0} for seed in (0, 1)]
+    new = row(store, cell(0), "full") | {"stage_version_aligned": 2, "key_trained": "f" * 64, "margin": 0.5}
+    evidence = Evidence(store)
+    shown = [show(entry, evidence) for entry in entries([*old, new], evidence)]
+    margins = [point.value for run in shown for point in run.points if point.name == "margin"]
+    assert sorted(margins) == [0.5, 1.0, 1.0]
+    (parent,) = (run for run in shown if run.parent is None)
+    assert {point.name: point.value for point in parent.points}.items() >= {
+        "guard/full/n": 1.0,
+        "guard/full/margin_mean": 0.5,
+    }.items()
+
+
 def test_numbers_repeat_nothing_of_the_spec(store: Store) -> None:
     evidence = Evidence(store)
     (run,) = (
