@@ -1,11 +1,6 @@
-"""One cell, top to bottom: train the chain, then judge it. The graph of stages is the calls below.
+"""One cell, top to bottom: train the chain, then judge it.
 
-warm_up -> teacher -> full
-                   -> no_align -> rescue            rescue differs from full by its start alone
-                               -> protected_rescue  the same, a used head training in the raw head's place
-                   -> live_full, live_no_align -> live_rescue        the same three under a teacher that drifts
-                   -> vanilla, beta_vae_low, ...                     baselines, each from scratch
-teacher            -> vae, rst, rst_prefit, ...                      the simplex witness: see `certvae.witness_chain`
+The graphs of stages, and what is shared, are in `certvae.rescue_chain` and `certvae.witness_chain`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,12 +8,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
 
-from certvae import environment, stages, witness, witness_chain
+from certvae import environment, rescue_chain, stages, witness, witness_chain
 from certvae.canonical import digest, plain
 from certvae.columns import LIVE, hyper_parameters, teaching, verdict
 from certvae.data import Dataset, Split
 from certvae.errors import NumberFault, TeacherFault
-from certvae.spec import Baselines, CellSpec, Data, Objective, Rescue, Training
+from certvae.rescue_chain import PROTECTED
+from certvae.spec import Baselines, CellSpec, Data, Rescue, Training
 from certvae.store import Artifact, Stage, Store
 from certvae.witness_specs import Witness
 
@@ -26,7 +22,6 @@ Outcome = Literal["ok", "diverged", "infeasible_teacher"]
 Row = dict[str, Any]
 Announce = Callable[[str], None]
 Published = Callable[[str, Artifact], None]
-PROTECTED = "protected_rescue"
 VERSIONED = ("certvae", "torch", "numpy", "scikit-learn")
 
 
@@ -122,60 +117,11 @@ def walk(spec: CellSpec, dataset: Dataset | Data, call: Call) -> Chain:
     """The graph of a cell as calls of `call(step, stage, *inputs)`: to compute stages, to name them, or to look."""
     match spec.protocol:
         case Rescue():
-            return _rescue(spec, spec.protocol, dataset, call)
+            return Chain(spec, *rescue_chain.rescue(spec, spec.protocol, dataset, call))
         case Baselines():
-            return _baselines(spec, spec.protocol, dataset, call)
+            return Chain(spec, *rescue_chain.baselines(spec, spec.protocol, dataset, call))
         case Witness():
             return Chain(spec, None, *witness_chain.walk(spec, spec.protocol, dataset, call))
-
-
-def _rescue(spec: CellSpec, protocol: Rescue, dataset: Dataset | Data, call: Call) -> Chain:
-    model, goal, schedule = spec.model, protocol.objective, (spec.training, spec.seed)
-    read, teacher = _taught(spec, protocol, protocol.teacher_seed, dataset, call)
-    start = read
-    if protocol.teacher_seed is not None:
-        classes = protocol.teacher.classes
-        start = call("warm_up", stages.warm_up, dataset, model, classes, protocol.warm_up, spec.seed)
-    ended = call("no_align", stages.no_align, dataset, model, goal.unaligned(), *schedule, start, teacher)
-    full = call("full", stages.aligned, dataset, model, goal, *schedule, start, teacher)
-    rescued = call("rescue", stages.aligned, dataset, model, goal, *schedule, ended, teacher)
-    found = {"full": full, "no_align": ended, "rescue": rescued}
-    if (protection := protocol.protection) is not None:
-        given = (dataset, model, goal, protection, *schedule, ended, teacher)
-        found[PROTECTED] = call(PROTECTED, stages.protected, *given)
-    if protocol.live_features:
-        found |= _live(spec, goal, dataset, call, start, teacher)
-    return Chain(spec, read, teacher, found)
-
-
-def _live(
-    spec: CellSpec, goal: Objective, dataset: Dataset | Data, call: Call, start: Ended, teacher: Ended
-) -> dict[str, Ended]:
-    model, schedule = spec.model, (spec.training, spec.seed)
-    full = call("live_full", stages.live_aligned, dataset, model, goal, *schedule, start, teacher)
-    ended = call("live_no_align", stages.live_no_align, dataset, model, goal.unaligned(), *schedule, start, teacher)
-    rescued = call("live_rescue", stages.live_aligned, dataset, model, goal, *schedule, ended, teacher)
-    return {"live_full": full, "live_no_align": ended, "live_rescue": rescued}
-
-
-def _baselines(spec: CellSpec, protocol: Baselines, dataset: Dataset | Data, call: Call) -> Chain:
-    read, teacher = _taught(spec, protocol, None, dataset, call)
-    given = (spec.training, spec.seed, teacher)
-    found = {
-        baseline.name: call(baseline.name, stages.baseline, dataset, spec.model, baseline, *given)
-        for baseline in protocol.baselines
-    }
-    return Chain(spec, read, teacher, found)
-
-
-def _taught(
-    spec: CellSpec, protocol: Rescue | Baselines, teacher_seed: int | None, dataset: Dataset | Data, call: Call
-) -> tuple[Ended, Ended]:
-    """The warm-up that a teacher reads features of, and the teacher: of this seed, or of one for all seeds."""
-    step, seed = ("warm_up", spec.seed) if teacher_seed is None else ("teacher_warm_up", teacher_seed)
-    model, classes = spec.model, protocol.teacher.classes
-    read = call(step, stages.warm_up, dataset, model, classes, protocol.warm_up, seed)
-    return read, call("teacher", stages.teacher, dataset, model, protocol.teacher, seed, read)
 
 
 def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int = 1) -> list[Row]:
