@@ -41,7 +41,7 @@ FLOORS = {
        teacher training used_head
        """,
     3: "baseline_stages data_teacher live protected stages witness witness_facts",
-    4: "chain columns gate witness_chain",
+    4: "chain columns gate rescue_chain witness_chain",
     5: "curves database evidence ledger projection runs tracking",
     6: "__main__",
 }
