@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.load import VERSION
+from analysis.load import STAGE_VERSION
 from analysis.views import failed
 
 SHOWN_SEEDS = 8
@@ -45,9 +45,10 @@ def versions(frame: pd.DataFrame) -> str:
 
 
 def stage_versions(frame: pd.DataFrame) -> str:
-    """The same for stages."""
-    columns = sorted(name for name in frame.columns if VERSION.match(name) and name.startswith("stage_"))
-    return ", ".join(f"{name.removeprefix('stage_version_')} {_listed(frame[name].dropna())}" for name in columns)
+    """The same for the stages that had a part in these rows."""
+    columns = sorted(name for name in frame.columns if name.startswith(STAGE_VERSION))
+    found = {name.removeprefix(STAGE_VERSION): _listed(frame[name].dropna()) for name in columns}
+    return ", ".join(f"{name} {value}" for name, value in found.items() if value)
 
 
 def _configs(frame: pd.DataFrame) -> list[str]:

@@ -46,6 +46,8 @@ NUMBERS = (
 POINT = ("epoch", "guard_margin", "guard_student_info", "guard_psnr_01")
 CANDIDATE = ("chosen", "classes", "info", "top1_margin", "min_mass")
 VERSION = re.compile(r"(stage_)?version_")
+STAGE_VERSION = "stage_version_"
+"""Begins the columns that are absent, or missing, in rows that a stage had no part in."""
 _KEY = re.compile(r"[0-9a-f]{64}")
 _TRAINED = ("study", "config", "cell", "seed", "mode", "key_trained")
 
@@ -62,7 +64,8 @@ def load(
 
     Args:
         store: the folder of a store; it is read, never made.
-        only: column -> text that a row must show there, such as {"version_torch": "2.10.0"}.
+        only: column -> text that a row must show there, such as {"version_torch": "2.10.0"}; a row that was not made
+            by a stage has no version of it, and stays.
         mix: what may differ between rows; nothing by default.
 
     Raises:
@@ -161,7 +164,8 @@ def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     frame = frame.reindex(columns=[*IDENTITY, *(name for name in frame if name not in IDENTITY)])
     texts = {name: frame[name].astype(object) if name in frame else None for name in (*TEXTS, *KEYS)}
     numbers = {name: pd.to_numeric(frame[name]) if name in frame else np.nan for name in NUMBERS}
-    frame = frame.assign(**texts, **numbers)
+    stages = {name: frame[name].astype("Int64") for name in frame if name.startswith(STAGE_VERSION)}
+    frame = frame.assign(**texts, **numbers, **stages)
     places = {config: place for place, config in enumerate(config_order(frame))}
     modes = {mode: place for place, mode in enumerate(ordered(frame["mode"]))}
     order = frame.assign(config=frame["config"].map(places), mode=frame["mode"].map(modes))
@@ -178,7 +182,8 @@ def _chosen(frame: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
                 cause="`only` names a column of a row",
                 remedy=f"use one of {', '.join(sorted(frame.columns))}",
             )
-        frame = frame[frame[name].astype(str) == text]
+        shown = frame[name].astype("string")
+        frame = frame[(shown == text).fillna(name.startswith(STAGE_VERSION))]
     return frame.reset_index(drop=True)
 
 
