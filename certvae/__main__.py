@@ -1,6 +1,6 @@
 """Looking after a store from the command line.
 
-python -m certvae verify|repair|status|gc --store DIR          python -m certvae selftest --kills 200
+python -m certvae verify|repair|status|gc|ledger --store DIR          python -m certvae selftest --kills 200
 """
 
 import sys
@@ -10,7 +10,10 @@ import tyro
 
 from certvae import audit
 from certvae.errors import Fault
+from certvae.ledger import Ledger, rebuild
+from certvae.root import STORE, no_store
 from certvae.selftest import selftest as run_selftest
+from certvae.store import Store
 
 
 def verify(store: Path) -> int:
@@ -58,6 +61,27 @@ def gc(store: Path, remove: bool = False, older_than_days: float = 7.0) -> int:
     return 0
 
 
+def ledger(store: Path, study: str | None = None) -> int:
+    """Make the MLflow runs of a store anew, from its rows and objects alone; the same store gives the same runs.
+
+    The database in the store, views/mlflow.db, is thrown away and written again; it may be missing or broken. Where
+    one study is asked for, or MLFLOW_TRACKING_URI is set, nothing is thrown away: runs are compared and mended.
+
+    Exit code 1: MLflow did not take all of it, and the same command again goes on from there.
+
+    Args:
+        store: Folder of the store.
+        study: Only this study.
+    """
+    root = store.resolve()
+    if not (root / STORE).exists():
+        raise no_store(root)  # opening it would make one
+    opened = Store(root)
+    done = rebuild(opened, study)
+    print(f"{done}\nSee it: {Ledger(opened, study or '').ui_command}")
+    return 1 if done.behind else 0
+
+
 def selftest(kills: int = 200, seed: int = 0, locks: bool = True) -> int:
     """Kill workers of a store made for this, at every durable I/O step and at random, and compare the results.
 
@@ -73,7 +97,7 @@ def selftest(kills: int = 200, seed: int = 0, locks: bool = True) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    commands = {"verify": verify, "repair": repair, "status": status, "gc": gc, "selftest": selftest}
+    commands = {"verify": verify, "repair": repair, "status": status, "gc": gc, "ledger": ledger, "selftest": selftest}
     try:
         return tyro.extras.subcommand_cli_from_dict(commands, prog="python -m certvae", args=arguments)
     except Fault as fault:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from certvae import __main__ as module
 from certvae.__main__ import main
 from certvae.audit import CORRUPT, FOREIGN
+from certvae.ledger import Ledger
 from certvae.selftest import Tally, draw, run_chain
 from certvae.store import Store
+from tests.small_ledgers import STUDY, database, locked, ready_store, text
+from tests.small_rows import cell, fill
 
 
 @pytest.fixture
@@ -49,6 +53,35 @@ def test_gc_removes_only_when_told_so(store: Store, capsys: pytest.CaptureFixtur
     assert main(["gc", "--store", str(store.path), "--older-than-days", "-1", "--remove"]) == 0
     assert "1 removed" in capsys.readouterr().out
     assert not unused.exists()
+
+
+def test_ledger_makes_a_deleted_or_broken_database_anew_identical(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = ready_store(tmp_path / "studies")
+    fill(store, [cell(0), cell(99), cell(0, study="other")], ("guard", "certify"))
+    for study in (STUDY, "other"):
+        Ledger(store, study).sync(store.rows(study))
+    told = text(store)
+    for harm in (Path.unlink, partial(Path.write_bytes, data=b"SQLite no more")):
+        harm(database(store))
+        assert main(["ledger", "--store", str(store.path)]) == 0
+        said = capsys.readouterr().out
+        assert "MLflow: 14 runs written, 0 unchanged" in said
+        assert f"--backend-store-uri sqlite:///{database(store)}" in said
+        assert text(store) == told
+    assert main(["ledger", "--store", str(store.path), "--study", "other"]) == 0
+    assert "MLflow: 0 runs written, 5 unchanged" in capsys.readouterr().out
+    with locked(store):
+        assert main(["ledger", "--store", str(store.path), "--study", "other"]) == 1
+    assert "Run the same command again" in capsys.readouterr().out
+
+
+def test_ledger_makes_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "--store", str(tmp_path / "misspelt")]) == 5
+    assert "E-STORE-08" in capsys.readouterr().err
+    assert not (tmp_path / "misspelt").exists()
 
 
 @pytest.mark.parametrize(("violations", "code"), [([], 0), (["a row is lost"], 1)])
