@@ -22,10 +22,10 @@ from sweeps.command import Run, command, seconds
 from sweeps.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from sweeps.place import Place, local_slots
 from sweeps.progress import Board
-from sweeps.propose import export
+from sweeps.propose import export, sketched
 from sweeps.rows import RowIndex
 from sweeps.rule import Search, settle_rule
-from sweeps.search import SEARCHED, SearchCells, censored, proposed
+from sweeps.search import CONFIRMED, SEARCHED, SearchCells, censored, proposed
 from sweeps.study import Study
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_RESUMABLE = 0, 3, 4
@@ -103,11 +103,7 @@ def _plain(context: Context) -> int:
         check(config, context.dataset)
     cells = [Cell(replace(config, seed=seed), looks=len(configs)) for config in configs for seed in context.run.seeds]
     left = [cell for cell in cells if not context.rows.of(cell)]
-    context.console.print(
-        plan.overview(context.base, context.dataset, len(cells), len(left), context.slots), highlight=False
-    )
-    if context.run.plan:
-        context.console.print(plan.estimate(left, context.dataset, context.store, context.slots))
+    if _planned(context, len(cells), left):
         return EXIT_DONE
     open_certify(context.store, context.base.study, tuple(config.config for config in configs))
     collector = _Collector(Listed(left), context.rows)
@@ -116,9 +112,16 @@ def _plain(context: Context) -> int:
     return _end(context, [cell for cell in cells if not context.rows.of(cell)], collector.failures, finished=finished)
 
 
-def _announce(context: Context, cells: int, left: int) -> None:
-    text = plan.overview(context.base, context.dataset, cells, left, context.slots)
+def _planned(context: Context, cells: int, left: Sequence[Cell]) -> bool:
+    """Says what is about to run, and checks that it fits; True when that was all that was asked for."""
+    text = plan.overview(context.base, context.dataset, cells, len(left), context.slots)
     context.console.print(text, highlight=False, soft_wrap=True)
+    works = plan.works_of(left, context.dataset, context.store)
+    if context.run.plan:
+        context.console.print(plan.estimate(left, works, context.dataset, context.store, context.slots))
+        return True
+    plan.check_disk(left, works, context.dataset, context.store)
+    return False
 
 
 class _Collector:
@@ -145,10 +148,7 @@ def _search(context: Context) -> int:
     settle_rule(search, context.store)
     cells = SearchCells(search, context.store, context.rows)
     total = search.total * len(search.seeds) + len(search.confirmation_seeds)
-    _announce(context, total, total)
-    if context.run.plan:
-        drawn = [Cell(replace(context.base, seed=seed), ("guard",)) for seed in search.seeds] * search.total
-        context.console.print(plan.estimate(drawn, context.dataset, context.store, context.slots))
+    if _planned(context, total, _left(context, search)):
         return EXIT_DONE
     collector = _Collector(cells, context.rows)
     finished = _run(context, collector, lambda: (total, cells.headline()))
@@ -158,6 +158,18 @@ def _search(context: Context) -> int:
     journal = export(cells.told(), search.goal, folder / "optuna.log", context.base.study)
     context.console.print(f"optuna study    optuna-dashboard {journal}", highlight=False, soft_wrap=True)
     return _end(context, cells.missing(), collector.failures, finished=finished)
+
+
+def _left(context: Context, search: Search) -> list[Cell]:
+    """Cells of a search that are still to run: those proposed so far, and sketches of those that are not."""
+    known = proposed(context.store, search.space, search.base)[: search.total]
+    specs = known + sketched(range(len(known), search.total), search.space, search.base)
+    cells = [Cell(replace(spec, seed=seed), SEARCHED) for spec in specs for seed in search.seeds]
+    confirmed = {row["seed"] for row in context.rows.all()}
+    fresh = [seed for seed in search.confirmation_seeds if seed not in confirmed]
+    cells += [Cell(replace(specs[-1], seed=seed), CONFIRMED) for seed in fresh]
+    stopped = censored(context.store, search.base.study)
+    return [cell for cell in cells if cell.spec.cell not in stopped and not context.rows.of(cell)]
 
 
 def _known_cells(context: Context) -> list[Cell]:

@@ -3,8 +3,9 @@
 import itertools
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,19 +13,19 @@ from rich.console import Group
 from rich.table import Table
 
 from certvae import chain, environment
+from certvae.canonical import digest
 from certvae.data import Dataset
 from certvae.dataset import SPLITS
 from certvae.errors import DiskFault
 from certvae.losses import chain_loss
 from certvae.nets import build
 from certvae.spec import CellSpec, Training, Unaligned
-from certvae.store import Store
+from certvae.store import Artifact, Stage, Store
 from certvae.training import Batches
 from sweeps.dispatch import Cell
 from sweeps.place import Slots
 from sweeps.progress import clock
 
-SAME_STAGE = {"full": "aligned", "rescue": "aligned"}  # steps that are one stage with another start
 UNMEASURED = 0.3  # half width of the range of an estimate that rests on a probe
 SPARE_DISK = 1.2
 PROBE_STEPS = 8
@@ -32,14 +33,23 @@ PROBE_STEPS = 8
 
 @dataclass(frozen=True)
 class Work:
-    """One step of all cells: how often it runs, how often it would without sharing, and seconds per run."""
+    """One step of all cells.
+
+    runs    distinct results that are missing;  stored  distinct ones that are there;  asked  what no sharing would run
+    """
 
     step: str
+    stage: str
     runs: int
+    stored: int
     asked: int
-    low: float
-    middle: float
-    high: float
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds of one run of a step: low, middle and high, or None while nothing is known."""
+
+    seconds: tuple[float, float, float] | None
     known: str
 
 
@@ -55,73 +65,126 @@ def overview(base: CellSpec, dataset: Dataset, cells: int, left: int, slots: Slo
     )
 
 
-def estimate(cells: Sequence[Cell], dataset: Dataset, store: Store, slots: Slots) -> Group:
+def estimate(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store, slots: Slots) -> Group:
     """Steps, how often each runs and would run without sharing, time, makespan on this pool, and disk."""
     if not cells:
         return Group("nothing is left to run")
-    works = works_of(cells, dataset, store)
-    table = Table(title="plan", title_justify="left", header_style="bold", pad_edge=False)
-    table.add_column("step")
-    for heading in ("runs", "without sharing", "each", "total", "known from"):
-        table.add_column(heading, justify="left" if heading == "known from" else "right")
-    for work in works:
-        each, total = clock(work.middle), clock(work.middle * work.runs)
-        table.add_row(work.step, str(work.runs), str(work.asked), each, total, work.known)
-    low, middle, high = (makespan(works, len(cells), slots, bound) for bound in ("low", "middle", "high"))
-    hours = [sum(getattr(work, bound) * work.runs for work in works) / 3600 for bound in ("low", "middle", "high")]
+    times = times_of(works, cells[0].spec, dataset, store)
+    unknown = [work.step for work in works if work.runs and times[work.step].seconds is None]
+    beside = f", and {' and '.join(unknown)} beside it (never timed on this store)" if unknown else ""
+    low, middle, high = (makespan(works, times, min(slots.count, len(cells)), bound) for bound in range(3))
+    hours = [sum(_totals(works, times, bound)) / 3600 * (slots.gpus or 1.0) for bound in range(3)]
     unit = "GPU-hours" if slots.gpus else "core-hours"
-    share = slots.gpus or 1.0
     return Group(
-        table,
-        f"makespan on {slots.count} slots: {clock(middle)} ({clock(low)} to {clock(high)})",
-        f"{hours[1] * share:.2f} {unit} ({hours[0] * share:.2f} to {hours[2] * share:.2f})",
-        f"disk: about {disk_needed(cells, dataset) / 2**20:,.0f} MiB",
+        _table(works, times),
+        f"makespan on {slots.count} slots: {clock(middle)} ({clock(low)} to {clock(high)}){beside}",
+        f"{hours[1]:.2f} {unit} ({hours[0]:.2f} to {hours[2]:.2f})",
+        f"disk: about {disk_needed(cells, works, dataset) / 2**20:,.0f} MiB",
     )
 
 
+def _table(works: Sequence[Work], times: Mapping[str, Time]) -> Table:
+    table = Table(title="plan", title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table.add_column("step")
+    for heading in ("to run", "in store", "without sharing", "each", "total", "known from"):
+        table.add_column(heading, justify="left" if heading == "known from" else "right")
+    for work in works:
+        time_ = times[work.step]
+        clocks = ("?", "?") if time_.seconds is None else (clock(time_.seconds[1]), clock(time_.seconds[1] * work.runs))
+        table.add_row(work.step, str(work.runs), str(work.stored), str(work.asked), *clocks, time_.known)
+    return table
+
+
 def works_of(cells: Sequence[Cell], dataset: Dataset, store: Store) -> list[Work]:
-    """The steps of all cells, in the order of a chain."""
-    spec, probed = cells[0].spec, _Probe(cells[0].spec, dataset)
-    shared = [chain.shared(cell.spec) for cell in cells]
+    """The steps of all cells, in the order of a chain; the judging of a cell is never shared."""
+    if not cells:
+        return []
+    walks = [_walked(cell.spec, dataset, store) for cell in cells]
     works = []
-    for step in chain.steps(spec):
-        runs = len({keys[step] for keys in shared}) if step in shared[0] else len(cells)
-        seen = store.seconds(SAME_STAGE.get(step, step))
-        if seen:
-            range_ = float(np.min(seen)), float(np.median(seen)), float(np.max(seen))
-            works.append(Work(step, runs, len(cells), *range_, f"{len(seen)} runs in this store"))
-        else:
-            works.append(probed.work(step, runs, len(cells)))
+    for step in chain.steps(cells[0].spec):
+        found = [walk[step] for walk in walks if step in walk]
+        missing, stored = ({one.named for one in found if one.stored is there} for there in (False, True))
+        stage = found[0].stage if found else step
+        works.append(Work(step, stage, len(missing) if found else len(cells), len(stored), len(cells)))
     return works
 
 
-def makespan(works: Sequence[Work], cells: int, slots: Slots, bound: str) -> float:
-    """Seconds on the pool: all work spread over the slots, but never less than one chain, in whole waves of it."""
-    one = sum(getattr(work, bound) for work in works)
-    spread = sum(getattr(work, bound) * work.runs for work in works) / min(slots.count, cells)
-    return max(one, spread)
+def times_of(works: Sequence[Work], spec: CellSpec, dataset: Dataset, store: Store) -> dict[str, Time]:
+    """What one run of each step takes: as this store has seen it, else as a probe of training says."""
+    probe = _Probe(spec, dataset)
+    return {work.step: _seen(work.stage, store) or probe.time(work.step) for work in works}
 
 
-def disk_needed(cells: Sequence[Cell], dataset: Dataset) -> int:
-    """Bytes of weights and cached teacher rows, the large part of what a run leaves behind."""
+def _seen(stage: str, store: Store) -> Time | None:
+    seen = store.seconds(stage)
+    if not seen:
+        return None
+    return Time((float(np.min(seen)), float(np.median(seen)), float(np.max(seen))), f"{len(seen)} runs in this store")
+
+
+def makespan(works: Sequence[Work], times: Mapping[str, Time], slots: int, bound: int) -> float:
+    """Seconds on so many slots: all work spread over them, but never less than one chain of what is missing.
+
+    Args:
+        bound: 0, 1 or 2 for the low, middle and high estimate of each step.
+    """
+    one = sum(time_[bound] for work in works if work.runs and (time_ := times[work.step].seconds) is not None)
+    return max(one, sum(_totals(works, times, bound)) / slots)
+
+
+def _totals(works: Sequence[Work], times: Mapping[str, Time], bound: int) -> list[float]:
+    """Seconds of all runs of each step; nothing for a step that was never timed."""
+    return [time_[bound] * work.runs for work in works if (time_ := times[work.step].seconds) is not None]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step of one cell: what names its result, and whether the store holds it."""
+
+    stage: str
+    named: str
+    stored: bool
+
+    def identity(self) -> dict[str, str]:
+        """Names what is not there yet among the inputs of what follows."""
+        return {"to_run": self.named}
+
+
+def _walked(spec: CellSpec, dataset: Dataset, store: Store) -> dict[str, _Step]:
+    """The steps of a cell by name, each looked for with the inputs it would really get."""
+    found: dict[str, _Step] = {}
+
+    def look(step: str, stage: Stage, *inputs: Any) -> Artifact | _Step:
+        absent = any(isinstance(given, _Step) for given in inputs)
+        artifact = None if absent else store.find(stage, *inputs)
+        if artifact is not None:
+            found[step] = _Step(stage.name, artifact.key, stored=True)
+            return artifact
+        found[step] = _Step(stage.name, digest([stage.name, stage.version, *inputs]), stored=False)
+        return found[step]
+
+    chain.walk(spec, dataset, look)
+    return found
+
+
+def disk_needed(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset) -> int:
+    """Bytes of weights and cached teacher rows that are still to come, the large part of what a run leaves behind."""
     spec = cells[0].spec
     classes = spec.protocol.teacher.classes
     network = build(spec.model, dataset.shape, classes, seed=0)
     weights = 4 * sum(parameter.numel() for parameter in network.parameters())
     targets = 4 * classes * (len(dataset.rows("train")) + len(dataset.rows("guard")))
-    works = [(step, {chain.shared(cell.spec).get(step, cell) for cell in cells}) for step in chain.steps(spec)]
-    trained = sum(len(runs) for step, runs in works if step not in ("teacher", "judge"))
-    taught = sum(len(runs) for step, runs in works if step == "teacher")
-    return weights * trained + targets * taught
+    runs = {work.step: work.runs for work in works if work.step != "judge"}
+    return targets * runs.pop("teacher", 0) + weights * sum(runs.values())
 
 
-def check_disk(cells: Sequence[Cell], dataset: Dataset, store: Store) -> None:
+def check_disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store) -> None:
     """Refuses to start what would not fit.
 
     Raises:
         DiskFault: when less is free than 1.2 times the estimate.
     """
-    needed = disk_needed(cells, dataset) if cells else 0
+    needed = disk_needed(cells, works, dataset) if cells else 0
     free = shutil.disk_usage(store.path).free
     if free < SPARE_DISK * needed:
         raise DiskFault(
@@ -140,15 +203,15 @@ class _Probe:
         self._spec, self._dataset = spec, dataset
         self._seconds: float | None = None
 
-    def work(self, step: str, runs: int, asked: int) -> Work:
-        """A step that trains; the others cost little and are not known before they ran."""
+    def time(self, step: str) -> Time:
+        """Of a step that trains; the others are not known before they ran."""
         schedule = chain.schedules(self._spec).get(step)
         if schedule is None:
-            return Work(step, runs, asked, 0.0, 0.0, 0.0, "not known yet")
+            return Time(None, "not known yet")
         batches = max(1, len(self._dataset.rows("train")) // schedule.batch_size)
-        seconds = self._step_seconds(schedule) * batches * schedule.epochs
-        low, high = seconds * (1 - UNMEASURED), seconds * (1 + UNMEASURED)
-        return Work(step, runs, asked, low, seconds, high, f"a probe of {PROBE_STEPS} steps")
+        middle = self._step_seconds(schedule) * batches * schedule.epochs
+        range_ = (middle * (1 - UNMEASURED), middle, middle * (1 + UNMEASURED))
+        return Time(range_, f"a probe of {PROBE_STEPS} steps")
 
     def _step_seconds(self, schedule: Training) -> float:
         if self._seconds is None:
@@ -170,6 +233,6 @@ def probe_step_seconds(spec: CellSpec, dataset: Dataset, batch_size: int) -> flo
         total = loss(vae, batch, noise, 0.0).total
         total.backward()
         optimiser.step()
-        float(total)
+        float(total.detach())
         seconds.append(time.perf_counter() - began)
     return float(np.median(seconds))

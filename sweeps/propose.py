@@ -6,7 +6,7 @@ sampler seeded by (study seed, k). Neither worker speed, nor their number, nor a
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +77,22 @@ def propose(
         raise _bad_draw(number, trial, fault) from fault
     asked = study.trials[-1]
     return Proposal(number, asked.params, asked.distributions, _plain(asked.system_attrs)), spec
+
+
+def sketched(numbers: Iterable[int], space: Space, base: CellSpec) -> list[CellSpec]:
+    """Configs of a search as a sampler that has seen nothing would draw them, to plan with; none of them is kept.
+
+    Raises:
+        SearchFault: when the space draws an invalid spec.
+    """
+    drawn = []
+    for number in numbers:
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number)).ask()
+        try:
+            drawn.append(space(trial, base))
+        except ConfigFault as fault:
+            raise _bad_draw(number, trial, fault) from fault
+    return drawn
 
 
 def spec_of(proposal: Proposal, space: Space, base: CellSpec) -> CellSpec:
