@@ -118,6 +118,21 @@ def pareto_front(configs: Iterable[Judged]) -> list[Judged]:
     return sorted((one for one in feasible if not any(_dominates(two, one) for two in feasible)), key=_by_margin)
 
 
+def hypervolume(configs: Iterable[Judged], worst: tuple[float, float]) -> float:
+    """Area of (margin, PSNR) that feasible configs dominate and that lies above `worst`, nats x dB.
+
+    Args:
+        worst: (margin, PSNR) that counts as nothing gained; a config below it in either adds nothing.
+    """
+    area, reached = 0.0, worst[1]
+    for config in pareto_front(configs):
+        margin, psnr = config.score or 0.0, config.psnr or 0.0
+        if margin > worst[0] and psnr > reached:
+            area += (margin - worst[0]) * (psnr - reached)
+            reached = psnr
+    return area
+
+
 def nearest_misses(configs: Iterable[Judged], count: int = 5) -> list[Judged]:
     """Complete but infeasible configs, the least violated first."""
     missed = [config for config in configs if config.outcome == "complete" and not config.feasible]

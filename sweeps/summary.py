@@ -101,6 +101,7 @@ def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
         return Group(*lines, "nothing feasible. Nearest misses:", _configs_shown(goals.nearest_misses(judged), cells))
     confirmation = confirmed(cells, rows)
     lines += [_winner_text(winner, cells), confirmation] + ([cells.refused] if cells.refused else [])
+    lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
     return Group(*lines, "Pareto front of margin and PSNR:", _configs_shown(goals.pareto_front(judged), cells))
 
 
@@ -117,6 +118,14 @@ def confirmed(cells: SearchCells, rows: RowIndex) -> str:
         f"confirmed on {fresh.n} fresh seeds (guard split): {fresh.score:+.4f}, {fresh.n_stress} stress cases apart, "
         f"slack {fresh.slack:+.2f} dB; optimism of the search {winner.score - fresh.score:+.4f} nats"
     )
+
+
+def _volume_text(judged: Sequence[Judged], cells: SearchCells) -> str:
+    """The hypervolume above no margin at all and the PSNR floor, or the lowest PSNR of any complete config."""
+    floor, seen = cells.search.goal.psnr_floor, [one.psnr for one in judged if one.psnr is not None]
+    lowest = min(seen) if floor is None else floor
+    volume = goals.hypervolume(judged, (0.0, lowest))
+    return f"hypervolume {volume:.4f} nats dB above a margin of 0 and a PSNR of {lowest:.2f} dB"
 
 
 def _winner_text(winner: Judged, cells: SearchCells) -> str:

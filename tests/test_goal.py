@@ -151,3 +151,26 @@ class TestSelection:
             for two in front:
                 better = (two.score or 0) > (one.score or 0) and (two.psnr or 0) > (one.psnr or 0)
                 assert not better
+
+
+def at(margin, psnr, slack=0.0):
+    return Judged("c", "complete", "", 3, 0, 0, score=margin, psnr=psnr, violations={"psnr_drop": -slack})
+
+
+class TestHypervolume:
+    def test_of_a_staircase(self):
+        front = [at(3.0, 11.0), at(2.0, 13.0), at(1.0, 14.0)]
+        assert goals.hypervolume(front, (0.0, 10.0)) == pytest.approx(3 * 1 + 2 * 2 + 1 * 1)
+
+    def test_what_is_dominated_infeasible_or_below_the_worst_adds_nothing(self):
+        front = [at(3.0, 11.0)]
+        more = [at(2.0, 10.5), at(9.0, 19.0, slack=-0.1), at(-1.0, 30.0), at(5.0, 9.0)]
+        assert goals.hypervolume(front + more, (0.0, 10.0)) == goals.hypervolume(front, (0.0, 10.0)) == 3.0
+
+    @given(st.lists(st.tuples(st.floats(-2, 5), st.floats(5, 30)), max_size=8))
+    def test_it_is_the_share_of_a_grid_that_is_dominated(self, points):
+        cells = [(x + 0.5, y + 0.5) for x in range(5) for y in range(10, 30)]
+        rounded = [(float(round(margin)), float(round(psnr))) for margin, psnr in points]
+        covered = sum(any(margin >= x and psnr >= y for margin, psnr in rounded) for x, y in cells)
+        found = goals.hypervolume([at(*point) for point in rounded], (0.0, 10.0))
+        assert found == pytest.approx(covered)
