@@ -13,7 +13,7 @@ from certvae import chain
 from certvae.spec import CellSpec
 from sweeps import failures, pool
 from sweeps.dispatch import Cell, Dispatcher, Ended, Listed
-from sweeps.place import Place, Slots
+from sweeps.place import Place, Slots, local_slots
 from sweeps.worker import Speaker, run_cell
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
@@ -28,9 +28,9 @@ class Ears(Listed):
         self.said[cell.spec.seed] = ended
 
 
-def run(ears, folder, work, **how):
+def run(ears, folder, work, slots=SLOTS, **how):
     hub = Dispatcher(ears, lambda spec: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
-    pool.run(hub, Place(str(folder), None, str(folder)), SLOTS, work=work, **how)
+    pool.run(hub, Place(str(folder), None, str(folder)), slots, work=work, **how)
     return hub
 
 
@@ -62,6 +62,24 @@ def test_every_fate_of_a_cell_is_told(tmp_path):
     attempts = [len((tmp_path / f"attempts-{seed}").read_text()) for seed in range(6)]
     assert attempts == [1, pool.ATTEMPTS, pool.ATTEMPTS, 2, 2, 1]
     assert "as planned" in ears.said[1].reason
+
+
+def note_gpu(config, *, place):
+    """Notes the GPU that Ray gave this cell, and waits until all eight have been given away."""
+    seed = config["cell"][0].spec.seed
+    (Path(place.store) / f"gpu-{seed}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    deadline = time.monotonic() + 120
+    while len(list(Path(place.store).glob("gpu-*"))) < 8 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    tune.report({"events": [{"at": "judge"}], "ended": Ended("ok")})
+
+
+@pytest.mark.slow
+def test_eight_cells_run_at_once_on_eight_logical_gpus_each_with_its_own(tmp_path):
+    ears = Ears(range(8))
+    assert run(ears, tmp_path, note_gpu, slots=local_slots(None, 1, 8)).finished
+    assert {ended.kind for ended in ears.said.values()} == {"ok"}
+    assert sorted(path.read_text() for path in tmp_path.glob("gpu-*")) == [str(number) for number in range(8)]
 
 
 def slow_cell(config, *, place):
