@@ -29,6 +29,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from certvae.errors import RayFault
 from sweeps import failures
 from sweeps.dispatch import Dispatcher, Listener
 from sweeps.place import Place, Slots
@@ -133,19 +134,47 @@ def _cluster(slots: Slots, place: Place, address: str | None) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix="certvae-"))
     try:
         with _private_token(scratch):
-            ray.init(
-                address="local",
-                num_cpus=max(1, round(slots.count * slots.cpus)),
-                num_gpus=round(slots.count * slots.gpus),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(scratch / "ray"),
-            )
+            _start(slots, scratch / "ray")
             yield scratch / "tune"
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _start(slots: Slots, folder: Path) -> None:
+    """A Ray on this machine that ends with this process; a busy machine may need a second try.
+
+    Raises:
+        RayFault: it did not come up.
+    """
+    start = partial(
+        ray.init,
+        address="local",
+        num_cpus=max(1, round(slots.count * slots.cpus)),
+        num_gpus=round(slots.count * slots.gpus),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=str(folder),
+    )
+    try:
+        start()
+    except Exception:  # Ray raises bare ones, after half a minute that cannot be set
+        ray.shutdown()
+        try:
+            start()
+        except Exception as error:
+            raise _not_started(folder, error) from error
+
+
+def _not_started(folder: Path, error: Exception) -> RayFault:
+    return RayFault(
+        2,
+        f"Ray did not start: {str(error).splitlines()[0]}",
+        where=f"this machine, scratch folder {folder}",
+        cause="the machine is overloaded, or out of memory, disk or processes",
+        remedy="run the same command again when it is less busy; nothing is lost",
+    )
 
 
 @contextmanager
