@@ -11,7 +11,8 @@ from certvae.store import Store
 def open_certify(store: Store, study: str, configs: tuple[str, ...]) -> int:
     """Declares the configs of a study that are judged on the certify split; returns the looks to pay for.
 
-    The first declaration stands. Repeating it is how a run resumes.
+    The first declaration stands. Repeating it is how a run resumes. Where a declaration was lost or damaged, the rows
+    that it let through still say who looked.
 
     Raises:
         StoreFault: when the study declared other configs before.
@@ -19,17 +20,24 @@ def open_certify(store: Store, study: str, configs: tuple[str, ...]) -> int:
     declared = sorted(set(configs))
     earlier = store.get_document("gate", study)
     if earlier is not None and earlier["configs"] != declared:
-        raise StoreFault(
-            20,
-            f"the certify split of study {study!r} was opened for {_named(earlier['configs'])}, "
-            f"and now {_named(declared)} wants to see it",
-            where=str(store.path),
-            cause="a second choice on the rows that certify the first one would spoil both bounds",
-            remedy="keep the spec, or start a study of its own with --study NAME",
-        )
+        raise _opened_before(store, study, earlier["configs"], declared)
     if earlier is None:
+        looked = {row["config"] for row in store.rows(study) if row["split"] == "certify"}
+        if not looked <= set(declared):
+            raise _opened_before(store, study, sorted(looked), declared)
         store.put_document("gate", study, {"configs": declared})
     return len(declared)
+
+
+def _opened_before(store: Store, study: str, earlier: list[str], declared: list[str]) -> StoreFault:
+    return StoreFault(
+        20,
+        f"the certify split of study {study!r} was opened for {_named(earlier)}, "
+        f"and now {_named(declared)} wants to see it",
+        where=str(store.path),
+        cause="a second choice on the rows that certify the first one would spoil both bounds",
+        remedy="keep the spec, or start a study of its own with --study NAME",
+    )
 
 
 def _named(configs: list[str]) -> str:

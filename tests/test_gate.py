@@ -62,3 +62,16 @@ def test_of_two_processes_that_open_it_at_once_the_second_is_refused(store, monk
     document = other.get_document("gate", "study")
     assert document is not None
     assert document["configs"] == [FIRST]
+
+
+@pytest.mark.parametrize("loss", ["damaged", "deleted"])
+def test_a_lost_declaration_does_not_open_the_gate_for_another_config(store, loss):
+    """The rows that it let through still say who looked."""
+    open_certify(store, "study", (FIRST,))
+    row = {"study": "study", "cell": "d" * 64, "config": FIRST, "seed": 0, "mode": "full", "split": "certify"}
+    store.put_row(row)
+    path = store.path / "plan" / "gate" / "study.json"
+    path.unlink() if loss == "deleted" else path.write_text("{}")
+    with pytest.raises(StoreFault, match=r"was opened for config a{12}"):
+        open_certify(store, "study", (SECOND,))
+    assert open_certify(store, "study", (FIRST,)) == 1
