@@ -1,14 +1,16 @@
 """Early stop: bounds that hold as often as they say, decisions that depend on no clock, and the same winner."""
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from certvae.errors import ConfigFault, SearchFault
-from certvae.goal import Goal, Judged
+from certvae.goal import Goal, Judged, best, judge, pareto_front
 from certvae.spec import Training
 from certvae.store import Store
 from sweeps import search_margin_psnr
@@ -163,3 +165,59 @@ class TestSearch:
     def test_a_confidence_is_a_share(self):
         with pytest.raises(ConfigFault, match="early_stop must be"):
             parse(search_margin_psnr.STUDY, ["--data", "digits", "--search", "4", "--early-stop", "1.5"])
+
+
+class Recorded:
+    """A search that ran without early stop: 48 configs x 3 seeds on digits, 30 epochs a mode, psnr_drop 0.3 dB."""
+
+    goal = Goal(psnr_drop=0.3)
+
+    def __init__(self):
+        self.frame = pd.read_csv(RECORDED)
+        self.judged = [self._judged(lines) for _, lines in self.frame.groupby("number")]
+        self.shown = [self._halfway(lines) for _, lines in self.frame.groupby("number")]
+
+    def _judged(self, lines):
+        named = lines[["config", "seed", "teacher_status"]].assign(split="guard", outcome="ok", reason="")
+        full = named.assign(mode="full", margin=lines["margin"], psnr_01=lines["psnr_01"])
+        reference = named.assign(mode="no_align", margin=0.0, psnr_01=lines["reference_psnr"])
+        rows = [*full.to_dict("records"), *reference.to_dict("records")]
+        return judge(lines["config"].iloc[0], lines["seed"].tolist(), rows, self.goal)
+
+    def _halfway(self, lines):
+        columns = ("halfway_margin", "halfway_psnr", "reference_psnr")
+        return [Halfway(*values) for values in lines[list(columns)].itertuples(index=False)]
+
+    def replay(self, confidence, lag=8):
+        """Configs that are not censored when each is held against those at least `lag` before it."""
+        kept = []
+        for number, judged in enumerate(self.judged):
+            earlier = [(one, self.shown[place]) for place, one in kept if place <= number - lag]
+            rule = learn(self.goal, confidence, 15, earlier)
+            if not any(stopped(rule, cell) for cell in self.shown[number]):
+                kept.append((number, judged))
+        return [judged for _, judged in kept]
+
+
+def stopped(rule, cell):
+    try:
+        if rule is not None:
+            rule.check(cell)
+    except Censored:
+        return True
+    return False
+
+
+class TestRecorded:
+    @pytest.mark.parametrize("confidence", [0.6, 0.8, 0.9])
+    def test_the_winner_of_a_recorded_search_does_not_change(self, confidence):
+        recorded = Recorded()
+        kept = recorded.replay(confidence)
+        assert best(kept) == best(recorded.judged)
+        assert len(kept) < len(recorded.judged)
+
+    def test_no_config_of_its_front_is_censored_by_the_constraint_alone(self):
+        recorded = Recorded()
+        recorded.goal = dataclasses.replace(recorded.goal, pareto=True)
+        lost = {one.config for one in recorded.judged} - {one.config for one in recorded.replay(0.9)}
+        assert not lost & {one.config for one in pareto_front(recorded.judged)}
