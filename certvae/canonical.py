@@ -5,6 +5,7 @@ text and so the same digest. NaN and infinities have no canonical text: they are
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -45,7 +46,7 @@ def plain(value: Any) -> Any:
             return _fields(value)
         case list() | tuple():
             return [plain(item) for item in value]
-        case Identified():
+        case _ if _is_identified(type(value)):
             return plain(value.identity())
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -70,6 +71,12 @@ def stage_seed(seed: int, purpose: Purpose, *counters: int) -> int:
     Everything is hashed into 32 bits, because torch's CPU generator reads no more of a seed than its low 32 bits.
     """
     return int.from_bytes(hashlib.sha256(canonical_json([SCHEMA, seed, purpose, *counters])).digest()[:4], "big")
+
+
+@functools.cache
+def _is_identified(kind: type) -> bool:
+    """Asked once per type: to look for the methods of a protocol takes longer than all the rest."""
+    return issubclass(kind, Identified)
 
 
 def _finite(value: float) -> float:

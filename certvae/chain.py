@@ -5,7 +5,6 @@ The graphs of stages, and what is shared, are in `certvae.rescue_chain` and `cer
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any, Literal
 
 from certvae import environment, rescue_chain, stages, witness, witness_chain
@@ -239,7 +238,7 @@ def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[E
         "spec": plain(spec),
         "environment": digest(environment.fingerprint(environment.device())),
         **{f"key_{name}": ended.key for name, ended in _artifacts(chain, mode, judged[0]).items()},
-        **{f"version_{name}": metadata.version(name) for name in VERSIONED},
+        **{f"version_{name}": environment.version(name) for name in VERSIONED},
         **{f"stage_version_{name}": version for name, version in versions(spec, mode, split).items()},
     }
     facts: Row = {}

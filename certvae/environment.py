@@ -3,6 +3,7 @@
 Results are equal byte for byte only under equal fingerprints: one torch build, one device model, one thread count.
 """
 
+import functools
 import os
 import platform
 import sys
@@ -26,7 +27,8 @@ def settle(threads: int = 1) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threadpool_limits(threads)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # The same switch as `use_deterministic_algorithms`, which imports torch's compiler: 3 s for whoever only looks.
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -41,12 +43,18 @@ def fingerprint(device: str) -> dict[str, Any]:
     """All that can change a bit of a result besides the spec, the data and the code version."""
     return {
         "python": ".".join(map(str, sys.version_info[:2])),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         "device": _device_model(device),
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
     }
+
+
+@functools.cache
+def version(package: str) -> str:
+    """Of an installed package. Looked up once: to find and parse its metadata takes a millisecond or two."""
+    return metadata.version(package)
 
 
 def _device_model(device: str) -> str:

@@ -10,6 +10,7 @@ Stages are given only the branch they read, so branches are cache keys: see `cer
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Literal
 
 from certvae.baseline_specs import SEVEN, Baseline
@@ -288,12 +289,12 @@ class CellSpec(Checked):
                 classes=self.protocol.teacher.classes,
             )
 
-    @property
+    @cached_property
     def cell(self) -> str:
         """Names the cell: 64 hexadecimal digits."""
         return digest(self)
 
-    @property
+    @cached_property
     def config(self) -> str:
         """Names everything but the seed: 64 hexadecimal digits."""
         return digest({name: value for name, value in plain(self).items() if name != "seed"} | {"type": "config"})

@@ -17,7 +17,7 @@ from certvae.goal import Goal
 from certvae.ledger import Ledger
 from certvae.spec import CellSpec
 from certvae.store import Store
-from sweeps import plan, pool, status, summary
+from sweeps import plan, status, summary
 from sweeps.command import Run, command, seconds
 from sweeps.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from sweeps.place import Place, local_slots
@@ -49,7 +49,7 @@ class Context:
             deadline_seconds=seconds(run.deadline, "deadline"),
         )
         self.dataset = data.load(base.data, run.data_root, cache=Path(self.place.cache), verify=True)
-        self.rows = RowIndex(self.store.rows(base.study), is_current, chain.modes)
+        self.rows = RowIndex(self.store.rows(base.study), made_here(), chain.modes)
 
 
 def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console) -> int:
@@ -70,13 +70,16 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Seque
     return _search(context) if run.search else _plain(context)
 
 
-def is_current(row: Mapping[str, Any]) -> bool:
-    """Made by these stage versions in this environment."""
+def made_here() -> Callable[[Mapping[str, Any]], bool]:
+    """Tells a row that these stage versions made in this environment."""
     current = {f"stage_version_{stage.name}": stage.version for stage in stages.STAGES}
-    made_by = {name: version for name, version in row.items() if name.startswith("stage_version_")}
-    return made_by.items() <= current.items() and row["environment"] == digest(
-        environment.fingerprint(environment.device())
-    )
+    here = digest(environment.fingerprint(environment.device()))
+
+    def is_current(row: Mapping[str, Any]) -> bool:
+        made_by = {name: version for name, version in row.items() if name.startswith("stage_version_")}
+        return made_by.items() <= current.items() and row["environment"] == here
+
+    return is_current
 
 
 def check(spec: CellSpec, dataset: Dataset) -> None:
@@ -223,6 +226,10 @@ class _Live(Listener):
 def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:
     """Runs cells on the pool; False when it was stopped before all had ended."""
     dispatcher = Dispatcher(source, chain.shared, chain.steps)
+    if dispatcher.finished:
+        return True
+    from sweeps import pool  # noqa: PLC0415  (ray: seconds that a question to the store does not need)
+
     log = context.store.path / "log" / f"{context.base.study}.log"
     live = Ledger(context.store, context.base.study).live()
     with Board(headline, context.console, log) as board:
