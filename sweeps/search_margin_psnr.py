@@ -31,9 +31,10 @@ def space(trial: BaseTrial, base: CellSpec) -> CellSpec:
     protocol = base.protocol
     if not isinstance(protocol, Rescue):
         raise TypeError(f"this space searches a rescue chain, got {type(protocol).__name__}")
+    usual = protocol.objective.alpha_kl
     goal = replace(
         protocol.objective,
-        alpha_kl=trial.suggest_float("alpha_kl", 0.1, 10.0, log=True) * protocol.objective.alpha_kl,
+        alpha_kl=trial.suggest_float("alpha_kl", usual / 10, usual * 10, log=True),
         lambda_ts=trial.suggest_float("lambda_ts", 0.3, 30.0, log=True),
     )
     return replace(base, protocol=replace(protocol, objective=goal))

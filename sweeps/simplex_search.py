@@ -35,7 +35,7 @@ def space(trial: BaseTrial, base: CellSpec) -> CellSpec:
     K or smoothing would only buy a larger I_T. Neither is a view, such as tau, searched.
     """
     protocol = protocol_of(base)
-    alpha_kl = trial.suggest_float("alpha_kl", 0.25, 8.0, log=True) * protocol.alpha_kl
+    alpha_kl = trial.suggest_float("alpha_kl", protocol.alpha_kl / 4, protocol.alpha_kl * 8, log=True)
     ratio = trial.suggest_float("alignment_ratio", 2.5, 250.0, log=True)
     beta = trial.suggest_float("beta", 2.0, 10.0, log=True)
     searched = replace(protocol, alpha_kl=alpha_kl, lambda_ts=ratio * alpha_kl / beta**2)
