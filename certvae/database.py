@@ -36,7 +36,6 @@ from certvae.tracking import (
     put_files,
 )
 
-CHUNK = 32  # runs per transaction
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 SQLITE = "sqlite:///"
 LOCKED_SECONDS = 2.0  # that a locked SQLite file is waited for; MLflow itself waits 20
@@ -115,7 +114,9 @@ def _spelling(path: Path, inode: int) -> int:  # noqa: ARG001  (the file is what
 
 
 class SqlTracker(Tracker):
-    """The runs of one experiment in a SQL database."""
+    """The runs of one experiment in a SQL database; those that one call creates are one transaction."""
+
+    at_once = 32
 
     def __init__(self, client: MlflowClient, experiment: str, uri: str):
         super().__init__(client, experiment)
@@ -150,11 +151,9 @@ class SqlTracker(Tracker):
         """Writes whole runs that are not there yet, and adds them to the index; parents come first."""
         with outages():
             root = self.client.get_experiment(self.experiment).artifact_location
-            for begin in range(0, len(runs), CHUNK):
-                chunk = runs[begin : begin + CHUNK]
-                shown = [self._place(run, index, root) for run in chunk]
-                with self._engine.begin() as connection:
-                    _insert(connection, int(self.experiment), chunk, shown)
+            shown = [self._place(run, index, root) for run in runs]
+            with self._engine.begin() as connection:
+                _insert(connection, int(self.experiment), runs, shown)
 
     def _place(self, run: Run, index: dict[str, Shown], root: str) -> Shown:
         """A new id and a folder with the files of a run, which are there before anybody can see the run."""

@@ -29,6 +29,7 @@ from certvae.curves import LiveCurves, Say
 from certvae.evidence import Evidence
 from certvae.projection import Entry, entries, show
 from certvae.store import Store
+from certvae.watermark import Watermark
 
 if TYPE_CHECKING:
     from certvae.tracking import Shown, Tracker
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
 URI = "MLFLOW_TRACKING_URI"
 PATIENCE = 2.0  # seconds that another writer is waited for
 PORT = 5000  # of the UI
-CHUNK = 64  # runs that are held in memory at a time
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # seven by default: one call to a dead server takes 246 s
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # 120 s by default
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per run that a server is told of
 }
 UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # no locks here: one driver at a time, then
 _log = logging.getLogger(__name__)
@@ -95,13 +96,18 @@ class Ledger:
         Runs that are right are left alone; those begun live are completed; those that say something else are written
         anew. An MLflow that is away stops it at the first call; the next sync goes on from there.
         """
+        ours = [row for row in rows if row["study"] == self._study]
+        mark = Watermark(self._store, self._study, self._uri, ours)
+        if (shown := mark.runs()) is not None:
+            return Synced(0, shown)
         tracking = _tracking()
         evidence = Evidence(self._store)
-        wanted = entries((row for row in rows if row["study"] == self._study), evidence)
+        wanted = entries(ours, evidence)
         work = _Sync(wanted, evidence)
         try:
             with self.writing() as tracker:
                 work.run(tracker)
+                mark.put(len(wanted))
         except tracking.Outage as outage:
             return Synced(work.written, work.unchanged, len(wanted) - work.written - work.unchanged, str(outage))
         return Synced(work.written, work.unchanged)
@@ -183,8 +189,8 @@ class _Sync:
             self.written += 1
 
     def _create(self, tracker: "Tracker", index: "dict[str, Shown]", wanted: list[Entry]) -> None:
-        for begin in range(0, len(wanted), CHUNK):
-            chunk = wanted[begin : begin + CHUNK]
+        for begin in range(0, len(wanted), tracker.at_once):
+            chunk = wanted[begin : begin + tracker.at_once]
             tracker.create([show(entry, self._evidence) for entry in chunk], index)
             self.written += len(chunk)
 

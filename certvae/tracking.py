@@ -66,7 +66,13 @@ class Shown:
 
 
 class Tracker:
-    """The runs of one experiment, through MLflow's client."""
+    """The runs of one experiment, through MLflow's client.
+
+    Attributes:
+        at_once: how many runs one call of `create` is best given; after an outage none of them may count as written.
+    """
+
+    at_once = 1
 
     def __init__(self, client: MlflowClient, experiment: str):
         self.client, self.experiment = client, experiment

@@ -1,6 +1,7 @@
 """Through MLflow's client, and through a real MLflow server."""
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -10,11 +11,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from certvae.ledger import Ledger, dump
-from certvae.tracking import Outage, outages
+from certvae.tracking import Outage, Tracker, outages
 from tests.small_ledgers import STUDY, hear, ready_store, sync, text
 from tests.small_rows import cell, fill
 
@@ -54,8 +56,31 @@ def server(tmp_path: Path) -> Iterator[str]:
             process.wait(30)
 
 
+def test_what_was_written_before_an_outage_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ready_store(tmp_path / "store")
+    fill(store, [cell(0)])
+    with Ledger(store, STUDY).writing() as tracker:
+        slow = Tracker(tracker.client, tracker.experiment)
+    monkeypatch.setattr("certvae.database.connect", lambda *_: slow)
+    log, calls = slow.client.log_inputs, itertools.count()
+
+    def log_three(*given: Any) -> None:
+        if next(calls) >= 3:
+            raise OSError("away")
+        log(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(slow.client, "log_inputs", log_three)
+        done = Ledger(store, STUDY).sync(store.rows(STUDY))
+    assert (done.written, done.behind) == (3, 2)
+    again = Ledger(store, STUDY).sync(store.rows(STUDY))
+    assert (again.written, again.unchanged) == (2, 3)
+
+
 @pytest.mark.slow
-def test_a_server_shows_what_the_database_shows(server: str, tmp_path: Path) -> None:
+def test_a_server_shows_what_the_database_shows(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = ready_store(tmp_path / "store")
     fill(store, [cell(0)], ("guard", "certify"))
     sync(store)
@@ -67,6 +92,7 @@ def test_a_server_shows_what_the_database_shows(server: str, tmp_path: Path) -> 
     done = [book.sync(store.rows(STUDY)) for _ in range(3)]
     assert [(one.written, one.unchanged, one.behind) for one in done] == [(5, 0, 0), (0, 5, 0), (0, 5, 0)]
     assert json.loads(dump(server)) == json.loads(text(store))
+    assert capsys.readouterr().out == ""
 
 
 def _wait_for(address: str, process: subprocess.Popen) -> None:
