@@ -1,7 +1,9 @@
 """Where cells run: folders that a worker needs, and the slots of the pool. None of it can change a number."""
 
+import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from certvae.errors import RayFault
 
@@ -61,6 +63,39 @@ def local_slots(workers: int | None, per_gpu: int, logical_gpus: int) -> Slots:
         return Slots(count, cpus=1.0, gpus=0.0, on="one CPU core each")
     share = "one GPU each" if per_gpu == 1 else f"1/{per_gpu} of a GPU each"
     return Slots(count, cpus=round(cores / most, 3), gpus=1 / per_gpu, on=("logical: " if logical_gpus else "") + share)
+
+
+def cluster_slots(resources: Sequence[Mapping[str, float]], per_gpu: int, most: int | None = None) -> Slots:
+    """Slots of a cluster: one per share of a GPU, or one per CPU core where no node has a GPU.
+
+    Args:
+        resources: what Ray counts on each node, by name.
+        per_gpu: cells that share a GPU.
+        most: at most so many.
+
+    Raises:
+        RayFault: when there is neither.
+    """
+    with_gpus = [node for node in resources if node.get("GPU", 0) >= 1]
+    if with_gpus:
+        there = sum(int(node["GPU"]) for node in with_gpus) * per_gpu
+        cores = min(node.get("CPU", 0) / (int(node["GPU"]) * per_gpu) for node in with_gpus)
+        share = "one GPU each" if per_gpu == 1 else f"1/{per_gpu} of a GPU each"
+        on = f"{len(with_gpus)} nodes, {share}"
+        # Rounded down, or the last slot of a node would not fit on it.
+        slots = Slots(there, cpus=math.floor(cores * 1000) / 1000, gpus=1 / per_gpu, on=on)
+    else:
+        there = sum(int(node.get("CPU", 0)) for node in resources)
+        slots = Slots(there, cpus=1.0, gpus=0.0, on=f"{len(resources)} nodes, one CPU core each")
+    if not there:
+        raise RayFault(
+            7,
+            "the cluster has no slot: no node with a GPU or a CPU core",
+            where=f"{len(resources)} nodes",
+            cause="only the head is there, started without resources, and no worker has joined yet",
+            remedy="wait for the workers (`ray status` lists them), then run the same command again",
+        )
+    return replace(slots, count=min(there, most or there))
 
 
 def _gpus() -> int:

@@ -32,9 +32,11 @@ from ray.tune.search import Searcher
 from certvae.errors import RayFault
 from sweeps import failures
 from sweeps.dispatch import Dispatcher, Listener
+from sweeps.joined import Recovered, Room, joined
 from sweeps.place import Place, Slots
 from sweeps.worker import run_cell
 
+MOST_SLOTS = 10_000  # Ray Tune asks for cells until it has so many; the room that there is decides
 ATTEMPTS = 3  # per cell and invocation; what an earlier run did is not counted
 
 
@@ -45,29 +47,32 @@ def run(
     listeners: tuple[Listener, ...] = (),
     *,
     address: str | None = None,
+    most: int | None = None,
     budget_seconds: float | None = None,
     work: Callable[..., None] = run_cell,
 ) -> None:
     """Runs cells until the dispatcher is finished, the budget is spent, or the user interrupts.
 
     Args:
+        slots: of a Ray of our own; those of a cluster are counted, again whenever a node comes or goes.
         address: a Ray cluster to join; a Ray of our own on this machine when absent.
+        most: at most so many slots of a cluster.
         work: what a worker does with a cell; tests give something shorter.
     """
-    with _cluster(slots, place, address) as scratch, _terminate_as_interrupt():
-        trainable = tune.with_parameters(work, place=place)
+    with _cluster(slots, place, address, most) as room, _terminate_as_interrupt():
         tune.Tuner(
-            tune.with_resources(trainable, partial(_bundle, slots=slots)),
+            tune.with_resources(room.work_of(work, place), partial(_bundle, slots=room.slots)),
             tune_config=tune.TuneConfig(
-                search_alg=_Cells(dispatcher, place, listeners),
+                search_alg=_Cells(dispatcher, place, listeners, room.count),
                 num_samples=-1,
-                max_concurrent_trials=slots.count,
+                max_concurrent_trials=MOST_SLOTS,
                 reuse_actors=True,
                 time_budget_s=budget_seconds,
             ),
             run_config=tune.RunConfig(
                 name="cells",
-                storage_path=str(scratch),
+                storage_path=str(room.scratch),
+                callbacks=[Recovered(ATTEMPTS)],
                 failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
                 verbose=0,
             ),
@@ -81,14 +86,16 @@ def _bundle(config: Mapping[str, Any], slots: Slots) -> tune.PlacementGroupFacto
 class _Cells(Searcher):
     """What Ray Tune asks for the next cell, and tells how it ended."""
 
-    def __init__(self, dispatcher: Dispatcher, place: Place, listeners: tuple[Listener, ...]):
+    def __init__(self, dispatcher: Dispatcher, place: Place, listeners: tuple[Listener, ...], room: Callable[[], int]):
         super().__init__(metric=None, mode=None)
-        self._dispatcher, self._place, self._listeners = dispatcher, place, listeners
+        self._dispatcher, self._place, self._listeners, self._room = dispatcher, place, listeners, room
+        self._running = 0
 
     def suggest(self, trial_id: str) -> Any:
-        cell = self._dispatcher.next(trial_id)
+        cell = self._dispatcher.next(trial_id) if self._running < self._room() else None
         if cell is None:
             return Searcher.FINISHED if self._dispatcher.finished else None
+        self._running += 1
         failures.forget(Path(self._place.store), cell.spec.cell)
         for listener in self._listeners:
             listener.started(trial_id, cell)
@@ -103,6 +110,7 @@ class _Cells(Searcher):
                 listener.heard(trial_id, cell, event)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._running -= 1
         cell = self._dispatcher.running(trial_id)
         told = None if error or not result else result.get("ended")
         ended = told or failures.of(Path(self._place.store), cell.spec.cell)
@@ -122,20 +130,17 @@ class _Cells(Searcher):
 
 
 @contextmanager
-def _cluster(slots: Slots, place: Place, address: str | None) -> Iterator[Path]:
-    """A Ray of our own, or a client of a given one; yields the folder for what Tune writes."""
+def _cluster(slots: Slots, place: Place, address: str | None, most: int | None) -> Iterator[Room]:
+    """A Ray of our own, or a given cluster."""
     if address is not None:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        try:
-            yield Path(place.store, "tmp", "tune")
-        finally:
-            ray.shutdown()
+        with joined(address, place, most) as room:
+            yield room
         return
     scratch = Path(tempfile.mkdtemp(prefix="certvae-"))
     try:
         with _private_token(scratch):
             _start(slots, scratch / "ray")
-            yield scratch / "tune"
+            yield Room(scratch / "tune", slots, lambda: slots.count)
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
