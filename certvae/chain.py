@@ -221,7 +221,7 @@ def _call(store: Store, stage: Stage, *inputs: Any) -> Ended:
 
 
 def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[Ended]) -> Row:
-    spec = chain.spec
+    spec, made_in = chain.spec, environment.fingerprint(environment.device())
     named = {
         "study": spec.study,
         "cell": spec.cell,
@@ -236,7 +236,8 @@ def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[E
         **hyper_parameters(spec, mode),
         **teaching(spec, mode),
         "spec": plain(spec),
-        "environment": digest(environment.fingerprint(environment.device())),
+        "environment": digest(made_in),
+        "device": made_in["device"],
         **{f"key_{name}": ended.key for name, ended in _artifacts(chain, mode, judged[0]).items()},
         **{f"version_{name}": environment.version(name) for name in VERSIONED},
         **{f"stage_version_{name}": version for name, version in versions(spec, mode, split).items()},

@@ -49,7 +49,7 @@ class Context:
             deadline_seconds=seconds(run.deadline, "deadline"),
         )
         self.dataset = data.load(base.data, run.data_root, cache=Path(self.place.cache), verify=True)
-        self.rows = RowIndex(self.store.rows(base.study), made_here(), chain.modes)
+        self.rows = RowIndex(self.store.rows(base.study), made_here(on_cluster=run.address is not None), chain.modes)
 
 
 def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console) -> int:
@@ -70,14 +70,22 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Seque
     return _search(context) if run.search else _plain(context)
 
 
-def made_here() -> Callable[[Mapping[str, Any]], bool]:
-    """Tells a row that these stage versions made in this environment."""
+def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool]:
+    """Tells a row that these stage versions made in this environment.
+
+    Args:
+        on_cluster: the devices of a cluster are not those of this machine, so a row's own device is taken for granted.
+    """
     current = {f"stage_version_{stage.name}": stage.version for stage in stages.STAGES}
-    here = digest(environment.fingerprint(environment.device()))
+    here = environment.fingerprint(environment.device())
+    environments = {here["device"]: digest(here)}
 
     def is_current(row: Mapping[str, Any]) -> bool:
+        device = row.get("device", here["device"]) if on_cluster else here["device"]
+        if device not in environments:
+            environments[device] = digest({**here, "device": device})
         made_by = {name: version for name, version in row.items() if name.startswith("stage_version_")}
-        return made_by.items() <= current.items() and row["environment"] == here
+        return made_by.items() <= current.items() and row["environment"] == environments[device]
 
     return is_current
 
