@@ -88,7 +88,7 @@ class TestKills:
         children = _descendants(driver.pid)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180  # they notice within seconds, or later on a machine that is busy
         while any(_alive(child) for child in children) and time.monotonic() < deadline:
             time.sleep(0.5)
         assert not [child for child in children if _alive(child)]
