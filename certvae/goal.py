@@ -19,6 +19,7 @@ from certvae.checked import AtLeast, Checked, refuse
 
 Row = Mapping[str, Any]
 Score = Literal["mean", "worst", "mean-se"]
+NO_STRICT_TEACHER = "no seed has a strict-feasible teacher"
 Constraint = Literal["psnr_drop", "psnr_floor"]
 Outcome = Literal["complete", "incomplete", "censored"]
 """Censored: ended early, because it could not become feasible or better than the best."""
@@ -102,7 +103,7 @@ def judge(config: str, seeds: Sequence[int], rows: Iterable[Row], goal: Goal) ->
     strict = [pair for pair in pairs.values() if pair[0] and pair[0]["teacher_status"] == "strict-feasible"]
     stress = len(seeds) - len(strict)
     if not strict:
-        return Judged(config, "incomplete", "no seed has a strict-feasible teacher", 0, 0, stress)
+        return Judged(config, "incomplete", NO_STRICT_TEACHER, 0, 0, stress)
     return _scored(config, [(mode, other) for mode, other in strict if mode and other], stress, goal)
 
 

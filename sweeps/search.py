@@ -15,7 +15,7 @@ from certvae.dataset import Split
 from certvae.errors import StoreFault
 from certvae.evidence import Evidence
 from certvae.gate import open_certify
-from certvae.goal import Judged
+from certvae.goal import NO_STRICT_TEACHER, Judged
 from certvae.spec import CellSpec
 from certvae.store import Store
 from sweeps.dispatch import Cell, Ended
@@ -69,9 +69,9 @@ class SearchCells:
 
     def more(self) -> Iterable[Cell] | None:
         cells: list[Cell] = []
-        while len(self.proposals) < self.search.total and self._may_ask():
+        while len(self.proposals) < self._total and self._may_ask():
             cells += self._ask()
-        if cells or len(self.judged) < self.search.total:
+        if cells or len(self.judged) < self._total:
             return cells
         if self._confirming:
             return None
@@ -133,6 +133,22 @@ class SearchCells:
         """Cells of the search and of its confirmation that have not ended in rows, nor were censored."""
         asked = [cell for number in range(len(self.specs)) for cell in self._cells(number)] + self.confirmed()
         return [cell for cell in asked if not self._ended(cell)]
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether no config can be feasible: all have the same teachers, and none of these is strict-feasible."""
+        found = self.judged.values()
+        if not any(judged.reason == NO_STRICT_TEACHER for judged in found):
+            return False
+        return all(self._teachers(spec) == self._teachers(self.search.base) for spec in self.specs)
+
+    @property
+    def _total(self) -> int:
+        """Configs to judge: none after those that are under way when the search turns out to be hopeless."""
+        return len(self.proposals) if self.hopeless else self.search.total
+
+    def _teachers(self, spec: CellSpec) -> list[str]:
+        return [chain.shared(replace(spec, seed=seed))["teacher"] for seed in self.search.seeds]
 
     def _may_ask(self) -> bool:
         number = len(self.proposals)

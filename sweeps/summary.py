@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from sweeps.search import SearchCells
 TAUS = (0.05, 0.10, 0.20)
 SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
 VIEWS = "views"  # derived files: they may be deleted whenever no sweep runs
+SHOWN_REASONS = 5
+HOPELESS = (
+    "stopped: no search seed has a strict-feasible teacher, and nothing that is searched changes a teacher. "
+    "`python analysis/report.py` shows every candidate beside the thresholds; give the teacher search more to choose "
+    "from (--teacher.*), train its features longer (--warm-up.training.epochs), or relax --teacher.thresholds.*"
+)
 Row = Mapping[str, Any]
 TAU_COLUMNS = tuple(f"margin_tau_{tau:.2f}" for tau in TAUS)
 COLUMNS = (
@@ -96,13 +103,26 @@ def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
     lines = [
         f"{len(judged)} configs judged, {len(incomplete)} incomplete, {stopped} censored halfway, {feasible} feasible"
     ]
-    lines += [f"  incomplete {one.config[:12]}: {one.reason}" for one in incomplete[:5]]
+    lines += _reasons(incomplete)
+    if cells.hopeless:
+        return Group(*lines, HOPELESS)
     if winner is None:
-        return Group(*lines, "nothing feasible. Nearest misses:", _configs_shown(goals.nearest_misses(judged), cells))
+        misses = goals.nearest_misses(judged)
+        shown = ["Nearest misses:", _configs_shown(misses, cells)] if misses else []
+        return Group(*lines, "nothing feasible.", *shown)
     confirmation = confirmed(cells, rows)
     lines += [_winner_text(winner, cells), confirmation] + ([cells.refused] if cells.refused else [])
     lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
     return Group(*lines, "Pareto front of margin and PSNR:", _configs_shown(goals.pareto_front(judged), cells))
+
+
+def _reasons(incomplete: Sequence[Judged]) -> list[str]:
+    """Why configs are incomplete, the most frequent reason first, with a config of each."""
+    counts = Counter(one.reason for one in incomplete)
+    first = {one.reason: one.config[:12] for one in reversed(incomplete)}
+    shown = counts.most_common(SHOWN_REASONS)
+    lines = [f"  {count} incomplete, {first[reason]} the first: {reason}" for reason, count in shown]
+    return lines + ([f"  and {len(counts) - len(shown)} other reasons"] if len(counts) > len(shown) else [])
 
 
 def confirmed(cells: SearchCells, rows: RowIndex) -> str:

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import io
 
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from rich.console import Console
 
 from certvae import chain
 from certvae.errors import ConfigFault, SearchFault
@@ -14,11 +16,13 @@ from certvae.goal import Goal
 from certvae.spec import CellSpec, Objective, Rescue
 from certvae.store import Store
 from sweeps import search_margin_psnr
+from sweeps.dispatch import Ended
 from sweeps.propose import export, propose, rebuilt
 from sweeps.rows import RowIndex
 from sweeps.rule import Search, settle_rule
 from sweeps.search import SearchCells, proposed
-from tests.simulated_pool import Killed, run
+from sweeps.summary import search_shown
+from tests.simulated_pool import Killed, rows_of, run
 
 BASE = dataclasses.replace(search_margin_psnr.STUDY.preset("digits"), study="searched")
 SAMPLERS = ("tpe", pytest.param("gp", marks=pytest.mark.slow), "nsga2")
@@ -132,6 +136,18 @@ class TestFailures:
         study = rebuilt([(cells.proposals[0], cells.judged[0])], [], Goal())
         assert study.trials[0].state.name == "FAIL"
         assert cells.winner.config != cells.judged[0].config
+
+    def test_a_search_that_no_config_can_win_stops_and_says_why(self, tmp_path):
+        def stress(cell):
+            return Ended("ok", rows=[row | {"teacher_status": "stress-case"} for row in rows_of(cell)])
+
+        cells = searched(search(total=14), tmp_path / "s", work=stress)
+        assert cells.hopeless
+        assert len(cells.judged) == len(cells.proposals) == 3  # as many as are asked before the first is judged
+        text = io.StringIO()
+        Console(file=text, width=200).print(search_shown(cells, RowIndex([], _any, chain.modes)))
+        assert "3 incomplete" in text.getvalue()
+        assert "no search seed has a strict-feasible teacher" in text.getvalue()
 
     def test_the_next_run_tries_a_failed_cell_again(self, tmp_path):
         searched(search(total=3), tmp_path / "s", fails=lambda spec: spec.seed == 101)
