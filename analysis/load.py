@@ -194,7 +194,7 @@ def _refuse_mixture(frame: pd.DataFrame, mix: Collection[Mixable]) -> None:
         "splits": ["split"],
     }
     for number, (kind, columns) in enumerate(kinds.items(), start=2):
-        counts = {name: frame[name].astype("string").value_counts().sort_index() for name in columns}
+        counts = {name: frame[name].value_counts().sort_index() for name in columns}
         differing = {name: count for name, count in counts.items() if len(count) > 1}
         if differing and kind not in mix:
             raise _mixed(number, kind, differing)
@@ -205,13 +205,15 @@ def _mixed(number: int, kind: str, differing: Mapping[str, pd.Series]) -> Refuse
         f"{name}: " + ", ".join(f"{value} ({count} rows)" for value, count in counts.items())
         for name, counts in differing.items()
     )
-    name, counts = next(iter(differing.items()))
+    newest = {name: str(counts.index[-1]) for name, counts in differing.items()}
+    options = " ".join(f"--only {name}={value}" for name, value in newest.items())
     return Refused(
         number,
         f"wanted rows of one set of {kind}, found {shown}",
         where="load",
         cause=f"rows of different {kind} are no replications of one experiment",
-        remedy=f"choose with only={{{name!r}: {counts.index[0]!r}}}, or ask for the mixture with mix={{{kind!r}}}",
+        remedy=f"choose, for example with {options}, or ask for the mixture with --mix {kind} (in Python: "
+        f"only={newest} or mix={{{kind!r}}})",
     )
 
 

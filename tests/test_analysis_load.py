@@ -84,15 +84,13 @@ def test_rows_that_are_no_replications_are_not_mixed_unless_asked(tmp_path, kind
 
 def test_rows_that_name_their_own_stages_alone_are_chosen_and_captioned(tmp_path):
     """full was trained by two versions of a stage that no_align knows nothing of."""
-    made = [row(0, stage_version_aligned=version, margin=0.1 * version) for version in (1, 2)]
+    made = [row(0, stage_version_aligned=version, margin=0.1 * version) for version in (9, 10)]
     filled(tmp_path, [*made, row(0, "no_align", stage_version_unaligned=1)])
-    with pytest.raises(
-        Refused, match=r"stage_version_aligned: 1 \(1 rows\), 2 \(1 rows\).*'stage_version_aligned': '1'"
-    ):
+    with pytest.raises(Refused, match=r"_aligned: 9 \(1 rows\), 10 \(1 rows\).*--only stage_version_aligned=10,"):
         load.load(tmp_path)
-    chosen = load.load(tmp_path, only={"stage_version_aligned": "2"})
-    assert chosen[["mode", "margin"]].to_numpy().tolist() == [["full", 0.2], ["no_align", -0.05]]
-    assert stage_versions(chosen) == "aligned 2, judge 1, unaligned 1"
+    chosen = load.load(tmp_path, only={"stage_version_aligned": "10"})
+    assert chosen[["mode", "margin"]].to_numpy().tolist() == [["full", 1.0], ["no_align", -0.05]]
+    assert stage_versions(chosen) == "aligned 10, judge 1, unaligned 1"
     assert stage_versions(chosen[chosen["mode"] == "no_align"]) == "judge 1, unaligned 1"
     assert "stage_version_unaligned" in load.curves(tmp_path, chosen)
 
