@@ -21,6 +21,11 @@ from certvae.goal import Goal, Judged
 from certvae.spec import Training
 
 Quantity = Literal["score", "psnr_drop", "psnr_floor"]
+NAMES: dict[Quantity, str] = {
+    "score": "the score (nats)",
+    "psnr_drop": "the slack of psnr_drop (dB)",
+    "psnr_floor": "the slack of psnr_floor (dB)",
+}
 Point = Mapping[str, Any]
 """One report point of a curve: epoch, guard_margin, guard_psnr_01 and more; a number that is missing is None."""
 
@@ -78,7 +83,7 @@ class StopRule:
             now = halfway.value(need.quantity, self.goal)
             if now is not None and now + need.gain < need.wanted:
                 raise Censored(
-                    f"{need.quantity} can reach {now + need.gain:+.4g} at most, {need.wanted:+.4g} is needed "
+                    f"{NAMES[need.quantity]} can reach {now + need.gain:+.4g} at most, {need.wanted:+.4g} is needed "
                     f"({self.goal.mode} epoch {self.epoch}: {now:+.4g}; confidence {self.confidence:g}, "
                     f"{self.configs} earlier configs)"
                 )
