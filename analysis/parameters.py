@@ -29,16 +29,17 @@ def config_order(frame: pd.DataFrame) -> list[str]:
 
 
 def labels(frame: pd.DataFrame) -> dict[str, str]:
-    """A readable name per config: its varied parameters when they are few, else the start of its digest."""
+    """A readable name per config: its varied parameters when they are few, else the start of its digest.
+
+    A field that only some configs have follows from the type of its branch, which is enough where it tells them apart.
+    """
     varied = parameters(frame)
     digests = {config: config[:8] for config in frame["config"].unique()}
-    if not 1 <= varied.shape[1] <= MOST_NAMED:
-        return digests
-    named = {
-        str(config): ", ".join(f"{name} {_shown(value)}" for name, value in line.items())
-        for config, line in varied.iterrows()
-    }
-    return digests | named if len(set(named.values())) == len(named) else digests
+    for chosen in (varied.dropna(axis="columns"), varied):
+        named = _named(chosen) if 1 <= chosen.shape[1] <= MOST_NAMED else {}
+        if named and len(set(named.values())) == len(named):
+            return digests | named
+    return digests
 
 
 def is_number(values: pd.Series) -> bool:
@@ -50,6 +51,8 @@ def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tup
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, (*path, name))
+        elif name == "type" and path:
+            yield ".".join(path), value  # a branch by the name of its type
         else:
             yield ".".join((*path, name)), json.dumps(value) if isinstance(value, list) else value
 
@@ -66,6 +69,11 @@ def _short_names(paths: list[str]) -> dict[str, str]:
         )
         for path, parts in words.items()
     }
+
+
+def _named(varied: pd.DataFrame) -> dict[str, str]:
+    lines = ((str(config), line.items()) for config, line in varied.iterrows())
+    return {config: ", ".join(f"{name} {_shown(value)}" for name, value in line) for config, line in lines}
 
 
 def _shown(value: Any) -> str:

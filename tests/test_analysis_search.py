@@ -93,6 +93,15 @@ def test_a_seed_is_no_parameter(tmp_path):
     assert parameters(load(filled(tmp_path, chains()))).shape == (1, 0)
 
 
+def test_a_branch_of_another_type_is_named_by_it_and_not_by_the_fields_that_follow(tmp_path):
+    fitted = {"type": "PcaGmm", "whitening": 16, "covariance": "diag", "regulariser": 0.01}
+    branches = fitted, {"type": "Labels"}
+    rows = [row(parameters={f"teacher.{name}": value for name, value in branch.items()}) for branch in branches]
+    frame = load(filled(tmp_path, rows))
+    assert sorted(labels(frame).values()) == ["teacher Labels", "teacher PcaGmm"]
+    assert {"teacher", "whitening"} < set(parameters(frame))
+
+
 def test_configs_are_named_by_few_parameters_and_by_their_digest_otherwise(tmp_path):
     few = load(filled(tmp_path / "few", [row(parameters={"objective.alpha_kl": kl}) for kl in (1.0, 8.0)]))
     assert sorted(labels(few).values()) == ["alpha_kl 1", "alpha_kl 8"]
