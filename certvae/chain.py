@@ -183,6 +183,11 @@ def shared(spec: CellSpec) -> dict[str, str]:
     return named
 
 
+def judging(spec: CellSpec, split: Split) -> list[str]:
+    """The stages that judge a cell on one split, one per execution: what a judgement costs."""
+    return [stage.name for mode in modes(spec) for stage in _judges(spec, mode).on(split)]
+
+
 @dataclass(frozen=True)
 class _Made:
     """A stage of a chain that nobody computes: versions of the stage and of all it is made from, by name."""

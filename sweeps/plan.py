@@ -69,7 +69,7 @@ def estimate(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, sto
     """Steps, how often each runs and would run without sharing, time, makespan on this pool, and disk."""
     if not cells:
         return Group("nothing is left to run")
-    times = times_of(works, cells[0].spec, dataset, store)
+    times = times_of(works, cells[0], dataset, store)
     unknown = [work.step for work in works if work.runs and times[work.step].seconds is None]
     beside = f", and {' and '.join(unknown)} beside it (never timed on this store)" if unknown else ""
     low, middle, high = (makespan(works, times, min(slots.count, len(cells)), bound) for bound in range(3))
@@ -109,17 +109,21 @@ def works_of(cells: Sequence[Cell], dataset: Dataset, store: Store) -> list[Work
     return works
 
 
-def times_of(works: Sequence[Work], spec: CellSpec, dataset: Dataset, store: Store) -> dict[str, Time]:
+def times_of(works: Sequence[Work], cell: Cell, dataset: Dataset, store: Store) -> dict[str, Time]:
     """What one run of each step takes: as this store has seen it, else as a probe of training says."""
-    probe = _Probe(spec, dataset)
-    return {work.step: _seen(work.stage, store) or probe.time(work.step) for work in works}
+    probe = _Probe(cell.spec, dataset)
+    judging = [name for split in cell.splits for name in chain.judging(cell.spec, split)]
+    stages = {work.step: judging if work.step == "judge" else [work.stage] for work in works}
+    return {step: _seen(names, store) or probe.time(step) for step, names in stages.items()}
 
 
-def _seen(stage: str, store: Store) -> Time | None:
-    seen = store.seconds(stage)
-    if not seen:
+def _seen(stages: Sequence[str], store: Store) -> Time | None:
+    """Stages one after the other, as the store has seen each; None when it has not seen one of them."""
+    seen = {name: store.seconds(name) for name in set(stages)}
+    if not all(seen.values()):
         return None
-    return Time((float(np.min(seen)), float(np.median(seen)), float(np.max(seen))), f"{len(seen)} runs in this store")
+    low, middle, high = (sum(float(bound(seen[name])) for name in stages) for bound in (np.min, np.median, np.max))
+    return Time((low, middle, high), f"{min(len(found) for found in seen.values())} runs in this store")
 
 
 def makespan(works: Sequence[Work], times: Mapping[str, Time], slots: int, bound: int) -> float:

@@ -80,9 +80,17 @@ class TestEstimate:
     def test_times_come_from_the_store_once_it_has_seen_a_step(self, digits, store):
         chain.train(with_lambda(1.0).spec, digits, store)
         cells = [with_lambda(5.0)]
-        times = plan.times_of(plan.works_of(cells, digits, store), cells[0].spec, digits, store)
+        times = plan.times_of(plan.works_of(cells, digits, store), cells[0], digits, store)
         assert times["full"].known == times["rescue"].known == "2 runs in this store"
         assert times["full"].seconds == (min(store.seconds("aligned")), *times["full"].seconds[1:])
+
+    def test_judging_takes_as_long_as_the_stages_that_judge_every_mode(self, digits, store):
+        cell = with_lambda(1.0)
+        chain.judge(chain.train(cell.spec, digits, store), digits, store, "guard")
+        times = plan.times_of(plan.works_of([cell], digits, store), cell, digits, store)
+        low, high = min(store.seconds("judge")), max(store.seconds("judge"))
+        assert times["judge"].seconds[0] == pytest.approx(3 * low)
+        assert times["judge"].seconds[2] == pytest.approx(3 * high)
 
     def test_work_is_spread_over_slots_but_a_chain_is_not_cut(self):
         works = [plan.Work("warm_up", "warm_up", 1, 0, 4), plan.Work("full", "aligned", 4, 0, 4)]
