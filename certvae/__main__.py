@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from certvae import audit
+from certvae import doctor as health
 from certvae.errors import Fault
 from certvae.ledger import Ledger, rebuild
 from certvae.root import STORE, no_store
@@ -95,9 +96,30 @@ def selftest(kills: int = 200, seed: int = 0, locks: bool = True) -> int:
     return 1 if tally.violations else 0
 
 
+def doctor(store: Path = Path("certvae-store"), address: str | None = None, needed_gb: float = 10.0) -> int:
+    """Say whether this machine, or every node of a cluster, is fit for a long run; exit code 1 if not.
+
+    Args:
+        store: Folder of the store; it need not be there yet.
+        address: Head of a cluster, as host:port.
+        needed_gb: Free space wanted, in gigabytes.
+    """
+    findings = health.examine(store, needed_gb) if address is None else health.cluster(address, store, needed_gb)
+    print(*findings, sep="\n")
+    return health.verdict(findings)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    commands = {"verify": verify, "repair": repair, "status": status, "gc": gc, "ledger": ledger, "selftest": selftest}
+    commands = {
+        "verify": verify,
+        "repair": repair,
+        "status": status,
+        "gc": gc,
+        "ledger": ledger,
+        "selftest": selftest,
+        "doctor": doctor,
+    }
     try:
         return tyro.extras.subcommand_cli_from_dict(commands, prog="python -m certvae", args=arguments)
     except Fault as fault:

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from certvae.doctor import knock
 from certvae.errors import RayFault
 from certvae.owner import owner
 from sweeps import nodes
@@ -77,6 +78,7 @@ def _now(watch: Watch, per_gpu: int, most: int | None) -> int:
 def _join(address: str) -> None:
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # `Recovered` says it in a line
     try:
+        knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises connection, authentication, version and bare errors
         raise RayFault(
