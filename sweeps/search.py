@@ -56,7 +56,8 @@ class SearchCells:
         self.search, self._store, self._rows = search, store, rows
         self.proposals: list[Proposal] = []
         self.specs: list[CellSpec] = []
-        self._stops: list[StopRule | None] = []
+        self._asked: list[list[Cell]] = []
+        """The cells of each config, made once: each carries the digest by which its rows are found."""
         self._evidence = Evidence(store)
         self._shown: dict[int, list[Halfway]] = {}
         self._censored = censored(store, search.base.study)
@@ -131,7 +132,7 @@ class SearchCells:
 
     def missing(self) -> list[Cell]:
         """Cells of the search and of its confirmation that have not ended in rows, nor were censored."""
-        asked = [cell for number in range(len(self.specs)) for cell in self._cells(number)] + self.confirmed()
+        asked = [cell for cells in self._asked for cell in cells] + self.confirmed()
         return [cell for cell in asked if not self._ended(cell)]
 
     @property
@@ -159,8 +160,8 @@ class SearchCells:
         proposal, spec, stop = self._remembered(number) or self._propose(number)
         self.proposals.append(proposal)
         self.specs.append(spec)
-        self._stops.append(stop)
-        missing = [cell for cell in self._cells(number) if not self._ended(cell)]
+        self._asked.append([Cell(replace(spec, seed=seed), SEARCHED, stop=stop) for seed in self.search.seeds])
+        missing = [cell for cell in self._asked[number] if not self._ended(cell)]
         new = [cell for cell in missing if cell.spec.cell not in self._pending]
         for cell in missing:
             self._pending.setdefault(cell.spec.cell, set()).add(number)
@@ -207,7 +208,7 @@ class SearchCells:
         """What each cell of a config showed halfway, from the stored curve of the searched mode."""
         goal, epoch = self.search.goal, self._halfway_epoch(self.specs[number])
         found: list[Halfway] = []
-        for cell in self._cells(number):
+        for cell in self._asked[number]:
             rows = {row["mode"]: row for row in self._rows.of(cell)}
             curve = self._evidence.facts(rows.get(goal.mode, {}).get("key_trained")).get("curve", ())
             point = next((point for point in curve if point["epoch"] == epoch), {})
@@ -230,7 +231,7 @@ class SearchCells:
         """Once all seeds have ended; a cell that two configs share counts for both."""
         if any(number in waiting for waiting in self._pending.values()):
             return
-        spec, cells = self.specs[number], self._cells(number)
+        spec, cells = self.specs[number], self._asked[number]
         stopped = [cell.spec for cell in cells if cell.spec.cell in self._censored]
         if stopped:
             reason = f"seed {stopped[0].seed}: {self._censored[stopped[0].cell]}"
@@ -238,10 +239,6 @@ class SearchCells:
             return
         rows = [row for cell in cells for row in self._rows.of(cell)]
         self.judged[number] = goals.judge(spec.config, self.search.seeds, rows, self.search.goal)
-
-    def _cells(self, number: int) -> list[Cell]:
-        spec, stop = self.specs[number], self._stops[number]
-        return [Cell(replace(spec, seed=seed), SEARCHED, stop=stop) for seed in self.search.seeds]
 
     def _spec(self, config: str) -> CellSpec:
         return next(spec for spec in self.specs if spec.config == config)
