@@ -4,13 +4,10 @@ One cell is one trial; actors are reused, so torch is imported once per slot. Wo
 far they are; they open no database. `Tuner.restore` is never called: what is left is the plan minus the store.
 """
 
-import logging
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +22,13 @@ os.environ |= {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
 
-import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from certvae.errors import RayFault
 from sweeps import failures
 from sweeps.dispatch import Dispatcher, Listener
 from sweeps.joined import Recovered, Room, joined
+from sweeps.own import own_ray
 from sweeps.place import Place, Slots
 from sweeps.worker import run_cell
 
@@ -59,7 +55,7 @@ def run(
         most: at most so many slots of a cluster.
         work: what a worker does with a cell; tests give something shorter.
     """
-    with _cluster(slots, place, address, most) as room, _terminate_as_interrupt():
+    with _ray(slots, place, address, most) as room, _terminate_as_interrupt():
         tune.Tuner(
             tune.with_resources(room.work_of(work, place), partial(_bundle, slots=room.slots)),
             tune_config=tune.TuneConfig(
@@ -77,6 +73,10 @@ def run(
                 verbose=0,
             ),
         ).fit()
+
+
+def _ray(slots: Slots, place: Place, address: str | None, most: int | None) -> AbstractContextManager[Room]:
+    return own_ray(slots) if address is None else joined(address, place, most)
 
 
 def _bundle(config: Mapping[str, Any], slots: Slots) -> tune.PlacementGroupFactory:
@@ -127,72 +127,6 @@ class _Cells(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing is restored here: the store is the truth."""
-
-
-@contextmanager
-def _cluster(slots: Slots, place: Place, address: str | None, most: int | None) -> Iterator[Room]:
-    """A Ray of our own, or a given cluster."""
-    if address is not None:
-        with joined(address, place, most) as room:
-            yield room
-        return
-    scratch = Path(tempfile.mkdtemp(prefix="certvae-"))
-    try:
-        with _private_token(scratch):
-            _start(slots, scratch / "ray")
-            yield Room(scratch / "tune", slots, lambda: slots.count)
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _start(slots: Slots, folder: Path) -> None:
-    """A Ray on this machine that ends with this process; a busy machine may need a second try.
-
-    Raises:
-        RayFault: it did not come up.
-    """
-    start = partial(
-        ray.init,
-        address="local",
-        num_cpus=max(1, round(slots.count * slots.cpus)),
-        num_gpus=round(slots.count * slots.gpus),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _temp_dir=str(folder),
-    )
-    try:
-        start()
-    except Exception:  # Ray raises bare ones, after half a minute that cannot be set
-        ray.shutdown()
-        try:
-            start()
-        except Exception as error:
-            raise _not_started(folder, error) from error
-
-
-def _not_started(folder: Path, error: Exception) -> RayFault:
-    return RayFault(
-        2,
-        f"Ray did not start: {str(error).splitlines()[0]}",
-        where=f"this machine, scratch folder {folder}",
-        cause="the machine is overloaded, or out of memory, disk or processes",
-        remedy="run the same command again when it is less busy; nothing is lost",
-    )
-
-
-@contextmanager
-def _private_token(scratch: Path) -> Iterator[None]:
-    """A token of this run alone, readable by this user alone: nobody else's jobs, and none of ours elsewhere."""
-    token = scratch / "token"
-    token.touch(mode=0o600)
-    token.write_text(os.urandom(32).hex())
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
-    try:
-        yield
-    finally:
-        del os.environ["RAY_AUTH_TOKEN_PATH"]
 
 
 @contextmanager

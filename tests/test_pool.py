@@ -10,7 +10,6 @@ import pytest
 from ray import tune
 
 from certvae import chain
-from certvae.errors import RayFault
 from certvae.spec import CellSpec
 from sweeps import failures, pool
 from sweeps.dispatch import Cell, Dispatcher, Ended, Listed
@@ -108,34 +107,3 @@ def test_a_cell_past_its_deadline_is_ended_with_its_stacks(tmp_path, monkeypatch
     ended = failures.of(tmp_path, spec.cell)
     assert ended.kind == "timeout"
     assert "most recent call first" in failures.stack_dump(tmp_path, spec.cell).read_text()
-
-
-class TestStart:
-    def start(self, monkeypatch, tmp_path, failures):
-        """A Ray that does not come up so many times: half a minute each on a machine that is too busy."""
-        tried = []
-
-        def init(**_):
-            tried.append(1)
-            if len(tried) <= failures:
-                raise Exception("The current node timed out during startup.\nmore")  # a bare one, as Ray does
-
-        monkeypatch.setattr(pool.ray, "init", init)
-        pool._start(SLOTS, tmp_path / "ray")
-        return len(tried)
-
-    def test_a_busy_machine_gets_a_second_try(self, monkeypatch, tmp_path):
-        assert self.start(monkeypatch, tmp_path, 1) == 2
-
-    def test_then_it_is_said_what_to_do(self, monkeypatch, tmp_path):
-        with pytest.raises(RayFault, match=r"timed out during startup\. \|.*overloaded.*run the same command again"):
-            self.start(monkeypatch, tmp_path, 2)
-
-
-def test_the_token_of_a_run_is_private_and_gone_afterwards(tmp_path):
-    with pool._private_token(tmp_path):
-        path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
-        assert path.stat().st_mode & 0o777 == 0o600
-        assert len(path.read_text()) == 64
-    assert "RAY_AUTH_TOKEN_PATH" not in os.environ
-    assert os.environ["RAY_AUTH_MODE"] == "token"
