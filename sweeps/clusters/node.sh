@@ -7,6 +7,8 @@
 #   node.sh ray start ...   Ray's own command, with authentication, in a scratch folder of our own
 #   node.sh stop            ends what this cluster started here, and nothing else
 #   node.sh run NAME ...    a command that goes on when its terminal is gone; the same again watches it
+#   node.sh study NAME ...  a study on this cluster, run in this way
+#   node.sh code NAME       how it ended: `exit=0`; while it goes on, `exit=`
 #   node.sh python ...      Python of this environment, as the cluster sees it
 set -euo pipefail
 umask 077
@@ -79,9 +81,19 @@ run() {
     watch "$name"
 }
 
+study() {
+    local address=$scratch/ray/ray_current_cluster
+    [ -s "$address" ] || refuse "no cluster runs here: bring it up with \`ray up\`"
+    run "$1" python -u "${@:2}" --address "$(cat "$address")"
+}
+
+code() {
+    printf 'exit=%s\n' "$(cat "$runs/$1.exit" 2>/dev/null || true)"
+}
+
 case ${1-} in
 setup | token | stop) "$1" ;;
-run) "$@" ;;
+run | study | code) "$@" ;;
 ray)
     case ${2-} in
     start) start "${@:3}" ;;
@@ -90,5 +102,5 @@ ray)
     esac
     ;;
 python) exec "$@" ;;
-*) refuse "expected setup, token, ray, stop, run or python, got '${1-}'" ;;
+*) refuse "expected setup, token, ray, stop, run, study, code or python, got '${1-}'" ;;
 esac
