@@ -12,24 +12,30 @@ from tests.cluster_files import FOLDER
 NODE = str(FOLDER / "node.sh")
 
 
-@pytest.fixture
-def node(tmp_path, monkeypatch):
-    """Runs a command of a node in a home of its own."""
-    started = []
-    environment = {**os.environ, "HOME": str(tmp_path), "CERTVAE_TMP": str(tmp_path)}
+class Node:
+    """Commands of a node, in a home of its own."""
 
-    def call(*arguments, **how):
+    def __init__(self, home):
+        self.environment = {**os.environ, "HOME": str(home), "CERTVAE_TMP": str(home)}
+        self.started = []
+
+    def __call__(self, *arguments):
         return subprocess.run(
-            [NODE, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False, **how
+            [NODE, *arguments], env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )
 
-    def start(*arguments):
-        started.append(subprocess.Popen([NODE, *arguments], env=environment, stdout=subprocess.PIPE, text=True))
-        return started[-1]
+    def start(self, *arguments):
+        self.started.append(
+            subprocess.Popen([NODE, *arguments], env=self.environment, stdout=subprocess.PIPE, text=True)
+        )
+        return self.started[-1]
 
-    call.start = start
-    yield call
-    for process in started:
+
+@pytest.fixture
+def node(tmp_path):
+    made = Node(tmp_path)
+    yield made
+    for process in made.started:
         process.kill()
         process.wait()
 
