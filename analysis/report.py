@@ -94,7 +94,7 @@ def build(request: Request, material: Material, warnings: Sequence[str]) -> tupl
 def gather(request: Request) -> tuple[Material, list[str]]:
     """Reads the rows of a study and what they point at; and what a reader must be warned of."""
     frame = load.load(request.store, request.study, only=request.only, mix={*request.mix, "splits"})
-    guard = frame[frame["split"] == "guard"]
+    guard = _searched(frame)
     tried = partition(guard, request.view.thresholds) if guard["config"].nunique() > 1 else None
     rows, warnings = _focus(frame, tried, request.view)
     parts = partition(rows, request.view.thresholds)
@@ -140,6 +140,19 @@ def _focus(frame: pd.DataFrame, tried: Partition | None, view: View) -> tuple[pd
     leading = _leading(tried, view)
     chosen = rows[rows["config"] == leading].reset_index(drop=True)
     return chosen, [warning + LEADING.format(count=rows["config"].nunique())]
+
+
+def _searched(frame: pd.DataFrame) -> pd.DataFrame:
+    """The guard rows that configs are ordered by.
+
+    Fresh seeds that confirmed a chosen config stand on certify rows too; they are not what the others had, so they do
+    not count. Where all seeds of a config were certified, nothing was confirmed and all of them count.
+    """
+    guard = frame[frame["split"] == "guard"]
+    opened = set(frame.loc[frame["split"] == "certify", "cell"])
+    fresh = guard["cell"].isin(opened)
+    every = fresh.groupby(guard["config"]).transform("all")
+    return guard[~fresh | every]
 
 
 def _leading(tried: Partition, view: View) -> str:

@@ -238,6 +238,25 @@ def test_a_study_cannot_name_a_folder_elsewhere(store, study, capsys):
     assert sorted(store.parent.rglob("*")) == before
 
 
+def test_seeds_that_confirmed_the_chosen_config_do_not_count_in_the_search(tmp_path):
+    chosen, other = ({"objective.lambda_ts": weight} for weight in (5.0, 1.0))
+    searched = [one for tried in (chosen, other) for one in chains(range(3), split="guard", parameters=dict(tried))]
+    splits = ("guard", "certify")
+    fresh = [one for split in splits for one in chains(range(200, 205), split=split, parameters=dict(chosen))]
+    material, _ = gather(Request(store=filled(tmp_path, [*searched, *fresh]), study=STUDY))
+    assert material.tried is not None
+    assert sorted(set(material.tried.strict.rows["seed"])) == [0, 1, 2]
+    assert sorted(set(material.rows["seed"])) == [200, 201, 202, 203, 204]
+
+
+def test_where_every_seed_was_certified_all_of_them_are_compared(tmp_path):
+    weights = ({"objective.alpha_kl": weight} for weight in (1.0, 8.0))
+    rows = [one for w in weights for split in ("guard", "certify") for one in chains(split=split, parameters=dict(w))]
+    material, _ = gather(Request(store=filled(tmp_path, rows), study=STUDY))
+    assert material.tried is not None
+    assert len(material.tried.strict.rows) == 2 * 3 * 3
+
+
 def test_rows_of_two_versions_need_a_word(tmp_path, capsys):
     store = filled(tmp_path, [*chains([0]), *chains([1], version_torch="2.15.0")])
     assert main(["--store", str(store), "--study", STUDY]) == 2
