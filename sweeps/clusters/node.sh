@@ -17,6 +17,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 home=$HOME/.certvae
 scratch=${CERTVAE_TMP:-/tmp}/certvae-$(id -un)
 runs=$home/runs
+head=$(cat "$scratch/ray/ray_current_cluster" 2>/dev/null || true) # Ray wrote it when it was started here
 mkdir -p "$home" "$runs"
 
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$home/token RAY_USAGE_STATS_ENABLED=0
@@ -45,12 +46,19 @@ token() {
     chmod 600 "$file"
 }
 
+# Ray takes 127.0.0.1 for a mistake, listens everywhere and gives out another address, unless it is told that there are no
+# clusters on this system. A cluster of one host must be started, and joined, in this way.
+on_this_host_alone() {
+    export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
+}
+
 start() {
     [ -s "$RAY_AUTH_TOKEN_PATH" ] || refuse "no token in $RAY_AUTH_TOKEN_PATH: a cluster without one is open to anybody"
     chmod 700 "$home" && chmod 600 "$RAY_AUTH_TOKEN_PATH"
     mkdir -p "$scratch" # mode 0700: what Ray makes in it is open to everybody
     [ -O "$scratch" ] || refuse "$scratch belongs to somebody else: set CERTVAE_TMP to a folder of your own"
     ulimit -n 65536 2>/dev/null || true
+    case " $* " in *" --node-ip-address=127.0.0.1 "*) on_this_host_alone ;; esac
     # The newer autoscaler loses count of fixed hosts, and one worker never joins.
     export RAY_enable_autoscaler_v2=${CERTVAE_AUTOSCALER_V2:-0}
     exec ray start --temp-dir="$scratch/ray" --disable-usage-stats "$@"
@@ -82,15 +90,18 @@ run() {
 }
 
 study() {
-    local address=$scratch/ray/ray_current_cluster
-    [ -s "$address" ] || refuse "no cluster runs here: bring it up with \`ray up\`"
-    run "$1" python -u "${@:2}" --address "$(cat "$address")"
+    [ -n "$head" ] || refuse "no cluster runs here: bring it up with \`ray up\`"
+    run "$1" python -u "${@:2}" --address "$head"
 }
 
 code() {
     printf 'exit=%s\n' "$(cat "$runs/$1.exit" 2>/dev/null || true)"
 }
 
+case "${1-} ${2-} $head" in
+"ray start "*) ;;
+*" 127.0.0.1:"*) on_this_host_alone ;;
+esac
 case ${1-} in
 setup | token | stop) "$1" ;;
 run | study | code) "$@" ;;
