@@ -162,6 +162,7 @@ class _Sync:
         self.written = self.unchanged = 0
 
     def run(self, tracker: "Tracker") -> None:
+        """Goes through all entries; `written` and `unchanged` are right whenever it ends."""
         index = tracker.index()
         there = self._there(index)
         wrong = [entry for entry in there.values() if not _is_right(entry, index)]

@@ -67,6 +67,7 @@ class Entry:
 
     @property
     def status(self) -> RunStatus:
+        """FAILED when a row of it is of a run that ended without numbers."""
         return "FINISHED" if self.prepared or all(row["outcome"] == "ok" for row in self.rows) else "FAILED"
 
 
