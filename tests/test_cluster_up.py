@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import sweep_runs
-from tests.cluster_files import FOLDER
+from tests.cluster_files import FOLDER, HOSTS
 from tests.network_hosts import NETWORK, Host, hosts, missing
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "there are hosts")]
@@ -124,6 +124,36 @@ def test_a_sweep_on_three_hosts_loses_one_and_ends_as_on_one_machine(tmp_path):
     done = sweep_runs.run(alone, *SEEDS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sweep_runs.table(shared / "store") == sweep_runs.table(alone)
+
+
+def test_one_host_takes_two_edits_and_three_lines(tmp_path):
+    shared, rig = tmp_path / "shared", tmp_path / "rig"
+    for folder in (shared, rig):
+        folder.mkdir()
+    with hosts(rig, [shared], ["laptop", "head"]) as there:
+        laptop, head = there.values()
+        text = HOSTS[0].read_text().replace("head_ip: gpu-host", f"head_ip: {head.address}")
+        config = shared / "cluster.yaml"
+        config.write_text(text.replace("ssh_user: me", "ssh_user: root"))
+        desk = "export PYTHONPATH=$PWD && mkdir -p ~/desk && cd ~/desk"
+        line = f"python -m sweeps.cluster run {config} sweeps/tiny_fixed_q.py {' '.join(sweep_runs.SMALL)} --seeds 0"
+        laptop.run(f"timeout 300 ray up -y {config}", 320)
+        first = laptop.run(f"{desk} && {line}; echo exit=$?", 900)
+        assert "exit=0" in first, first[-4000:]
+        assert "rows of tiny_fixed_q-digits in certvae-store" in first
+        assert "MLflow UI" in first
+        assert len(laptop.run("ls ~/desk/certvae-store/rows").split()) > 0
+        assert {socket.rpartition(":")[0] for socket in sockets(head)} <= {"127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"}
+        again = laptop.run(f"{desk} && {line}; echo exit=$?", 900)
+        assert "exit=0" in again
+        laptop.run(f"timeout 200 ray down -y {config}", 220)
+        assert started(head) == {}
+
+
+def sockets(host: Host) -> list[str]:
+    """Local addresses on which a host listens, but for ssh."""
+    found = [line.split()[3] for line in host.run("ss -Hltn").splitlines() if line.startswith("LISTEN")]
+    return [address for address in found if not address.endswith(":22")]
 
 
 def start_stranger(head: Host) -> None:
