@@ -2,7 +2,8 @@
 
 The plan grows config by config. A proposal is published in the store before its cells start, so a killed driver asks
 nothing twice; what is told is read from rows, so the order in which cells finish does not matter. A cell that was
-censored has no rows: that it was, and why, is a document of the store.
+censored has no rows: that it was, and why, is a document of the store. A proposal that was told of an accident, such as
+a full disk, is not published: the next run tries the failed cells again, and asks anew.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from certvae import chain
 from certvae import goal as goals
 from certvae.dataset import Split
-from certvae.errors import StoreFault
+from certvae.errors import SearchFault, StoreFault
 from certvae.evidence import Evidence
 from certvae.gate import open_certify
 from certvae.goal import NO_STRICT_TEACHER, Judged
@@ -182,8 +183,9 @@ class SearchCells:
             study_seed=search.study_seed,
         )
         stop = self._stop_rule(spec, told)
-        body = {**proposal.body(), "config": spec.config, "stop": None if stop is None else stop.body()}
-        self._store.put_document(kind_of(search.base.study), f"{number:06d}", body)
+        if all(self._ended(cell) for cells in self._asked[:told] for cell in cells):
+            body = {**proposal.body(), "config": spec.config, "stop": None if stop is None else stop.body()}
+            self._store.put_document(kind_of(search.base.study), f"{number:06d}", body)
         return proposal, spec, stop
 
     def _remembered(self, number: int) -> tuple[Proposal, CellSpec, StopRule | None] | None:
@@ -192,6 +194,8 @@ class SearchCells:
             return None
         proposal, stop = Proposal.of(body), body.get("stop")
         spec = spec_of(proposal, self.search.space, self.search.base)
+        if spec.config != body["config"]:
+            raise _other_space(self.search.base.study, number, body["config"], spec.config)
         return proposal, spec, None if stop is None else StopRule.of(stop)
 
     def _stop_rule(self, spec: CellSpec, told: int) -> StopRule | None:
@@ -242,3 +246,13 @@ class SearchCells:
 
     def _spec(self, config: str) -> CellSpec:
         return next(spec for spec in self.specs if spec.config == config)
+
+
+def _other_space(study: str, number: int, there: str, here: str) -> SearchFault:
+    return SearchFault(
+        5,
+        f"config {number} was {there[:12]} when it was proposed, and its parameters now give {here[:12]}",
+        where=f"study {study}",
+        cause="the space of the study was edited, and the search goes on from proposals of the earlier one",
+        remedy="restore the space, or name a new study with --study",
+    )

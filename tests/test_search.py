@@ -154,6 +154,21 @@ class TestFailures:
         cells = searched(search(total=3), tmp_path / "s")
         assert all(judged.outcome == "complete" for judged in cells.judged.values())
 
+    def test_what_is_proposed_after_an_accident_is_forgotten_when_the_cell_ends_after_all(self, tmp_path):
+        """A full disk fails every cell: the search that goes on must be the one that nothing had disturbed."""
+        wanted = outcome(searched(search(), tmp_path / "calm"))
+        disturbed = searched(search(), tmp_path / "s", fails=lambda spec: spec.seed == 101)
+        assert outcome(disturbed)[0][3:] != wanted[0][3:]
+        assert outcome(searched(search(), tmp_path / "s", 4, 1)) == wanted
+
+    def test_a_cell_that_always_fails_does_not_keep_a_search_from_the_same_end(self, tmp_path):
+        def unlucky(spec):
+            return spec.protocol.objective.lambda_ts < 2 and spec.seed == 101
+
+        wanted = outcome(searched(search(), tmp_path / "s", fails=unlucky))
+        assert outcome(searched(search(), tmp_path / "s", 4, 1, fails=unlucky)) == wanted
+        assert 0 < sum(judged.outcome == "incomplete" for judged in wanted[1]) < 14
+
     def test_every_complete_trial_carries_every_constraint(self, tmp_path):
         goal = Goal(psnr_floor=15.0)
         cells = searched(search(goal=goal), tmp_path / "s")
@@ -207,6 +222,17 @@ class TestRefusals:
 
         with pytest.raises(SearchFault, match=r"config 0 .*lambda_ts must be .*"):
             searched(search(space=bad), tmp_path / "s")
+
+    def test_an_edited_space_does_not_give_earlier_proposals_another_meaning(self, tmp_path):
+        searched(search(total=3), tmp_path / "s")
+
+        def edited(trial, base):
+            found = SPACE(trial, base)
+            doubled = dataclasses.replace(found.protocol.objective, alpha_kl=2 * found.protocol.objective.alpha_kl)
+            return dataclasses.replace(found, protocol=dataclasses.replace(found.protocol, objective=doubled))
+
+        with pytest.raises(SearchFault, match="the space of the study was edited"):
+            searched(search(total=3, space=edited), tmp_path / "s")
 
     def test_an_invalid_spec_is_refused_before_anything_runs(self):
         with pytest.raises(ConfigFault):
