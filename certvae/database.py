@@ -13,6 +13,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.uri import append_to_uri_path
 from sqlalchemy.engine import Connection
 
-from certvae.runs import DIGEST, KEY, Point, Run
+from certvae.runs import DIGEST, KEY, OPEN, Point, Run
 from certvae.tracking import (
     CONTEXT,
     PARENT,
@@ -155,6 +156,21 @@ class SqlTracker(Tracker):
             with self._engine.begin() as connection:
                 _insert(connection, int(self.experiment), runs, shown)
 
+    def complete(self, shown: Shown, run: Run, index: dict[str, Shown]) -> None:
+        """A run begun live is written anew in one transaction, under its id: a page that shows it stays where it is."""
+        if not shown.key.startswith(OPEN):
+            super().complete(shown, run, index)
+            return
+        parent = index[run.parent].run_id if run.parent else ""
+        place = replace(shown, key=run.key, digest=run.tags[DIGEST], status=run.status, parent=parent)
+        with outages():
+            put_files(self.client, place, run.files)
+            with self._engine.begin() as connection:
+                _forget(connection, shown.run_id)
+                _insert(connection, int(self.experiment), [run], [place])
+        del index[shown.key]
+        index[run.key] = place
+
     def _place(self, run: Run, index: dict[str, Shown], root: str) -> Shown:
         """A new id and a folder with the files of a run, which are there before anybody can see the run."""
         run_id = uuid.uuid4().hex
@@ -185,6 +201,12 @@ def _insert(connection: Connection, experiment: int, runs: Sequence[Run], shown:
     for table, records in tables.items():
         if records:
             _write(connection, table, records)
+
+
+def _forget(connection: Connection, run_id: str) -> None:
+    """Takes away all that was logged live: tags, parameters, points. A live run has neither data sets nor files."""
+    for table in (models.SqlLatestMetric, models.SqlMetric, models.SqlParam, models.SqlTag, models.SqlRun):
+        connection.execute(sqlalchemy.delete(table).where(table.run_uuid == run_id))
 
 
 def _write(connection: Connection, table: Any, records: Sequence[Record]) -> None:

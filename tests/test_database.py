@@ -11,6 +11,7 @@ from certvae import database
 from certvae.evidence import Evidence
 from certvae.ledger import Ledger
 from certvae.projection import entries, show
+from certvae.runs import Point, begun
 from certvae.store import Store
 from certvae.tracking import Outage, Tracker, experiment_id
 from tests.small_ledgers import STUDY, ready_store, text
@@ -33,6 +34,22 @@ def test_fast_and_slow_text_say_the_same(tmp_path: Path) -> None:
     tracker.create(runs, {})
     assert text(fast) == text(slow)
     assert json.dumps({STUDY: tracker.dump()}, indent=1, sort_keys=True) == text(slow)
+
+
+def test_a_run_begun_live_ends_under_its_id_as_if_it_had_not_begun(tmp_path: Path) -> None:
+    """Whatever was logged of it meanwhile: an epoch that ran again, with another loss, leaves nothing behind."""
+    live, late = (ready_store(tmp_path / name) for name in ("live", "late"))
+    with Ledger(live, STUDY).writing() as tracker:
+        parent = tracker.begin(begun(cell(0), "full", "aligned")[0], None)
+        child = tracker.begin(begun(cell(0), "full", "aligned")[1], parent)
+        tracker.log(child.run_id, [Point("curve/total", 1, 77.0), Point("curve/other", 9, 1.0)])
+    for store in (live, late):
+        fill(store, [cell(0)], ("guard", "certify"))
+        Ledger(store, STUDY).sync(store.rows(STUDY))
+    assert text(live) == text(late)
+    with Ledger(live, STUDY).writing() as tracker:
+        ids = {shown.run_id for key, shown in tracker.index().items() if "/full/" in key or shown.parent == ""}
+    assert ids == {parent.run_id, child.run_id}
 
 
 def test_a_database_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
