@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from certvae import chain
 from certvae.canonical import plain
 from certvae.errors import SearchFault
 from certvae.goal import Goal
@@ -39,6 +40,15 @@ class Search:
                 where=self.base.study,
                 cause="a winner confirmed on the seeds that chose it is confirmed by nothing",
                 remedy="give disjoint --search-seeds and --confirmation-seeds",
+            )
+        unknown = sorted({self.goal.mode, self.goal.reference} - set(chain.modes(self.base)))
+        if unknown:
+            raise SearchFault(
+                6,
+                f"the goal reads {', '.join(unknown)}, and a cell trains {', '.join(chain.modes(self.base))}",
+                where="--goal.mode, --goal.reference",
+                cause="a mode that no cell trains would leave every config incomplete",
+                remedy="name modes of the cell, or add them to it (--modes, where the protocol has a choice)",
             )
         if self.early_stop is not None and not self.bounded:
             raise SearchFault(

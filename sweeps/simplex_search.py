@@ -1,8 +1,8 @@
 """Search over alpha_kl, lambda_ts and beta of the simplex witness: the largest margin that reconstruction can afford.
 
-    python sweeps/simplex_search.py --search 32                          MNIST, PCA-GMM teacher
-    python sweeps/simplex_search.py --search 4 --data digits             a first look in two minutes
-    python sweeps/simplex_search.py --search 32 --goal.mode rst          the joint mode without a prefit
+    python sweeps/simplex_search.py --search 32                                    MNIST, PCA-GMM teacher
+    python sweeps/simplex_search.py --search 4 --data digits                       a first look in two minutes
+    python sweeps/simplex_search.py --search 32 --modes vae rst --goal.mode rst    the joint mode without a prefit
 
 Every config runs on three search seeds and is judged on the guard split; the winner runs on five fresh seeds and opens
 the certify split, once.

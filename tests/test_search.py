@@ -208,6 +208,11 @@ class TestRefusals:
         with pytest.raises(SearchFault, match=r"\[101\] are both"):
             search(confirmation_seeds=(101, 300))
 
+    @pytest.mark.parametrize("goal", [Goal(mode="ful"), Goal(reference="vae")])
+    def test_a_goal_on_a_mode_that_no_cell_trains_is_refused(self, goal):
+        with pytest.raises(SearchFault, match=f"{'ful' if goal.mode == 'ful' else 'vae'}, and a cell trains full"):
+            search(goal=goal)
+
     @pytest.mark.parametrize("change", [{"lag": 4}, {"study_seed": 9}, {"sampler": "gp"}, {"seeds": (1, 2)}])
     def test_a_store_of_another_rule_is_named(self, change, tmp_path):
         store = Store(tmp_path / "s")
