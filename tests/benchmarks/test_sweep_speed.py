@@ -75,10 +75,11 @@ def digits(seed: int, lambda_ts: float) -> CellSpec:
 
 @pytest.mark.slow
 def test_two_slots_are_busy_with_stages(tmp_path, capsys):
-    """64 cells, 16 seeds with four lambda_ts: 16 warm-ups, teachers and no_align, 64 full and rescue.
+    """64 cells, 16 seeds with four lambda_ts each: what a seed shares runs 16 times, full and rescue 64 times.
 
     Slots that wait for a shared stage, the last cell alone on its slot, dispatching, rows and reports all count as
-    overhead: the makespan runs from the start of the first stage to the end of the last cell.
+    overhead: the makespan runs from the start of the first stage to the end of the last cell. Measured on two cores at
+    a load of 7 to 13: 145.7 s for 284.3 s of stages, 1.025 times their share.
     """
     environment.settle()
     store = Store(tmp_path / "store")
@@ -88,7 +89,7 @@ def test_two_slots_are_busy_with_stages(tmp_path, capsys):
     clock, started = Clock(), first_start(store)
     pool.run(Dispatcher(Listed(cells), chain.shared, chain.steps), place, SLOTS, (clock,))
     executions = store.executions()
-    assert len({event["key"] for event in executions}) == len(executions) == 16 * 3 + 64 * (2 + 3)
+    assert len({event["key"] for event in executions}) == len(executions) == 16 * 4 + 64 * 4
     makespan, stages = clock.ended_at[-1] - started[0], sum(event["seconds"] for event in executions)
     ratio = makespan / (stages / SLOTS.count)
     with capsys.disabled():
