@@ -74,7 +74,9 @@ def _margins(rows: Sequence[Any]) -> str:
 
 
 def _margin(row: Any) -> str:
-    return f"[red]{row['outcome']}[/] ({row['reason']})" if row["outcome"] != "ok" else f"{row['margin']:+.3f}"
+    if row["outcome"] != "ok":
+        return f"[red]{row['outcome']}[/] ({row['reason']})"
+    return "-" if row["margin"] is None else f"{row['margin']:+.3f}"
 
 
 def _walked(cell: Cell, store: Store, dataset: Dataset) -> Iterator[tuple[str, str, str]]:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from certvae import goal as goals
 from certvae.goal import Judged
+from certvae.runs import flattened, without_seed
 from sweeps.rows import RowIndex
 from sweeps.search import SearchCells
 
@@ -56,7 +57,8 @@ def show(rows: Sequence[Row], store: Path, console: Console) -> None:
     text, first = table_text(rows), rows[0]
     path = folder(store, first["study"]) / "table.csv"
     path.write_text(text)
-    console.print(table_shown(rows))
+    for config, difference in differences(rows).items():
+        console.print(table_shown([row for row in rows if row["config"] == config], difference))
     console.print(f"final table     {path}", highlight=False, soft_wrap=True)
     console.print(f"table digest    {hashlib.sha256(text.encode()).hexdigest()}", highlight=False, soft_wrap=True)
     console.print(f"rows            {store / 'rows' / first['study']}", highlight=False, soft_wrap=True)
@@ -69,11 +71,24 @@ def folder(store: Path, study: str) -> Path:
     return path
 
 
-def table_shown(rows: Sequence[Row]) -> Table:
-    """The final table for a terminal of 80 columns: nats, and dB for PSNR."""
+def differences(rows: Iterable[Row]) -> dict[str, str]:
+    """{config: its values of the fields that all configs of these rows have and do not agree on}."""
+    specs = {row["config"]: without_seed(flattened(row["spec"])) for row in rows}
+    common = set.intersection(*map(set, specs.values()))
+    told = sorted(name for name in common if len({spec[name] for spec in specs.values()}) > 1)
+    return {config: ", ".join(f"{name} {spec[name]}" for name in told) for config, spec in specs.items()}
+
+
+def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
+    """The final table of one config for a terminal of 80 columns: nats, and dB for PSNR.
+
+    Args:
+        difference: what tells this config from others of the study.
+    """
     first = rows[0]
     shown = f" ({first['substitute']})" if first["substitute"] else ""
-    title = f"{first['study']}: {first['data']}{shown}, {first.get('n', 0):,} {first['split']} rows"
+    counted = next((f", {row['n']:,} {row['split']} rows" for row in rows if "n" in row), "")
+    title = f"{first['study']}: {first['data']}{shown}{counted}" + (f"; {difference}" if difference else "")
     caption = (
         "I_T, L_TS, margin = I_T - L_TS, margin minus tau, its population lower bound at 95 %, and MI in nats; "
         "PSNR in dB on [0, 1] pixels; AU active units. Positive certifies; not positive proves nothing."
@@ -86,7 +101,7 @@ def table_shown(rows: Sequence[Row]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     before = rows[0]
     for row in rows:
-        if (row["config"], row["seed"]) != (before["config"], before["seed"]):
+        if row["seed"] != before["seed"]:
             table.add_row()
         before = row
         table.add_row(str(row["seed"]), row["mode"], *_cells(with_taus(row)))
@@ -131,9 +146,11 @@ def confirmed(cells: SearchCells, rows: RowIndex) -> str:
     found = [row for cell in cells.confirmed() for row in rows.of(cell)]
     if winner is None or winner.score is None:
         return "nothing to confirm"
+    if not found:
+        return "not confirmed: no confirmation seed has ended"
     fresh = goals.judge(winner.config, seeds, found, cells.search.goal)
     if fresh.score is None:
-        return f"not confirmed: {fresh.reason or 'no confirmation seed has ended'}"
+        return f"not confirmed: {fresh.reason}"
     return (
         f"confirmed on {fresh.n} fresh seeds (guard split): {fresh.score:+.4f}, {fresh.n_stress} stress cases apart, "
         f"slack {fresh.slack:+.2f} dB; optimism of the search {winner.score - fresh.score:+.4f} nats"
@@ -172,12 +189,12 @@ def _cells(row: Row) -> list[str]:
         return [f"[red]{row['outcome']}[/]"]
     margins = [_signed(row["margin"]), *(_signed(row[name], digits=2) for name in TAU_COLUMNS)]
     status = SHORT.get(str(row["teacher_status"]), "?")
-    last = [_number(row["student_info"]), f"{row['psnr_01']:.1f}", str(row["active_units"])]
+    last = [_number(row["student_info"]), _number(row["psnr_01"], digits=1), str(row["active_units"])]
     return [status, _number(row["info"]), _number(row["loss"]), *margins, _signed(row["population_bound"]), *last]
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _signed(value: float | None, digits: int = 3) -> str:

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sweeps.summary import COLUMNS, TAUS, show, table_shown, table_text, with_taus
+from sweeps.summary import COLUMNS, TAUS, differences, show, table_shown, table_text, with_taus
 
 
 def row(seed, mode, margin=1.25, **more):
@@ -15,6 +15,7 @@ def row(seed, mode, margin=1.25, **more):
         "data": "digits",
         "substitute": None,
         "config": "c",
+        "spec": {"seed": seed, "protocol": {"alpha_kl": 1.0}},
         "seed": seed,
         "mode": mode,
         "split": "certify",
@@ -63,6 +64,30 @@ def test_it_fits_80_columns_and_shows_a_failed_mode():
     assert max(map(len, text.splitlines())) <= 80
     assert "diverged" in text
     assert "…" not in text
+
+
+def test_a_number_that_no_network_has_is_no_number_in_the_table():
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table_shown([row(0, "full", margin=None, loss=None, psnr_01=None)]))
+    shown = next(line for line in console.export_text().splitlines() if line.startswith("0 "))
+    assert shown.split() == ["0", "full", "strict", "2.000", *"-----", "+0.500", "1.500", "-", "16"]
+
+
+def test_the_rows_are_counted_although_the_first_network_failed():
+    failed = {name: value for name, value in row(0, "full", outcome="diverged").items() if name != "n"}
+    assert "360 certify rows" in str(table_shown([failed, row(0, "no_align")]).title)
+
+
+def test_configs_are_shown_apart_each_with_what_it_says_otherwise(tmp_path):
+    console = Console(width=80, record=True, file=io.StringIO())
+    other = [{**one, "config": "d", "spec": {"seed": 0, "protocol": {"alpha_kl": 8.0}}} for one in ROWS]
+    show([*ROWS, *other], tmp_path, console)
+    titles = [line for line in console.export_text().splitlines() if "360 certify rows" in line]
+    assert [title.rpartition("; ")[2].strip() for title in titles] == ["alpha_kl 1.0", "alpha_kl 8.0"]
+
+
+def test_one_config_needs_no_name():
+    assert differences(ROWS) == {"c": ""}
 
 
 def test_show_says_where_the_table_is(tmp_path):
