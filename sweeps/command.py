@@ -38,7 +38,7 @@ class Run(Checked):
     limit: Annotated[int | None, AtLeast(2)] = None
     """Use this many train images: short for --data.limit."""
     workers: Annotated[int | None, AtLeast(1)] = None
-    """Slots; as many as the machine has when absent."""
+    """Slots at most; as many as the machine, or the cluster, has when absent."""
     per_gpu: Annotated[int, AtLeast(1)] = 1
     """Cells that share a GPU; each may use that share of its memory."""
     logical_gpus: Annotated[int, AtLeast(0)] = 0

@@ -20,7 +20,7 @@ from certvae.store import Store
 from sweeps import plan, status, summary
 from sweeps.command import Run, command, seconds
 from sweeps.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
-from sweeps.place import Place, local_slots
+from sweeps.place import Place, Slots, local_slots
 from sweeps.progress import Board
 from sweeps.propose import export, sketched
 from sweeps.rows import RowIndex
@@ -38,7 +38,7 @@ class Context:
     def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console):
         self.study, self.run, self.base, self.goal = study, run, base, goal
         self.arguments, self.console = arguments, console
-        self.slots = local_slots(run.workers, run.per_gpu, run.logical_gpus)
+        self.slots = slots_of(run)
         environment.settle()
         self.store = Store(run.store, fingerprint=environment.fingerprint(environment.device()))
         self.place = Place(
@@ -68,6 +68,14 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Seque
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
         return EXIT_DONE
     return _search(context) if run.search else _plain(context)
+
+
+def slots_of(run: Run) -> Slots:
+    """The slots of this machine; those of a cluster are counted when it is joined, and planned for with --workers."""
+    if run.address is None:
+        return local_slots(run.workers, run.per_gpu, run.logical_gpus)
+    on = f"at most, of the cluster at {run.address}" if run.workers else f"and more, of the cluster at {run.address}"
+    return Slots(run.workers or 1, cpus=1.0, gpus=0.0, on=on)
 
 
 def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool]:
@@ -247,6 +255,7 @@ def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str
             context.slots,
             (board, _Live(live.heard)),
             address=context.run.address,
+            most=context.run.workers,
             budget_seconds=seconds(context.run.budget, "budget"),
         )
     live.close(LEDGER_SECONDS)

@@ -4,7 +4,9 @@ import pytest
 
 from certvae import environment, stages
 from certvae.canonical import digest
-from sweeps.flow import made_here
+from sweeps import tiny_fixed_q
+from sweeps.command import parse
+from sweeps.flow import made_here, slots_of
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,3 +48,12 @@ def test_a_row_that_does_not_say_its_device_was_made_here_or_nowhere():
     old = {name: value for name, value in row().items() if name != "device"}
     assert made_here(on_cluster=True)(old)
     assert made_here()(old)
+
+
+def test_slots_of_a_cluster_are_not_those_of_this_machine():
+    def slots(*arguments):
+        return slots_of(parse(tiny_fixed_q.STUDY, ["--data", "digits", *arguments])[0])
+
+    assert slots().on == "one CPU core each"
+    assert slots("--workers", "64", "--address", "head:6390").count == 64
+    assert "of the cluster at head:6390" in slots("--address", "head:6390").on
