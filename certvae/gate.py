@@ -7,6 +7,8 @@ study names beforehand which configs may look, and each bound uses delta divided
 from certvae.errors import StoreFault
 from certvae.store import Store
 
+GATE = "gate"  # the kind of its documents
+
 
 def open_certify(store: Store, study: str, configs: tuple[str, ...]) -> int:
     """Declares the configs of a study that are judged on the certify split; returns the looks to pay for.
@@ -18,15 +20,21 @@ def open_certify(store: Store, study: str, configs: tuple[str, ...]) -> int:
         StoreFault: when the study declared other configs before.
     """
     declared = sorted(set(configs))
-    earlier = store.get_document("gate", study)
+    earlier = store.get_document(GATE, study)
     if earlier is not None and earlier["configs"] != declared:
         raise _opened_before(store, study, earlier["configs"], declared)
     if earlier is None:
         looked = {row["config"] for row in store.rows(study) if row["split"] == "certify"}
         if not looked <= set(declared):
             raise _opened_before(store, study, sorted(looked), declared)
-        store.put_document("gate", study, {"configs": declared})
+        store.put_document(GATE, study, {"configs": declared})
     return len(declared)
+
+
+def opened_for(store: Store, study: str) -> list[str]:
+    """The configs of a study that were declared; none while its gate is closed."""
+    declared = store.get_document(GATE, study)
+    return [] if declared is None else declared["configs"]
 
 
 def _opened_before(store: Store, study: str, earlier: list[str], declared: list[str]) -> StoreFault:

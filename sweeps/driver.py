@@ -3,7 +3,7 @@
     python sweeps/<study>.py --store DIR        the same command resumes; it computes only what is missing
 
 0 done, 1 a bug of ours, 2 wrong input and nothing started, 3 finished with failed cells or nothing feasible, 4 stopped
-and resumable, 5 the store needs repair.
+and resumable, 5 the store refuses: its gate was opened for another config, or it is damaged or not safe.
 """
 
 import sys

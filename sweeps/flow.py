@@ -12,7 +12,7 @@ from certvae import chain, data, environment, stages
 from certvae.canonical import digest
 from certvae.data import Dataset
 from certvae.errors import ConfigFault
-from certvae.gate import open_certify
+from certvae.gate import open_certify, opened_for
 from certvae.goal import Goal
 from certvae.ledger import Ledger
 from certvae.spec import CellSpec
@@ -38,6 +38,7 @@ class Context:
     def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console):
         self.study, self.run, self.base, self.goal = study, run, base, goal
         self.arguments, self.console = arguments, console
+        self.budget_seconds = seconds(run.budget, "budget")
         self.slots = slots_of(run)
         environment.settle()
         self.store = Store(run.store, fingerprint=environment.fingerprint(environment.device()))
@@ -167,16 +168,23 @@ def _search(context: Context) -> int:
     settle_rule(search, context.store)
     cells = SearchCells(search, context.store, context.rows)
     total = search.total * len(search.seeds) + len(search.confirmation_seeds)
-    if _planned(context, total, _left(context, search)):
+    left = _left(context, search)
+    if left and (opened := opened_for(context.store, context.base.study)):
+        text = f"certify was opened before, for {', '.join(config[:12] for config in opened)}: another winner will be"
+        context.console.print(
+            f"{text} confirmed on guard rows alone (--study NAME has a gate of its own)", soft_wrap=True
+        )
+    if _planned(context, total, left):
         return EXIT_DONE
     collector = _Collector(cells, context.rows)
-    finished = _run(context, collector, lambda: (total, cells.headline()))
+    finished = _run(context, collector, lambda: (len(left), cells.headline()))
     _show(context, [row for cell in cells.confirmed() for row in context.rows.of(cell)])
     context.console.print(summary.search_shown(cells, context.rows))
     folder = summary.folder(context.store.path, context.base.study)
     journal = export(cells.told(), search.goal, folder / "optuna.log", context.base.study)
     context.console.print(f"optuna study    optuna-dashboard {journal}", highlight=False, soft_wrap=True)
-    return _end(context, cells.missing(), collector.failures, finished=finished)
+    ended = _end(context, cells.missing(), collector.failures, finished=finished)
+    return EXIT_SOME_FAILED if ended == EXIT_DONE and cells.winner is None else ended
 
 
 def _left(context: Context, search: Search) -> list[Cell]:
@@ -192,11 +200,13 @@ def _left(context: Context, search: Search) -> list[Cell]:
 
 
 def _known_cells(context: Context) -> list[Cell]:
-    """The cells of the plain run, and those of every config proposed so far."""
+    """The cells of the plain run, those of every config proposed so far, and those of a winner on fresh seeds."""
     run, study = context.run, context.study
     cells = [Cell(replace(config, seed=seed)) for config in study.configs(context.base) for seed in run.seeds]
     found = [] if study.space is None else proposed(context.store, study.space, context.base)
-    return cells + [Cell(replace(config, seed=seed), SEARCHED) for config in found for seed in run.search_seeds]
+    cells += [Cell(replace(config, seed=seed), SEARCHED) for config in found for seed in run.search_seeds]
+    won = [config for config in found if config.config in opened_for(context.store, context.base.study)]
+    return cells + [Cell(replace(config, seed=seed), CONFIRMED) for config in won for seed in run.confirmation_seeds]
 
 
 def rule_of(context: Context) -> Search:
@@ -256,7 +266,7 @@ def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str
             (board, _Live(live.heard)),
             address=context.run.address,
             most=context.run.workers,
-            budget_seconds=seconds(context.run.budget, "budget"),
+            budget_seconds=context.budget_seconds,
         )
     live.close(LEDGER_SECONDS)
     return dispatcher.finished
@@ -271,7 +281,9 @@ def _show(context: Context, rows: list[Mapping[str, Any]]) -> None:
 def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *, finished: bool) -> int:
     """Ledger, what failed and why, and the exit code."""
     ledger = Ledger(context.store, context.base.study)
-    ledger.sync(context.rows.all())
+    synced = ledger.sync(context.rows.all())
+    if synced.behind:
+        context.console.print(str(synced), style="yellow", highlight=False, markup=False, soft_wrap=True)
     report = f"python analysis/report.py --store {shlex.quote(str(context.run.store))} --study {context.base.study}"
     context.console.print(f"report          {report}", highlight=False, soft_wrap=True)
     context.console.print(f"MLflow UI       {ledger.ui_command}", highlight=False, soft_wrap=True)

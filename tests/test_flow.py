@@ -1,12 +1,25 @@
-"""Which stored rows a run may use: made by this code, and on this machine or on a device of the cluster it runs on."""
+"""Which stored rows a run may use, how large its pool is, and what a search says whose cells have all ended before."""
+
+from pathlib import Path
 
 import pytest
 
-from certvae import environment, stages
+from certvae import chain, environment, stages
 from certvae.canonical import digest
-from sweeps import tiny_fixed_q
+from certvae.gate import opened_for
+from certvae.store import Store
+from sweeps import search_margin_psnr, tiny_fixed_q
 from sweeps.command import parse
+from sweeps.dispatch import Cell, Ended
+from sweeps.driver import main
 from sweeps.flow import made_here, slots_of
+from sweeps.rows import RowIndex
+from sweeps.rule import Search, settle_rule
+from sweeps.search import SearchCells
+from tests import simulated_pool
+
+STUDY = search_margin_psnr.STUDY
+SEARCH = ("--data", "digits", "--search", "2", "--search-seeds", "100", "--confirmation-seeds", "200")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,3 +70,64 @@ def test_slots_of_a_cluster_are_not_those_of_this_machine():
     assert slots().on == "one CPU core each"
     assert slots("--workers", "64", "--address", "head:6390").count == 64
     assert "of the cluster at head:6390" in slots("--address", "head:6390").on
+
+
+def simulated(store: Path, *arguments: str) -> SearchCells:
+    """A search that has ended, with rows as this code on this machine would have written them."""
+    run, base, goal = parse(STUDY, [*SEARCH, *arguments])
+    search = Search(
+        base=base,
+        space=search_margin_psnr.space,
+        goal=goal,
+        sampler=run.sampler,
+        total=run.search,
+        lag=run.lag,
+        study_seed=run.search_seed,
+        seeds=run.search_seeds,
+        confirmation_seeds=run.confirmation_seeds,
+    )
+    made = {**row(), "data_digest": "d" * 64}
+    made["environment"] = digest(environment.fingerprint(environment.device()))
+
+    def work(cell: Cell) -> Ended:
+        return Ended("ok", rows=[{**one, **made} for one in simulated_pool.rows_of(cell)])
+
+    opened = Store(store)
+    settle_rule(search, opened)
+    cells = SearchCells(search, opened, RowIndex([], lambda _: True, chain.modes))
+    simulated_pool.run(cells, 1, 0, put=opened.put_row, work=work)
+    return cells
+
+
+def test_a_search_without_a_feasible_config_ends_with_code_3_and_says_that_mlflow_is_behind(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    floor = ("--goal.psnr-floor", "99")
+    assert simulated(tmp_path / "store", *floor).winner is None
+    assert main(STUDY, [*SEARCH, *floor, "--store", str(tmp_path / "store")]) == 3
+    said = capsys.readouterr().out
+    assert "nothing feasible." in said
+    assert "behind by" in said
+
+
+def test_the_cells_that_confirm_a_winner_have_a_status(tmp_path, capsys):
+    winner = simulated(tmp_path / "store").winner
+    assert winner is not None
+    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store"), "--status"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [winner.config[:12], "200"] in [line[:2] for line in lines]
+
+
+def test_a_search_that_goes_on_says_beforehand_that_certify_was_opened(tmp_path, capsys):
+    simulated(tmp_path / "store")
+    (opened,) = opened_for(Store(tmp_path / "store"), f"{STUDY.name}-digits")
+    more = ["--search", "3", "--store", str(tmp_path / "store"), "--plan"]
+    assert main(STUDY, [*SEARCH, *more]) == 0
+    assert f"certify was opened before, for {opened[:12]}: another winner" in capsys.readouterr().out
+
+
+def test_a_budget_that_is_no_duration_is_refused_before_anything_starts(tmp_path, capsys):
+    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store"), "--budget", "6"]) == 2
+    assert "a duration such as" in capsys.readouterr().out
+    assert not (tmp_path / "store" / "plan" / "search").exists()

@@ -3,7 +3,7 @@
 import pytest
 
 from certvae.errors import StoreFault
-from certvae.gate import open_certify
+from certvae.gate import open_certify, opened_for
 from certvae.store import Store
 
 FIRST, SECOND, THIRD = "a" * 64, "b" * 64, "c" * 64
@@ -35,6 +35,12 @@ def test_other_configs_are_refused_with_both_names(store, later):
     assert all(config[:12] in str(caught.value) for config in later)
     assert "--study NAME" in str(caught.value)
     assert open_certify(store, "study", (FIRST,)) == 1
+
+
+def test_it_can_be_asked_without_opening_it(store):
+    assert opened_for(store, "study") == []
+    open_certify(store, "study", (SECOND, FIRST))
+    assert opened_for(store, "study") == [FIRST, SECOND]
 
 
 def test_studies_have_gates_of_their_own(store):
