@@ -75,7 +75,7 @@ def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec, Goal]:
     """The run, the cell of seed 0 after all overrides, and what a search maximises.
 
     Raises:
-        ConfigFault: for a value outside its bounds.
+        ConfigFault: for a value outside its bounds, or two data sets.
         SystemExit: from tyro, with code 2, for unknown flags and wrong types.
     """
     data = _data_of(study, arguments)
@@ -103,6 +103,9 @@ def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec, Goal]:
     run = parsed.run
     check_seeds(run.seeds)
     given = {name: getattr(parsed.cell, name) for name in branches}
+    if given["data"].name != run.data or run.data != data:
+        wanted = f"{run.data}, as --data says"
+        raise refuse("data.name", wanted, given["data"].name, "give --data once, and no --data.name: it has a preset")
     base = dataclasses.replace(preset, study=run.study, **given)
     if run.limit is not None:
         base = dataclasses.replace(base, data=dataclasses.replace(base.data, limit=run.limit))

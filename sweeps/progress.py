@@ -106,7 +106,8 @@ class Board(Listener):
 
     def ended(self, token: str, cell: Cell, ended: Ended) -> None:
         line = self._lines.pop(token)
-        self._failed += ended.failed
+        again = ended.kind == "out_of_memory" and not cell.alone  # on a device of its own
+        self._failed += ended.failed and not again
         self._done += not ended.failed
         word = "done" if ended.kind == "ok" else f"{ended.kind.replace('_', ' ')}: {ended.reason}"
         text = f"{name_of(cell)}  {word}  after {clock(time.monotonic() - line.began)}   {self._summary()}"

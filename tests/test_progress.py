@@ -1,6 +1,7 @@
 """What a user watches: one line per running cell, one for the whole, the same with and without a terminal."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -68,6 +69,14 @@ def test_the_whole_is_counted_with_failures_and_an_eta(watched):
     assert "2/4 cells, 1 failed" in lines[1]
     assert "censored: no" in lines[2]
     assert "3/4 cells, 1 failed   1/2 configs   eta 0:10" in lines[2]
+
+
+def test_a_cell_that_is_tried_again_alone_has_not_failed_yet(watched):
+    for cell, kind in ((CELL, "out_of_memory"), (replace(CELL, alone=True), "ok")):
+        watched.board.started("a", cell)
+        watched.board.ended("a", cell, Ended(kind))
+    assert "0/4 cells   1/2" in watched.said().splitlines()[0]
+    assert "1/4 cells   1/2" in watched.said().splitlines()[1]
 
 
 def test_the_log_gets_what_a_terminal_shows(watched):
