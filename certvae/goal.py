@@ -78,7 +78,7 @@ class Judged:
     @property
     def feasible(self) -> bool:
         """Complete, with every constraint recorded and kept."""
-        return self.outcome == "complete" and bool(self.violations is not None) and self.slack >= 0
+        return self.outcome == "complete" and self.violations is not None and self.slack >= 0
 
     @property
     def slack(self) -> float:
