@@ -206,7 +206,8 @@ def _known_cells(context: Context) -> list[Cell]:
     found = [] if study.space is None else proposed(context.store, study.space, context.base)
     cells += [Cell(replace(config, seed=seed), SEARCHED) for config in found for seed in run.search_seeds]
     won = [config for config in found if config.config in opened_for(context.store, context.base.study)]
-    return cells + [Cell(replace(config, seed=seed), CONFIRMED) for config in won for seed in run.confirmation_seeds]
+    cells += [Cell(replace(config, seed=seed), CONFIRMED) for config in won for seed in run.confirmation_seeds]
+    return list({cell.spec.cell: cell for cell in cells}.values())  # a sampler may propose a config twice
 
 
 def rule_of(context: Context) -> Search:

@@ -166,11 +166,10 @@ def _volume_text(judged: Sequence[Judged], cells: SearchCells) -> str:
 
 
 def _winner_text(winner: Judged, cells: SearchCells) -> str:
-    weights = "  ".join(f"{name} {value:.4g}" for name, value in cells.drawn(winner.config).items())
+    seeds = f"{winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases)"
     return (
-        f"winner {winner.config[:12]}  {weights}: {cells.search.goal.score} margin {winner.score:+.4f} nats over "
-        f"n = {winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases), "
-        f"PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} dB"
+        f"winner {winner.config[:12]}  {_drawn(winner, cells)}: {cells.search.goal.score} margin {winner.score:+.4f} "
+        f"nats over n = {seeds}, PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} dB"
     )
 
 
@@ -179,9 +178,14 @@ def _configs_shown(configs: Sequence[Judged], cells: SearchCells) -> Table:
     for heading in ("config", "margin", "PSNR", "slack dB", "drawn"):
         table.add_column(heading)
     for one in configs:
-        weights = "  ".join(f"{name} {value:.4g}" for name, value in cells.drawn(one.config).items())
-        table.add_row(one.config[:12], _signed(one.score), f"{one.psnr:.2f}", f"{one.slack:+.2f}", weights)
+        table.add_row(one.config[:12], _signed(one.score), f"{one.psnr:.2f}", f"{one.slack:+.2f}", _drawn(one, cells))
     return table
+
+
+def _drawn(one: Judged, cells: SearchCells) -> str:
+    """What the sampler drew: numbers in four digits, choices as they are."""
+    drawn = cells.drawn(one.config).items()
+    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in drawn)
 
 
 def _cells(row: Row) -> list[str]:

@@ -1,5 +1,6 @@
 """Which stored rows a run may use, how large its pool is, and what a search says whose cells have all ended before."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sweeps.driver import main
 from sweeps.flow import made_here, slots_of
 from sweeps.rows import RowIndex
 from sweeps.rule import Search, settle_rule
-from sweeps.search import SearchCells
+from sweeps.search import SearchCells, proposed
 from tests import simulated_pool
 
 STUDY = search_margin_psnr.STUDY
@@ -117,6 +118,16 @@ def test_the_cells_that_confirm_a_winner_have_a_status(tmp_path, capsys):
     assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store"), "--status"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [winner.config[:12], "200"] in [line[:2] for line in lines]
+
+
+def test_a_cell_of_a_plain_run_that_a_search_confirmed_too_is_one_cell(tmp_path, capsys):
+    winner = simulated(tmp_path / "store").winner
+    assert winner is not None
+    found = proposed(Store(tmp_path / "store"), search_margin_psnr.space, parse(STUDY, [*SEARCH])[1])
+    (won,) = (spec for spec in found if spec.config == winner.config)
+    same = replace(STUDY, configs=lambda _: (won,))
+    assert main(same, [*SEARCH, "--seeds", "200", "--store", str(tmp_path / "store"), "--status"]) == 0
+    assert "3 of 3 cells done" in capsys.readouterr().out
 
 
 def test_a_search_that_goes_on_says_beforehand_that_certify_was_opened(tmp_path, capsys):

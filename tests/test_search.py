@@ -194,6 +194,20 @@ class TestFailures:
         assert opened == {first.config}
 
 
+def test_a_space_may_draw_choices_and_whole_numbers(tmp_path):
+    def space(trial, base):
+        found = SPACE(trial, base)
+        epochs, size = trial.suggest_int("epochs", 10, 20), trial.suggest_categorical("batch", ["small", "large"])
+        schedule = dataclasses.replace(base.training, epochs=epochs, batch_size=64 if size == "small" else 128)
+        return dataclasses.replace(found, training=schedule)
+
+    cells = searched(search(total=3, space=space), tmp_path / "s")
+    drawn = cells.drawn(cells.winner.config)
+    text = io.StringIO()
+    Console(file=text, width=200).print(search_shown(cells, RowIndex([], _any, chain.modes)))
+    assert f"epochs {drawn['epochs']}  batch {drawn['batch']}" in text.getvalue()
+
+
 def test_a_search_is_exported_as_an_optuna_study(tmp_path):
     cells = searched(search(total=6), tmp_path / "s")
     export(cells.told(), Goal(), tmp_path / "optuna.log", "searched")
