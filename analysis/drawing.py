@@ -24,6 +24,7 @@ from analysis.modes import ordered
 from analysis.views import View
 
 STYLE = Path(__file__).with_name("certvae.mplstyle")
+LEGEND_INCHES = 2.2  # what a legend beside the axes takes from a title
 INK = "0.35"
 MARGIN = "margin $G_0$, nats"
 FORMULA: dict[str, Any] = {"parse_math": True}
@@ -79,9 +80,10 @@ def canvas(width: float = 8.0, height: float = 3.6) -> Figure:
 
 
 def titled(figure: Figure, title: str, caption: str) -> Figure:
-    """Puts the title on top and the caption below, wrapped to the width of the figure."""
+    """Puts the title on top, beside the legend, and the caption below, wrapped to the width of the figure."""
     width = figure.get_figwidth()
-    figure.suptitle(textwrap.fill(title, int(width * 13)), x=0.01, ha="left", weight="bold")
+    room = width - (LEGEND_INCHES if figure.legends else 0)
+    figure.suptitle(textwrap.fill(title, int(room * 11)), x=0.01, ha="left", weight="bold")
     words = textwrap.fill(caption, int(width * 17))
     figure.supxlabel(words, x=0.01, ha="left", fontsize=7.5, color=INK)
     return figure
