@@ -15,7 +15,7 @@ from certvae import goal as goals
 from certvae.dataset import Split
 from certvae.errors import SearchFault, StoreFault
 from certvae.evidence import Evidence
-from certvae.gate import open_certify
+from certvae.gate import open_certify, opened_for
 from certvae.goal import NO_STRICT_TEACHER, Judged
 from certvae.spec import CellSpec
 from certvae.store import Store
@@ -97,11 +97,7 @@ class SearchCells:
         winner = self.winner
         if winner is None:
             return []
-        spec = self._spec(winner.config)
-        try:
-            open_certify(self._store, spec.study, (winner.config,))
-        except StoreFault as fault:
-            self.refused = str(fault)
+        self.refused = self._refusal(winner.config)
         return [cell for cell in self.confirmed() if not self._rows.of(cell)]
 
     def confirmed(self) -> list[Cell]:
@@ -170,6 +166,24 @@ class SearchCells:
             self._judge(number)
         return new
 
+    def _refusal(self, config: str) -> str:
+        """Opens certify for a config, or says why not: it opens once, so not while a config may still win."""
+        study, failed = self.search.base.study, sum(map(self._met_an_accident, range(len(self.proposals))))
+        if failed and not opened_for(self._store, study):
+            return (
+                f"certify stays closed: cells of {failed} configs failed, one of these may still win, and certify "
+                "opens once. The same command tries them again"
+            )
+        try:
+            open_certify(self._store, study, (config,))
+        except StoreFault as fault:
+            return str(fault)
+        return ""
+
+    def _met_an_accident(self, number: int) -> bool:
+        """Whether a cell of a judged config left neither rows nor a reason to censor it."""
+        return not all(self._ended(cell) for cell in self._asked[number])
+
     def _propose(self, number: int) -> tuple[Proposal, CellSpec, StopRule | None]:
         search, told = self.search, max(0, number - self.search.lag + 1)
         proposal, spec = propose(
@@ -183,7 +197,7 @@ class SearchCells:
             study_seed=search.study_seed,
         )
         stop = self._stop_rule(spec, told)
-        if all(self._ended(cell) for cells in self._asked[:told] for cell in cells):
+        if not any(map(self._met_an_accident, range(told))):
             body = {**proposal.body(), "config": spec.config, "stop": None if stop is None else stop.body()}
             self._store.put_document(kind_of(search.base.study), f"{number:06d}", body)
         return proposal, spec, stop

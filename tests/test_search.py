@@ -12,6 +12,7 @@ from rich.console import Console
 
 from certvae import chain
 from certvae.errors import ConfigFault, SearchFault
+from certvae.gate import opened_for
 from certvae.goal import Goal
 from certvae.spec import CellSpec, Objective, Rescue
 from certvae.store import Store
@@ -160,6 +161,33 @@ class TestFailures:
         disturbed = searched(search(), tmp_path / "s", fails=lambda spec: spec.seed == 101)
         assert outcome(disturbed)[0][3:] != wanted[0][3:]
         assert outcome(searched(search(), tmp_path / "s", 4, 1)) == wanted
+
+    def test_certify_stays_closed_until_configs_that_met_an_accident_have_ended(self, tmp_path):
+        """It opens once: opened for the best of what is left, it would be closed to the winner."""
+        wanted = searched(search(study_seed=3), tmp_path / "calm").winner
+        started = []
+
+        def disk_is_full(spec):
+            started.append(spec)
+            return len(started) > 8 and spec.seed < 200
+
+        disturbed = searched(search(study_seed=3), tmp_path / "s", fails=disk_is_full)
+        assert disturbed.winner.config != wanted.config
+        assert "certify stays closed: cells of " in disturbed.refused
+        assert [cell.splits for cell in disturbed.confirmed()] == [("guard",)] * 3
+        assert opened_for(Store(tmp_path / "s"), BASE.study) == []
+        mended = searched(search(study_seed=3), tmp_path / "s")
+        assert (mended.winner, mended.refused) == (wanted, "")
+        assert opened_for(Store(tmp_path / "s"), BASE.study) == [wanted.config]
+
+    def test_an_accident_after_certify_was_opened_closes_nothing(self, tmp_path):
+        store = tmp_path / "s"
+        winner = searched(search(), store).winner
+        lost = next(path for path in (store / "rows").rglob("*.json") if winner.config not in path.read_text())
+        lost.unlink()
+        again = searched(search(), store, fails=lambda spec: spec.config != winner.config)
+        assert again.missing()
+        assert (again.winner.config, again.refused) == (winner.config, "")
 
     def test_a_cell_that_always_fails_does_not_keep_a_search_from_the_same_end(self, tmp_path):
         def unlucky(spec):
