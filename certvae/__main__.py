@@ -1,6 +1,6 @@
 """Looking after a store from the command line.
 
-python -m certvae verify|repair|status|gc|ledger --store DIR          python -m certvae selftest --kills 200
+python -m certvae verify|repair|status|gc|ledger|doctor --store DIR          python -m certvae selftest --kills 200
 """
 
 import sys

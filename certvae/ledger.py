@@ -199,12 +199,13 @@ class _Sync:
 def rebuild(store: Store, study: str | None = None, *, uri: str | None = None) -> Synced:
     """Makes the ledger anew from the store alone: of one study, or of all.
 
-    The database in the store is thrown away when all studies are rebuilt; elsewhere every run is compared and mended.
+    The database in the store is thrown away when all studies are rebuilt, unless somebody is writing it; elsewhere
+    every run is compared and mended.
     """
     uri = uri or os.environ.get(URI) or default_uri(store)
     rows = store.rows(study)
     if study is None and uri == default_uri(store):
-        with _alone(store.path / "lock" / "ledger"):
+        with contextlib.suppress(TimeoutError), _alone(store.path / "lock" / "ledger"):
             shutil.rmtree(store.path / "views" / "artifacts", ignore_errors=True)
             Path(uri.removeprefix("sqlite:///")).unlink(missing_ok=True)
     ledgers = [Ledger(store, name, uri=uri) for name in dict.fromkeys(row["study"] for row in rows)]

@@ -133,6 +133,7 @@ class TestIsAView:
         fill(store, [cell(0)])
         with Ledger(store, STUDY).writing():
             assert "another process writes" in str(sync(store))
+            assert "another process writes" in str(rebuild(store))
         assert sync(store).behind == 0
 
 
