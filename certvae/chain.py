@@ -247,11 +247,12 @@ def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[E
         **{f"version_{name}": environment.version(name) for name in VERSIONED},
         **{f"stage_version_{name}": version for name, version in versions(spec, mode, split).items()},
     }
-    facts: Row = {}
-    for ended in judged:
-        if isinstance(ended, Failed):
-            return {**named, "outcome": ended.outcome, "reason": ended.reason}
-        facts |= ended.facts
+    raw, *fitted = judged
+    if isinstance(raw, Failed):
+        return {**named, "outcome": raw.outcome, "reason": raw.reason}
+    facts = dict(raw.facts)
+    for ended in fitted:  # heads fitted afterwards take no certificate away when they fail
+        facts |= ended.facts if isinstance(ended, Artifact) else {"posthoc_reason": ended.reason}
     facts |= _searched(chain.teacher)
     judgement = verdict(spec, facts)
     return {

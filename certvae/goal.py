@@ -19,6 +19,7 @@ from certvae.checked import AtLeast, Checked, refuse
 
 Row = Mapping[str, Any]
 Score = Literal["mean", "worst", "mean-se"]
+SEEDS_FOR_AN_ERROR = 2
 NO_STRICT_TEACHER = "no seed has a strict-feasible teacher"
 Constraint = Literal["psnr_drop", "psnr_floor"]
 Outcome = Literal["complete", "incomplete", "censored"]
@@ -36,7 +37,8 @@ class Goal(Checked):
     score: Score = "mean"
     """How the margins of the search seeds become one number."""
     psnr_drop: Annotated[float | None, AtLeast(0)] = 1.5
-    """Largest mean PSNR loss against the reference, dB; none when absent."""
+    """Largest mean PSNR loss against the reference of the same config, dB; none when absent. A weight that blurs both,
+    such as alpha_kl, is not held back by it: give a floor too."""
     psnr_floor: float | None = None
     """Smallest mean PSNR, dB; none when absent."""
     pareto: bool = False
@@ -104,6 +106,8 @@ def judge(config: str, seeds: Sequence[int], rows: Iterable[Row], goal: Goal) ->
     stress = len(seeds) - len(strict)
     if not strict:
         return Judged(config, "incomplete", NO_STRICT_TEACHER, 0, 0, stress)
+    if goal.score == "mean-se" and len(strict) < SEEDS_FOR_AN_ERROR:
+        return Judged(config, "incomplete", "one strict-feasible seed has no standard error", 0, 0, stress)
     return _scored(config, [(mode, other) for mode, other in strict if mode and other], stress, goal)
 
 
@@ -183,8 +187,7 @@ def _score(margins: np.ndarray, score: Score) -> float:
         case "worst":
             return float(margins.min())
         case "mean-se":
-            spread = margins.std(ddof=1) / math.sqrt(len(margins)) if len(margins) > 1 else 0.0
-            return float(margins.mean() - spread)
+            return float(margins.mean() - margins.std(ddof=1) / math.sqrt(len(margins)))
 
 
 def _dominates(one: Judged, two: Judged) -> bool:

@@ -30,8 +30,12 @@ def run_cell(config: Mapping[str, Any], *, place: Place) -> None:
 
     cell: Cell = config["cell"][0]
     speaker, store = Speaker(), Path(place.store)
+    dump = failures.stack_dump(store, cell.spec.cell)
+    if dump.exists() and dump.stat().st_size:  # Ray tries again what its deadline ended; it would take as long
+        speaker.over(failures.of(store, cell.spec.cell))
+        return
     try:
-        with _deadline(place.deadline_seconds, failures.stack_dump(store, cell.spec.cell)):
+        with _deadline(place.deadline_seconds, dump):
             rows = work(cell, place, speaker)
     except Censored as stopped:
         speaker.over(Ended("censored", str(stopped)))

@@ -12,9 +12,10 @@ from certvae import chain, quality, stages
 from certvae.chain import Chain, Failed, Row
 from certvae.data import load
 from certvae.dataset import Dataset, Split
+from certvae.errors import NumberFault
 from certvae.objective import Terms
 from certvae.spec import CellSpec, Data, Objective, Rescue, Training
-from certvae.store import Artifact, Store
+from certvae.store import Artifact, Content, Store, Workbench, stage
 from sweeps.tiny_fixed_q import STUDY
 from tests.laws import Cut
 from tests.small_cells import OBJECTIVE, TEACHER, TRAINING, WARM_UP, small_cell, small_digits
@@ -83,6 +84,30 @@ class TestRows:
         assert set(chain.versions(trained.spec, "no_align", "guard")) == {"warm_up", "teacher", "no_align", "judge"}
         everything = {"warm_up", "teacher", "no_align", "aligned", "judge", "posthoc"}
         assert set(chain.versions(trained.spec, "rescue", "certify")) == everything
+
+    def test_a_head_that_cannot_be_fitted_takes_no_certificate_away(self, finished, digits, store, monkeypatch):
+        trained, rows, _ = finished
+
+        @stage(version=1)
+        def posthoc(
+            dataset: Any,
+            model: Any,
+            seed: Any,
+            split: Any,
+            looks: Any,
+            warm: Any,
+            teacher: Any,
+            trained: Any,
+            *,
+            bench: Workbench,
+        ) -> Content:
+            raise NumberFault(9, "it diverged", where="here", cause="a test", remedy="none")
+
+        monkeypatch.setattr(stages, "posthoc", posthoc)
+        found = chain.judge(chain.train(trained.spec, digits, store), digits, store, "certify")
+        assert [row["outcome"] for row in found] == ["ok"] * 3
+        assert [row["margin"] for row in found] == [row["margin"] for row in rows]
+        assert all("it diverged" in row["posthoc_reason"] for row in found)
 
     def test_teacher_information_is_one_number_for_all_modes(self, finished):
         _, rows, _ = finished

@@ -153,6 +153,15 @@ class TestSelection:
                 assert not better
 
 
+def test_a_standard_error_needs_two_strict_seeds():
+    """With one there is none, and no penalty would favour the config that is known least."""
+    one = rows((1.0, 9.0, 9.0), statuses=("strict-feasible", "stress-case", "stress-case"))
+    judged = judge("c", SEEDS, one, Goal(score="mean-se"))
+    assert (judged.outcome, judged.score, judged.n_stress) == ("incomplete", None, 2)
+    assert "standard error" in judged.reason
+    assert judge("c", SEEDS, one, Goal(score="mean")).score == 1.0
+
+
 def at(margin, psnr, slack=0.0):
     return Judged("c", "complete", "", 3, 0, 0, score=margin, psnr=psnr, violations={"psnr_drop": -slack})
 

@@ -107,3 +107,14 @@ def test_a_cell_past_its_deadline_is_ended_with_its_stacks(tmp_path, monkeypatch
     ended = failures.of(tmp_path, spec.cell)
     assert ended.kind == "timeout"
     assert "most recent call first" in failures.stack_dump(tmp_path, spec.cell).read_text()
+
+
+def test_a_cell_past_its_deadline_is_not_tried_again(tmp_path, monkeypatch):
+    """Ray starts it again in another worker, where it would take as long."""
+    spec = dataclasses.replace(CellSpec(study="pool"), seed=0)
+    failures.stack_dump(tmp_path, spec.cell).write_text("stacks")
+    told = []
+    monkeypatch.setattr(tune, "report", told.append)
+    monkeypatch.setattr("sweeps.work.work", lambda *_: pytest.fail("it ran again"))
+    run_cell({"cell": [Cell(spec)]}, place=Place(str(tmp_path), None, str(tmp_path), deadline_seconds=0.2))
+    assert [report["ended"].kind for report in told] == ["timeout"]
