@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from sweeps.propose import Sampler
 from sweeps.seeds import check_seeds
 from sweeps.study import Study, study_name
 
+EXIT_CODES = """Exit codes: 0 done, 1 a bug of ours, 2 wrong input and nothing started, 3 finished with failed cells or
+nothing feasible, 4 stopped and resumable by the same command, 5 the store refuses."""
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -99,7 +102,8 @@ def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec, Goal]:
         ],
         frozen=True,
     )
-    parsed = tyro.cli(command_type, args=arguments, description=study.about, config=(tyro.conf.AvoidSubcommands,))
+    about, plain = _described(study.about), (tyro.conf.AvoidSubcommands,)
+    parsed = tyro.cli(command_type, args=arguments, description=about, config=plain)
     run = parsed.run
     check_seeds(run.seeds)
     given = {name: getattr(parsed.cell, name) for name in branches}
@@ -110,6 +114,11 @@ def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec, Goal]:
     if run.limit is not None:
         base = dataclasses.replace(base, data=dataclasses.replace(base.data, limit=run.limit))
     return run, base, parsed.goal
+
+
+def _described(about: str) -> str:
+    """The study's docstring and the exit codes; tyro keeps a line to itself that does not begin with a letter."""
+    return re.sub(r"^ *(?=python )", "$ ", about.rstrip(), flags=re.MULTILINE) + f"\n\n{EXIT_CODES}"
 
 
 def command(arguments: Sequence[str]) -> str:

@@ -6,6 +6,7 @@
 and resumable, 5 the store refuses: its gate was opened for another config, or it is damaged or not safe.
 """
 
+import os
 import sys
 
 from rich.console import Console
@@ -32,6 +33,9 @@ def main(study: Study, arguments: list[str] | None = None) -> int:
     except Fault as fault:
         console.print(str(fault), style="red", highlight=False, markup=False, soft_wrap=True)
         return fault.exit_code
+    except BrokenPipeError:  # whoever read what we print, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_RESUMABLE
     except KeyboardInterrupt:
         again = f"stopped; nothing is lost. To go on: {command(given)}"
         console.print(again, highlight=False, markup=False, soft_wrap=True)

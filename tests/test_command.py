@@ -4,7 +4,7 @@ import pytest
 
 from certvae.errors import ConfigFault
 from certvae.spec import Mlp
-from sweeps import tiny_fixed_q
+from sweeps import search_margin_psnr, tiny_fixed_q
 from sweeps.command import command, parse, seconds
 
 STUDY = tiny_fixed_q.STUDY
@@ -85,3 +85,12 @@ def test_durations_that_are_none(text):
 
 def test_the_command_that_goes_on_is_quoted():
     assert command(["--store", "a b"]).endswith("--store 'a b'")
+
+
+def test_help_keeps_every_example_on_a_line_and_names_the_exit_codes(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(search_margin_psnr.STUDY, ["--help"])
+    assert ended.value.code == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert sum(line.startswith("$ python sweeps/search_margin_psnr.py") for line in lines) == 3
+    assert any("Exit codes: 0 done" in line for line in lines)
