@@ -83,7 +83,8 @@ class TestEnding:
     def test_finished_only_when_nothing_runs_or_waits(self):
         hub = dispatcher([cell(0), cell(1)])
         assert not hub.finished
-        hub.next("a"), hub.next("b")
+        hub.next("a")
+        hub.next("b")
         hub.over("a", OK)
         assert not hub.finished
         hub.over("b", OK)

@@ -82,15 +82,15 @@ class TestEstimate:
         cells = [with_lambda(5.0)]
         times = plan.times_of(plan.works_of(cells, digits, store), cells[0], digits, store)
         assert times["full"].known == times["rescue"].known == "2 runs in this store"
-        assert times["full"].seconds == (min(store.seconds("aligned")), *times["full"].seconds[1:])
+        seen = store.seconds("aligned")
+        assert times["full"].seconds == (min(seen), sum(seen) / 2, max(seen))
 
     def test_judging_takes_as_long_as_the_stages_that_judge_every_mode(self, digits, store):
         cell = with_lambda(1.0)
         chain.judge(chain.train(cell.spec, digits, store), digits, store, "guard")
         times = plan.times_of(plan.works_of([cell], digits, store), cell, digits, store)
-        low, high = min(store.seconds("judge")), max(store.seconds("judge"))
-        assert times["judge"].seconds[0] == pytest.approx(3 * low)
-        assert times["judge"].seconds[2] == pytest.approx(3 * high)
+        seen = store.seconds("judge")
+        assert times["judge"].seconds == pytest.approx((3 * min(seen), 3 * sorted(seen)[1], 3 * max(seen)))
 
     def test_work_is_spread_over_slots_but_a_chain_is_not_cut(self):
         works = [plan.Work("warm_up", "warm_up", 1, 0, 4), plan.Work("full", "aligned", 4, 0, 4)]
