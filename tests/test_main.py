@@ -73,6 +73,7 @@ def test_ledger_makes_a_deleted_or_broken_database_anew_identical(
         assert text(store) == told
     assert main(["ledger", "--store", str(store.path), "--study", "other"]) == 0
     assert "MLflow: 0 runs written, 5 unchanged" in capsys.readouterr().out
+    fill(store, [cell(1, study="other")], ("guard", "certify"))
     with locked(store):
         assert main(["ledger", "--store", str(store.path), "--study", "other"]) == 1
     assert "Run the same command again" in capsys.readouterr().out
