@@ -4,7 +4,7 @@ The graphs of stages, and what is shared, are in `certvae.rescue_chain` and `cer
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from certvae import environment, rescue_chain, stages, witness, witness_chain
@@ -21,6 +21,8 @@ Outcome = Literal["ok", "diverged", "infeasible_teacher"]
 Row = dict[str, Any]
 Announce = Callable[[str], None]
 Published = Callable[[str, Artifact], None]
+Only = tuple[str, ...]
+"""Modes that are wanted of a cell; all of them when empty."""
 VERSIONED = ("certvae", "torch", "numpy", "scikit-learn")
 
 
@@ -57,21 +59,44 @@ class Chain:
     modes: Mapping[str, Ended]
 
 
-def steps(spec: CellSpec) -> tuple[str, ...]:
+def steps(spec: CellSpec, only: Only = ()) -> tuple[str, ...]:
     """What a cell does, in order; the modes are among them."""
+    needed = {*needs(spec, only), "judge"}
+    return tuple(step for step in _steps(spec) if step in needed)
+
+
+def modes(spec: CellSpec, only: Only = ()) -> tuple[str, ...]:
+    """The networks of a cell that are judged, in the order of tables."""
+    return tuple(mode for mode in _modes(spec) if not only or mode in only)
+
+
+def needs(spec: CellSpec, only: Only = ()) -> frozenset[str]:
+    """The steps that these modes are made by and judged with, their own among them."""
+
+    def made(step: str, stage: Stage, *inputs: Any) -> frozenset[str]:  # noqa: ARG001 - only names matter
+        return _before(inputs) | {step}
+
+    chain = _walk(spec, spec.data, made)
+    return _before([chain.warm, chain.teacher, *(chain.modes[mode] for mode in modes(spec, only))])
+
+
+def _before(inputs: Iterable[Any]) -> frozenset[str]:
+    return frozenset().union(*(given for given in inputs if isinstance(given, frozenset)))
+
+
+def _steps(spec: CellSpec) -> tuple[str, ...]:
     match spec.protocol:
         case Rescue(teacher_seed=teacher_seed):
             taught = ("warm_up", "teacher") if teacher_seed is None else ("teacher_warm_up", "teacher", "warm_up")
-            later = tuple(mode for mode in (PROTECTED, *LIVE) if mode in modes(spec))
+            later = tuple(mode for mode in (PROTECTED, *LIVE) if mode in _modes(spec))
             return (*taught, "no_align", "full", "rescue", *later, "judge")
         case Baselines():
-            return ("warm_up", "teacher", *modes(spec), "judge")
+            return ("warm_up", "teacher", *_modes(spec), "judge")
         case Witness():
             return witness_chain.steps(spec.protocol)
 
 
-def modes(spec: CellSpec) -> tuple[str, ...]:
-    """The networks of a cell that are judged, in the order of tables."""
+def _modes(spec: CellSpec) -> tuple[str, ...]:
     match spec.protocol:
         case Rescue(protection=protection, live_features=live):
             later = ((PROTECTED,) if protection else ()) + (LIVE if live else ())
@@ -93,13 +118,20 @@ def schedules(spec: CellSpec) -> dict[str, Training]:
 
 
 def train(
-    spec: CellSpec, dataset: Dataset, store: Store, announce: Announce = silent, published: Published = unseen
+    spec: CellSpec,
+    dataset: Dataset,
+    store: Store,
+    announce: Announce = silent,
+    published: Published = unseen,
+    *,
+    only: Only = (),
 ) -> Chain:
     """All stages of a cell, each computed once per store.
 
     Args:
         announce: hears which step begins; all steps before it are published then.
         published: sees what each step left in the store, now or earlier.
+        only: the modes that are wanted; no step runs that none of them needs.
     """
 
     def call(step: str, stage: Stage, *inputs: Any) -> Ended:
@@ -109,11 +141,17 @@ def train(
             published(step, ended)
         return ended
 
-    return walk(spec, dataset, call)
+    return walk(spec, dataset, call, only)
 
 
-def walk(spec: CellSpec, dataset: Dataset | Data, call: Call) -> Chain:
+def walk(spec: CellSpec, dataset: Dataset | Data, call: Call, only: Only = ()) -> Chain:
     """The graph of a cell as calls of `call(step, stage, *inputs)`: to compute stages, to name them, or to look."""
+    needed = needs(spec, only)
+    chain = _walk(spec, dataset, lambda step, *given: call(step, *given) if step in needed else None)
+    return replace(chain, modes={mode: chain.modes[mode] for mode in modes(spec, only)})
+
+
+def _walk(spec: CellSpec, dataset: Dataset | Data, call: Call) -> Chain:
     match spec.protocol:
         case Rescue():
             return Chain(spec, *rescue_chain.rescue(spec, spec.protocol, dataset, call))
@@ -171,7 +209,7 @@ def _judges(spec: CellSpec, mode: str) -> _Judges:
             return _Judges(witness.judge_witness, witness.fair_witness)
 
 
-def shared(spec: CellSpec) -> dict[str, str]:
+def shared(spec: CellSpec, only: Only = ()) -> dict[str, str]:
     """Every step by a digest of all that it reads: cells with the same digest compute that step once between them."""
     named: dict[str, str] = {}
 
@@ -179,13 +217,13 @@ def shared(spec: CellSpec) -> dict[str, str]:
         named[step] = digest([stage.name, stage.version, *inputs])
         return named[step]
 
-    walk(spec, spec.data, name)
+    walk(spec, spec.data, name, only)
     return named
 
 
-def judging(spec: CellSpec, split: Split) -> list[str]:
+def judging(spec: CellSpec, split: Split, only: Only = ()) -> list[str]:
     """The stages that judge a cell on one split, one per execution: what a judgement costs."""
-    return [stage.name for mode in modes(spec) for stage in _judges(spec, mode).on(split)]
+    return [stage.name for mode in modes(spec, only) for stage in _judges(spec, mode).on(split)]
 
 
 @dataclass(frozen=True)
@@ -201,7 +239,7 @@ def versions(spec: CellSpec, mode: str, split: Split) -> dict[str, int]:
     def made(step: str, stage: Stage, *inputs: Any) -> _Made:  # noqa: ARG001 - two steps may be one stage
         return _made_by(stage, inputs)
 
-    chain = walk(spec, spec.data, made)
+    chain = walk(spec, spec.data, made, (mode,))
     read = (chain.warm, chain.teacher, chain.modes[mode])
     judged = [_made_by(stage, read).versions for stage in _judges(spec, mode).on(split)]
     return {name: version for found in judged for name, version in found.items()}

@@ -25,6 +25,7 @@ from certvae.drafts import draft_of, remove, remove_dead_drafts
 from certvae.errors import DataFault
 from certvae.sources import Contents, Unreadable
 
+BAR_SECONDS = 1.0  # what is decoded sooner needs no bar
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
@@ -110,7 +111,8 @@ def resized(images: UInt8[np.ndarray, "m C h w"], side: int) -> UInt8[np.ndarray
 def _write_images(path: Path, view: View, label: str | None) -> list[_Block]:
     """Writes block by block with calls: on a full disk a memory-mapped page would end the process instead."""
     n = view.shape[0]
-    with path.open("xb") as file, tqdm(total=n, unit="image", desc=label, disable=label is None) as bar:
+    bar = tqdm(total=n, unit="image", desc=label, disable=label is None, delay=BAR_SECONDS)
+    with path.open("xb") as file, bar:
         header = {"descr": "|u1", "fortran_order": False, "shape": view.shape}
         np.lib.format.write_array_header_1_0(file, header)
         blocks = []

@@ -60,6 +60,8 @@ class Run(Checked):
     """Config k is proposed from the outcomes of configs 0 to k - lag: more runs at once, and knows less."""
     early_stop: Annotated[float | None, Above(0), Below(1)] = None
     """Censor a cell halfway when, with this confidence, its config cannot become feasible or the best: 0.9, say."""
+    every_mode: bool = False
+    """Train all modes in a search, and not only the two that the goal reads; the confirmation always does."""
     search_seed: Annotated[int, AtLeast(0)] = 0
     """Seed of the proposals."""
     search_seeds: tuple[int, ...]

@@ -27,6 +27,8 @@ class Cell:
     spec: CellSpec
     splits: tuple[Split, ...] = ("guard", "certify")
     """It is judged on these; certify is there for a config that may open it."""
+    only: tuple[str, ...] = ()
+    """The modes that are wanted of it; all of them when empty."""
     looks: int = 1
     """Configs of the study that may open certify: every bound uses delta / looks."""
     alone: bool = False
@@ -101,7 +103,12 @@ class _Running:
 class Dispatcher:
     """Hands out cells by token and hears how they fare."""
 
-    def __init__(self, source: Source, shared: Callable[[CellSpec], Shared], steps: Callable[[CellSpec], Steps]):
+    def __init__(
+        self,
+        source: Source,
+        shared: Callable[[CellSpec, tuple[str, ...]], Shared],
+        steps: Callable[[CellSpec, tuple[str, ...]], Steps],
+    ):
         self._source, self._shared, self._steps = source, shared, steps
         self._waiting: list[tuple[Cell, Shared]] = []
         self._running: dict[str, _Running] = {}
@@ -130,7 +137,7 @@ class Dispatcher:
     def reached(self, token: str, step: str) -> None:
         """A running cell begins this step: all shared ones before it are published."""
         running = self._running[token]
-        steps = self._steps(running.cell.spec)
+        steps = self._steps(running.cell.spec, running.cell.only)
         for earlier in steps[: steps.index(step)]:
             if (key := running.computing.pop(earlier, None)) is not None:
                 self._published.add(key)
@@ -152,7 +159,7 @@ class Dispatcher:
         return self._running[token].cell
 
     def _add(self, cells: Iterable[Cell]) -> None:
-        self._waiting += [(cell, self._shared(cell.spec)) for cell in cells]
+        self._waiting += [(cell, self._shared(cell.spec, cell.only)) for cell in cells]
 
     def _refill(self) -> None:
         while self._open:

@@ -98,7 +98,7 @@ class StopRule:
         return cls(Goal(**body["goal"]), body["epoch"], body["confidence"], body["configs"], needs)
 
 
-class Watch:
+class Censor:
     """Follows one cell, live and along what is published, and holds it against a rule at the rule's report point."""
 
     def __init__(self, rule: StopRule | None):

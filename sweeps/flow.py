@@ -25,7 +25,7 @@ from sweeps.progress import Board
 from sweeps.propose import export, sketched
 from sweeps.rows import RowIndex
 from sweeps.rule import Search, settle_rule
-from sweeps.search import CONFIRMED, SEARCHED, SearchCells, censored, proposed
+from sweeps.search import SearchCells, censored, proposed
 from sweeps.study import Study
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_RESUMABLE = 0, 3, 4
@@ -164,7 +164,7 @@ class _Collector:
 def _search(context: Context) -> int:
     """Configs proposed one by one, then the winner on fresh seeds."""
     check(context.base, context.dataset)
-    search = rule_of(context)
+    search = rule_of(context.study, context.run, context.base, context.goal)
     settle_rule(search, context.store)
     cells = SearchCells(search, context.store, context.rows)
     total = search.total * len(search.seeds) + len(search.confirmation_seeds)
@@ -191,32 +191,36 @@ def _left(context: Context, search: Search) -> list[Cell]:
     """Cells of a search that are still to run: those proposed so far, and sketches of those that are not."""
     known = proposed(context.store, search.space, search.base)[: search.total]
     specs = known + sketched(range(len(known), search.total), search.space, search.base)
-    cells = [Cell(replace(spec, seed=seed), SEARCHED) for spec in specs for seed in search.seeds]
     confirmed = {row["seed"] for row in context.rows.all()}
-    fresh = [seed for seed in search.confirmation_seeds if seed not in confirmed]
-    cells += [Cell(replace(specs[-1], seed=seed), CONFIRMED) for seed in fresh]
+    fresh = [cell for cell in search.confirmation(specs[-1]) if cell.spec.seed not in confirmed]
     stopped = censored(context.store, search.base.study)
+    cells = _distinct([*(cell for spec in specs for cell in search.cells(spec)), *fresh])
     return [cell for cell in cells if cell.spec.cell not in stopped and not context.rows.of(cell)]
 
 
 def _known_cells(context: Context) -> list[Cell]:
     """The cells of the plain run, those of every config proposed so far, and those of a winner on fresh seeds."""
-    run, study = context.run, context.study
-    cells = [Cell(replace(config, seed=seed)) for config in study.configs(context.base) for seed in run.seeds]
-    found = [] if study.space is None else proposed(context.store, study.space, context.base)
-    cells += [Cell(replace(config, seed=seed), SEARCHED) for config in found for seed in run.search_seeds]
-    won = [config for config in found if config.config in opened_for(context.store, context.base.study)]
-    cells += [Cell(replace(config, seed=seed), CONFIRMED) for config in won for seed in run.confirmation_seeds]
-    return list({cell.spec.cell: cell for cell in cells}.values())  # a sampler may propose a config twice
+    run, study, base = context.run, context.study, context.base
+    cells = [Cell(replace(config, seed=seed)) for config in study.configs(base) for seed in run.seeds]
+    if study.space is None:
+        return cells
+    search, found = rule_of(study, run, base, context.goal), proposed(context.store, study.space, base)
+    won = [config for config in found if config.config in opened_for(context.store, base.study)]
+    cells += [cell for config in found for cell in search.cells(config)]
+    return _distinct(cells + [cell for config in won for cell in search.confirmation(config)])
 
 
-def rule_of(context: Context) -> Search:
+def _distinct(cells: Sequence[Cell]) -> list[Cell]:
+    """Each cell once: a sampler may propose a config twice."""
+    return list({cell.spec.cell: cell for cell in cells}.values())
+
+
+def rule_of(study: Study, run: Run, base: CellSpec, goal: Goal) -> Search:
     """The search that the command line asks for.
 
     Raises:
         ConfigFault: when the study has no space to search.
     """
-    run, study = context.run, context.study
     if study.space is None:
         raise ConfigFault(
             5,
@@ -226,9 +230,9 @@ def rule_of(context: Context) -> Search:
             remedy="copy sweeps/search_margin_psnr.py and give it a space",
         )
     return Search(
-        base=context.base,
+        base=base,
         space=study.space,
-        goal=context.goal,
+        goal=goal,
         sampler=run.sampler,
         total=run.search,
         lag=run.lag,
@@ -236,6 +240,7 @@ def rule_of(context: Context) -> Search:
         seeds=run.search_seeds,
         confirmation_seeds=run.confirmation_seeds,
         early_stop=run.early_stop,
+        every_mode=run.every_mode,
     )
 
 

@@ -99,20 +99,20 @@ def works_of(cells: Sequence[Cell], dataset: Dataset, store: Store) -> list[Work
     """The steps of all cells, in the order of a chain; the judging of a cell is never shared."""
     if not cells:
         return []
-    walks = [_walked(cell.spec, dataset, store) for cell in cells]
+    walks = [_walked(cell, dataset, store) for cell in cells]
     works = []
     for step in chain.steps(cells[0].spec):
         found = [walk[step] for walk in walks if step in walk]
         missing, stored = ({one.named for one in found if one.stored is there} for there in (False, True))
-        stage = found[0].stage if found else step
-        works.append(Work(step, stage, len(missing) if found else len(cells), len(stored), len(cells)))
-    return works
+        if found:
+            works.append(Work(step, found[0].stage, len(missing), len(stored), len(found)))
+    return [*works, Work("judge", "judge", len(cells), 0, len(cells))]
 
 
 def times_of(works: Sequence[Work], cell: Cell, dataset: Dataset, store: Store) -> dict[str, Time]:
     """What one run of each step takes: as this store has seen it, else as a probe of training says."""
     probe = _Probe(cell.spec, dataset)
-    judging = [name for split in cell.splits for name in chain.judging(cell.spec, split)]
+    judging = [name for split in cell.splits for name in chain.judging(cell.spec, split, cell.only)]
     stages = {work.step: judging if work.step == "judge" else [work.stage] for work in works}
     return {step: _seen(names, store) or probe.time(step) for step, names in stages.items()}
 
@@ -154,7 +154,7 @@ class _Step:
         return {"to_run": self.named}
 
 
-def _walked(spec: CellSpec, dataset: Dataset, store: Store) -> dict[str, _Step]:
+def _walked(cell: Cell, dataset: Dataset, store: Store) -> dict[str, _Step]:
     """The steps of a cell by name, each looked for with the inputs it would really get."""
     found: dict[str, _Step] = {}
 
@@ -167,7 +167,7 @@ def _walked(spec: CellSpec, dataset: Dataset, store: Store) -> dict[str, _Step]:
         found[step] = _Step(stage.name, digest([stage.name, stage.version, *inputs]), stored=False)
         return found[step]
 
-    chain.walk(spec, dataset, look)
+    chain.walk(cell.spec, dataset, look, cell.only)
     return found
 
 

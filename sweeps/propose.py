@@ -85,6 +85,7 @@ def sketched(numbers: Iterable[int], space: Space, base: CellSpec) -> list[CellS
     Raises:
         SearchFault: when the space draws an invalid spec.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     drawn = []
     for number in numbers:
         trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number)).ask()

@@ -7,7 +7,7 @@ from certvae.spec import CellSpec
 from sweeps.dispatch import Cell
 
 Row = Mapping[str, Any]
-Modes = Callable[[CellSpec], tuple[str, ...]]
+Modes = Callable[[CellSpec, tuple[str, ...]], tuple[str, ...]]
 
 
 class RowIndex:
@@ -16,12 +16,10 @@ class RowIndex:
     Args:
         rows: what the store holds.
         current: whether a row was made by this code on such a machine; others are kept in the store and not used.
-        modes: the modes of a cell, in the order of tables.
+        modes: (spec, those that are wanted) -> the modes of a cell, in the order of tables.
     """
 
-    def __init__(
-        self, rows: Iterable[Row], current: Callable[[Row], bool], modes: Callable[[CellSpec], tuple[str, ...]]
-    ):
+    def __init__(self, rows: Iterable[Row], current: Callable[[Row], bool], modes: Modes):
         self._current, self._modes = current, modes
         self._found: dict[str, dict[tuple[str, str], Row]] = {}
         self.outdated = 0
@@ -38,7 +36,7 @@ class RowIndex:
     def of(self, cell: Cell) -> list[Row]:
         """The rows of a finished cell on its splits, in the order of tables; none if any is missing."""
         found = self._found.get(cell.spec.cell, {})
-        wanted = [(split, mode) for split in cell.splits for mode in self._modes(cell.spec)]
+        wanted = [(split, mode) for split in cell.splits for mode in self._modes(cell.spec, cell.only)]
         return [found[place] for place in wanted] if all(place in found for place in wanted) else []
 
     def all(self) -> list[Row]:

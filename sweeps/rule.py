@@ -1,16 +1,22 @@
 """The rule of a search: what is searched, how, and on which seeds. A store holds one rule per study."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from certvae import chain
 from certvae.canonical import plain
+from certvae.dataset import Split
 from certvae.errors import SearchFault
 from certvae.goal import Goal
 from certvae.spec import CellSpec
 from certvae.store import Store
+from sweeps.dispatch import Cell
+from sweeps.early_stop import StopRule
 from sweeps.propose import Sampler, Space
 from sweeps.seeds import check_seeds
+
+SEARCHED: tuple[Split, ...] = ("guard",)
+CONFIRMED: tuple[Split, ...] = ("guard", "certify")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,8 @@ class Search:
     confirmation_seeds: tuple[int, ...]
     early_stop: float | None = None
     """Confidence with which a hopeless cell is censored; none is when absent."""
+    every_mode: bool = False
+    """Search cells train all modes, and not only those that the goal reads."""
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
@@ -63,6 +71,15 @@ class Search:
     def bounded(self) -> bool:
         """Whether a config can be out of reach: of a constraint, or of the best score."""
         return bool(self.goal.constraints) or not self.goal.pareto
+
+    def cells(self, spec: CellSpec, stop: StopRule | None = None) -> list[Cell]:
+        """A config on every search seed, judged on the guard split: what nobody reads of it is not trained."""
+        only = () if self.every_mode else (self.goal.mode, self.goal.reference)
+        return [Cell(replace(spec, seed=seed), SEARCHED, only, stop=stop) for seed in self.seeds]
+
+    def confirmation(self, spec: CellSpec, splits: tuple[Split, ...] = CONFIRMED) -> list[Cell]:
+        """A config on every confirmation seed, all modes."""
+        return [Cell(replace(spec, seed=seed), splits) for seed in self.confirmation_seeds]
 
     def rule(self) -> dict[str, Any]:
         """What a store holds fixed for a study: with another rule the same proposals would mean something else."""

@@ -12,21 +12,17 @@ from typing import Any
 
 from certvae import chain
 from certvae import goal as goals
-from certvae.dataset import Split
 from certvae.errors import SearchFault, StoreFault
-from certvae.evidence import Evidence
 from certvae.gate import open_certify, opened_for
 from certvae.goal import NO_STRICT_TEACHER, Judged
 from certvae.spec import CellSpec
 from certvae.store import Store
 from sweeps.dispatch import Cell, Ended
-from sweeps.early_stop import Halfway, StopRule, halfway_epoch, learn
+from sweeps.early_stop import StopRule
 from sweeps.propose import Proposal, Space, propose, spec_of
 from sweeps.rows import RowIndex
-from sweeps.rule import Search
-
-SEARCHED: tuple[Split, ...] = ("guard",)
-CONFIRMED: tuple[Split, ...] = ("guard", "certify")
+from sweeps.rule import SEARCHED, Search
+from sweeps.stop_rules import StopRules
 
 
 def kind_of(study: str) -> str:
@@ -59,8 +55,7 @@ class SearchCells:
         self.specs: list[CellSpec] = []
         self._asked: list[list[Cell]] = []
         """The cells of each config, made once: each carries the digest by which its rows are found."""
-        self._evidence = Evidence(store)
-        self._shown: dict[int, list[Halfway]] = {}
+        self._stop_rules = StopRules(search, store, rows)
         self._censored = censored(store, search.base.study)
         self.judged: dict[int, Judged] = {}
         self._pending: dict[str, set[int]] = {}
@@ -105,8 +100,8 @@ class SearchCells:
         winner = self.winner
         if winner is None:
             return []
-        splits, spec = SEARCHED if self.refused else CONFIRMED, self._spec(winner.config)
-        return [Cell(replace(spec, seed=seed), splits) for seed in self.search.confirmation_seeds]
+        spec = self._spec(winner.config)
+        return self.search.confirmation(spec, SEARCHED) if self.refused else self.search.confirmation(spec)
 
     def headline(self) -> str:
         """Best so far, in a line."""
@@ -157,7 +152,7 @@ class SearchCells:
         proposal, spec, stop = self._remembered(number) or self._propose(number)
         self.proposals.append(proposal)
         self.specs.append(spec)
-        self._asked.append([Cell(replace(spec, seed=seed), SEARCHED, stop=stop) for seed in self.search.seeds])
+        self._asked.append(self.search.cells(spec, stop))
         missing = [cell for cell in self._asked[number] if not self._ended(cell)]
         new = [cell for cell in missing if cell.spec.cell not in self._pending]
         for cell in missing:
@@ -196,7 +191,7 @@ class SearchCells:
             sampler=search.sampler,
             study_seed=search.study_seed,
         )
-        stop = self._stop_rule(spec, told)
+        stop = self._stop_rules.next(spec, [(self.judged[earlier], self._asked[earlier]) for earlier in range(told)])
         if not any(map(self._met_an_accident, range(told))):
             body = {**proposal.body(), "config": spec.config, "stop": None if stop is None else stop.body()}
             self._store.put_document(kind_of(search.base.study), f"{number:06d}", body)
@@ -211,32 +206,6 @@ class SearchCells:
         if spec.config != body["config"]:
             raise _other_space(self.search.base.study, number, body["config"], spec.config)
         return proposal, spec, None if stop is None else StopRule.of(stop)
-
-    def _stop_rule(self, spec: CellSpec, told: int) -> StopRule | None:
-        """What the configs that a proposal knows of say about how late a config may still improve."""
-        confidence, goal = self.search.early_stop, self.search.goal
-        epoch = self._halfway_epoch(spec)
-        if confidence is None or epoch is None:
-            return None
-        for number in set(range(told)) - self._shown.keys():
-            self._shown[number] = self._halfway(number)
-        return learn(goal, confidence, epoch, [(self.judged[number], self._shown[number]) for number in range(told)])
-
-    def _halfway(self, number: int) -> list[Halfway]:
-        """What each cell of a config showed halfway, from the stored curve of the searched mode."""
-        goal, epoch = self.search.goal, self._halfway_epoch(self.specs[number])
-        found: list[Halfway] = []
-        for cell in self._asked[number]:
-            rows = {row["mode"]: row for row in self._rows.of(cell)}
-            curve = self._evidence.facts(rows.get(goal.mode, {}).get("key_trained")).get("curve", ())
-            point = next((point for point in curve if point["epoch"] == epoch), {})
-            reference = rows.get(goal.reference, {}).get("psnr_01")
-            found.append(Halfway(point.get("guard_margin"), point.get("guard_psnr_01"), reference))
-        return found
-
-    def _halfway_epoch(self, spec: CellSpec) -> int | None:
-        schedule = chain.schedules(spec).get(self.search.goal.mode)
-        return None if schedule is None else halfway_epoch(schedule)
 
     def _censor(self, cell: Cell, reason: str) -> None:
         self._store.put_document(censored_kind(cell.spec.study), cell.spec.cell, {"reason": reason})

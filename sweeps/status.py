@@ -95,7 +95,7 @@ def _walked(cell: Cell, store: Store, dataset: Dataset) -> Iterator[tuple[str, s
         found.append((step, "stored", artifact.key[:12]))
         return artifact
 
-    chain.walk(cell.spec, dataset, look)
+    chain.walk(cell.spec, dataset, look, cell.only)
     yield from found
 
 
@@ -121,6 +121,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _sharers(cell: Cell, cells: Sequence[Cell], step: str) -> str:
-    key = chain.shared(cell.spec).get(step)
-    others = [other for other in cells if key and other != cell and chain.shared(other.spec).get(step) == key]
+    key = chain.shared(cell.spec, cell.only).get(step)
+    shared = [chain.shared(other.spec, other.only).get(step) for other in cells if other != cell]
+    others = [other for other in shared if key and other == key]
     return f"{len(others)} cells" if others else ""

@@ -9,7 +9,7 @@ import torch
 from certvae import chain, data, environment
 from certvae.store import Store
 from sweeps.dispatch import Cell
-from sweeps.early_stop import Watch
+from sweeps.early_stop import Censor
 from sweeps.place import Place
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -26,11 +26,11 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
         torch.cuda.set_per_process_memory_fraction(place.gpu_share)
     root = None if place.data_root is None else Path(place.data_root)
     dataset = data.load(cell.spec.data, root, cache=Path(place.cache), progress=False)
-    watch = Watch(cell.stop)
+    censor = Censor(cell.stop)
 
     def hear(event: Mapping[str, Any]) -> None:
         report(event)
-        watch.heard(event)
+        censor.heard(event)
 
     store = Store(
         Path(place.store),
@@ -41,7 +41,8 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
     )
 
     def train_and_judge() -> list[chain.Row]:
-        trained = chain.train(cell.spec, dataset, store, lambda step: hear({"at": step}), watch.published)
+        heard = (lambda step: hear({"at": step}), censor.published)
+        trained = chain.train(cell.spec, dataset, store, *heard, only=cell.only)
         hear({"at": "judge"})
         return [row for split in cell.splits for row in chain.judge(trained, dataset, store, split, cell.looks)]
 

@@ -51,7 +51,7 @@ def main(folder: str, address: str, cells: str) -> int:
     """Runs the cells and returns what a command would."""
     store = Store(Path(folder, "store"), fingerprint={})
     ears = Ears(range(int(cells)))
-    dispatcher = Dispatcher(ears, lambda spec: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
+    dispatcher = Dispatcher(ears, lambda spec, only: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
     try:
         pool.run(dispatcher, Place(str(store.path), None, folder), LOCAL, address=address, work=cell_that_waits)
     except Fault as fault:

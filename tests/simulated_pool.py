@@ -14,7 +14,7 @@ from certvae.canonical import stage_seed
 from certvae.spec import CellSpec
 from certvae.store import Content, Store, Workbench, stage
 from sweeps.dispatch import Cell, Dispatcher, Ended, Source
-from sweeps.early_stop import Censored, Watch
+from sweeps.early_stop import Censor, Censored
 
 
 class Killed(Exception):
@@ -35,6 +35,7 @@ def rows_of(cell: Cell) -> list[dict]:
         {**named, **facts, "mode": mode, "split": split, "margin": value, "psnr_01": quality}
         for split in cell.splits
         for mode, (value, quality) in numbers.items()
+        if not cell.only or mode in cell.only
     ]
 
 
@@ -51,7 +52,7 @@ def simulated_curve(margin: float, psnr: float, epochs: int, noise: float, *, be
 
 def watched(cell: Cell, store: Store) -> Ended:
     """Rows that point at stored curves, unless the rule of the cell ends it on the way."""
-    watch, rows = Watch(cell.stop), rows_of(cell)
+    watch, rows = Censor(cell.stop), rows_of(cell)
     epochs, seed = cell.spec.training.epochs, stage_seed(cell.spec.seed, "order")
     for row in sorted(rows, key=lambda row: row["mode"] != "no_align"):
         lack = 0.0 if row["mode"] == "no_align" else float(np.random.default_rng(seed).uniform(0, 0.05))
@@ -88,7 +89,7 @@ def run(
             heapq.heappush(running, (now + generator.exponential() + 0.1, token, cell))
             token += 1
         now, done, cell = heapq.heappop(running)
-        for step in chain.steps(cell.spec):
+        for step in chain.steps(cell.spec, cell.only):
             hub.reached(str(done), step)
         if fails is not None and fails(cell.spec):
             hub.over(str(done), Ended("killed", "a test said so"))

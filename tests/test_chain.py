@@ -186,6 +186,26 @@ class TestSharing:
         chain.train(small_cell(), digits, store, heard.append)
         assert tuple(heard) == STEPS == chain.steps(small_cell())[:-1]
 
+    @pytest.mark.parametrize(
+        ("only", "left_out"),
+        [(("full", "no_align"), {"rescue"}), (("full",), {"no_align", "rescue"}), (("rescue",), {"full"})],
+    )
+    def test_a_mode_that_nobody_wants_is_not_trained(self, digits, store, only, left_out):
+        heard: list[str] = []
+        trained = chain.train(small_cell(), digits, store, heard.append, only=only)
+        assert set(STEPS) - set(heard) == left_out
+        assert (*heard, "judge") == chain.steps(small_cell(), only)
+        assert set(heard) == chain.shared(small_cell(), only).keys()
+        rows = chain.judge(trained, digits, store, "guard")
+        assert {row["mode"] for row in rows} == set(only) == set(chain.modes(small_cell(), only))
+
+    def test_what_is_wanted_of_a_cell_changes_no_number(self, digits, store):
+        lean = chain.judge(chain.train(small_cell(), digits, store, only=("full",)), digits, store, "guard")
+        before = len(store.executions())
+        whole = chain.judge(chain.train(small_cell(), digits, store), digits, store, "guard")
+        assert lean == [row for row in whole if row["mode"] == "full"]
+        assert len(store.executions()) - before == 4  # no_align, rescue, and a judge of each
+
     def test_schedules_name_every_step_that_trains(self):
         spec = small_cell(training=Training(epochs=7))
         assert chain.schedules(spec) == {"warm_up": WARM_UP.training} | dict.fromkeys(MODES, spec.training)

@@ -109,6 +109,11 @@ def test_the_digits_are_the_same_everywhere_and_always(tmp_path):
     assert opened(tmp_path, "digits").digest.startswith(DIGITS_DIGEST)
 
 
+def test_what_is_decoded_in_a_moment_shows_no_bar(tmp_path, capfd):
+    load(Data(name="digits", limit=100), cache=tmp_path, progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_digits_are_not_resized(tmp_path):
     with pytest.raises(DataFault, match="size must be 8, got 16"):
         opened(tmp_path, "digits", size=16)

@@ -15,7 +15,7 @@ from certvae.spec import Training
 from certvae.store import Store
 from sweeps import search_margin_psnr
 from sweeps.command import parse
-from sweeps.early_stop import Censored, Halfway, Need, StopRule, Watch, halfway_epoch, learn, upper_quantile
+from sweeps.early_stop import Censor, Censored, Halfway, Need, StopRule, halfway_epoch, learn, upper_quantile
 from sweeps.rule import settle_rule
 from sweeps.search import censored
 from tests.simulated_pool import Killed, run, simulated_curve, watched
@@ -72,7 +72,7 @@ class TestBound:
 
 class TestWatch:
     def follow(self, *heard):
-        watch = Watch(RULE)
+        watch = Censor(RULE)
         for step, point in heard:
             watch.heard({"at": step})
             watch.heard(point)
@@ -102,11 +102,11 @@ class TestWatch:
         with pytest.raises(Censored) as live:
             self.follow(("full", point))
         with pytest.raises(Censored) as later:
-            Watch(RULE).published("full", curve)
+            Censor(RULE).published("full", curve)
         assert str(live.value) == str(later.value)
 
     def test_without_a_rule_nothing_is_read(self):
-        Watch(None).published("full", None)  # pyright: ignore[reportArgumentType]
+        Censor(None).published("full", None)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from sweeps import search_margin_psnr, tiny_fixed_q
 from sweeps.command import parse
 from sweeps.dispatch import Cell, Ended
 from sweeps.driver import main
-from sweeps.flow import made_here, slots_of
+from sweeps.flow import made_here, rule_of, slots_of
 from sweeps.rows import RowIndex
-from sweeps.rule import Search, settle_rule
+from sweeps.rule import settle_rule
 from sweeps.search import SearchCells, proposed
 from tests import simulated_pool
 
@@ -76,17 +76,7 @@ def test_slots_of_a_cluster_are_not_those_of_this_machine():
 def simulated(store: Path, *arguments: str) -> SearchCells:
     """A search that has ended, with rows as this code on this machine would have written them."""
     run, base, goal = parse(STUDY, [*SEARCH, *arguments])
-    search = Search(
-        base=base,
-        space=search_margin_psnr.space,
-        goal=goal,
-        sampler=run.sampler,
-        total=run.search,
-        lag=run.lag,
-        study_seed=run.search_seed,
-        seeds=run.search_seeds,
-        confirmation_seeds=run.confirmation_seeds,
-    )
+    search = rule_of(STUDY, run, base, goal)
     made = {**row(), "data_digest": "d" * 64}
     made["environment"] = digest(environment.fingerprint(environment.device()))
 

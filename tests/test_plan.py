@@ -65,6 +65,15 @@ class TestCounts:
         planned = sum(work.runs for work in works if work.step != "judge")
         assert len(store.executions()) == planned
 
+    def test_modes_that_only_some_cells_train_are_counted_for_these(self, digits, store):
+        whole = with_lambda(1.0)
+        lean = dataclasses.replace(with_lambda(5.0), only=("full", "no_align"))
+        found = counted(plan.works_of([lean, whole], digits, store))
+        assert found["full"] == (2, 0, 2)
+        assert found["rescue"] == (1, 0, 1)
+        assert "rescue" not in counted(plan.works_of([lean], digits, store))
+        assert list(found) == list(chain.steps(whole.spec))
+
     def test_nothing_left_is_no_plan(self, digits, store):
         assert plan.works_of([], digits, store) == []
         assert shown(plan.estimate([], [], digits, store, SLOTS)).strip() == "nothing is left to run"

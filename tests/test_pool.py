@@ -29,7 +29,7 @@ class Ears(Listed):
 
 
 def run(ears, folder, work, slots=SLOTS, **how):
-    hub = Dispatcher(ears, lambda spec: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
+    hub = Dispatcher(ears, lambda spec, only: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
     pool.run(hub, Place(str(folder), None, str(folder)), slots, work=work, **how)
     return hub
 

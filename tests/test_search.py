@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import logging
 
 import optuna
 import pytest
@@ -18,7 +19,7 @@ from certvae.spec import CellSpec, Objective, Rescue
 from certvae.store import Store
 from sweeps import search_margin_psnr
 from sweeps.dispatch import Ended
-from sweeps.propose import export, propose, rebuilt
+from sweeps.propose import export, propose, rebuilt, sketched
 from sweeps.rows import RowIndex
 from sweeps.rule import Search, settle_rule
 from sweeps.search import SearchCells, proposed
@@ -222,6 +223,23 @@ class TestFailures:
         assert opened == {first.config}
 
 
+class TestModes:
+    def test_search_cells_train_what_the_goal_reads_and_the_confirmation_trains_all(self, tmp_path):
+        searched(search(total=3), tmp_path / "s")
+        rows = Store(tmp_path / "s").rows()
+        assert {row["mode"] for row in rows if row["seed"] < 200} == {"full", "no_align"}
+        assert {row["mode"] for row in rows if row["seed"] >= 200} == {"full", "no_align", "rescue"}
+
+    def test_every_mode_of_a_search_may_be_asked_for_later_and_decides_nothing_else(self, tmp_path):
+        first = outcome(searched(search(total=5), tmp_path / "s"))
+        again = searched(search(total=5, every_mode=True), tmp_path / "s")
+        assert outcome(again) == first
+        assert not again.missing()
+        whole = [row for row in Store(tmp_path / "s").rows() if row["mode"] == "rescue" and row["seed"] < 200]
+        assert len({row["cell"] for row in whole}) == 10
+        assert outcome(searched(search(total=5), tmp_path / "s")) == first
+
+
 def test_a_space_may_draw_choices_and_whole_numbers(tmp_path):
     def space(trial, base):
         found = SPACE(trial, base)
@@ -234,6 +252,14 @@ def test_a_space_may_draw_choices_and_whole_numbers(tmp_path):
     text = io.StringIO()
     Console(file=text, width=200).print(search_shown(cells, RowIndex([], _any, chain.modes)))
     assert f"epochs {drawn['epochs']}  batch {drawn['batch']}" in text.getvalue()
+
+
+def test_planning_a_search_says_nothing_of_studies_in_memory(caplog):
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    logging.getLogger("optuna").addHandler(caplog.handler)
+    assert len(sketched(range(2), SPACE, BASE)) == 2
+    logging.getLogger("optuna").removeHandler(caplog.handler)
+    assert caplog.text == ""
 
 
 def test_a_search_is_exported_as_an_optuna_study(tmp_path):

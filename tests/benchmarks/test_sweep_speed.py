@@ -152,7 +152,7 @@ def test_a_thousand_trivial_cells_cost_what_plain_trials_cost(tmp_path_factory, 
     plain = plain_rate(folder)
     base, clock = CellSpec(study="trivial"), Clock()
     source = Listed([Cell(replace(base, seed=seed)) for seed in range(TRIALS)])
-    hub = Dispatcher(source, lambda spec: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
+    hub = Dispatcher(source, lambda spec, only: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
     pool.run(hub, Place(str(folder), None, str(folder)), SLOTS, (clock,), work=trivial)
     cells = (TRIALS - 1) / (clock.ended_at[-1] - clock.ended_at[0])
     with capsys.disabled():
