@@ -1,15 +1,17 @@
-"""Curves in MLflow while they grow. Training never waits: points are queued, and a thread writes them when it can.
+"""Curves in MLflow while they grow, and numbers of cells that have ended while others go on.
 
-What cannot be written stays in the queue, which is bounded; what does not fit is counted and comes with the next
-`Ledger.sync`, because the store has it. A live point is the very point that `sync` logs, so the second one is no news.
+Training never waits: points are queued, and a thread writes them when it can. What cannot be written stays in the
+queue, which is bounded; what does not fit is counted and comes with the next `Ledger.sync`, because the store has it. A
+live point is the very point that `sync` logs, so the second one is no news.
 """
 
 import contextlib
 import dataclasses
 import math
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from certvae.errors import DiskFault
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
 
 WRITE_SECONDS = 3.0  # between two writes; one costs about 20 ms of a core per running cell
 LONGEST_PAUSE = 60.0  # between two tries while MLflow is away
+ROWS_SECONDS = 20.0  # between two turns that show what has ended
+ROWS_SHARE = 0.05  # of a core that these turns may take: a large study waits longer between two
 LIMIT = 10_000  # epochs that may wait: some 20 MB
 
 Say = Callable[[str], None]
 Heard = tuple[CellSpec, str, dict[str, Any]]
+Rows = Sequence[Mapping[str, Any]]
 
 
 class LiveCurves:
@@ -39,6 +44,9 @@ class LiveCurves:
         self._waiting: deque[Heard] = deque()
         self._taken: list[Heard] = []
         self._refused = 0
+        self._ended: deque[Rows] = deque()
+        self._over: set[str] = set()
+        self._next_rows = time.monotonic() + ROWS_SECONDS
         self._said = False
         self._index: dict[str, Shown] | None = None
         self._stop = threading.Event()
@@ -61,6 +69,16 @@ class LiveCurves:
             self._waiting.append((spec, step, point))
         else:
             self._refused += 1
+
+    def ended(self, cell: str, rows: Rows) -> None:
+        """A cell has ended well; returns at once.
+
+        Args:
+            cell: its digest.
+            rows: all there are of its config, which is shown anew.
+        """
+        self._over.add(cell)
+        self._ended.append(rows)
 
     def close(self, seconds: float = 5.0) -> None:
         """Writes what waits and closes runs that did not end as KILLED, as far as that takes no more than `seconds`."""
@@ -86,6 +104,8 @@ class LiveCurves:
                 self._write_waiting(tracker)
                 if last:
                     tracker.kill_open()
+                elif self._ended and time.monotonic() >= self._next_rows:
+                    self._show_ended(tracker)
         except Outage as outage:
             if not self._said:
                 self._said = True
@@ -94,7 +114,10 @@ class LiveCurves:
         return True
 
     def _write_waiting(self, tracker: "Tracker") -> None:
-        """One batch per run. A batch that MLflow refuses although it answers is left to `sync`."""
+        """One batch per run. A batch that MLflow refuses although it answers is left to `sync`.
+
+        So is a cell that has ended before anything of it was shown: written whole, it costs a tenth.
+        """
         from certvae.tracking import Outage  # noqa: PLC0415
 
         while self._waiting:
@@ -102,13 +125,27 @@ class LiveCurves:
         runs: dict[tuple[str, str], list[Heard]] = {}
         for heard in self._taken:
             runs.setdefault((heard[0].cell, heard[1]), []).append(heard)
-        for batch in runs.values():
+        if any(f"{OPEN}{cell}/{step}" not in self._known for cell, step in runs):
+            self._index = tracker.index()  # an attempt whose answer was lost, or another process, may have made it
+        for (cell, step), batch in runs.items():
+            if cell in self._over and f"{OPEN}{cell}/{step}" not in self._known:
+                continue
             try:
                 self._write_run(tracker, batch)
             except Outage:
                 self._index = tracker.index()  # raises when MLflow is away: then all of it is tried again
                 self._refused += len(batch)
         self._taken.clear()
+
+    def _show_ended(self, tracker: "Tracker") -> None:
+        """Gives the runs of ended cells their numbers."""
+        began, newest = time.monotonic(), {}
+        while self._ended:
+            rows = self._ended.popleft()
+            newest[rows[0]["config"]] = rows
+        self._index = self._ledger.complete(tracker, [row for rows in newest.values() for row in rows])
+        now = time.monotonic()
+        self._next_rows = now + max(ROWS_SECONDS, (now - began) / ROWS_SHARE)
 
     def _write_run(self, tracker: "Tracker", batch: list[Heard]) -> None:
         spec, step, last = batch[-1]
@@ -117,10 +154,8 @@ class LiveCurves:
         tracker.log(shown.run_id, [point for _, _, epoch in batch for point in curve_points(epoch)])
 
     def _find(self, tracker: "Tracker", parent: Run, child: Run) -> "Shown":
-        """The run of a cell's step, which is RUNNING now; looked for in MLflow before it is made."""
-        if self._index is None or child.key not in self._index:
-            self._index = tracker.index()
-        index = self._index
+        """The run of a cell's step, which is RUNNING now."""
+        index = self._known
         if child.key not in index:
             config = parent.key.removeprefix(OPEN)
             known = [shown for key, shown in index.items() if key == parent.key or key.startswith(f"{config}/")]
@@ -130,6 +165,11 @@ class LiveCurves:
             tracker.resume(index[child.key].run_id)
             index[child.key] = dataclasses.replace(index[child.key], status="RUNNING")
         return index[child.key]
+
+    @property
+    def _known(self) -> "dict[str, Shown]":
+        """What is in MLflow, by key, as of the last look."""
+        return {} if self._index is None else self._index
 
 
 def _is_bad(value: Any) -> bool:

@@ -83,7 +83,7 @@ class Ledger:
         os.environ |= QUIET  # here and not in a thread: the environment is no place for races
 
     def live(self, say: Say = _log.warning) -> LiveCurves:
-        """Starts to show curves while they grow; returns at once.
+        """Starts to show curves while they grow, and cells as they end; returns at once.
 
         Args:
             say: hears once that curves can be watched and how, and once that MLflow is away.
@@ -111,6 +111,15 @@ class Ledger:
         except tracking.Outage as outage:
             return Synced(work.written, work.unchanged, len(wanted) - work.written - work.unchanged, str(outage))
         return Synced(work.written, work.unchanged)
+
+    def complete(self, tracker: "Tracker", rows: Iterable[Mapping[str, Any]]) -> "dict[str, Shown]":
+        """Gives the runs of these rows their numbers, whatever else is in training; returns what is in MLflow then.
+
+        Raises:
+            Outage: when MLflow does not answer.
+        """
+        evidence = Evidence(self._store)
+        return _Sync(entries(rows, evidence), evidence).run(tracker)
 
     @property
     def ui_command(self) -> str:
@@ -161,8 +170,8 @@ class _Sync:
         self._wanted, self._evidence = wanted, evidence
         self.written = self.unchanged = 0
 
-    def run(self, tracker: "Tracker") -> None:
-        """Goes through all entries; `written` and `unchanged` are right whenever it ends."""
+    def run(self, tracker: "Tracker") -> "dict[str, Shown]":
+        """Goes through all entries and returns what is there then; the counts are right whenever it ends."""
         index = tracker.index()
         there = self._there(index)
         wrong = [entry for entry in there.values() if not _is_right(entry, index)]
@@ -176,6 +185,7 @@ class _Sync:
             left = index.get(entry.open_key)
             if left is not None and left.status != "RUNNING":
                 tracker.delete(left, index)  # a network that was trained again although its row was there
+        return index
 
     def _there(self, index: "Mapping[str, Shown]") -> dict[str, Entry]:
         """Entries by key whose run is there, or was begun live: one run begun live becomes one entry."""

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from certvae import chain, data, environment, stages
 from certvae.canonical import digest
+from certvae.curves import LiveCurves
 from certvae.data import Dataset
 from certvae.errors import ConfigFault
 from certvae.gate import open_certify, opened_for
@@ -245,14 +246,19 @@ def rule_of(study: Study, run: Run, base: CellSpec, goal: Goal) -> Search:
 
 
 class _Live(Listener):
-    """Curves into the ledger while they grow."""
+    """Into the ledger: curves while they grow, and cells as they end."""
 
-    def __init__(self, heard: Callable[[CellSpec, str, Mapping[str, Any]], None]):
-        self._heard, self._at = heard, {}
+    def __init__(self, live: LiveCurves, rows: RowIndex):
+        self._live, self._rows, self._at = live, rows, {}
 
     def heard(self, token: str, cell: Cell, event: Mapping[str, Any]) -> None:
         self._at[token] = event.get("at", self._at.get(token, ""))
-        self._heard(cell.spec, self._at[token], event)
+        self._live.heard(cell.spec, self._at[token], event)
+
+    def ended(self, token: str, cell: Cell, ended: Ended) -> None:
+        self._at.pop(token, None)
+        if ended.kind == "ok":
+            self._live.ended(cell.spec.cell, self._rows.config(cell.spec.config))
 
 
 def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:
@@ -269,7 +275,7 @@ def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str
             dispatcher,
             context.place,
             context.slots,
-            (board, _Live(live.heard)),
+            (board, _Live(live, context.rows)),
             address=context.run.address,
             most=context.run.workers,
             budget_seconds=context.budget_seconds,

@@ -22,6 +22,8 @@ class RowIndex:
     def __init__(self, rows: Iterable[Row], current: Callable[[Row], bool], modes: Modes):
         self._current, self._modes = current, modes
         self._found: dict[str, dict[tuple[str, str], Row]] = {}
+        self._cells: dict[str, set[str]] = {}
+        """Config -> cells of it that have rows."""
         self.outdated = 0
         self.add(rows)
 
@@ -30,6 +32,7 @@ class RowIndex:
         for row in rows:
             if self._current(row):
                 self._found.setdefault(row["cell"], {})[row["split"], row["mode"]] = row
+                self._cells.setdefault(row["config"], set()).add(row["cell"])
             else:
                 self.outdated += 1
 
@@ -38,6 +41,10 @@ class RowIndex:
         found = self._found.get(cell.spec.cell, {})
         wanted = [(split, mode) for split in cell.splits for mode in self._modes(cell.spec, cell.only)]
         return [found[place] for place in wanted] if all(place in found for place in wanted) else []
+
+    def config(self, config: str) -> list[Row]:
+        """Every usable row of a config, by cell."""
+        return [row for cell in sorted(self._cells.get(config, ())) for row in self._found[cell].values()]
 
     def all(self) -> list[Row]:
         """Every usable row, by cell."""

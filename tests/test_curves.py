@@ -120,6 +120,7 @@ class TestGrow:
     def test_a_refused_batch_does_not_hold_up_the_others(self, store: Store, plain: Store) -> None:
         live = Ledger(store, STUDY).live()
         hear(live, store, cell(0), "no_align")
+        hear(live, store, cell(0), "full", epochs=2)
         wait_until(lambda: live.behind == 0)
         with Ledger(store, STUDY).writing() as tracker:
             index = tracker.index()
@@ -132,6 +133,53 @@ class TestGrow:
         sync(store)
         live.close()
         assert text(store) == text(plain)
+
+
+class TestCellsEnd:
+    @pytest.fixture(autouse=True)
+    def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(curves, "ROWS_SECONDS", 0.1)
+
+    def test_a_cell_that_ended_has_its_numbers_while_others_train(self, store: Store, tmp_path: Path) -> None:
+        live = Ledger(store, STUDY).live(lambda _: None)
+        hear(live, store, cell(0))
+        hear(live, store, cell(1))
+        wait_until(lambda: live.behind == 0)
+        fill(store, [cell(0)])
+        live.ended(cell(0).cell, store.rows(STUDY))
+        wait_until(lambda: shown(store)["full seed 0"]["status"] == "FINISHED")
+        runs = shown(store)
+        assert {"margin", "margin_tau_0.10"} <= {name for name, _, _ in runs["full seed 0"]["points"]}
+        assert runs["full seed 1"]["status"] == "RUNNING"
+        hear(live, store, cell(1), epochs=7)
+        wait_until(lambda: len(line(shown(store)["full seed 1"], "curve/total")) == 7)
+        live.close(30)
+        fill(store, [cell(1)])
+        sync(store)
+        other = ready_store(tmp_path / "other")
+        fill(other, [cell(0), cell(1)])
+        sync(other)
+        assert text(store) == text(other)
+
+    def test_a_cell_that_ended_before_it_was_shown_is_written_once_and_whole(
+        self, store: Store, plain: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from certvae.tracking import Tracker  # noqa: PLC0415  (mlflow)
+
+        def begin(*given: object) -> None:
+            raise AssertionError(f"begun live: {given}")
+
+        monkeypatch.setattr(Tracker, "begin", begin)
+        with locked(store):
+            live = Ledger(store, STUDY).live(lambda _: None)
+            hear(live, store, cell(0))
+            fill(store, [cell(0)])
+            live.ended(cell(0).cell, store.rows(STUDY))
+        wait_until(lambda: "full seed 0" in shown(store))
+        assert live.behind == 0
+        live.close(30)
+        assert text(store) == text(plain)
+        assert sync(store).written == 0
 
 
 class TestARealCell:
