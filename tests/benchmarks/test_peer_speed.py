@@ -1,15 +1,15 @@
-"""A search of 32 configs on three seeds, beside the same search without a store: `peer_search.py`.
+"""A search of 32 configs on three seeds and its confirmation, beside the same without a store: `peer_search.py`.
 
 Both run in processes of their own, one after the other, each counted from its start to its end: interpreters, imports
-and Ray included. Ours also records a guard curve per epoch, certificates, rows and MLflow runs, and confirms its winner
-on five fresh seeds; the peer does none of it.
+and Ray included. Ours also records a guard curve per epoch, certificates, rows and MLflow runs, and fits heads to every
+confirmed code; the peer does none of it.
 
-Measured on two cores at a load of 1 to 2, this test: ours 84 s, of which 56 s are stages on two slots; the peer 189 s,
-2.25 times as long, and 126 s when it keeps its processes. At a load of 5 to 10: 148 s and 452 s.
+Measured on two cores that did nothing else: ours 50 s, of which 62 s are stages on two slots; the peer 206 s, 4.1 times
+as long, and 126 s, 2.5 times, when it keeps its processes.
 
-What bounds the ratio: alpha_kl is drawn anew for every config, so the three modes of a cell cannot be shared with any
-other. Of the 2.5 processor seconds of a chain here, sharing saves warm-up and teacher; Tune's process per trial costs
-the peer another 3.7 s per config. The more a teacher costs beside a mode, the more is saved.
+What makes the ratio: warm-up and teacher run once per seed and not once per config, a search trains the two modes that
+its goal reads, and its workers stay. alpha_kl is drawn anew for every config, so no mode can be shared. What is left of
+ours is 16 s of starting and ending: interpreters, Ray, and what two workers import.
 """
 
 import json
@@ -26,7 +26,7 @@ from certvae.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS, EPOCHS = 32, 5
-LEAST = 1.5
+LEAST = 3.0  # of what was measured, 4.1: a busy machine slows both, and ours by more
 SEARCH_CELLS, CONFIRMED, SEEDS = CONFIGS * 3, 5, 3 + 5
 # 108 fits per teacher, the number of the protocol's own teacher search; the whitenings are those that 16 features have.
 TEACHER = ("--teacher.whitening", "0", "4", "8", "12", "--teacher.regulariser", "1e-4", "1e-3", "1e-2")
@@ -70,10 +70,9 @@ def test_a_search_runs_each_stage_once_and_leaves_its_peer_behind(tmp_path, caps
     executions = Store(store).executions()
     assert max(Counter(event["key"] for event in executions).values()) == 1
     runs = Counter(event["stage"] for event in executions)
-    cells = SEARCH_CELLS + CONFIRMED
     assert runs["warm_up"] == runs["teacher"] == SEEDS
-    assert (runs["no_align"], runs["aligned"]) == (cells, 2 * cells)
-    assert runs["judge"] == 3 * (SEARCH_CELLS + 2 * CONFIRMED)
+    assert (runs["no_align"], runs["aligned"]) == (SEARCH_CELLS + CONFIRMED, SEARCH_CELLS + 2 * CONFIRMED)
+    assert (runs["judge"], runs["posthoc"]) == (2 * SEARCH_CELLS + 3 * 2 * CONFIRMED, 3 * CONFIRMED)
     with capsys.disabled():
         print("\n" + ", ".join(f"{name} {took:.0f} s" for name, took in figures.items()))
     assert figures["peer"] > LEAST * figures["ours"]
