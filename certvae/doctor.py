@@ -4,7 +4,6 @@ python -m certvae doctor --store DIR
 python -m certvae doctor --store DIR --address 127.0.0.1:6390        every node of a cluster, one by one
 """
 
-import logging
 import os
 import platform
 import re
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from certvae.disk import Disk
-from certvae.errors import Fault, RayFault
+from certvae.errors import Fault
 from certvae.publish import Corrupt
 from certvae.root import is_safe, read_identity
 
@@ -31,7 +30,6 @@ PORTS = {5000: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dash
 SKEW_SECONDS = 5.0
 OLDEST_PYTHON = (3, 11)
 NODE_SECONDS = 180.0  # for all nodes to answer: torch is imported on each
-KNOCK_SECONDS = 10.0
 NETWORKED = ("nfs", "cifs", "smb", "fuse", "lustre", "gpfs", "ceph", "9p")
 
 Verdict = Literal["ok", "note", "bad"]
@@ -77,41 +75,14 @@ def cluster(address: str, store: Path, needed_gb: float = 10.0) -> list[Finding]
     Raises:
         RayFault: the cluster cannot be joined, or a node does not answer.
     """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    import ray  # noqa: PLC0415  (it reads the environment when it is imported)
-    from ray.exceptions import GetTimeoutError  # noqa: PLC0415
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+    from certvae import joining  # noqa: PLC0415  (ray: seconds that one machine need not wait)
 
-    try:
-        knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises connection, authentication, version and bare errors
-        raise _not_joined(address, error) from error
-    try:
-        asked = []
-        for node in (node for node in ray.nodes() if node["Alive"]):
-            there: object = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            at = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_on_node)  # pyright: ignore
-            asked.append(at.remote(str(store.absolute()), needed_gb))
+    with joining.driver_of(address):
         before = time.time()
-        answers = ray.get(asked, timeout=NODE_SECONDS)
-    except GetTimeoutError as error:
-        raise _not_joined(address, error) from error
-    finally:
-        ray.shutdown()
+        answers = joining.ask(joining.alive(), _on_node, str(store.absolute()), needed_gb, seconds=NODE_SECONDS)
+        after = time.time()
     findings = [replace(finding, host=host) for host, _, found in answers for finding in found]
-    return findings + together([(host, there) for host, there, _ in answers], before, time.time())
-
-
-def knock(address: str) -> None:
-    """Returns at once when somebody listens at host:port; Ray itself would wait for minutes for a head that is gone.
-
-    Raises:
-        OSError: nobody does.
-    """
-    host, _, port = address.rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+    return findings + together([(host, there) for host, there, _ in answers], before, after)
 
 
 def together(clocks: Sequence[tuple[str, float]], before: float, after: float) -> list[Finding]:
@@ -307,13 +278,3 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _not_joined(address: str, error: Exception) -> RayFault:
-    return RayFault(
-        10,
-        f"the cluster cannot be examined: {(str(error) or type(error).__name__).strip().splitlines()[0]}",
-        where=f"--address {address}",
-        cause="no Ray listens there, this machine has not its token, or a node does not answer",
-        remedy="run it on the head: `~/certvae/sweeps/clusters/node.sh python -m certvae doctor --address ...`",
-    )

@@ -3,13 +3,11 @@
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from certvae import chain, data, environment, stages
-from certvae.canonical import digest
+from certvae import chain
 from certvae.curves import LiveCurves
 from certvae.data import Dataset
 from certvae.errors import ConfigFault
@@ -17,11 +15,10 @@ from certvae.gate import open_certify, opened_for
 from certvae.goal import Goal
 from certvae.ledger import Ledger
 from certvae.spec import CellSpec
-from certvae.store import Store
 from sweeps import plan, status, summary
-from sweeps.command import Run, command, seconds
+from sweeps.command import Run, command
+from sweeps.context import Context
 from sweeps.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
-from sweeps.place import Place, Slots, local_slots
 from sweeps.progress import Board
 from sweeps.propose import export, sketched
 from sweeps.rows import RowIndex
@@ -31,27 +28,6 @@ from sweeps.study import Study
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_RESUMABLE = 0, 3, 4
 LEDGER_SECONDS = 10.0  # the end of a run waits at most so long for live curves that are still on their way
-
-
-class Context:
-    """What every part of a run needs: made once, before anything starts."""
-
-    def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console):
-        self.study, self.run, self.base, self.goal = study, run, base, goal
-        self.arguments, self.console = arguments, console
-        self.budget_seconds = seconds(run.budget, "budget")
-        self.slots = slots_of(run)
-        environment.settle()
-        self.store = Store(run.store, fingerprint=environment.fingerprint(environment.device()))
-        self.place = Place(
-            str(self.store.path),
-            None if run.data_root is None else str(run.data_root.absolute()),
-            str(self.store.path / "data"),
-            gpu_share=1 / run.per_gpu,
-            deadline_seconds=seconds(run.deadline, "deadline"),
-        )
-        self.dataset = data.load(base.data, run.data_root, cache=Path(self.place.cache), verify=True)
-        self.rows = RowIndex(self.store.rows(base.study), made_here(on_cluster=run.address is not None), chain.modes)
 
 
 def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console) -> int:
@@ -70,34 +46,6 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Seque
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
         return EXIT_DONE
     return _search(context) if run.search else _plain(context)
-
-
-def slots_of(run: Run) -> Slots:
-    """The slots of this machine; those of a cluster are counted when it is joined, and planned for with --workers."""
-    if run.address is None:
-        return local_slots(run.workers, run.per_gpu, run.logical_gpus)
-    on = f"at most, of the cluster at {run.address}" if run.workers else f"and more, of the cluster at {run.address}"
-    return Slots(run.workers or 1, cpus=1.0, gpus=0.0, on=on)
-
-
-def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool]:
-    """Tells a row that these stage versions made in this environment.
-
-    Args:
-        on_cluster: the devices of a cluster are not those of this machine, so a row's own device is taken for granted.
-    """
-    current = {f"stage_version_{stage.name}": stage.version for stage in stages.STAGES}
-    here = environment.fingerprint(environment.device())
-    environments = {here["device"]: digest(here)}
-
-    def is_current(row: Mapping[str, Any]) -> bool:
-        device = row.get("device", here["device"]) if on_cluster else here["device"]
-        if device not in environments:
-            environments[device] = digest({**here, "device": device})
-        made_by = {name: version for name, version in row.items() if name.startswith("stage_version_")}
-        return made_by.items() <= current.items() and row["environment"] == environments[device]
-
-    return is_current
 
 
 def check(spec: CellSpec, dataset: Dataset) -> None:
@@ -129,8 +77,11 @@ def _plain(context: Context) -> int:
     open_certify(context.store, context.base.study, tuple(config.config for config in configs))
     collector = _Collector(Listed(left), context.rows)
     finished = not left or _run(context, collector, lambda: (len(left), ""))
-    _show(context, [row for cell in cells for row in context.rows.of(cell)])
-    return _end(context, [cell for cell in cells if not context.rows.of(cell)], collector.failures, finished=finished)
+    rows = [row for cell in cells for row in context.rows.of(cell)]
+    _show(context, rows)
+    missing = [cell for cell in cells if not context.rows.of(cell)]
+    ended = _end(context, missing, collector.failures, finished=finished)
+    return EXIT_SOME_FAILED if ended == EXIT_DONE and not _all_ok(rows) else ended
 
 
 def _planned(context: Context, cells: int, left: Sequence[Cell]) -> bool:
@@ -179,13 +130,14 @@ def _search(context: Context) -> int:
         return EXIT_DONE
     collector = _Collector(cells, context.rows)
     finished = _run(context, collector, lambda: (len(left), cells.headline()))
-    _show(context, [row for cell in cells.confirmed() for row in context.rows.of(cell)])
+    rows = [row for cell in cells.confirmed() for row in context.rows.of(cell)]
+    _show(context, rows)
     context.console.print(summary.search_shown(cells, context.rows))
     folder = summary.folder(context.store.path, context.base.study)
     journal = export(cells.told(), search.goal, folder / "optuna.log", context.base.study)
     context.console.print(f"optuna study    optuna-dashboard {journal}", highlight=False, soft_wrap=True)
     ended = _end(context, cells.missing(), collector.failures, finished=finished)
-    return EXIT_SOME_FAILED if ended == EXIT_DONE and cells.winner is None else ended
+    return EXIT_SOME_FAILED if ended == EXIT_DONE and not (cells.winner and _all_ok(rows)) else ended
 
 
 def _left(context: Context, search: Search) -> list[Cell]:
@@ -308,5 +260,9 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
         context.console.print(f"nothing is lost. To go on: {again}", highlight=False, soft_wrap=True, markup=False)
     if not finished:
         return EXIT_RESUMABLE
-    odd = missing or any(row["outcome"] != "ok" for row in context.rows.all())
-    return EXIT_SOME_FAILED if odd else EXIT_DONE
+    return EXIT_SOME_FAILED if missing else EXIT_DONE
+
+
+def _all_ok(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every row of the table has numbers; a config that diverged in a search is a result and no failure."""
+    return all(row["outcome"] == "ok" for row in rows)

@@ -13,8 +13,8 @@ from typing import Any
 import ray
 from ray import tune
 
-from certvae.doctor import knock
 from certvae.errors import RayFault
+from certvae.joining import alive, driver_of
 from certvae.owner import owner
 from sweeps import nodes
 from sweeps.place import Place, Slots, cluster_slots
@@ -55,16 +55,16 @@ def joined(address: str, place: Place, most: int | None = None) -> Iterator[Room
     """
     per_gpu = round(1 / place.gpu_share)
     scratch = Path(place.store, "tmp", f"tune.{owner()}.{uuid.uuid4().hex}")
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # `Recovered` says it in a line
     with nodes.beacon(place.store) as light, stoppable() as stop:
-        _join(address)
         try:
-            here = nodes.look(light)
-            nodes.check(here, nodes.ask(nodes.alive(), light))
-            with Watch(ray.get_runtime_context().gcs_address, replace(here, store=""), light, stop) as watch:
-                slots = cluster_slots([node["Resources"] for node in watch.nodes], per_gpu, most)
-                yield Room(scratch, slots, partial(_now, watch, per_gpu, most), light)
+            with driver_of(address):
+                here = nodes.look(light)
+                nodes.check(here, nodes.ask(alive(), light))
+                with Watch(ray.get_runtime_context().gcs_address, replace(here, store=""), light, stop) as watch:
+                    slots = cluster_slots([node["Resources"] for node in watch.nodes], per_gpu, most)
+                    yield Room(scratch, slots, partial(_now, watch, per_gpu, most), light)
         finally:
-            ray.shutdown()
             shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -73,21 +73,6 @@ def _now(watch: Watch, per_gpu: int, most: int | None) -> int:
         return cluster_slots([node["Resources"] for node in watch.nodes], per_gpu, most).count
     except RayFault:
         return 0  # all workers are gone for now
-
-
-def _join(address: str) -> None:
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # `Recovered` says it in a line
-    try:
-        knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises connection, authentication, version and bare errors
-        raise RayFault(
-            5,
-            f"the cluster cannot be joined: {str(error).strip().splitlines()[0]}",
-            where=f"--address {address}",
-            cause="no Ray listens there, this machine has not its token, or it has another Ray or Python",
-            remedy="run on the head with `python -m sweeps.cluster run`, or check with `python -m certvae doctor`",
-        ) from error
 
 
 class Recovered(tune.Callback):

@@ -13,21 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+from certvae import joining
 from certvae.errors import RayFault
+from certvae.joining import Node
 from certvae.owner import owner
 
 PACKAGES = ("ray", "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
 SEPARATE = "its folder is another one"
 SECONDS = 120.0  # a node that has not answered by then is lost or far too slow
 SHOWN = 4  # differences in a message
-
-Node = Mapping[str, Any]
-"""What Ray says of a node."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +70,7 @@ def ask(nodes: Iterable[Node], light: str) -> list[Facts]:
     Raises:
         RayFault: some do not answer.
     """
-    asked = {_named(node): _look_on(node).remote(light) for node in nodes}
-    answered, silent = ray.wait(list(asked.values()), num_returns=len(asked), timeout=SECONDS) if asked else ([], [])
-    if silent:
-        names = ", ".join(name for name, answer in asked.items() if answer in silent)
-        raise RayFault(
-            3,
-            f"no answer within {SECONDS:.0f} s from {names}",
-            where="the nodes of the cluster",
-            cause="they are lost, or so busy that no worker starts",
-            remedy="look at them with `python -m certvae doctor`, or leave them out, and run the same command again",
-        )
-    return ray.get(answered)
+    return joining.ask(nodes, look, light, seconds=SECONDS)
 
 
 def check(expected: Facts, found: Sequence[Facts]) -> None:
@@ -129,20 +113,6 @@ def no_store_here(light: str) -> RayFault:
         cause="the folder is not shared, or it is not mounted on this node",
         remedy="mount it and run the same command again",
     )
-
-
-def alive() -> list[Node]:
-    """The nodes that Ray believes to be there."""
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _named(node: Node) -> str:
-    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:6]})"
-
-
-def _look_on(node: Node) -> Any:
-    there: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)  # Ray's own annotation leaves it out
-    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(look)
 
 
 def _version(name: str) -> str:

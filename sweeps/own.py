@@ -3,6 +3,7 @@
 A driver that is killed cannot tidy up, so whoever comes next removes the folders whose driver is dead.
 """
 
+import functools
 import logging
 import os
 import shutil
@@ -76,12 +77,18 @@ def start(slots: Slots, folder: Path) -> None:
             raise _not_started(folder, error) from error
 
 
+@functools.cache
+def secret() -> str:
+    """The token of every Ray that this process starts: Ray reads the one of a process once."""
+    return os.urandom(32).hex()
+
+
 @contextmanager
 def private_token(scratch: Path) -> Iterator[None]:
-    """A token of this run alone, readable by this user alone: nobody else's jobs, and none of ours elsewhere."""
+    """A token of this process alone, readable by this user alone: nobody else's jobs, and none of ours elsewhere."""
     token = scratch / "token"
     token.touch(mode=0o600)
-    token.write_text(os.urandom(32).hex())
+    token.write_text(secret())
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     try:
         yield

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from certvae.errors import Fault, RayFault
-from sweeps.nodes import Facts, Node, alive, ask, check
+from certvae.joining import Node, alive
+from sweeps.nodes import Facts, ask, check
 
 SECONDS = 2.0  # between two looks
 PATIENCE = 5  # looks in a row at a head that does not answer; Ray's own patience is 60 s

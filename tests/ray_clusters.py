@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 import ray
 from ray.cluster_utils import Cluster
 
-TOKEN = os.urandom(32).hex()  # Ray reads it once per process
+from sweeps.own import secret
+
 NODE = {"num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False}
 
 
@@ -19,7 +20,7 @@ def cluster(nodes: int = 1, **node: object) -> Iterator[Cluster]:
     with TemporaryDirectory(prefix="rc-") as folder:
         token = Path(folder, "token")
         token.touch(mode=0o600)
-        token.write_text(TOKEN)
+        token.write_text(secret())
         own = {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_TMPDIR": folder}
         os.environ |= own
         made = Cluster(initialize_head=True, head_node_args={**NODE, **node})

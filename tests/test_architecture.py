@@ -43,7 +43,7 @@ FLOORS = {
     3: "baseline_stages data_teacher live protected stages witness witness_facts",
     4: "chain columns gate rescue_chain witness_chain",
     5: "curves database evidence ledger projection runs tracking watermark",
-    6: "__main__ doctor",
+    6: "__main__ doctor joining",
 }
 ALLOWED = {
     0: ARRAYS,

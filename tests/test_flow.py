@@ -1,19 +1,21 @@
 """Which stored rows a run may use, how large its pool is, and what a search says whose cells have all ended before."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from certvae import chain, environment, stages
-from certvae.canonical import digest
+from certvae.canonical import digest, plain
 from certvae.gate import opened_for
 from certvae.store import Store
 from sweeps import search_margin_psnr, tiny_fixed_q
 from sweeps.command import parse
+from sweeps.context import made_here, slots_of
 from sweeps.dispatch import Cell, Ended
 from sweeps.driver import main
-from sweeps.flow import made_here, rule_of, slots_of
+from sweeps.flow import rule_of
 from sweeps.rows import RowIndex
 from sweeps.rule import settle_rule
 from sweeps.search import SearchCells, proposed
@@ -73,15 +75,23 @@ def test_slots_of_a_cluster_are_not_those_of_this_machine():
     assert "of the cluster at head:6390" in slots("--address", "head:6390").on
 
 
-def simulated(store: Path, *arguments: str) -> SearchCells:
-    """A search that has ended, with rows as this code on this machine would have written them."""
+def simulated(store: Path, *arguments: str, diverged: Sequence[str] = ()) -> SearchCells:
+    """A search that has ended, with rows as this code on this machine would have written them.
+
+    Args:
+        diverged: configs that left no numbers.
+    """
     run, base, goal = parse(STUDY, [*SEARCH, *arguments])
     search = rule_of(STUDY, run, base, goal)
-    made = {**row(), "data_digest": "d" * 64}
+    made = {**row(), "data_digest": "d" * 64, "data": "digits", "substitute": "", "info": 2.0, "loss": 0.1}
+    made |= {"population_bound": 1.0, "student_info": 1.0, "active_units": 3}
     made["environment"] = digest(environment.fingerprint(environment.device()))
 
     def work(cell: Cell) -> Ended:
-        return Ended("ok", rows=[{**one, **made} for one in simulated_pool.rows_of(cell)])
+        lost = {"outcome": "diverged", "reason": "loss became nan"} if cell.spec.config in diverged else {}
+        return Ended(
+            "ok", rows=[{**one, **made, **lost, "spec": plain(cell.spec)} for one in simulated_pool.rows_of(cell)]
+        )
 
     opened = Store(store)
     settle_rule(search, opened)
@@ -100,6 +110,22 @@ def test_a_search_without_a_feasible_config_ends_with_code_3_and_says_that_mlflo
     said = capsys.readouterr().out
     assert "nothing feasible." in said
     assert "behind by" in said
+
+
+def test_a_config_that_diverged_is_a_result_of_the_search_and_no_failure_of_the_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    first = simulated(tmp_path / "first").specs[0].config
+    cells = simulated(tmp_path / "store", diverged=[first])
+    assert cells.winner is not None
+    assert cells.winner.config != first
+    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store")]) == 0
+    assert "1 incomplete" in capsys.readouterr().out
+
+
+def test_status_needs_no_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CERTVAE_DATA", str(tmp_path / "nothing"))
+    assert main(STUDY, ["--store", str(tmp_path / "store"), "--status"]) == 0
+    assert "0 of 3 cells done" in capsys.readouterr().out
 
 
 def test_the_cells_that_confirm_a_winner_have_a_status(tmp_path, capsys):

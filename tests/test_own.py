@@ -46,6 +46,16 @@ def test_the_token_of_a_run_is_private_and_gone_afterwards(tmp_path):
     assert os.environ["RAY_AUTH_MODE"] == "token"
 
 
+def test_a_process_has_one_token_for_all_that_it_starts(tmp_path):
+    """Ray reads it once: with another one, the second run of a process was turned away by its own Ray."""
+    told = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        with own.private_token(tmp_path / name):
+            told.append((tmp_path / name / "token").read_text())
+    assert told[0] == told[1]
+
+
 class TestAbandoned:
     def folder(self, parent, name, said):
         folder = parent / f"certvae-{name}"
