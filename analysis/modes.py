@@ -31,8 +31,12 @@ CONTRASTS = (
     ("rst_alpha_prefit", "rst"),
 )
 """(mode, what it is compared with), paired by teacher."""
-SEARCHED = (("full", "no_align"), ("rst_alpha_prefit", "vae"), ("rst_prefit", "vae"), ("rst", "vae"))
-"""(mode whose margin a search maximises, its reference for reconstruction); the first that is present counts."""
+SEARCHED = (
+    *(("full", "no_align"), ("rescue", "no_align"), ("protected_rescue", "no_align")),
+    *(("live_full", "live_no_align"), ("live_rescue", "live_no_align")),
+    *(("rst_alpha_prefit", "vae"), ("rst_prefit", "vae"), ("rst", "vae")),
+)
+"""(mode whose margin a search may maximise, its reference for reconstruction)."""
 
 
 def ordered(modes: Iterable[str]) -> list[str]:
@@ -58,7 +62,16 @@ def contrasts(modes: Iterable[str]) -> list[tuple[str, str]]:
     return [pair for pair in CONTRASTS if present.issuperset(pair)]
 
 
-def searched(modes: Iterable[str]) -> tuple[str, str] | None:
-    """The mode that a search over these modes is about, and its reference; None when there is no such pair."""
-    present = set(modes)
-    return next((pair for pair in SEARCHED if present.issuperset(pair)), None)
+def searched(trained: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """The mode that a search is about, and its reference: the pair that most configs have, the first of a tie.
+
+    A search may train no other mode; what confirms its winner has them all.
+
+    Args:
+        trained: (config, mode) of each row.
+    """
+    configs: dict[str, set[str]] = {}
+    for config, mode in trained:
+        configs.setdefault(mode, set()).add(config)
+    counts = [len(configs.get(mode, set()) & configs.get(reference, set())) for mode, reference in SEARCHED]
+    return SEARCHED[counts.index(max(counts))] if any(counts) else None

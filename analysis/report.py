@@ -20,7 +20,6 @@ from analysis import load, search
 from analysis.captions import caption, stage_versions, subject, versions
 from analysis.layout import Table
 from analysis.material import Material
-from analysis.modes import searched
 from analysis.page import Plot, Section, page
 from analysis.render import bundle
 from analysis.sections import claims, sections
@@ -158,7 +157,7 @@ def _searched(frame: pd.DataFrame) -> pd.DataFrame:
 def _leading(tried: Partition, view: View) -> str:
     """The config that leads the search's own table, or the first one when no config has a score."""
     rows = tried.strict.rows if len(tried.strict.rows) else tried.stress.listed
-    if searched(tried.strict.rows["mode"]) is None:
+    if search.pair_of(tried.strict.rows) is None:
         return rows["config"].iloc[0]
     return search.ranked(search.configs(tried.strict, view))["config"].iloc[0]
 

@@ -49,6 +49,11 @@ def configs(strict: Strict, view: View = DECLARED) -> pd.DataFrame:
     ).reset_index()
 
 
+def pair_of(rows: pd.DataFrame) -> tuple[str, str] | None:
+    """The mode that a search over these rows is about, and its reference; None when there is no such pair."""
+    return searched(zip(rows["config"], rows["mode"], strict=True))
+
+
 def ranked(scored: pd.DataFrame) -> pd.DataFrame:
     """Feasible configs first, then by falling mean margin: an order to look at, not a selection."""
     return scored.sort_values(["feasible", "margin", "config"], ascending=[False, False, True], ignore_index=True)
@@ -94,7 +99,7 @@ def importance(scored: pd.DataFrame, varied: pd.DataFrame, score: str = "margin"
 
 
 def _pair(rows: pd.DataFrame) -> tuple[str, str]:
-    pair = searched(rows["mode"])
+    pair = pair_of(rows)
     if pair is None:
         raise Refused(
             10,

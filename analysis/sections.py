@@ -9,7 +9,7 @@ from analysis.latent_tables import code_table, head_table
 from analysis.layout import Table, text
 from analysis.load import Pictures
 from analysis.material import Material, by_config, plot
-from analysis.modes import BASELINES, ESCAPES, LIVE, expected_sign, searched
+from analysis.modes import BASELINES, ESCAPES, LIVE, expected_sign
 from analysis.page import Claim, Plot, Section
 from analysis.parameters import parameters
 from analysis.printed import TAU_SENSITIVITY, printed_for
@@ -121,7 +121,7 @@ def trajectories(material: Material) -> Section:
 def reconstruction(material: Material) -> Section:
     """PSNR in its two spaces, margin against PSNR, and pictures."""
     blocks: list[Table | Plot] = [tables.reconstruction_table(material.parts)]
-    pair = searched(material.rows["mode"])
+    pair = search.pair_of(material.rows)
     if pair is not None:
         for suffix, label, rows in by_config(material.rows, material.rows):
             picture = figures.margin_against_psnr(rows, pair[1], material.view)
@@ -172,7 +172,7 @@ def tried_configs(material: Material) -> Section:
     if material.tried is None:
         return Section("search", title, (), ())
     strict, view = material.tried.strict, material.view
-    if searched(strict.rows["mode"]) is None:
+    if search.pair_of(strict.rows) is None:
         return Section("search", title, ("No mode of this search has its reference for reconstruction.",), ())
     scored, varied = search.configs(strict, view), parameters(strict.rows)
     origin = search_caption(strict.rows, scored, view.tau)

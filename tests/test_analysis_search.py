@@ -70,6 +70,16 @@ def test_a_mode_without_its_reference_has_no_score(tmp_path):
         configs(strict_of(tmp_path, chains(modes=["full"])))
 
 
+def test_a_search_is_about_the_pair_that_most_configs_have(tmp_path):
+    """A search for the best rescue trains no full; the chains that confirm its winner do."""
+    tried = [{"alpha_kl": 0.1 * (number + 1)} for number in range(3)]
+    lean = [one for spec in tried for one in chains([0, 1], modes=["no_align", "rescue"], parameters=spec)]
+    whole = chains([7, 8], parameters=tried[1])
+    scored = configs(strict_of(tmp_path, [*lean, *whole]))
+    assert scored["complete"].tolist() == [True] * 3
+    assert (set(scored["mode"]), set(scored["reference"])) == ({"rescue"}, {"no_align"})
+
+
 def test_configs_of_a_search_are_ranked_feasible_first(tmp_path):
     found = ranked(configs(strict_of(tmp_path, search(12))))
     feasible = found["feasible"].tolist()

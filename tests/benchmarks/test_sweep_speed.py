@@ -28,7 +28,8 @@ from sweeps.dispatch import Cell, Dispatcher, Ended, Listed, Listener
 from sweeps.place import Place, Slots
 from sweeps.presets import rescue
 from sweeps.propose import Proposal, spec_of
-from sweeps.search import CONFIRMED, SEARCHED, kind_of
+from sweeps.rule import CONFIRMED, SEARCHED
+from sweeps.search import kind_of
 from sweeps.search_margin_psnr import space
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
