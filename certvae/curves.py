@@ -44,7 +44,7 @@ class LiveCurves:
         self._waiting: deque[Heard] = deque()
         self._taken: list[Heard] = []
         self._refused = 0
-        self._ended: deque[Rows] = deque()
+        self._ended: dict[str, Rows] = {}
         self._over: set[str] = set()
         self._next_rows = time.monotonic() + ROWS_SECONDS
         self._said = False
@@ -70,15 +70,14 @@ class LiveCurves:
         else:
             self._refused += 1
 
-    def ended(self, cell: str, rows: Rows) -> None:
+    def ended(self, spec: CellSpec, rows: Rows) -> None:
         """A cell has ended well; returns at once.
 
         Args:
-            cell: its digest.
-            rows: all there are of its config, which is shown anew.
+            rows: all there are of its config, whose means are shown anew.
         """
-        self._over.add(cell)
-        self._ended.append(rows)
+        self._over.add(spec.cell)
+        self._ended[spec.config] = rows
 
     def close(self, seconds: float = 5.0) -> None:
         """Writes what waits and closes runs that did not end as KILLED, as far as that takes no more than `seconds`."""
@@ -139,11 +138,10 @@ class LiveCurves:
 
     def _show_ended(self, tracker: "Tracker") -> None:
         """Gives the runs of ended cells their numbers."""
-        began, newest = time.monotonic(), {}
+        began, rows = time.monotonic(), []
         while self._ended:
-            rows = self._ended.popleft()
-            newest[rows[0]["config"]] = rows
-        self._index = self._ledger.complete(tracker, [row for rows in newest.values() for row in rows])
+            rows += self._ended.popitem()[1]
+        self._index = self._ledger.complete(tracker, rows)
         now = time.monotonic()
         self._next_rows = now + max(ROWS_SECONDS, (now - began) / ROWS_SHARE)
 

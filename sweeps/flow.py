@@ -210,7 +210,7 @@ class _Live(Listener):
     def ended(self, token: str, cell: Cell, ended: Ended) -> None:
         self._at.pop(token, None)
         if ended.kind == "ok":
-            self._live.ended(cell.spec.cell, self._rows.config(cell.spec.config))
+            self._live.ended(cell.spec, self._rows.config(cell.spec.config))
 
 
 def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:

@@ -146,7 +146,7 @@ class TestCellsEnd:
         hear(live, store, cell(1))
         wait_until(lambda: live.behind == 0)
         fill(store, [cell(0)])
-        live.ended(cell(0).cell, store.rows(STUDY))
+        live.ended(cell(0), store.rows(STUDY))
         wait_until(lambda: shown(store)["full seed 0"]["status"] == "FINISHED")
         runs = shown(store)
         assert {"margin", "margin_tau_0.10"} <= {name for name, _, _ in runs["full seed 0"]["points"]}
@@ -174,7 +174,7 @@ class TestCellsEnd:
             live = Ledger(store, STUDY).live(lambda _: None)
             hear(live, store, cell(0))
             fill(store, [cell(0)])
-            live.ended(cell(0).cell, store.rows(STUDY))
+            live.ended(cell(0), store.rows(STUDY))
         wait_until(lambda: "full seed 0" in shown(store))
         assert live.behind == 0
         live.close(30)
