@@ -1,6 +1,6 @@
 """Looking after a store from the command line.
 
-python -m certvae verify|repair|status|gc|ledger|doctor --store DIR          python -m certvae selftest --kills 200
+python -m certvae verify|repair|status|gc|ledger|ui|doctor --store DIR          python -m certvae selftest --kills 200
 """
 
 import sys
@@ -10,8 +10,9 @@ import tyro
 
 from certvae import audit
 from certvae import doctor as health
+from certvae import ui as pages
 from certvae.errors import Fault
-from certvae.ledger import Ledger, rebuild
+from certvae.ledger import Ledger, database, default_uri, rebuild, tracking_uri
 from certvae.root import STORE, no_store
 from certvae.selftest import selftest as run_selftest
 from certvae.store import Store
@@ -74,13 +75,32 @@ def ledger(store: Path, study: str | None = None) -> int:
         store: Folder of the store.
         study: Only this study.
     """
-    root = store.resolve()
-    if not (root / STORE).exists():
-        raise no_store(root)  # opening it would make one
-    opened = Store(root)
+    opened = _opened(store)
     done = rebuild(opened, study)
     print(f"{done}\nSee it: {Ledger(opened, study or '').ui_command}")
     return 1 if done.behind else 0
+
+
+def ui(store: Path = Path("certvae-store"), port: int = 5000) -> int:
+    """Open MLflow's UI on the runs of a store, for this machine alone; Ctrl-C ends it.
+
+    A database that is not there is made from the store's rows first. With MLFLOW_TRACKING_URI set to a database, its
+    runs are shown.
+
+    Args:
+        store: Folder of the store.
+        port: It listens on 127.0.0.1 and this port.
+    """
+    opened = _opened(store)
+    uri = tracking_uri(opened)
+    if uri.startswith(pages.HTTP):
+        print(f"MLFLOW_TRACKING_URI is a server: open {pages.page(uri, None)}")
+    else:
+        if uri == default_uri(opened) and not database(opened).exists():
+            print(rebuild(opened))
+        print(f"Open {pages.page(uri, None, port)}, end with Ctrl-C", flush=True)
+        pages.serve(uri, port)
+    return 0
 
 
 def selftest(kills: int = 200, seed: int = 0, locks: bool = True) -> int:
@@ -117,6 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
         "status": status,
         "gc": gc,
         "ledger": ledger,
+        "ui": ui,
         "selftest": selftest,
         "doctor": doctor,
     }
@@ -125,6 +146,13 @@ def main(arguments: list[str] | None = None) -> int:
     except Fault as fault:
         print(fault, file=sys.stderr)
         return fault.exit_code
+
+
+def _opened(store: Path) -> Store:
+    root = store.resolve()
+    if not (root / STORE).exists():
+        raise no_store(root)  # opening it would make one
+    return Store(root)
 
 
 def _told(report: audit.Report) -> int:

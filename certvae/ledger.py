@@ -13,9 +13,7 @@ import errno
 import fcntl
 import logging
 import os
-import shlex
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
+from certvae import ui
 from certvae.curves import LiveCurves, Say
 from certvae.evidence import Evidence
 from certvae.projection import Entry, entries, show
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 URI = "MLFLOW_TRACKING_URI"
 PATIENCE = 2.0  # seconds that another writer is waited for
-PORT = 5000  # of the UI
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # seven by default: one call to a dead server takes 246 s
@@ -77,7 +74,7 @@ class Ledger:
 
     def __init__(self, store: Store, study: str, *, uri: str | None = None):
         self._store, self._study = store, study
-        self._uri = uri or os.environ.get(URI) or default_uri(store)
+        self._uri = uri or tracking_uri(store)
         self._experiment: str | None = None
         self._turn = threading.Lock()
         os.environ |= QUIET  # here and not in a thread: the environment is no place for races
@@ -124,27 +121,12 @@ class Ledger:
     @property
     def ui_command(self) -> str:
         """The shell command that opens the UI on this machine alone."""
-        if self._uri.startswith(("http:", "https:")):
-            return shlex.join(["python", "-m", "webbrowser", _without_user(self._uri)])
-        program = Path(sys.executable).with_name("mlflow")
-        name = "mlflow" if shutil.which("mlflow") == str(program) else shlex.quote(str(program))
-        # An URI of the environment may hold a password: the shell puts it in.
-        uri = f'"${URI}"' if self._uri == os.environ.get(URI) else shlex.quote(self._uri)
-        quiet = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true"
-        # More workers have a supervisor, which ends those that need more than 5 s to start, as on a busy machine.
-        serving = f"--host 127.0.0.1 --port {PORT} --workers 1 --allowed-hosts 'localhost:*,127.0.0.1:*'"
-        return f"{quiet} {name} ui --backend-store-uri {uri} {serving}"
+        return ui.command(self._uri, self._store.path)
 
     @property
     def ui_page(self) -> str:
-        """Where the UI shows all networks of this study, the largest margin first, once something was written."""
-        local = not self._uri.startswith(("http:", "https:"))
-        root = f"http://127.0.0.1:{PORT}" if local else _without_user(self._uri).rstrip("/")
-        if self._experiment is None:
-            return root
-        view = {"workflowType": "machine_learning", "compareRunsMode": "CHART", "searchFilter": "tags.kind = 'cell'"}
-        order = {"orderByKey": "metrics.`margin`", "orderByAsc": "false"}  # an order by name would hide them in configs
-        return f"{root}/#/experiments/{self._experiment}/runs?{urlencode(view | order, quote_via=quote)}"
+        """Where the UI shows this study, once something was written."""
+        return ui.page(self._uri, self._experiment)
 
     @contextlib.contextmanager
     def writing(self) -> "Iterator[Tracker]":
@@ -206,18 +188,23 @@ class _Sync:
             self.written += len(chunk)
 
 
+def tracking_uri(store: Store) -> str:
+    """Where the ledgers of a store are kept: MLFLOW_TRACKING_URI, or SQLite in the store."""
+    return os.environ.get(URI) or default_uri(store)
+
+
 def rebuild(store: Store, study: str | None = None, *, uri: str | None = None) -> Synced:
     """Makes the ledger anew from the store alone: of one study, or of all.
 
     The database in the store is thrown away when all studies are rebuilt, unless somebody is writing it; elsewhere
     every run is compared and mended.
     """
-    uri = uri or os.environ.get(URI) or default_uri(store)
+    uri = uri or tracking_uri(store)
     rows = store.rows(study)
     if study is None and uri == default_uri(store):
         with contextlib.suppress(TimeoutError), _alone(store.path / "lock" / "ledger"):
             shutil.rmtree(store.path / "views" / "artifacts", ignore_errors=True)
-            Path(uri.removeprefix("sqlite:///")).unlink(missing_ok=True)
+            database(store).unlink(missing_ok=True)
     ledgers = [Ledger(store, name, uri=uri) for name in dict.fromkeys(row["study"] for row in rows)]
     return sum((ledger.sync(rows) for ledger in ledgers), Synced(0, 0))
 
@@ -237,7 +224,12 @@ def dump(uri: str) -> str:
 
 def default_uri(store: Store) -> str:
     """SQLite in the store; the path is absolute, since MLflow resolves others against the working directory."""
-    return f"sqlite:///{store.path.absolute() / 'views' / 'mlflow.db'}"
+    return f"sqlite:///{database(store)}"
+
+
+def database(store: Store) -> Path:
+    """The file that MLflow's runs are kept in by default."""
+    return store.path.absolute() / "views" / "mlflow.db"
 
 
 def _is_right(entry: Entry, index: "Mapping[str, Shown]") -> bool:
@@ -282,8 +274,3 @@ def _taken(descriptor: int) -> bool:
         if error.errno not in UNSUPPORTED:
             raise
     return True
-
-
-def _without_user(uri: str) -> str:
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import tyro
 
 from certvae.checked import Above, AtLeast, Below, Checked, refuse
 from certvae.goal import Goal
+from certvae.shell import python
 from certvae.spec import CellSpec, DataName
 from sweeps.propose import Sampler
 from sweeps.seeds import check_seeds
@@ -125,7 +125,7 @@ def _described(about: str) -> str:
 
 def command(arguments: Sequence[str]) -> str:
     """The command line that was typed, as it can be typed again."""
-    return shlex.join(["python", sys.argv[0], *arguments])
+    return python(sys.argv[0], *arguments)
 
 
 def seconds(text: str | None, field: str) -> float | None:

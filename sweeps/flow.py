@@ -1,6 +1,5 @@
 """One run of a study, in the order a user sees it: data, plan, cells, ledger, table."""
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from certvae.errors import ConfigFault
 from certvae.gate import open_certify, opened_for
 from certvae.goal import Goal
 from certvae.ledger import Ledger
+from certvae.shell import python
 from certvae.spec import CellSpec
 from sweeps import plan, status, summary
 from sweeps.command import Run, command
@@ -248,7 +248,7 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
     synced = ledger.sync(context.rows.all())
     if synced.behind:
         context.console.print(str(synced), style="yellow", highlight=False, markup=False, soft_wrap=True)
-    report = f"python analysis/report.py --store {shlex.quote(str(context.run.store))} --study {context.base.study}"
+    report = python("analysis/report.py", "--store", str(context.run.store), "--study", context.base.study)
     context.console.print(f"report          {report}", highlight=False, soft_wrap=True)
     context.console.print(f"MLflow UI       {ledger.ui_command}", highlight=False, soft_wrap=True)
     for cell in missing if finished else ():

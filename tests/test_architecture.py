@@ -32,7 +32,7 @@ ARRAYS = {"numpy", "jaxtyping"}
 FLOORS = {
     0: "canonical certificate checked equilibrium errors goal quality simplex",
     1: """
-       artifact audit checkpoints disk drafts failpoints journal locks owner publish records root selftest store
+       artifact audit checkpoints disk drafts failpoints journal locks owner publish records root selftest shell store
        baseline_specs spec witness_specs
        """,
     2: """
@@ -42,7 +42,7 @@ FLOORS = {
        """,
     3: "baseline_stages data_teacher live protected stages witness witness_facts",
     4: "chain columns gate rescue_chain witness_chain",
-    5: "curves database evidence ledger projection runs tracking watermark",
+    5: "curves database evidence ledger projection runs tracking ui watermark",
     6: "__main__ doctor joining",
 }
 ALLOWED = {

@@ -266,22 +266,18 @@ class TestShows:
 
 
 class TestCommand:
-    def test_it_is_one_shell_command_for_this_machine_alone(self, tmp_path: Path) -> None:
+    def test_it_is_one_shell_command_that_holds_no_uri(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         store = Store(tmp_path / "a store's é")
-        words = shlex.split(Ledger(store, STUDY).ui_command)
-        assert words[:2] == ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"]
-        assert words[3] == "ui"
-        options = dict(zip(words[4::2], words[5::2], strict=True))
-        assert options["--backend-store-uri"] == f"sqlite:///{store.path}/views/mlflow.db"
-        assert options["--host"] == "127.0.0.1"
-        assert "--disable-security-middleware" not in words
+        called = shlex.split(Ledger(store, STUDY).ui_command)
+        assert called[-5:] == ["-m", "certvae", "ui", "--store", str(store.path)]
+        monkeypatch.chdir(tmp_path)
+        assert shlex.split(Ledger(store, STUDY).ui_command)[-1] == store.path.name
 
     def test_the_environment_chooses_the_server_and_keeps_its_password(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:pa55word@db/mlflow")
         command = Ledger(store, STUDY).ui_command
-        assert '--backend-store-uri "$MLFLOW_TRACKING_URI"' in command
         assert "pa55word" not in command + Ledger(store, STUDY, uri="http://me:pa55word@host:1").ui_command
 
     def test_the_page_lists_the_networks_of_the_study(self, store: Store) -> None:

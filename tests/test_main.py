@@ -1,11 +1,13 @@
 """The command line: exit codes are part of the public interface."""
 
+import socket
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from certvae import __main__ as module
 from certvae.__main__ import main
@@ -13,7 +15,7 @@ from certvae.audit import CORRUPT, FOREIGN
 from certvae.ledger import Ledger
 from certvae.selftest import Tally, draw, run_chain
 from certvae.store import Store
-from tests.small_ledgers import STUDY, database, locked, ready_store, text
+from tests.small_ledgers import STUDY, database, locked, ready_store, text, wait_until
 from tests.small_rows import cell, fill
 
 
@@ -69,7 +71,7 @@ def test_ledger_makes_a_deleted_or_broken_database_anew_identical(
         assert main(["ledger", "--store", str(store.path)]) == 0
         said = capsys.readouterr().out
         assert "MLflow: 14 runs written, 0 unchanged" in said
-        assert f"--backend-store-uri sqlite:///{database(store)}" in said
+        assert f"-m certvae ui --store {store.path}" in said
         assert text(store) == told
     assert main(["ledger", "--store", str(store.path), "--study", "other"]) == 0
     assert "MLflow: 0 runs written, 5 unchanged" in capsys.readouterr().out
@@ -111,3 +113,38 @@ def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
 def test_the_module_runs(store: Store) -> None:
     command = [sys.executable, "-m", "certvae", "verify", "--store", str(store.path)]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_the_ui_shows_a_store_whose_database_is_gone(tmp_path: Path) -> None:
+    """A real server of a real store, asked over http; it listens on this machine alone."""
+    store = ready_store(tmp_path / "store")
+    fill(store, [cell(0)])
+    database(store).unlink()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "certvae", "ui", "--store", str(store.path), "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith("MLflow: 5 runs written")
+        assert f"http://127.0.0.1:{port}" in server.stdout.readline()
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        wait_until(lambda: _answers(port), 120)
+        found = client.get_experiment_by_name(STUDY)
+        assert found is not None
+        assert len(client.search_runs([found.experiment_id])) == 5
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_ui_of_no_store_is_refused_and_none_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ui", "--store", str(tmp_path / "nothing")]) == 5
+    assert "E-STORE-08" in capsys.readouterr().err
+    assert not (tmp_path / "nothing").exists()

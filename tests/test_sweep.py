@@ -1,13 +1,14 @@
 """A whole run with real Ray and MLflow: the table, the resume, and that killing anything changes nothing."""
 
 import json
+import shlex
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.sweep_runs import run, start, table
+from tests.sweep_runs import command, run, start, table
 
 STEPS = ("warm_up", "teacher", "no_align", "aligned", "judge")
 
@@ -24,7 +25,7 @@ def finished(tmp_path_factory):
 class TestRun:
     def test_it_ends_with_a_table_and_says_where_everything_is(self, finished):
         store, ended = finished
-        for said in ("no_align", "final table", "table digest", "mlflow ui", str(store)):
+        for said in ("no_align", "final table", "table digest", "certvae ui", str(store)):
             assert said in ended.stdout
         assert len(table(store).splitlines()) == 1 + 3
         assert (store / "views" / "mlflow.db").exists()
@@ -80,7 +81,9 @@ class TestKills:
         _wait_for_start(tmp_path / "store", "no_align")
         driver.send_signal(signal.SIGINT)
         assert driver.wait(timeout=120) == 4
-        assert "To go on: python" in (tmp_path / "store.out").read_text()
+        said = (tmp_path / "store.out").read_text()
+        again = shlex.split(next(line for line in said.splitlines() if "To go on: " in line).partition("To go on: ")[2])
+        assert again[1:] == command(tmp_path / "store", "--seeds", "0")[1:]
 
     def test_workers_do_not_outlive_their_driver(self, tmp_path):
         driver = start(tmp_path / "store", "--seeds", "0")
