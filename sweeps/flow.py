@@ -22,7 +22,7 @@ from sweeps.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from sweeps.progress import Board
 from sweeps.propose import export, sketched
 from sweeps.rows import RowIndex
-from sweeps.rule import Search, settle_rule
+from sweeps.rule import Search, check_rule, settle_rule
 from sweeps.search import SearchCells, censored, proposed
 from sweeps.study import Study
 
@@ -117,7 +117,7 @@ def _search(context: Context) -> int:
     """Configs proposed one by one, then the winner on fresh seeds."""
     check(context.base, context.dataset)
     search = rule_of(context.study, context.run, context.base, context.goal)
-    settle_rule(search, context.store)
+    check_rule(search, context.store)
     cells = SearchCells(search, context.store, context.rows)
     total = search.total * len(search.seeds) + len(search.confirmation_seeds)
     left = _left(context, search)
@@ -128,6 +128,7 @@ def _search(context: Context) -> int:
         )
     if _planned(context, total, left):
         return EXIT_DONE
+    settle_rule(search, context.store)
     collector = _Collector(cells, context.rows)
     finished = _run(context, collector, lambda: (len(left), cells.headline()))
     rows = [row for cell in cells.confirmed() for row in context.rows.of(cell)]

@@ -17,6 +17,7 @@ from sweeps.seeds import check_seeds
 
 SEARCHED: tuple[Split, ...] = ("guard",)
 CONFIRMED: tuple[Split, ...] = ("guard", "certify")
+DIGEST, DIGITS = 64, 12  # length of a config's digest, and how much of it is shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,24 +96,37 @@ class Search:
 
 
 def settle_rule(search: Search, store: Store) -> None:
-    """Publishes the rule of a study, or checks that it is the one the store holds.
+    """Publishes the rule of a study, where the store holds none.
 
     Raises:
         SearchFault: the store holds proposals made by another rule.
     """
+    check_rule(search, store)
+    store.put_document("search", search.base.study, plain(search.rule()))
+
+
+def check_rule(search: Search, store: Store) -> None:
+    """Compares the rule of a search with the one that the store holds, if it holds one.
+
+    Raises:
+        SearchFault: they differ.
+    """
     wanted = plain(search.rule())
     found = store.get_document("search", search.base.study)
-    if found is None:
-        store.put_document("search", search.base.study, wanted)
+    differing = [] if found is None else [name for name in wanted if found.get(name) != wanted[name]]
+    if found is None or not differing:
         return
-    other = [
-        f"{name}: {found[name]!r} there, {wanted[name]!r} here" for name in wanted if found.get(name) != wanted[name]
-    ]
-    if other:
-        raise SearchFault(
-            3,
-            f"the store holds a search with another {', another '.join(other)}",
-            where=f"{store.path}, study {search.base.study}",
-            cause="proposals of one rule cannot be continued by another",
-            remedy="repeat the options of the first run, or name a new study with --study",
-        )
+    shown = [f"{name} ({_short(found.get(name))} there, {_short(wanted[name])} here)" for name in differing]
+    raise SearchFault(
+        3,
+        f"the store holds a search with another {', another '.join(shown)}",
+        where=f"{store.path}, study {search.base.study}",
+        cause="proposals of one rule cannot be continued by another",
+        remedy="repeat the options of the first run, or name a new study with --study",
+    )
+
+
+def _short(value: Any) -> str:
+    """A value as a message shows it; a digest in the digits that tables show."""
+    text = str(value)
+    return text[:DIGITS] if len(text) == DIGEST else text

@@ -122,6 +122,16 @@ def test_a_config_that_diverged_is_a_result_of_the_search_and_no_failure_of_the_
     assert "1 incomplete" in capsys.readouterr().out
 
 
+def test_a_plan_settles_nothing_for_the_search_that_may_follow(tmp_path, capsys):
+    store = Store(tmp_path / "store")
+    assert main(STUDY, [*SEARCH, "--store", str(store.path), "--sampler", "gp", "--plan"]) == 0
+    assert "makespan on" in capsys.readouterr().out
+    assert not list((store.path / "plan").rglob("*.json"))
+    simulated(store.path)
+    assert main(STUDY, [*SEARCH, "--store", str(store.path), "--sampler", "gp", "--plan"]) == 2
+    assert "another sampler (tpe there, gp here)" in capsys.readouterr().out
+
+
 def test_status_needs_no_data(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CERTVAE_DATA", str(tmp_path / "nothing"))
     assert main(STUDY, ["--store", str(tmp_path / "store"), "--status"]) == 0
