@@ -5,6 +5,7 @@ dataset -> warm_up -> teacher -> baseline -> judge_baseline, posthoc_baseline   
 
 from certvae import baselines, fitted, judgement
 from certvae.baseline_specs import Baseline
+from certvae.baselines import QuantisedEncoder
 from certvae.canonical import stage_seed
 from certvae.data import Dataset, Split
 from certvae.fitted import teacher_rows
@@ -14,7 +15,7 @@ from certvae.spec import Model, Training
 from certvae.store import Artifact, Content, Workbench, stage
 
 
-@stage(version=2)
+@stage(version=3)
 def baseline(
     dataset: Dataset,
     model: Model,
@@ -28,6 +29,9 @@ def baseline(
     """A baseline from the initialisation of the warm-up; the teacher is read for the curve, and by no gradient."""
     initial = stage_seed(seed, "init")
     vae = baselines.network(baseline, model, dataset.shape, teacher.facts["classes"], initial).to(bench.device)
+    if isinstance(vae.encoder, QuantisedEncoder):
+        rows = fitted.evaluation(dataset, "train", None, bench)
+        baselines.place_codes(vae.encoder, (batch.x for batch in rows.in_order()), initial)
     loss = baselines.loss(baseline, model, training)
     return fitted.train(vae, dataset, teacher, loss, training, baseline.name, seed, bench)
 

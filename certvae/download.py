@@ -21,6 +21,7 @@ from certvae.drafts import draft_of, remove, remove_dead_drafts
 from certvae.errors import DataFault
 
 TIMEOUT = 30.0  # seconds without a byte
+BAR_SECONDS = 1.0  # what arrives sooner, or fails, needs no bar
 _CHUNK = 2**18
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -60,7 +61,8 @@ def download(pinned: Pinned, root: Path, *, progress: bool = True, loopback: boo
 
 def _receive(pinned: Pinned, file: BinaryIO, target: Path, *, progress: bool, loopback: bool) -> None:
     sha256, received = hashlib.sha256(), 0
-    with tqdm(total=pinned.size, unit="B", unit_scale=True, desc=target.name, disable=not progress) as bar:
+    shown = {"unit": "B", "unit_scale": True, "desc": target.name, "disable": not progress, "delay": BAR_SECONDS}
+    with tqdm(total=pinned.size, **shown) as bar:
         for chunk in _chunks(pinned.url, target, loopback):
             received += len(chunk)
             if received > pinned.size:
@@ -88,7 +90,7 @@ def _chunks(url: str, target: Path, loopback: bool) -> Iterator[bytes]:
             f"{target.name} is absent and could not be downloaded: {reason}",
             where=url,
             cause="no network here, or the server is down",
-            remedy=f"download it on another machine and put it at {target}",
+            remedy=f"download it on another machine and give its folder with --data-root, or put it at {target}",
         ) from reason
 
 

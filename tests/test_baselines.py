@@ -121,6 +121,20 @@ class TestQuantisation:
         seen = diagnostics.Passage(z.detach().numpy(), logvar.detach().numpy(), np.zeros(1))
         np.testing.assert_array_equal(diagnostics.sampled(seen, np.random.default_rng(0)), z.detach().numpy())
 
+    def test_codes_start_at_spread_embeddings_and_a_fresh_encoder_uses_several(self):
+        encoder, x = self.encoder(), batch().x
+        with torch.no_grad():
+            embeddings = encoder.quantise(x)[0]
+        baselines.place_codes(encoder, x.split(7), seed=3)
+        back = embeddings.mean(dim=0) + (encoder.codes.detach() - embeddings.mean(dim=0)) / baselines.CODE_SPREAD
+        distance, row = torch.cdist(back.double(), embeddings.double()).min(dim=1)
+        assert float(distance.max()) < 1e-5
+        assert len(row.unique()) > 1
+        assert len(encoder.nearest(embeddings).unique()) > 1
+        placed = encoder.codes.detach().clone()
+        baselines.place_codes(encoder, [x], seed=3)
+        torch.testing.assert_close(encoder.codes.detach(), placed)
+
     def test_reconstruction_moves_the_encoder_straight_through_the_code(self):
         vae = baselines.network(VqVae(codes=16), MODEL, SHAPE, CLASSES, 0)
         terms = baselines.loss(VqVae(codes=16), MODEL, TRAINING)(vae, batch(), torch.Generator(), 0.0)

@@ -226,3 +226,4 @@ class TestSigns:
         rows = chain.judge(chain.train(cell, dataset, store), dataset, store, "certify")
         assert {row["mode"]: row["margin"] for row in rows if row["margin"] >= PAPER_TAU} == {}
         assert {row["mode"]: row["affine_margin"] for row in rows if row["affine_margin"] < 0.5} == {}
+        assert next(row["used_codes"] for row in rows if row["mode"] == "vq_vae") > 10
