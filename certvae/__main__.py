@@ -81,7 +81,7 @@ def ledger(store: Path, study: str | None = None) -> int:
     return 1 if done.behind else 0
 
 
-def ui(store: Path = Path("certvae-store"), port: int = 5000) -> int:
+def ui(store: Path = Path("certvae-store"), port: int = pages.PORT) -> int:
     """Open MLflow's UI on the runs of a store, for this machine alone; Ctrl-C ends it.
 
     A database that is not there is made from the store's rows first. With MLFLOW_TRACKING_URI set to a database, its

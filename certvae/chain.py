@@ -61,7 +61,7 @@ class Chain:
 
 def steps(spec: CellSpec, only: Only = ()) -> tuple[str, ...]:
     """What a cell does, in order; the modes are among them."""
-    needed = {*needs(spec, only), "judge"}
+    needed = {*_needs(spec, only), "judge"}
     return tuple(step for step in _steps(spec) if step in needed)
 
 
@@ -70,7 +70,7 @@ def modes(spec: CellSpec, only: Only = ()) -> tuple[str, ...]:
     return tuple(mode for mode in _modes(spec) if not only or mode in only)
 
 
-def needs(spec: CellSpec, only: Only = ()) -> frozenset[str]:
+def _needs(spec: CellSpec, only: Only = ()) -> frozenset[str]:
     """The steps that these modes are made by and judged with, their own among them."""
 
     def made(step: str, stage: Stage, *inputs: Any) -> frozenset[str]:  # noqa: ARG001 - only names matter
@@ -146,7 +146,7 @@ def train(
 
 def walk(spec: CellSpec, dataset: Dataset | Data, call: Call, only: Only = ()) -> Chain:
     """The graph of a cell as calls of `call(step, stage, *inputs)`: to compute stages, to name them, or to look."""
-    needed = needs(spec, only)
+    needed = _needs(spec, only)
     chain = _walk(spec, dataset, lambda step, *given: call(step, *given) if step in needed else None)
     return replace(chain, modes={mode: chain.modes[mode] for mode in modes(spec, only)})
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 WRITE_SECONDS = 3.0  # between two writes; one costs about 20 ms of a core per running cell
 LONGEST_PAUSE = 60.0  # between two tries while MLflow is away
 ROWS_SECONDS = 20.0  # between two turns that show what has ended
-ROWS_SHARE = 0.05  # of a core that these turns may take: a large study waits longer between two
+ROWS_SHARE = 0.05  # of the time that these turns may take: a large study waits longer between two
 LIMIT = 10_000  # epochs that may wait: some 20 MB
 
 Say = Callable[[str], None]
@@ -115,7 +115,7 @@ class LiveCurves:
     def _write_waiting(self, tracker: "Tracker") -> None:
         """One batch per run. A batch that MLflow refuses although it answers is left to `sync`.
 
-        So is a cell that has ended before anything of it was shown: written whole, it costs a tenth.
+        So is a cell that has ended before anything of it was shown: `sync` writes it whole, in one transaction of many.
         """
         from certvae.tracking import Outage  # noqa: PLC0415
 

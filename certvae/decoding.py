@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
 from PIL import Image
-from tqdm import tqdm
 
+from certvae.bars import bar
 from certvae.canonical import canonical_json
 from certvae.dataset import BLOCK, LAYOUT, SPLITS, array_digest, content_digest, sealed
 from certvae.disk import Disk, disk_faults
@@ -25,7 +25,6 @@ from certvae.drafts import draft_of, remove, remove_dead_drafts
 from certvae.errors import DataFault
 from certvae.sources import Contents, Unreadable
 
-BAR_SECONDS = 1.0  # what is decoded sooner needs no bar
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
@@ -111,14 +110,13 @@ def resized(images: UInt8[np.ndarray, "m C h w"], side: int) -> UInt8[np.ndarray
 def _write_images(path: Path, view: View, label: str | None) -> list[_Block]:
     """Writes block by block with calls: on a full disk a memory-mapped page would end the process instead."""
     n = view.shape[0]
-    bar = tqdm(total=n, unit="image", desc=label, disable=label is None, delay=BAR_SECONDS)
-    with path.open("xb") as file, bar:
+    with path.open("xb") as file, bar(n, label, unit="image") as shown:
         header = {"descr": "|u1", "fortran_order": False, "shape": view.shape}
         np.lib.format.write_array_header_1_0(file, header)
         blocks = []
         for first in range(0, n, BLOCK):
             blocks.append(_write_block(file, view, first))
-            bar.update(min(BLOCK, n - first))
+            shown.update(min(BLOCK, n - first))
         file.flush()
         os.fsync(file.fileno())
     _require_readable([name for block in blocks for name in block.unreadable], view)

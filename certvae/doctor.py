@@ -20,13 +20,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from certvae import ui
 from certvae.disk import Disk
 from certvae.errors import Fault
 from certvae.publish import Corrupt
 from certvae.root import is_safe, read_identity
 
 LOCK = Path(__file__).parents[1] / "requirements.lock"
-PORTS = {5000: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dashboard"}
+PORTS = {ui.PORT: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dashboard"}
 SKEW_SECONDS = 5.0
 OLDEST_PYTHON = (3, 11)
 NODE_SECONDS = 180.0  # for all nodes to answer: torch is imported on each
@@ -230,7 +231,7 @@ def free_port(port: int, of: str) -> Iterator[Finding]:
         try:
             listener.bind(("127.0.0.1", port))
         except OSError:
-            remedy = "if it is not yours, choose another with --port" if port == min(PORTS) else "fine while yours runs"
+            remedy = "if it is not yours, choose another with --port" if port == ui.PORT else "fine while yours runs"
             yield Finding("ports", "note", f"{port}, for {of}, is in use", remedy)
         else:
             yield Finding("ports", "ok", f"{port}, for {of}, is free")

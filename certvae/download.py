@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
-
+from certvae.bars import bar
 from certvae.disk import disk_faults
 from certvae.drafts import draft_of, remove, remove_dead_drafts
 from certvae.errors import DataFault
 
 TIMEOUT = 30.0  # seconds without a byte
-BAR_SECONDS = 1.0  # what arrives sooner, or fails, needs no bar
 _CHUNK = 2**18
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -61,15 +59,15 @@ def download(pinned: Pinned, root: Path, *, progress: bool = True, loopback: boo
 
 def _receive(pinned: Pinned, file: BinaryIO, target: Path, *, progress: bool, loopback: bool) -> None:
     sha256, received = hashlib.sha256(), 0
-    shown = {"unit": "B", "unit_scale": True, "desc": target.name, "disable": not progress, "delay": BAR_SECONDS}
-    with tqdm(total=pinned.size, **shown) as bar:
+    label = target.name if progress else None
+    with bar(pinned.size, label, unit="B", unit_scale=True) as shown:
         for chunk in _chunks(pinned.url, target, loopback):
             received += len(chunk)
             if received > pinned.size:
                 raise _wrong(pinned, target, f"more than {pinned.size:,} bytes")
             file.write(chunk)
             sha256.update(chunk)
-            bar.update(len(chunk))
+            shown.update(len(chunk))
     if received != pinned.size:
         raise _wrong(pinned, target, f"{received:,} bytes")
     if sha256.hexdigest() != pinned.sha256:

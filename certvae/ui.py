@@ -1,7 +1,6 @@
 """MLflow's own UI on the runs of a store, for this machine alone."""
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +15,7 @@ HTTP = ("http:", "https:")
 def command(uri: str, store: Path) -> str:
     """The shell command that opens the UI. It holds no URI of a database: that may hold a password."""
     if uri.startswith(HTTP):
-        return shlex.join(["python", "-m", "webbrowser", _without_user(uri)])
+        return python("-m", "webbrowser", _without_user(uri))
     return python("-m", "certvae", "ui", "--store", near(store))
 
 

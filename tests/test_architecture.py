@@ -36,7 +36,7 @@ FLOORS = {
        baseline_specs spec witness_specs
        """,
     2: """
-       archives cifar data dataset decoding download mnist pickled sources tiny_imagenet
+       archives bars cifar data dataset decoding download mnist pickled sources tiny_imagenet
        baselines diagnostics environment fitted judgement losses mixture nets objective posthoc probes subspace targets
        teacher training used_head
        """,

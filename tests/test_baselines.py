@@ -107,6 +107,7 @@ class TestQuantisation:
     def encoder(self) -> QuantisedEncoder:
         found = baselines.network(VqVae(codes=16), MODEL, SHAPE, CLASSES, 0).encoder
         assert isinstance(found, QuantisedEncoder)
+        baselines.place_codes(found, [batch().x], seed=0)
         return found
 
     def test_the_code_is_the_nearest_one(self):

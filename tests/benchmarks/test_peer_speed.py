@@ -8,8 +8,8 @@ Measured on two cores that did nothing else: ours 49 s, with 62 s of stages on t
 long, and 127 s, 2.6 times, when it keeps its processes.
 
 What makes the ratio: warm-up and teacher run once per seed and not once per config, a search trains the two modes that
-its goal reads, and its workers stay. alpha_kl is drawn anew for every config, so no mode can be shared. What is left of
-ours is 16 s of starting and ending: interpreters, Ray, and what two workers import.
+its goal reads, and workers are kept between cells. alpha_kl is drawn anew for every config, so no mode can be shared.
+What ours takes beside stages is starting and ending: interpreters, Ray, and what two workers import.
 """
 
 import json
