@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.intervals import LEVEL, Method, interval, sign_flip
-from analysis.modes import contrasts as known_contrasts
-from analysis.modes import expected_sign
-from analysis.refusals import Refused
-from analysis.views import NO_TEACHER, UNKNOWN, Partition, Strict, claims, everything, strict_rows
+from analysis.views import NO_TEACHER, UNKNOWN, Partition, Refused, Strict, claims, everything, strict_rows
 from certvae.certificate import WORDS
+from certvae.spec.modes import contrasts as known_contrasts
+from certvae.spec.modes import expected_sign
 
 QUANTITIES = ("margin", "info", "loss", "student_info", "psnr_01", "psnr_std", "kl_rate", "active_units")
 CONFIG = ["study", "config"]

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from analysis.refusals import Refused
+from analysis.views import Refused
 
 Method = Literal["t", "bootstrap"]
 LEVEL = 0.95

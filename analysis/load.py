@@ -17,16 +17,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.modes import ordered
 from analysis.parameters import config_order
-from analysis.refusals import Refused
-from certvae.artifact import read_arrays, read_facts
-from certvae.disk import Disk
+from analysis.views import Refused
 from certvae.errors import StoreFault
-from certvae.publish import Corrupt, Folder, open_folder, quarantine
-from certvae.records import ROWS, rows
-from certvae.root import read_identity
-from certvae.store import OBJECTS
+from certvae.spec.modes import ordered
+from certvae.store.artifact import read_arrays, read_facts
+from certvae.store.disk import Disk
+from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
+from certvae.store.layout import read_identity
+from certvae.store.records import ROWS, rows
+from certvae.store.store import OBJECTS
 
 Mixable = Literal["versions", "environments", "splits"]
 IDENTITY = ("study", "config", "cell", "seed", "mode", "split", "outcome", "reason")

@@ -18,16 +18,14 @@ import pandas as pd
 
 from analysis import load, search
 from analysis.captions import caption, stage_versions, subject, versions
-from analysis.layout import Table
-from analysis.material import Material
-from analysis.page import Plot, Section, page
-from analysis.render import bundle
-from analysis.sections import claims, sections
-from analysis.simplex_figures import first_teachers
+from analysis.figures.simplex import first_teachers
+from analysis.page import Plot, Section, bundle, page
+from analysis.sections import Material, claims, sections
+from analysis.table import Table
 from analysis.views import DECLARED, Partition, View, partition
-from certvae.disk import disk_faults
 from certvae.errors import Fault
 from certvae.quality import Thresholds
+from certvae.store.disk import disk_faults
 
 DESCRIPTIVE = (
     "No config of this study was certified yet. These are rows of split {split}, which the teacher and the choice of "

@@ -9,10 +9,9 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 from analysis.compare import CELL, CONFIG
-from analysis.modes import searched
 from analysis.parameters import is_number
-from analysis.refusals import Refused
-from analysis.views import DECLARED, Strict, View, strict_rows
+from analysis.views import DECLARED, Refused, Strict, View, strict_rows
+from certvae.spec.modes import searched
 
 LEAST_CONFIGS = 10
 BINS = 4

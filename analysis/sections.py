@@ -1,26 +1,59 @@
 """What a report consists of: tables and pictures by question, from the material of one study."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-from analysis import beside, compare, figures, search, simplex_figures, tables
-from analysis.baseline_tables import baseline_table, verdict_table
-from analysis.latent_tables import code_table, head_table
-from analysis.layout import Table, text
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import compare, search
+from analysis.figures import margins, simplex
+from analysis.figures.drawing import inline, saved
+from analysis.figures.search import search_caption
 from analysis.load import Pictures
-from analysis.material import Material, by_config, plot
-from analysis.modes import BASELINES, ESCAPES, LIVE, expected_sign
 from analysis.page import Claim, Plot, Section
-from analysis.parameters import parameters
+from analysis.parameters import labels, parameters
 from analysis.printed import TAU_SENSITIVITY, printed_for
-from analysis.search_tables import config_table, importance_table
-from analysis.searches import search_caption
-from analysis.simplex_tables import witness_table
-from analysis.teaching import candidate_table, live_table, used_table
+from analysis.table import Table, text
+from analysis.tables import beside
+from analysis.tables import margins as tables
+from analysis.tables.baselines import baseline_table, verdict_table
+from analysis.tables.latent import code_table, head_table
+from analysis.tables.search import config_table, importance_table
+from analysis.tables.simplex import witness_table
+from analysis.tables.teachers import candidate_table, live_table, used_table
+from analysis.views import Partition, View, everything
+from certvae.spec.modes import BASELINES, ESCAPES, LIVE, expected_sign
 
 MOST_CANDIDATES = 20  # lines of the table of candidates on a page
 NOTHING_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated."
 MOST_GRIDS = 3  # seeds whose reconstructions are shown
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """All that a report is made of.
+
+    Args:
+        parts: the rows that tables are about, of one split.
+        tried: guard rows of all configs of a search, or None when there is one config.
+        curves, candidates, pictures: what `parts` points at; see `analysis.load`.
+        teachers: config -> teacher rows of one seed, where the witness is a simplex.
+    """
+
+    view: View
+    parts: Partition
+    tried: Partition | None
+    curves: pd.DataFrame
+    candidates: pd.DataFrame
+    pictures: list[Pictures]
+    teachers: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """Strict and stress rows, one by one."""
+        return everything(self.parts)
 
 
 def sections(material: Material) -> list[Section]:
@@ -61,7 +94,7 @@ def claims(material: Material) -> list[Claim]:
 def certificates(material: Material) -> Section:
     """Means and minima by mode, every seed, signs, and the three claims."""
     strict, view = material.parts.strict, material.view
-    picture = plot("heat_map", "Margin by seed and mode", figures.heat_map(material.rows, view.tau))
+    picture = plot("heat_map", "Margin by seed and mode", margins.heat_map(material.rows, view.tau))
     claims = tables.claim_table(material.parts, view)
     if not len(strict.rows):
         return Section("certificates", "Certificates", (NOTHING_STRICT,), (picture, claims))
@@ -99,7 +132,7 @@ def buffers(material: Material) -> Section:
     """Sensitivity to tau."""
     blocks: list[Table | Plot] = [tables.tau_table(material.parts, material.view)]
     for suffix, label, rows in by_config(material.rows, material.rows):
-        picture = figures.margin_against_tau(rows, material.view.tau)
+        picture = margins.margin_against_tau(rows, material.view.tau)
         blocks.append(plot(f"margin_against_tau{suffix}", "Margin against tau", picture, label=label))
     return Section("tau", "Sensitivity to tau", (), tuple(blocks))
 
@@ -109,10 +142,10 @@ def trajectories(material: Material) -> Section:
     blocks: list[Table | Plot] = []
     escapes = material.curves["mode"].isin(ESCAPES)
     for suffix, label, curves in by_config(material.curves[~escapes], material.rows):
-        picture = figures.margin_curves(curves, material.view.tau)
+        picture = margins.margin_curves(curves, material.view.tau)
         blocks.append(plot(f"margin_curves{suffix}", "Guard margin over epochs, seed by seed", picture, label=label))
         if {"no_align", "rescue"} <= set(curves["mode"]):
-            picture = figures.rescue_transitions(curves, material.view.tau)
+            picture = margins.rescue_transitions(curves, material.view.tau)
             name = f"rescue_transitions{suffix}"
             blocks.append(plot(name, "Margin around the start of rescue", picture, label=label))
     return Section("curves", "Guard curves", _gone(material), tuple(blocks))
@@ -124,7 +157,7 @@ def reconstruction(material: Material) -> Section:
     pair = search.pair_of(material.rows)
     if pair is not None:
         for suffix, label, rows in by_config(material.rows, material.rows):
-            picture = figures.margin_against_psnr(rows, pair[1], material.view)
+            picture = margins.margin_against_psnr(rows, pair[1], material.view)
             blocks.append(plot(f"margin_against_psnr{suffix}", "Margin against PSNR", picture, label=label))
     blocks += _grids(material)
     return Section(
@@ -139,14 +172,14 @@ def witness(material: Material) -> Section:
     if taught and "train_margin" in rows and (rows.groupby("teacher_source")["config"].nunique() == 1).all():
         blocks.append(witness_table(material.parts.strict))
     for suffix, label, group in by_config(rows[rows["config"].isin(list(taught))], rows):
-        picture = simplex_figures.margin_energy(group, taught[group["config"].iloc[0]], tau)
+        picture = simplex.margin_energy(group, taught[group["config"].iloc[0]], tau)
         blocks.append(plot(f"margin_energy{suffix}", "Margin against energy of the code", picture, label=label))
     if taught and rows["alpha_kl"].nunique() > 1:
-        picture = simplex_figures.stress_grid(rows, next(iter(taught.values())), tau)
+        picture = simplex.stress_grid(rows, next(iter(taught.values())), tau)
         blocks.append(plot("stress", "Margins against alpha_kl", picture))
     escapes = material.curves["mode"].isin(ESCAPES)
     for suffix, label, curves in by_config(material.curves[escapes], rows):
-        picture = simplex_figures.escape_panels(curves, tau, float(rows["force_floor"].min()))
+        picture = simplex.escape_panels(curves, tau, float(rows["force_floor"].min()))
         blocks.append(
             plot(f"escape_panels{suffix}", "Force, gradient, spread and KL on the way out", picture, label=label)
         )
@@ -160,7 +193,7 @@ def teachers(material: Material) -> Section:
     blocks: list[Table | Plot] = [tables.teacher_table(material.parts, thresholds)]
     blocks += [live_table(material.parts, material.view)] if rows["mode"].isin(LIVE).any() else []
     if candidates["info"].notna().any():
-        picture = figures.teacher_quality(candidates, thresholds)
+        picture = margins.teacher_quality(candidates, thresholds)
         blocks.append(plot("teacher_quality", "Diagnostics of all teacher candidates with thresholds", picture))
         blocks.append(replace(candidate_table(candidates, rows, thresholds), lines=MOST_CANDIDATES))
     return Section("teachers", "Teachers", (), tuple(blocks))
@@ -178,13 +211,13 @@ def tried_configs(material: Material) -> Section:
     origin = search_caption(strict.rows, scored, view.tau)
     blocks: list[Table | Plot] = [config_table(strict, view)]
     if scored["complete"].any():
-        picture = figures.config_tradeoff(scored, view, origin)
+        picture = margins.config_tradeoff(scored, view, origin)
         blocks.append(plot("config_tradeoff", "Configs: mean margin against mean PSNR, with the Pareto front", picture))
     words = ["An order of configs on the guard split, not a selection."]
     if int(scored["complete"].sum()) >= search.LEAST_CONFIGS and varied.shape[1]:
         found = search.importance(scored, varied)
-        bars = figures.parameter_importance(found, origin)
-        lines = figures.slices(scored, varied, view.tau, origin)
+        bars = margins.parameter_importance(found, origin)
+        lines = margins.slices(scored, varied, view.tau, origin)
         blocks += [
             importance_table(found, strict.rows, origin),
             plot("importance", "Importance of parameters", bars),
@@ -231,8 +264,27 @@ def _grids(material: Material) -> list[Plot]:
         plot(
             f"reconstructions_seed_{seed}",
             f"Originals and reconstructions of seed {seed}",
-            figures.reconstruction_grid(group, material.view.tau),
+            margins.reconstruction_grid(group, material.view.tau),
             photo=True,
         )
         for seed, group in sorted(by_seed.items())[:MOST_GRIDS]
     ]
+
+
+MOST_CONFIGS = 4  # configs that get pictures of their own
+
+
+def plot(name: str, alt: str, figure: Figure, *, photo: bool = False, label: str = "") -> Plot:
+    """A figure as a picture for the page, and as PNG and PDF; the label of its config joins the heading."""
+    files = {"png": saved(figure, "png"), "pdf": saved(figure, "pdf")}
+    title, caption = (" ".join(words.split()) for words in (figure.get_suptitle(), figure.get_supxlabel()))
+    heading = f"{title} — {label}" if label else title
+    return Plot(name, alt, heading, caption, inline(figure), files, photo)
+
+
+def by_config(frame: pd.DataFrame, rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """(suffix of names, label, lines) of the first configs; neither suffix nor label when there is one."""
+    found = list(frame.groupby("config", sort=False))[:MOST_CONFIGS]
+    names = labels(rows)
+    for config, lines in found:
+        yield ("", "", lines) if len(found) == 1 else (f"_{str(config)[:8]}", names[str(config)], lines)

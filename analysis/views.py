@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.refusals import Refused, pooling
 from certvae import quality
 from certvae.certificate import FLOAT_SLACK, PAPER_TAU, WORDS
+from certvae.errors import Fault
 from certvae.quality import Thresholds
-from certvae.spec import check_tau
+from certvae.spec.parts import check_tau
 
 REPLICATE = ["study", "config", "seed", "mode", "split"]
 QUALITY = (
@@ -219,4 +219,22 @@ def _refuse_duplicates(rows: pd.DataFrame) -> None:
         where="aggregation",
         cause="a seed that counts twice is no second replication",
         remedy="choose one with load(..., only={column: value})",
+    )
+
+
+class Refused(Fault):
+    """A comparison that would mislead; the message says what to do instead."""
+
+    area, exit_code = "COMP", 2
+
+
+def pooling(what: str) -> Refused:
+    """The fault for stress cases in a mean, a minimum or a spread."""
+    return Refused(
+        6,
+        f"wanted strict-feasible rows only, got {what}",
+        where="aggregation",
+        cause="a teacher that fails quality control makes its seed a stress case, and those are listed one by one "
+        "and never pooled (arXiv 2605.05813)",
+        remedy="split the frame with `strict, stress = partition(frame)` and give `strict`; list `stress` beside it",
     )

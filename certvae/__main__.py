@@ -8,14 +8,14 @@ from pathlib import Path
 
 import tyro
 
-from certvae import audit
-from certvae import doctor as health
-from certvae import ui as pages
+from certvae.cluster import doctor as health
 from certvae.errors import Fault
-from certvae.ledger import Ledger, database, default_uri, rebuild, tracking_uri
-from certvae.root import STORE, no_store
-from certvae.selftest import selftest as run_selftest
-from certvae.store import Store
+from certvae.store import audit
+from certvae.store.layout import STORE, no_store
+from certvae.store.selftest import selftest as run_selftest
+from certvae.store.store import Store
+from certvae.tracking import ui as pages
+from certvae.tracking.ledger import Ledger, database, default_uri, rebuild, tracking_uri
 
 
 def verify(store: Path) -> int:

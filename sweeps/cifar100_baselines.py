@@ -13,11 +13,13 @@ head with its classes renamed (relabelled).
 import sys
 from dataclasses import replace
 
-from certvae.baseline_specs import SEVEN, Baseline, VqVae
-from certvae.spec import Baselines, CellSpec, DataName, Rescue
-from sweeps.driver import main
-from sweeps.presets import rescue
-from sweeps.study import Study
+from certvae.engine.main import main
+from certvae.engine.study import Study
+from certvae.spec.baselines import SEVEN, Baseline, Baselines, VqVae
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import DataName
+from certvae.spec.presets import rescue
+from certvae.spec.rescue import Rescue
 
 
 def preset(data: DataName) -> CellSpec:

@@ -11,10 +11,11 @@ teacher has one I_T for all modes and seeds; the paper prints nine, from .0560 t
 import sys
 from dataclasses import replace
 
-from certvae.spec import CellSpec, DataName
-from sweeps.driver import main
-from sweeps.presets import rescue
-from sweeps.study import Study
+from certvae.engine.main import main
+from certvae.engine.study import Study
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import DataName
+from certvae.spec.presets import rescue
 
 TEACHER_SEED = 0
 

@@ -13,10 +13,11 @@ the features of the encoder in training and drifts with it, as the printed table
 import sys
 from dataclasses import replace
 
-from certvae.spec import CellSpec, DataName
-from sweeps.driver import main
-from sweeps.presets import rescue
-from sweeps.study import Study
+from certvae.engine.main import main
+from certvae.engine.study import Study
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import DataName
+from certvae.spec.presets import rescue
 
 
 def preset(data: DataName) -> CellSpec:

@@ -12,10 +12,12 @@ enter no certificate.
 import sys
 from dataclasses import replace
 
-from certvae.spec import CellSpec, DataName, SharedAffine
-from sweeps.driver import main
-from sweeps.presets import rescue
-from sweeps.study import Study
+from certvae.engine.main import main
+from certvae.engine.study import Study
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import DataName
+from certvae.spec.presets import rescue
+from certvae.spec.rescue import SharedAffine
 
 
 def preset(data: DataName) -> CellSpec:

@@ -13,10 +13,10 @@ Printed margins are on train rows; those columns are here called train_*. The cl
 import sys
 from dataclasses import replace
 
-from certvae.spec import CellSpec
-from sweeps.driver import main
-from sweeps.study import Study
-from sweeps.witness_presets import labels, protocol_of, witness
+from certvae.engine.main import main
+from certvae.engine.study import Study
+from certvae.spec.cell import CellSpec
+from certvae.spec.presets import labels, protocol_of, witness
 
 
 def configs(base: CellSpec) -> tuple[CellSpec, ...]:

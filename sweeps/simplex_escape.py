@@ -13,11 +13,12 @@ witness subspace. The force norm of a constant code is never below a floor that 
 import sys
 from dataclasses import replace
 
-from certvae.spec import CellSpec, DataName
-from certvae.witness_specs import ESCAPES
-from sweeps.driver import main
-from sweeps.study import Study
-from sweeps.witness_presets import protocol_of, witness
+from certvae.engine.main import main
+from certvae.engine.study import Study
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import DataName
+from certvae.spec.presets import protocol_of, witness
+from certvae.spec.simplex import ESCAPES
 
 
 def preset(data: DataName) -> CellSpec:

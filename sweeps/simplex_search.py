@@ -13,11 +13,12 @@ from dataclasses import replace
 
 from optuna.trial import BaseTrial
 
-from certvae.goal import Goal
-from certvae.spec import CellSpec, DataName, SimplexHead
-from sweeps.driver import main
-from sweeps.study import Study
-from sweeps.witness_presets import protocol_of, witness
+from certvae.engine.goal import Goal
+from certvae.engine.main import main
+from certvae.engine.study import Study
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import DataName, SimplexHead
+from certvae.spec.presets import protocol_of, witness
 
 
 def preset(data: DataName) -> CellSpec:

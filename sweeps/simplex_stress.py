@@ -12,10 +12,11 @@ could be certified. The affine head on draws says whether the channel itself is 
 import sys
 from dataclasses import replace
 
-from certvae.spec import CellSpec, DataName
-from sweeps.driver import main
-from sweeps.study import Study
-from sweeps.witness_presets import protocol_of, witness
+from certvae.engine.main import main
+from certvae.engine.study import Study
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import DataName
+from certvae.spec.presets import protocol_of, witness
 
 STRESS = (1.0, 2.0, 4.0, 8.0)
 

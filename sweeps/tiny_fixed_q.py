@@ -6,12 +6,12 @@ python sweeps/tiny_fixed_q.py --data digits       the same chain on scikit-learn
 
 import sys
 
-from sweeps.driver import main
-from sweeps.presets import rescue
-from sweeps.search_margin_psnr import space
-from sweeps.study import Study
+from certvae.engine.main import main
+from certvae.engine.space import weights
+from certvae.engine.study import Study
+from certvae.spec.presets import rescue
 
-STUDY = Study(name="tiny_fixed_q", about=__doc__ or "", data="tiny-imagenet-200", preset=rescue, space=space)
+STUDY = Study(name="tiny_fixed_q", about=__doc__ or "", data="tiny-imagenet-200", preset=rescue, space=weights)
 
 if __name__ == "__main__":
     sys.exit(main(STUDY))

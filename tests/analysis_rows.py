@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from certvae.canonical import digest
-from certvae.store import Content, Store, stage
+from certvae.store.artifact import Content
+from certvae.store.store import Store, stage
 
 STUDY = "made_up"
 MARGIN = {"full": 1.8, "no_align": -0.05, "rescue": 1.7}

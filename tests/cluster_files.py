@@ -7,6 +7,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "sweeps" / "clusters"
+NODE = ROOT / "certvae" / "cluster" / "node.sh"
 HOSTS = (ROOT / "cluster.yaml", FOLDER / "several_hosts.yaml")
 CLOUDS = (FOLDER / "aws.yaml", FOLDER / "gcp.yaml")
 KUBERNETES = FOLDER / "kuberay.yaml"

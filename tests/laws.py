@@ -22,11 +22,11 @@ import torch
 from torch import nn
 
 from certvae.canonical import canonical_json
-from certvae.checkpoints import Checkpoints
-from certvae.diagnostics import HEAD_ROWS, head_logits
-from certvae.nets import Vae, build
-from certvae.spec import Model
-from certvae.store import Artifact, Content, Stage, Store, Workbench
+from certvae.evaluation.diagnostics import HEAD_ROWS, head_logits
+from certvae.models.nets import Vae, build
+from certvae.spec.parts import Model
+from certvae.store.artifact import Artifact, Checkpoints, Content
+from certvae.store.store import Stage, Store, Workbench
 
 
 class Cut(Exception):

@@ -15,13 +15,13 @@ from typing import Any
 import ray
 from ray import tune
 
-from certvae import chain
+from certvae.cluster.slots import Place, Slots
+from certvae.engine import executor
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed
 from certvae.errors import Fault
-from certvae.spec import CellSpec
-from certvae.store import Store
-from sweeps import pool
-from sweeps.dispatch import Cell, Dispatcher, Ended, Listed
-from sweeps.place import Place, Slots
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.store.store import Store
 
 LOCAL = Slots(1, 1.0, 0.0, "not used: a cluster counts its own")
 
@@ -53,7 +53,7 @@ def main(folder: str, address: str, cells: str) -> int:
     ears = Ears(range(int(cells)))
     dispatcher = Dispatcher(ears, lambda spec, only: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
     try:
-        pool.run(dispatcher, Place(str(store.path), None, folder), LOCAL, address=address, work=cell_that_waits)
+        executor.run(dispatcher, Place(str(store.path), None, folder), LOCAL, address=address, work=cell_that_waits)
     except Fault as fault:
         print(fault, file=sys.stderr)
         return fault.exit_code

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import ray
 from ray.cluster_utils import Cluster
 
-from sweeps.own import secret
+from certvae.cluster.local import secret
 
 NODE = {"num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False}
 

@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from certvae import chain
 from certvae.canonical import stage_seed
-from certvae.spec import CellSpec
-from certvae.store import Content, Store, Workbench, stage
-from sweeps.dispatch import Cell, Dispatcher, Ended, Source
-from sweeps.early_stop import Censor, Censored
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Source
+from certvae.engine.early_stop import Censor, Censored
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.store.artifact import Content
+from certvae.store.store import Store, Workbench, stage
 
 
 class Killed(Exception):

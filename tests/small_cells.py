@@ -10,25 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from certvae import stages
-from certvae.data import load
-from certvae.dataset import SPLITS, Dataset, Split, open_dataset
-from certvae.decoding import View, publish
-from certvae.sources import Contents
-from certvae.spec import (
-    CellSpec,
-    Data,
-    Gaussian,
-    LearnedHead,
-    Mlp,
-    Model,
-    Objective,
-    Rescue,
-    Training,
-    WarmUp,
-    WarmUpGmm,
-)
-from certvae.store import Store
+from certvae.data.dataset import SPLITS, Dataset, Split, open_dataset
+from certvae.data.decoding import View, publish
+from certvae.data.loading import load
+from certvae.data.source import Contents
+from certvae.protocols import stages
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import Data, Gaussian, LearnedHead, Mlp, Model, Training
+from certvae.spec.rescue import Objective, Rescue, WarmUp, WarmUpGmm
+from certvae.store.store import Store
 
 CLASSES = 4
 MODEL = Model(

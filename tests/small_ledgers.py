@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from certvae.curves import LiveCurves
-from certvae.ledger import Ledger, Synced, default_uri, dump
-from certvae.spec import CellSpec
-from certvae.store import Store
+from certvae.spec.cell import CellSpec
+from certvae.store.store import Store
+from certvae.tracking.curves import LiveCurves
+from certvae.tracking.ledger import Ledger, Synced, default_uri, dump
 from tests.small_rows import events
 
 STUDY = "small"

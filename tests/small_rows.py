@@ -10,8 +10,11 @@ from certvae.canonical import plain
 from certvae.certificate import Pairs, certify
 from certvae.quality import Thresholds, from_row, measure
 from certvae.quality import judge as qualify
-from certvae.spec import CellSpec, Mlp, Model, Objective, Rescue
-from certvae.store import Content, Store, Workbench, stage
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import Mlp, Model
+from certvae.spec.rescue import Objective, Rescue
+from certvae.store.artifact import Content
+from certvae.store.store import Store, Workbench, stage
 
 MODES = ("full", "no_align", "rescue")
 K, N = 4, 40

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from certvae.selftest import draw, summarise, walk
-from certvae.store import Content, Store, Workbench, stage
+from certvae.store.artifact import Content
+from certvae.store.selftest import draw, summarise, walk
+from certvae.store.store import Store, Workbench, stage
 from tests.laws import StageLaws
 
 

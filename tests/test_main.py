@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 
 from certvae import __main__ as module
 from certvae.__main__ import main
-from certvae.audit import CORRUPT, FOREIGN
-from certvae.ledger import Ledger
-from certvae.selftest import Tally, draw, run_chain
-from certvae.store import Store
+from certvae.store.audit import CORRUPT, FOREIGN
+from certvae.store.selftest import Tally, draw, run_chain
+from certvae.store.store import Store
+from certvae.tracking.ledger import Ledger
 from tests.small_ledgers import STUDY, database, locked, ready_store, text, wait_until
 from tests.small_rows import cell, fill
 

@@ -9,16 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from certvae.quality import (
-    TeacherQuality,
-    Thresholds,
-    entropy,
-    from_row,
-    judge,
-    kl_to_uniform,
-    measure,
-    score,
-)
+from certvae.quality import TeacherQuality, Thresholds, entropy, from_row, judge, kl_to_uniform, measure, score
 
 FOUR_ROWS = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.25, 0.5, 0.25]])
 STRICT = Thresholds()

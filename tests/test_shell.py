@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from certvae import shell
+from certvae import terminal
 
 
 def test_python_is_called_by_its_name_where_the_shell_finds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "python").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
-    assert shell.python("-m", "certvae", "ui") == "python -m certvae ui"
+    assert terminal.python("-m", "certvae", "ui") == "python -m certvae ui"
 
 
 @pytest.mark.parametrize("first", ["empty", "another"])
@@ -24,7 +24,7 @@ def test_python_is_called_by_its_path_where_the_shell_finds_another_or_none(
     (tmp_path / "another").mkdir()
     (tmp_path / "another" / "python").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path / first))
-    called = shlex.split(shell.python("-c", "print('a b')"))
+    called = shlex.split(terminal.python("-c", "print('a b')"))
     assert subprocess.run(called, capture_output=True, text=True, check=True).stdout == "a b\n"
 
 
@@ -34,6 +34,6 @@ def test_an_environment_in_the_working_directory_is_named_from_there(
     monkeypatch.setenv("PATH", "")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "bin" / "python"))
-    assert shell.python("x.py") == "'my env/bin/python' x.py"
-    assert shell.near(tmp_path / "store") == "store"
-    assert shell.near(tmp_path.parent) == str(tmp_path.parent)
+    assert terminal.python("x.py") == "'my env/bin/python' x.py"
+    assert terminal.near(tmp_path / "store") == "store"
+    assert terminal.near(tmp_path.parent) == str(tmp_path.parent)

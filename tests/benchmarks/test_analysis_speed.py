@@ -44,7 +44,7 @@ def test_loading_costs_a_few_passes_over_the_bytes(stores):
             hashlib.sha256(data).digest()
             json.loads(data)
 
-    assert seconds(lambda: load.load(stores[MANY], STUDY, mix=["splits"])) < 6 * seconds(floor)
+    assert seconds(lambda: load(stores[MANY], STUDY, mix=["splits"])) < 6 * seconds(floor)
 
 
 @pytest.mark.slow

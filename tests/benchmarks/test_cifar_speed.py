@@ -10,15 +10,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from certvae import data, objective
-from certvae.checkpoints import Checkpoints
-from certvae.dataset import Dataset
-from certvae.losses import chain_loss
-from certvae.nets import build
-from certvae.spec import Data, Training
-from certvae.store import Store, Workbench
-from certvae.training import Batches, fit
-from sweeps.presets import rescue
+from certvae.data.dataset import Dataset
+from certvae.data.loading import load
+from certvae.models.nets import build
+from certvae.spec.parts import Data, Training
+from certvae.spec.presets import rescue
+from certvae.store.artifact import Checkpoints
+from certvae.store.store import Store, Workbench
+from certvae.training import objective
+from certvae.training.batches import Batches
+from certvae.training.loop import fit
+from certvae.training.losses import chain_loss
 from tests.small_data import cifar_files, write_tar
 
 IMAGES = 256
@@ -30,7 +32,7 @@ CHAIN_IMAGES = 45_000 * (20 + 3 * 60)
 
 def images(folder: Path) -> Dataset:
     write_tar(folder / "cifar-10-python.tar.gz", cifar_files("cifar10", train=IMAGES * 10 // 8, test=10))
-    return data.load(Data(name="cifar10", guard_fraction=0.2), folder, cache=folder / "cache", progress=False)
+    return load(Data(name="cifar10", guard_fraction=0.2), folder, cache=folder / "cache", progress=False)
 
 
 def teacher_rows(n: int, classes: int) -> torch.Tensor:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from certvae.data import load, view
-from certvae.dataset import open_dataset
-from certvae.decoding import publish
-from certvae.sources import Contents
-from certvae.spec import Data
-from certvae.tiny_imagenet import TinyImageNet
+from certvae.data.dataset import open_dataset
+from certvae.data.decoding import publish
+from certvae.data.loading import load, view
+from certvae.data.source import Contents
+from certvae.data.tiny_imagenet import TinyImageNet
+from certvae.spec.parts import Data
 from tests.small_data import jpeg, real_data, tiny_files, write_zip
 
 ABOUT = {"name": "mnist", "source": "here", "files": "f", "substitute": None}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from certvae.ledger import Ledger
+from certvae.tracking.ledger import Ledger
 from tests.small_ledgers import STUDY, hear, ready_store
 from tests.small_rows import cell, fill
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from certvae.store import Store
+from certvae.store.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS, EPOCHS = 32, 5

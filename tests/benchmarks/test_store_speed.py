@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certvae.artifact import ARRAYS
-from certvae.records import record_paths
-from certvae.store import Content, Store, Workbench, stage
+from certvae.store.artifact import ARRAYS, Content
+from certvae.store.records import record_paths
+from certvae.store.store import Store, Workbench, stage
 
 
 @stage(version=1)

@@ -18,19 +18,21 @@ from typing import Any
 import pytest
 from optuna.distributions import FloatDistribution
 
-from certvae import chain, data, environment
-from certvae.ledger import default_uri
-from certvae.spec import CellSpec, Rescue
-from certvae.store import Store
-from certvae.watermark import Watermark
-from sweeps import pool  # before Ray itself: it settles what Ray reads when it is imported
-from sweeps.dispatch import Cell, Dispatcher, Ended, Listed, Listener
-from sweeps.place import Place, Slots
-from sweeps.presets import rescue
-from sweeps.propose import Proposal, spec_of
-from sweeps.rule import CONFIRMED, SEARCHED
-from sweeps.search import kind_of
-from sweeps.search_margin_psnr import space
+from certvae.cluster.slots import Place, Slots
+from certvae.data.loading import load
+from certvae.engine import executor  # before Ray itself: it settles what Ray reads when it is imported
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener
+from certvae.engine.propose import Proposal, spec_of
+from certvae.engine.rule import CONFIRMED, SEARCHED
+from certvae.engine.search import kind_of
+from certvae.engine.space import weights as space
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.spec.presets import rescue
+from certvae.spec.rescue import Rescue
+from certvae.store.store import Store
+from certvae.tracking.ledger import Watermark, default_uri
+from certvae.training import environment
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
 REPOSITORY = Path(__file__).parents[2]
@@ -86,9 +88,9 @@ def test_two_slots_are_busy_with_stages(tmp_path, capsys):
     store = Store(tmp_path / "store")
     place = Place(str(store.path), None, str(store.path / "data"))
     cells = [Cell(digits(seed, weight), SEARCHED) for seed in range(16) for weight in (1.0, 2.0, 4.0, 8.0)]
-    data.load(cells[0].spec.data, cache=Path(place.cache), progress=False)
+    load(cells[0].spec.data, cache=Path(place.cache), progress=False)
     clock, started = Clock(), first_start(store)
-    pool.run(Dispatcher(Listed(cells), chain.shared, chain.steps), place, SLOTS, (clock,))
+    executor.run(Dispatcher(Listed(cells), chain.shared, chain.steps), place, SLOTS, (clock,))
     executions = store.executions()
     assert len({event["key"] for event in executions}) == len(executions) == 16 * 4 + 64 * 4
     makespan, stages = clock.ended_at[-1] - started[0], sum(event["seconds"] for event in executions)
@@ -100,7 +102,7 @@ def test_two_slots_are_busy_with_stages(tmp_path, capsys):
 
 def trivial(config: Mapping[str, Any], *, place: Place) -> None:
     """A cell that does nothing but end."""
-    pool.tune.report({"events": [], "ended": Ended("ok")})
+    executor.tune.report({"events": [], "ended": Ended("ok")})
 
 
 TRIALS = 1000
@@ -154,7 +156,7 @@ def test_a_thousand_trivial_cells_cost_what_plain_trials_cost(tmp_path_factory, 
     base, clock = CellSpec(study="trivial"), Clock()
     source = Listed([Cell(replace(base, seed=seed)) for seed in range(TRIALS)])
     hub = Dispatcher(source, lambda spec, only: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
-    pool.run(hub, Place(str(folder), None, str(folder)), SLOTS, (clock,), work=trivial)
+    executor.run(hub, Place(str(folder), None, str(folder)), SLOTS, (clock,), work=trivial)
     cells = (TRIALS - 1) / (clock.ended_at[-1] - clock.ended_at[0])
     with capsys.disabled():
         print(f"\n{TRIALS} trivial cells: {cells:.1f} a second; plain Ray Tune: {plain:.1f} trials a second")
@@ -165,11 +167,11 @@ CONFIGS, SEEDS, FRESH = 1100, (100, 101, 102), (200, 201, 202, 203, 204)
 QUESTION = """
 import sys, time
 began = time.process_time()
-from sweeps import flow
-from sweeps.driver import main
+from certvae.engine import run as flow
+from certvae.engine import main
 from sweeps.search_margin_psnr import STUDY
 imported = time.process_time()
-from certvae.store import Store
+from certvae.store.store import Store
 store = Store(sys.argv[2])
 reading = time.process_time()
 store.rows(sys.argv[1])
@@ -228,7 +230,7 @@ def real_rows(store: Store, base: CellSpec) -> dict[str, dict]:
     short = replace(base.training, epochs=1)
     protocol = replace(base.protocol, warm_up=replace(base.protocol.warm_up, training=short))
     spec = replace(base, training=short, protocol=protocol)
-    dataset = data.load(spec.data, cache=store.path / "data", progress=False)
+    dataset = load(spec.data, cache=store.path / "data", progress=False)
     judged = chain.judge(chain.train(spec, dataset, store), dataset, store, "guard")
     return {row["mode"]: {**row, "teacher_status": "strict-feasible", "psnr_01": 20.0} for row in judged}
 

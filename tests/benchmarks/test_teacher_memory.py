@@ -12,7 +12,7 @@ LARGEST_GIB = 2.0
 FIT = """
 import resource, sys, time
 import numpy as np
-from certvae import mixture
+from certvae.teachers import mixture
 
 covariance = sys.argv[1]
 rows, dimensions, classes = map(int, sys.argv[2:])

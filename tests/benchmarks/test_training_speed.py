@@ -9,16 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from certvae import training
-from certvae.checkpoints import Checkpoints
-from certvae.dataset import Dataset, open_dataset
-from certvae.decoding import View, publish
-from certvae.losses import chain_loss
-from certvae.nets import Vae, build
-from certvae.sources import Contents
-from certvae.spec import Conv, Model, Training, Unaligned
-from certvae.store import Store, Workbench
-from certvae.training import Batch, Batches, Loss
+from certvae.data.dataset import Dataset, open_dataset
+from certvae.data.decoding import View, publish
+from certvae.data.source import Contents
+from certvae.models.nets import Vae, build
+from certvae.spec.parts import Conv, Model, Training
+from certvae.spec.rescue import Unaligned
+from certvae.store.artifact import Checkpoints
+from certvae.store.store import Store, Workbench
+from certvae.training import loop as training
+from certvae.training.batches import Batch, Batches
+from certvae.training.loop import Loss
+from certvae.training.losses import chain_loss
 
 MODEL = Model(encoder=Conv(channels=(16, 32, 64), hidden=64, latent=32))
 SCHEDULE = Training(epochs=2, batch_size=64)

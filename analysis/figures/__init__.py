@@ -1,0 +1,1 @@
+"""Figures: rows and curves of a store as pictures."""

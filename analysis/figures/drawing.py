@@ -1,0 +1,168 @@
+"""One look for all pictures: the style file, how a mode is drawn, the boundary of the certificate, and saving.
+
+A picture is a matplotlib `Figure` of its own, made without pyplot: drawing one changes nothing global. Saved files hold
+no date, so equal figures are equal bytes.
+"""
+
+import functools
+import io
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, ParamSpec
+
+import matplotlib as mpl
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from analysis.views import View
+from certvae.spec.modes import ordered
+
+STYLE = Path(__file__).parents[1] / "certvae.mplstyle"
+LEGEND_INCHES = 2.2  # what a legend beside the axes takes from a title
+INK = "0.35"
+MARGIN = "margin $G_0$, nats"
+FORMULA: dict[str, Any] = {"parse_math": True}
+"""For a label of ours that holds a symbol; no other text is read as a formula."""
+METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, line and marker of a mode: any one of them is enough to tell modes apart."""
+
+    colour: str
+    line: Any
+    marker: str
+
+
+_SOLID, _DASHED, _DASH_DOT, _DOTTED = "-", (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (1, 1.2))
+LOOKS = {
+    "full": Look("C0", _SOLID, "o"),
+    "no_align": Look("C1", _DASHED, "s"),
+    "rescue": Look("C2", _DASH_DOT, "^"),
+    "vae": Look("C1", _DASHED, "s"),
+    "rst": Look("C0", _SOLID, "o"),
+    "rst_prefit": Look("C2", _DASH_DOT, "^"),
+    "rst_alpha_prefit": Look("C3", _DOTTED, "D"),
+}
+_LINES, _MARKERS = (_DOTTED, _DASHED, _DASH_DOT, _SOLID), "vDPX*<>p"
+
+
+def look(mode: str, modes: Iterable[str]) -> Look:
+    """How a mode is drawn among others; the papers' modes always look the same."""
+    if mode in LOOKS:
+        return LOOKS[mode]
+    number = ordered(one for one in modes if one not in LOOKS).index(mode)
+    return Look(f"C{(3 + number) % 7}", _LINES[number % len(_LINES)], _MARKERS[number % len(_MARKERS)])
+
+
+def drawn(function: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draws with the style file alone, whatever the user's own settings are."""
+
+    @functools.wraps(function)
+    def with_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(), style.context(STYLE, after_reset=True):
+            return function(*args, **kwargs)
+
+    return with_style
+
+
+def canvas(width: float = 8.0, height: float = 3.6) -> Figure:
+    """An empty figure, inches; labels, legends and captions never overlap axes."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def titled(figure: Figure, title: str, caption: str) -> Figure:
+    """Puts the title on top, beside the legend, and the caption below, wrapped to the width of the figure."""
+    width = figure.get_figwidth()
+    room = width - (LEGEND_INCHES if figure.legends else 0)
+    figure.suptitle(textwrap.fill(title, int(room * 11)), x=0.01, ha="left", weight="bold")
+    words = textwrap.fill(caption, int(width * 17))
+    figure.supxlabel(words, x=0.01, ha="left", fontsize=7.5, color=INK)
+    return figure
+
+
+def legend(figure: Figure, handles: Iterable[Any]) -> None:
+    """One legend for the whole figure, to the right of its axes."""
+    figure.legend(handles=list(handles), loc="outside right upper")
+
+
+def mode_handles(modes: Iterable[str], *, line: bool = True) -> list[Line2D]:
+    """Legend entries, in the papers' order."""
+    names = ordered(modes)
+    looks = {name: look(name, names) for name in names}
+    return [
+        Line2D([], [], color=one.colour, linestyle=one.line if line else "", marker=one.marker, label=name)
+        for name, one in looks.items()
+    ]
+
+
+def line_width(lines: int) -> float:
+    """Thinner when many seeds are drawn over each other."""
+    return 1.6 if lines <= 4 else 0.8
+
+
+def boundary(axes: Axes, tau: float) -> Line2D:
+    """The margin that a certificate at tau needs, in nats: shaded below, where nothing is claimed."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, tau - 0.06 * (high - low)), max(high, tau + 0.06 * (high - low)))
+    unclaimed(axes, tau)
+    return axes.axhline(tau, color=INK, linewidth=1.1, label=f"certified above tau = {tau:.2f}")
+
+
+def unclaimed(axes: Axes, below: float) -> None:
+    """Shades everything below a margin, where nothing is claimed; the limits of the axes stay."""
+    low, high = axes.get_ylim()
+    axes.axhspan(low - 10 * (high - low), below, color="0.5", alpha=0.13, linewidth=0)  # shared axes may yet grow
+    axes.set_ylim(low, high)
+
+
+def psnr_regions(absolute: Axes, change: Axes, view: View) -> list[Patch]:
+    """The feasible region of each PSNR constraint in force, on the axes whose x it bounds; one legend entry."""
+    floors = [(absolute, view.psnr_floor), (change, None if view.psnr_drop is None else -view.psnr_drop)]
+    return [feasible_region(axes, least, view.tau) for axes, least in floors if least is not None][:1]
+
+
+def feasible_region(axes: Axes, least: float, tau: float) -> Patch:
+    """Shades what is certified at tau and meets a bound on PSNR, in dB on the x axis; returns the legend entry."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    pad = 0.08 * (max(right, least) - min(left, least))
+    left, right = min(left, least - pad), max(right, least) + pad
+    low, high = min(low, tau), max(high, tau + 0.06 * (high - low))
+    axes.fill_between([least, right], tau, high, color="C2", alpha=0.14, linewidth=0)
+    axes.plot([least, least, right], [high, tau, tau], color="C2", linewidth=0.9)
+    axes.set(xlim=(left, right), ylim=(low, high))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    return Patch(facecolor="C2", alpha=0.14, label="certified and\nPSNR constraint met")
+
+
+def saved(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
+    """The bytes of a file."""
+    return _bytes(figure, kind)
+
+
+def inline(figure: Figure) -> bytes:
+    """A PNG on a transparent ground without title and caption, which a page sets as text of its own.
+
+    The figure has neither of them afterwards; save it first.
+    """
+    figure.suptitle("")
+    figure.supxlabel("")
+    return _bytes(figure, "png", transparent=True, bbox_inches="tight")
+
+
+def _bytes(figure: Figure, kind: Literal["png", "pdf"], **options: Any) -> bytes:
+    out = io.BytesIO()
+    with mpl.rc_context(), style.context(STYLE, after_reset=True):
+        figure.savefig(out, format=kind, metadata=METADATA[kind], **options)
+    figure.set_layout_engine(
+        "none"
+    )  # the places were found; finding them again for every file takes as long as drawing
+    return out.getvalue()

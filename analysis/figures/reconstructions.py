@@ -1,0 +1,57 @@
+"""Originals above their reconstructions, one line per mode."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+
+from analysis.figures.drawing import canvas, drawn, titled
+from analysis.load import Pictures
+from certvae.spec.modes import rank
+
+INCH = 0.85  # side of one picture
+GAP = 0.08  # between pictures, as a share of their side
+MIDDLE = "0.48"  # a grey that can be read on white and on black
+
+
+@drawn
+def reconstruction_grid(pictures: Sequence[Pictures], tau: float) -> Figure:
+    """The kept rows of one seed: the originals, then what each mode made of them.
+
+    Args:
+        pictures: of one seed and split, one per mode, from `load.pictures`.
+        tau: nats, for the caption; no picture depends on it.
+    """
+    first = pictures[0]
+    lines = [("original", first.originals)]
+    lines += [(one.mode, one.reconstructions) for one in sorted(pictures, key=lambda one: rank(one.mode))]
+    count, height = len(first.originals), first.originals.shape[2]
+    figure = canvas(1.1 + INCH * count, 0.9 + INCH * len(lines))
+    axes = figure.subplots()
+    axes.imshow(contact_sheet([images for _, images in lines]))
+    step = height + _gap(height)
+    axes.set_yticks([height / 2 - 0.5 + step * line for line in range(len(lines))], [name for name, _ in lines])
+    axes.set_xticks([])
+    axes.tick_params(length=0, colors=MIDDLE)
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+    caption = f"split {first.split} · n = {count} inputs, seed {first.seed} · tau = {tau:.2f} nats does not enter"
+    return titled(figure, f"Reconstructions of seed {first.seed}", caption)
+
+
+def contact_sheet(lines: Sequence[UInt8[np.ndarray, "n C H W"]]) -> UInt8[np.ndarray, "rows columns 4"]:
+    """Lines of pictures as one RGBA picture with transparent gaps; one channel is shown as grey."""
+    count, _, height, width = lines[0].shape
+    gap = _gap(height)
+    sheet = np.zeros((len(lines) * (height + gap) - gap, count * (width + gap) - gap, 4), dtype=np.uint8)
+    for line, images in enumerate(lines):
+        for column, image in enumerate(images):
+            top, left = line * (height + gap), column * (width + gap)
+            sheet[top : top + height, left : left + width, :3] = image.transpose(1, 2, 0)
+            sheet[top : top + height, left : left + width, 3] = 255
+    return sheet
+
+
+def _gap(height: int) -> int:
+    return max(1, round(GAP * height))

@@ -1,0 +1,124 @@
+"""Pictures of a search: margin against PSNR with the Pareto front, importance of parameters, slices."""
+
+from math import ceil
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
+
+from analysis.captions import seeds, versions
+from analysis.figures.drawing import FORMULA, MARGIN, boundary, canvas, drawn, legend, psnr_regions, titled
+from analysis.parameters import is_number
+from analysis.views import View
+
+COLUMNS = 3
+MOST_SLICES = 9
+RATIO = 30  # positive values that span more than this are shown on a logarithmic axis
+
+
+@drawn
+def config_tradeoff(scored: pd.DataFrame, view: View, origin: str) -> Figure:
+    """One point per complete config: mean margin against mean PSNR with the Pareto front, and the feasible region.
+
+    Args:
+        scored: from `search.configs`.
+        view: tau and the PSNR constraint that made `scored`.
+        origin: the caption of the rows behind it.
+    """
+    figure = canvas(8.6, 3.6)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, name in ((left, "psnr_01"), (right, "psnr_change")):
+        _points(axes, scored, name)
+    front = scored[scored["front"]].sort_values("psnr_01")
+    (line,) = left.plot(front["psnr_01"], front["margin"], color="C5", linewidth=1.4, zorder=3, label="Pareto front")
+    left.set(xlabel="mean psnr_01, dB ([0,1] pixels)")
+    left.set_ylabel(f"mean {MARGIN}", **FORMULA)
+    right.set(xlabel=f"mean psnr_01 - psnr_01 of {scored['reference'].iloc[0]}, dB")
+    regions = psnr_regions(left, right, view)
+    legend(figure, [*_handles(), line, boundary(left, view.tau), *regions])
+    incomplete = int((~scored["complete"]).sum())
+    title = f"{len(scored)} configs of {scored['mode'].iloc[0]}, {incomplete} incomplete and not shown"
+    return titled(figure, title, origin)
+
+
+@drawn
+def parameter_importance(found: pd.DataFrame, origin: str) -> Figure:
+    """Bars of `search.importance`, with the direction of each effect."""
+    figure = canvas(8.0, 1.5 + 0.36 * len(found))
+    axes = figure.subplots()
+    places = np.arange(len(found))[::-1]
+    axes.barh(places, found["importance"], color="C0", height=0.6)
+    for place, share, direction in zip(places, found["importance"], found["direction"], strict=True):
+        word = f"{share:.2f}" + ("" if np.isnan(direction) else f"   rank correlation {direction:+.2f}")
+        axes.text(1.02, place, word, va="center", fontsize=8.5, transform=axes.get_yaxis_transform())
+    axes.set_yticks(places, found["parameter"])
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("epsilon squared of Kruskal and Wallis (main effects)")
+    return titled(figure, "Which parameters move the mean margin", origin)
+
+
+@drawn
+def slices(scored: pd.DataFrame, varied: pd.DataFrame, tau: float, origin: str) -> Figure:
+    """The mean margin of every complete config against each parameter that differs."""
+    names = list(varied)[:MOST_SLICES]
+    columns = min(COLUMNS, len(names))
+    lines = ceil(len(names) / columns)
+    figure = canvas(2.0 + 2.3 * columns, 1.2 + 2.2 * lines)
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    values = scored.merge(varied.add_prefix("by "), left_on="config", right_index=True)
+    for axes in panels.flat[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(panels.flat, names, strict=False):
+        _slice(axes, values, f"by {name}")
+        axes.set_xlabel(name)
+    shown = [boundary(axes, tau) for axes in panels.flat[: len(names)]]
+    figure.supylabel(f"mean {MARGIN}", fontsize=9, **FORMULA)
+    legend(figure, [*_handles(), shown[0]])
+    return titled(figure, "Slices of the search", origin)
+
+
+def search_caption(rows: pd.DataFrame, scored: pd.DataFrame, tau: float) -> str:
+    """Split, configs, seeds per config, failures, tau, versions."""
+    failures = int(scored["n_failed"].sum())
+    parts = (
+        f"split {' and '.join(sorted(set(scored['split'])))}",
+        f"n = {len(scored)} configs, {seeds(rows['seed'])}",
+        f"n_failed = {failures} of {int(scored['n'].sum())} cells",
+        f"tau = {tau:.2f} nats",
+        versions(rows),
+    )
+    return " · ".join(parts)
+
+
+def _slice(axes: Axes, values: pd.DataFrame, name: str) -> None:
+    column = values[name]
+    if not is_number(column):
+        names = sorted(column.astype(str).unique())
+        axes.set_xticks(range(len(names)), [one[:14] for one in names])
+        values = values.assign(**{name: column.astype(str).map({one: x for x, one in enumerate(names)})})
+    elif column.min() > 0 and column.max() > RATIO * column.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    _points(axes, values, name)
+
+
+def _points(axes: Axes, scored: pd.DataFrame, name: str) -> None:
+    size = min(18.0, max(4.0, 4000 / len(scored)))
+    for feasible, (colour, marker) in _LOOKS.items():
+        mine = scored[scored["feasible"] == feasible].dropna(subset="margin")
+        axes.scatter(mine[name], mine["margin"], s=size, color=colour, marker=marker, linewidths=1.0, alpha=0.8)
+
+
+_LOOKS = {True: ("C0", "o"), False: ("C1", "x")}
+
+
+def _handles() -> list[Line2D]:
+    words = {True: "meets the PSNR constraint", False: "does not"}
+    return [
+        Line2D([], [], linestyle="", color=colour, marker=marker, label=words[feasible])
+        for feasible, (colour, marker) in _LOOKS.items()
+    ]

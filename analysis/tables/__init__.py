@@ -1,0 +1,1 @@
+"""Tables: rows of a store as numbers that can be printed."""

@@ -1,0 +1,88 @@
+"""A Ray cluster that is there already: joining it, and asking its nodes the same question."""
+
+import logging
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from certvae.errors import RayFault
+
+KNOCK_SECONDS = 10.0
+Node = Mapping[str, Any]
+"""What Ray says of a node."""
+
+
+@contextmanager
+def driver_of(address: str) -> Iterator[None]:
+    """Within the block this process is a driver of a cluster, which goes on afterwards.
+
+    Args:
+        address: host:port of its head, or auto.
+
+    Raises:
+        RayFault: it cannot be joined.
+    """
+    try:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises connection, authentication, version and bare errors
+        raise _refused(address, error) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def alive() -> list[Node]:
+    """The nodes that Ray believes to be there."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def ask(nodes: Iterable[Node], question: Callable[..., Any], *given: Any, seconds: float) -> list[Any]:
+    """What `question(*given)` says on each of these nodes, all asked at once.
+
+    Raises:
+        RayFault: some do not answer within so many seconds.
+    """
+    asked = {_named(node): _on(node, question).remote(*given) for node in nodes}
+    answered, silent = ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds) if asked else ([], [])
+    if silent:
+        names = ", ".join(name for name, answer in asked.items() if answer in silent)
+        raise RayFault(
+            3,
+            f"no answer within {seconds:.0f} s from {names}",
+            where="the nodes of the cluster",
+            cause="they are lost, or so busy that no worker starts",
+            remedy="look at them with `python -m certvae doctor` there, or leave them out, and run the command again",
+        )
+    return ray.get(answered)
+
+
+def _knock(address: str) -> None:
+    """Returns at once when somebody listens at host:port; Ray itself would wait for minutes for a head that is gone."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+
+
+def _named(node: Node) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:6]})"
+
+
+def _on(node: Node, question: Callable[..., Any]) -> Any:
+    there: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)  # Ray's own annotation leaves it out
+    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(question)
+
+
+def _refused(address: str, error: Exception) -> RayFault:
+    return RayFault(
+        5,
+        f"the cluster cannot be joined: {(str(error) or type(error).__name__).strip().splitlines()[0]}",
+        where=f"--address {address}",
+        cause="no Ray listens there, this machine has not its token, or it has another Ray or Python",
+        remedy="run the same command on the head: `~/certvae/certvae/cluster/node.sh python ...` has all of these",
+    )

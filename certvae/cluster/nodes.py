@@ -1,0 +1,143 @@
+"""What every node of a cluster must be before a cell starts on it: the same program, on the same store.
+
+Ray compares its own version and Python's when a node joins. It does not compare what computes the numbers, and a folder
+that is not shared would become a second store, silently.
+"""
+
+import hashlib
+import os
+import platform
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from certvae.cluster import join
+from certvae.cluster.join import Node
+from certvae.errors import RayFault
+from certvae.store.process import owner
+
+PACKAGES = ("ray", "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
+SEPARATE = "its folder is another one"
+SECONDS = 120.0  # a node that has not answered by then is lost or far too slow
+SHOWN = 4  # differences in a message
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is compared between nodes."""
+
+    host: str
+    python: str
+    packages: Mapping[str, str]
+    program: str
+    """Digest of the program's text."""
+    store: str = ""
+    """Why the store cannot be used from here, or nothing."""
+
+
+@contextmanager
+def beacon(store: str) -> Iterator[str]:
+    """A file in the store, for as long as a run lasts: who cannot see it sees another folder."""
+    path = Path(store, "tmp", f"beacon.{owner()}.{uuid.uuid4().hex}")
+    path.touch(mode=0o600)
+    try:
+        yield str(path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def look(light: str) -> Facts:
+    """The facts of the host that this runs on.
+
+    Args:
+        light: path of the store's beacon; an answer is written beside it and removed.
+    """
+    return Facts(
+        host=platform.node(),
+        python=platform.python_version(),
+        packages={name: _version(name) for name in PACKAGES},
+        program=_program(),
+        store=_reach(Path(light)),
+    )
+
+
+def ask(nodes: Iterable[Node], light: str) -> list[Facts]:
+    """The facts of nodes, asked all at once.
+
+    Raises:
+        RayFault: some do not answer.
+    """
+    return join.ask(nodes, look, light, seconds=SECONDS)
+
+
+def check(expected: Facts, found: Sequence[Facts]) -> None:
+    """Compares nodes with the driver.
+
+    Raises:
+        RayFault: one is odd: the message names its host and what differs.
+    """
+    odd = {facts.host: difference for facts in found if (difference := list(differences(expected, facts)))}
+    if odd:
+        told = "; ".join(f"{host}: {', '.join(how)}" for host, how in sorted(odd.items())[:SHOWN])
+        raise RayFault(
+            4,
+            f"{len(odd)} of {len(found)} nodes differ from the driver on {expected.host}: {told}",
+            where="the nodes of the cluster",
+            cause="they were set up at another time or in another way, or --store is not a folder that all hosts share",
+            remedy="run `ray up` with the same cluster file again, and give --store a folder that every host sees",
+        )
+
+
+def differences(expected: Facts, facts: Facts) -> Iterator[str]:
+    """In words, what is different on a node."""
+    if facts.store:
+        yield f"the store cannot be used: {facts.store}"
+    if facts.python != expected.python:
+        yield f"Python {facts.python}, not {expected.python}"
+    for name, version in expected.packages.items():
+        if facts.packages.get(name) != version:
+            yield f"{name} {facts.packages.get(name)}, not {version}"
+    if facts.program != expected.program:
+        yield f"another text of this program ({facts.program}, not {expected.program})"
+
+
+def no_store_here(light: str) -> RayFault:
+    """The fault of a worker that does not see the driver's store."""
+    return RayFault(
+        8,
+        f"this node sees another folder under {Path(light).parents[1]} than the driver",
+        where=platform.node(),
+        cause="the folder is not shared, or it is not mounted on this node",
+        remedy="mount it and run the same command again",
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _program() -> str:
+    root, text = Path(__file__).parents[2], hashlib.sha256()
+    for package in ("certvae", "sweeps"):
+        for path in sorted((root / package).rglob("*.py")):
+            text.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return text.hexdigest()[:12]
+
+
+def _reach(light: Path) -> str:
+    """Why this store cannot be used from here, or nothing."""
+    answer = light.with_name(f"answer.{owner()}.{uuid.uuid4().hex}")
+    try:
+        if not light.exists():
+            return f"{light.parents[1]} on this host is {SEPARATE}" if light.parents[1].exists() else "it is not there"
+        answer.touch(mode=0o600)
+        answer.unlink()
+    except OSError as error:
+        return f"{error.strerror} ({light.parents[1]}, user {os.geteuid()})"
+    return ""

@@ -1,0 +1,137 @@
+"""Watches a cluster while cells run: nodes that come and go, and the head, without which nothing can be told.
+
+Ray repeats the cells of a lost node by itself, and says nothing. Without its head it waits a minute and then ends the
+driver in the middle of whatever it does; here the run ends before that, with the reason.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from certvae.cluster.join import Node, alive
+from certvae.cluster.nodes import Facts, ask, check
+from certvae.errors import Fault, RayFault
+
+SECONDS = 2.0  # between two looks
+PATIENCE = 5  # looks in a row at a head that does not answer; Ray's own patience is 60 s
+CLEANUP_SECONDS = 20.0  # for a stopped run to clean up; with its head gone, Ray may wait for ever
+
+logger = logging.getLogger(__name__)
+
+
+class Stopped(BaseException):
+    """A run is ended from outside of its main thread. No `Exception`: Ray Tune would take it for its own."""
+
+    def __init__(self, fault: Fault):
+        self.fault = fault
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[Fault], None]]:
+    """Yields what ends the block of the main thread with a fault, from any thread.
+
+    Raises:
+        Fault: the one that was given.
+    """
+    given: list[Fault] = []
+    over = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        raise Stopped(given[0])
+
+    def stop(fault: Fault) -> None:
+        if given or over.is_set():
+            return
+        given.append(fault)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+        if not over.wait(CLEANUP_SECONDS):
+            print(fault, file=sys.stderr, flush=True)
+            os._exit(fault.exit_code)
+
+    earlier = signal.signal(signal.SIGUSR2, interrupt)
+    try:
+        yield stop
+    except Stopped as stopped:
+        raise stopped.fault from None
+    finally:
+        over.set()
+        signal.signal(signal.SIGUSR2, earlier)
+
+
+class Watch:
+    """Knows the nodes of a cluster. Use it as a context.
+
+    Args:
+        head: address of the head, as host:port.
+        expected: what every node must be; one that joins and is not ends the run.
+        light: the store's beacon.
+        stop: ends the run with a fault.
+    """
+
+    def __init__(self, head: str, expected: Facts, light: str, stop: Callable[[Fault], None]):
+        self._head, self._expected, self._light, self._stop = head, expected, light, stop
+        self._nodes = {node["NodeID"]: node for node in alive()}
+        self._over = threading.Event()
+        looks = (self._look_at_head, self._look_at_nodes)
+        self._threads = [threading.Thread(target=self._repeat, args=(look,), daemon=True) for look in looks]
+        self._unheard = 0
+
+    def __enter__(self) -> "Watch":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._over.set()
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """Those that are there, as of the last look."""
+        return list(self._nodes.values())
+
+    def _repeat(self, look: Callable[[], None]) -> None:
+        while not self._over.wait(SECONDS):
+            look()
+
+    def _look_at_head(self) -> None:
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=SECONDS).close()
+            self._unheard = 0
+        except OSError:
+            self._unheard += 1
+        if self._unheard == PATIENCE:
+            self._over.set()
+            self._stop(head_lost(self._head))
+
+    def _look_at_nodes(self) -> None:
+        found = {node["NodeID"]: node for node in alive()}
+        gone = [self._nodes[name] for name in self._nodes.keys() - found.keys()]
+        come = [found[name] for name in found.keys() - self._nodes.keys()]
+        for node in gone:
+            logger.warning("node %s lost: its cells start again on other nodes", node["NodeManagerHostname"])
+        try:
+            check(self._expected, ask(come, self._light))
+        except Fault as fault:
+            self._over.set()
+            self._stop(fault)
+            return
+        for node in come:
+            logger.warning("node %s joined: its slots are used from now on", node["NodeManagerHostname"])
+        self._nodes = found
+
+
+def head_lost(head: str) -> RayFault:
+    """The fault for a cluster whose head does not answer any more."""
+    return RayFault(
+        6,
+        f"the head of the cluster has not answered for {PATIENCE * SECONDS:.0f} s; no result is lost",
+        where=head,
+        cause="its machine or its Ray has ended",
+        remedy="bring it up again with `ray up` and run the same command: finished stages are in the store",
+    )

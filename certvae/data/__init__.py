@@ -1,0 +1,1 @@
+"""Data sets as memory-mapped pixels with splits, one file per source."""

@@ -1,0 +1,79 @@
+"""What every part of a run needs: options, store, data, slots, and the rows that may be used."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from certvae.canonical import digest
+from certvae.cluster.slots import Place, Slots, local_slots
+from certvae.data.dataset import Dataset
+from certvae.data.loading import load
+from certvae.engine.command import Run, seconds
+from certvae.engine.goal import Goal
+from certvae.engine.rows import RowIndex
+from certvae.engine.study import Study
+from certvae.protocols import chain
+from certvae.protocols import chain as stages
+from certvae.spec.cell import CellSpec
+from certvae.store.store import Store
+from certvae.training import environment
+
+
+class Context:
+    """Made once, before anything starts.
+
+    Raises:
+        Fault: the store or the pool is not what is needed.
+    """
+
+    def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console):
+        self.study, self.run, self.base, self.goal = study, run, base, goal
+        self.arguments, self.console = arguments, console
+        self.budget_seconds = seconds(run.budget, "budget")
+        self.slots = slots_of(run)
+        environment.settle()
+        self.store = Store(run.store, fingerprint=environment.fingerprint(environment.device()))
+        self.place = Place(
+            str(self.store.path),
+            None if run.data_root is None else str(run.data_root.absolute()),
+            str(self.store.path / "data"),
+            gpu_share=1 / run.per_gpu,
+            deadline_seconds=seconds(run.deadline, "deadline"),
+        )
+        self.rows = RowIndex(self.store.rows(base.study), made_here(on_cluster=run.address is not None), chain.modes)
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """Found, fetched or opened when it is asked for: `--status` needs none."""
+        return load(self.base.data, self.run.data_root, cache=Path(self.place.cache), verify=True)
+
+
+def slots_of(run: Run) -> Slots:
+    """The slots of this machine; those of a cluster are counted when it is joined, and planned for with --workers."""
+    if run.address is None:
+        return local_slots(run.workers, run.per_gpu, run.logical_gpus)
+    on = f"at most, of the cluster at {run.address}" if run.workers else f"and more, of the cluster at {run.address}"
+    return Slots(run.workers or 1, cpus=1.0, gpus=0.0, on=on)
+
+
+def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool]:
+    """Tells a row that these stage versions made in this environment.
+
+    Args:
+        on_cluster: the devices of a cluster are not those of this machine, so a row's own device is taken for granted.
+    """
+    current = {f"stage_version_{stage.name}": stage.version for stage in stages.STAGES}
+    here = environment.fingerprint(environment.device())
+    environments = {here["device"]: digest(here)}
+
+    def is_current(row: Mapping[str, Any]) -> bool:
+        device = row.get("device", here["device"]) if on_cluster else here["device"]
+        if device not in environments:
+            environments[device] = digest({**here, "device": device})
+        made_by = {name: version for name, version in row.items() if name.startswith("stage_version_")}
+        return made_by.items() <= current.items() and row["environment"] == environments[device]
+
+    return is_current

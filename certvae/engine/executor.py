@@ -1,0 +1,129 @@
+"""The pool: Ray Tune runs cells on slots. Everything Ray writes is scratch.
+
+One cell is one trial; actors are reused, so torch is imported once per slot. Workers write to the store and report how
+far they are; they open no database. `Tuner.restore` is never called: what is left is the plan minus the store.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from certvae.cluster.joined import Recovered, Room, joined
+from certvae.cluster.local import own_ray
+from certvae.cluster.slots import Place, Slots
+from certvae.engine import failures
+from certvae.engine.dispatch import Dispatcher, Listener
+from certvae.engine.worker import run_cell
+
+MOST_SLOTS = 10_000  # Ray Tune asks for cells until it has so many; the room that there is decides
+ATTEMPTS = 3  # per cell and invocation; what an earlier run did is not counted
+
+
+def run(
+    dispatcher: Dispatcher,
+    place: Place,
+    slots: Slots,
+    listeners: tuple[Listener, ...] = (),
+    *,
+    address: str | None = None,
+    most: int | None = None,
+    budget_seconds: float | None = None,
+    work: Callable[..., None] = run_cell,
+) -> None:
+    """Runs cells until the dispatcher is finished, the budget is spent, or the user interrupts.
+
+    Args:
+        slots: of a Ray of our own; those of a cluster are counted, again whenever a node comes or goes.
+        address: a Ray cluster to join; a Ray of our own on this machine when absent.
+        most: at most so many slots of a cluster.
+        work: what a worker does with a cell; tests give something shorter.
+    """
+    with _ray(slots, place, address, most) as room, _terminate_as_interrupt():
+        tune.Tuner(
+            tune.with_resources(room.work_of(work, place), partial(_bundle, slots=room.slots)),
+            tune_config=tune.TuneConfig(
+                search_alg=_Cells(dispatcher, place, listeners, room.count),
+                num_samples=-1,
+                max_concurrent_trials=MOST_SLOTS,
+                reuse_actors=True,
+                time_budget_s=budget_seconds,
+            ),
+            run_config=tune.RunConfig(
+                name="cells",
+                storage_path=str(room.scratch),
+                callbacks=[Recovered(ATTEMPTS)],
+                failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
+                verbose=0,
+            ),
+        ).fit()
+
+
+def _ray(slots: Slots, place: Place, address: str | None, most: int | None) -> AbstractContextManager[Room]:
+    return own_ray(slots) if address is None else joined(address, place, most)
+
+
+def _bundle(config: Mapping[str, Any], slots: Slots) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([slots.resources(alone=config["cell"][0].alone)])
+
+
+class _Cells(Searcher):
+    """What Ray Tune asks for the next cell, and tells how it ended."""
+
+    def __init__(self, dispatcher: Dispatcher, place: Place, listeners: tuple[Listener, ...], room: Callable[[], int]):
+        super().__init__(metric=None, mode=None)
+        self._dispatcher, self._place, self._listeners, self._room = dispatcher, place, listeners, room
+        self._running = 0
+
+    def suggest(self, trial_id: str) -> Any:
+        cell = self._dispatcher.next(trial_id) if self._running < self._room() else None
+        if cell is None:
+            return Searcher.FINISHED if self._dispatcher.finished else None
+        self._running += 1
+        failures.forget(Path(self._place.store), cell.spec.cell)
+        for listener in self._listeners:
+            listener.started(trial_id, cell)
+        return {"cell": [cell]}  # in a list: Tune would merge and flatten a mapping
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        cell = self._dispatcher.running(trial_id)
+        for event in result["events"]:
+            if "at" in event:
+                self._dispatcher.reached(trial_id, event["at"])
+            for listener in self._listeners:
+                listener.heard(trial_id, cell, event)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._running -= 1
+        cell = self._dispatcher.running(trial_id)
+        told = None if error or not result else result.get("ended")
+        ended = told or failures.of(Path(self._place.store), cell.spec.cell)
+        self._dispatcher.over(trial_id, ended)
+        for listener in self._listeners:
+            listener.ended(trial_id, cell, ended)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles what it is given, for a restore that never happens."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing is saved here: the store is the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing is restored here: the store is the truth."""
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM, as pre-emption and Slurm send it, ends a run the way Ctrl-C does."""
+    earlier = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)

@@ -1,0 +1,203 @@
+"""What a search maximises, and the one place that names a best config.
+
+A config is a set of search seeds. It is scored when all of them have ended, on the guard split, over its
+strict-feasible seeds; a single failed, diverged or non-finite seed makes it incomplete, and an incomplete config is
+never feasible and never averaged over its survivors. Stress-case seeds are run, counted and listed, and enter no score.
+
+    score        mean, worst, or mean - standard error of the margins of `mode`, nats
+    constraint   violation in dB, <= 0 is feasible: floor minus mean PSNR, or mean drop below the reference minus limit
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from certvae.spec.validation import AtLeast, Checked, refuse
+
+Row = Mapping[str, Any]
+Score = Literal["mean", "worst", "mean-se"]
+SEEDS_FOR_AN_ERROR = 2
+NO_STRICT_TEACHER = "no seed has a strict-feasible teacher"
+Constraint = Literal["psnr_drop", "psnr_floor"]
+Outcome = Literal["complete", "incomplete", "censored"]
+"""Censored: ended early, because it could not become feasible or better than the best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal(Checked):
+    """Maximise a margin subject to reconstruction, or trade one against the other."""
+
+    mode: str = "full"
+    """The mode whose margin counts."""
+    reference: str = "no_align"
+    """The paired mode whose PSNR is the yardstick."""
+    score: Score = "mean"
+    """How the margins of the search seeds become one number."""
+    psnr_drop: Annotated[float | None, AtLeast(0)] = 1.5
+    """Largest mean PSNR loss against the reference of the same config, dB; none when absent. A weight that blurs both,
+    such as alpha_kl, is not held back by it: give a floor too."""
+    psnr_floor: float | None = None
+    """Smallest mean PSNR, dB; none when absent."""
+    pareto: bool = False
+    """Two objectives, margin and PSNR, instead of one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.psnr_drop is None and self.psnr_floor is None and not self.pareto:
+            raise refuse(
+                "Goal.psnr_drop",
+                "given, or psnr_floor, or pareto",
+                None,
+                "a margin without a reconstruction constraint is won by a decoder that ignores the image",
+            )
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Names of the constraints in force: the same for every config of a search."""
+        named: dict[Constraint, float | None] = {"psnr_drop": self.psnr_drop, "psnr_floor": self.psnr_floor}
+        return tuple(name for name, limit in named.items() if limit is not None)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A config as a search sees it."""
+
+    config: str
+    outcome: Outcome
+    reason: str
+    n: int
+    """Strict-feasible seeds that were scored."""
+    n_failed: int
+    n_stress: int
+    score: float | None = None
+    margins: tuple[float, ...] = ()
+    psnr: float | None = None
+    violations: Mapping[str, float] | None = None
+
+    @property
+    def feasible(self) -> bool:
+        """Complete, with every constraint recorded and kept."""
+        return self.outcome == "complete" and self.violations is not None and self.slack >= 0
+
+    @property
+    def slack(self) -> float:
+        """Distance to the nearest constraint, dB; -inf when one is missing."""
+        return -math.inf if self.violations is None else -max(self.violations.values(), default=-math.inf)
+
+    def values(self, goal: Goal) -> tuple[float, ...]:
+        """What a sampler is told: (score,) or (score, PSNR)."""
+        if self.score is None or self.psnr is None:
+            raise ValueError(f"config {self.config[:12]} is incomplete ({self.reason}): it has no value")
+        return (self.score, self.psnr) if goal.pareto else (self.score,)
+
+
+def judge(config: str, seeds: Sequence[int], rows: Iterable[Row], goal: Goal) -> Judged:
+    """Scores a config from the guard rows of all its search seeds."""
+    found = {(row["seed"], row["mode"]): row for row in rows if row["config"] == config and row["split"] == "guard"}
+    pairs = {seed: (found.get((seed, goal.mode)), found.get((seed, goal.reference))) for seed in seeds}
+    troubles = {seed: trouble for seed, pair in pairs.items() if (trouble := _trouble(*pair))}
+    if troubles:
+        seed, trouble = next(iter(troubles.items()))
+        return Judged(config, "incomplete", f"seed {seed}: {trouble}", 0, len(troubles), 0)
+    strict = [pair for pair in pairs.values() if pair[0] and pair[0]["teacher_status"] == "strict-feasible"]
+    stress = len(seeds) - len(strict)
+    if not strict:
+        return Judged(config, "incomplete", NO_STRICT_TEACHER, 0, 0, stress)
+    if goal.score == "mean-se" and len(strict) < SEEDS_FOR_AN_ERROR:
+        return Judged(config, "incomplete", "one strict-feasible seed has no standard error", 0, 0, stress)
+    return _scored(config, [(mode, other) for mode, other in strict if mode and other], stress, goal)
+
+
+def best(configs: Iterable[Judged]) -> Judged | None:
+    """The feasible config of largest score; the earlier one of a tie. None when nothing is feasible."""
+    feasible = [config for config in configs if config.feasible and config.score is not None]
+    return max(feasible, key=lambda config: config.score or 0.0, default=None)
+
+
+def pareto_front(configs: Iterable[Judged]) -> list[Judged]:
+    """Feasible configs that no other feasible one exceeds in both margin and PSNR, by falling margin."""
+    feasible = [config for config in configs if config.feasible]
+    return sorted((one for one in feasible if not any(_dominates(two, one) for two in feasible)), key=_by_margin)
+
+
+def hypervolume(configs: Iterable[Judged], worst: tuple[float, float]) -> float:
+    """Area of (margin, PSNR) that feasible configs dominate and that lies above `worst`, nats x dB.
+
+    Args:
+        worst: (margin, PSNR) that counts as nothing gained; a config below it in either adds nothing.
+    """
+    area, reached = 0.0, worst[1]
+    for config in pareto_front(configs):
+        margin, psnr = config.score or 0.0, config.psnr or 0.0
+        if margin > worst[0] and psnr > reached:
+            area += (margin - worst[0]) * (psnr - reached)
+            reached = psnr
+    return area
+
+
+def nearest_misses(configs: Iterable[Judged], count: int = 5) -> list[Judged]:
+    """Complete but infeasible configs, the least violated first."""
+    missed = [config for config in configs if config.outcome == "complete" and not config.feasible]
+    return sorted(missed, key=lambda config: -config.slack)[:count]
+
+
+def _trouble(mode: Row | None, reference: Row | None) -> str:
+    for row in (mode, reference):
+        if row is None:
+            return "no result (the cell failed)"
+        if row["outcome"] != "ok":
+            return f"{row['outcome']}: {row['reason']}"
+        if not (_finite(row.get("margin")) and _finite(row.get("psnr_01"))):
+            return f"{row['mode']} has no finite margin or PSNR"
+    return ""
+
+
+def _scored(config: str, pairs: list[tuple[Row, Row]], stress: int, goal: Goal) -> Judged:
+    margins = np.array([mode["margin"] for mode, _ in pairs])
+    psnr = np.array([mode["psnr_01"] for mode, _ in pairs])
+    drop = np.array([other["psnr_01"] for _, other in pairs]) - psnr
+    limits = {"psnr_drop": goal.psnr_drop, "psnr_floor": goal.psnr_floor}
+    found = {"psnr_drop": float(drop.mean()), "psnr_floor": -float(psnr.mean())}
+    violations = {
+        name: found[name] - limit if name == "psnr_drop" else limit + found[name]
+        for name, limit in limits.items()
+        if limit is not None
+    }
+    return Judged(
+        config,
+        "complete",
+        "",
+        n=len(pairs),
+        n_failed=0,
+        n_stress=stress,
+        score=_score(margins, goal.score),
+        margins=tuple(margins.tolist()),
+        psnr=float(psnr.mean()),
+        violations=violations,
+    )
+
+
+def _score(margins: np.ndarray, score: Score) -> float:
+    match score:
+        case "mean":
+            return float(margins.mean())
+        case "worst":
+            return float(margins.min())
+        case "mean-se":
+            return float(margins.mean() - margins.std(ddof=1) / math.sqrt(len(margins)))
+
+
+def _dominates(one: Judged, two: Judged) -> bool:
+    first, second = (one.score or 0.0, one.psnr or 0.0), (two.score or 0.0, two.psnr or 0.0)
+    return first != second and all(a >= b for a, b in zip(first, second, strict=True))
+
+
+def _by_margin(config: Judged) -> float:
+    return -(config.score or 0.0)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

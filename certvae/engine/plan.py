@@ -1,0 +1,245 @@
+"""Before a run: what it will compute, what cells share, and how long that may take."""
+
+import itertools
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Group
+from rich.table import Table
+
+from certvae.canonical import digest
+from certvae.cluster.slots import Slots
+from certvae.data.dataset import SPLITS, Dataset
+from certvae.engine.dispatch import Cell
+from certvae.engine.progress import clock
+from certvae.errors import DiskFault
+from certvae.models.nets import build
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import Training
+from certvae.spec.rescue import Unaligned
+from certvae.store.artifact import Artifact
+from certvae.store.store import Stage, Store
+from certvae.training import environment
+from certvae.training.batches import Batches
+from certvae.training.losses import chain_loss
+
+UNMEASURED = 0.3  # half width of the range of an estimate that rests on a probe
+SPARE_DISK = 1.2
+PROBE_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Work:
+    """One step of all cells.
+
+    runs    distinct results that are missing;  stored  distinct ones that are there;  asked  what no sharing would run
+    """
+
+    step: str
+    stage: str
+    runs: int
+    stored: int
+    asked: int
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds of one run of a step: low, middle and high, or None while nothing is known."""
+
+    seconds: tuple[float, float, float] | None
+    known: str
+
+
+def overview(base: CellSpec, dataset: Dataset, cells: int, left: int, slots: Slots) -> str:
+    """A run in three lines."""
+    splits = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in SPLITS)
+    shape = " x ".join(map(str, dataset.shape))
+    shown = f" ({dataset.substitute})" if dataset.substitute else ""
+    return (
+        f"{base.study}, base config {base.config[:12]}\n"
+        f"{dataset.name}{shown}: {splits} rows of {shape}, K = {base.protocol.teacher.classes}\n"
+        f"{cells} cells, {cells - left} done before, {left} to run on {slots.count} slots: {slots.on}"
+    )
+
+
+def estimate(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store, slots: Slots) -> Group:
+    """Steps, how often each runs and would run without sharing, time, makespan on this pool, and disk."""
+    if not cells:
+        return Group("nothing is left to run")
+    times = times_of(works, cells[0], dataset, store)
+    unknown = [work.step for work in works if work.runs and times[work.step].seconds is None]
+    beside = f", and {' and '.join(unknown)} beside it (never timed on this store)" if unknown else ""
+    low, middle, high = (makespan(works, times, min(slots.count, len(cells)), bound) for bound in range(3))
+    hours = [sum(_totals(works, times, bound)) / 3600 * (slots.gpus or 1.0) for bound in range(3)]
+    unit = "GPU-hours" if slots.gpus else "core-hours"
+    return Group(
+        _table(works, times),
+        f"makespan on {slots.count} slots: {clock(middle)} ({clock(low)} to {clock(high)}){beside}",
+        f"{hours[1]:.2f} {unit} ({hours[0]:.2f} to {hours[2]:.2f})",
+        f"disk: about {disk_needed(cells, works, dataset) / 2**20:,.0f} MiB",
+    )
+
+
+def _table(works: Sequence[Work], times: Mapping[str, Time]) -> Table:
+    table = Table(title="plan", title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table.add_column("step")
+    for heading in ("to run", "in store", "without sharing", "each", "total", "known from"):
+        table.add_column(heading, justify="left" if heading == "known from" else "right")
+    for work in works:
+        time_ = times[work.step]
+        clocks = ("?", "?") if time_.seconds is None else (clock(time_.seconds[1]), clock(time_.seconds[1] * work.runs))
+        table.add_row(work.step, str(work.runs), str(work.stored), str(work.asked), *clocks, time_.known)
+    return table
+
+
+def works_of(cells: Sequence[Cell], dataset: Dataset, store: Store) -> list[Work]:
+    """The steps of all cells, in the order of a chain; the judging of a cell is never shared."""
+    if not cells:
+        return []
+    walks = [_walked(cell, dataset, store) for cell in cells]
+    works = []
+    for step in chain.steps(cells[0].spec):
+        found = [walk[step] for walk in walks if step in walk]
+        missing, stored = ({one.named for one in found if one.stored is there} for there in (False, True))
+        if found:
+            works.append(Work(step, found[0].stage, len(missing), len(stored), len(found)))
+    return [*works, Work("judge", "judge", len(cells), 0, len(cells))]
+
+
+def times_of(works: Sequence[Work], cell: Cell, dataset: Dataset, store: Store) -> dict[str, Time]:
+    """What one run of each step takes: as this store has seen it, else as a probe of training says."""
+    probe = _Probe(cell.spec, dataset)
+    judging = [name for split in cell.splits for name in chain.judging(cell.spec, split, cell.only)]
+    stages = {work.step: judging if work.step == "judge" else [work.stage] for work in works}
+    return {step: _seen(names, store) or probe.time(step) for step, names in stages.items()}
+
+
+def _seen(stages: Sequence[str], store: Store) -> Time | None:
+    """Stages one after the other, as the store has seen each; None when it has not seen one of them."""
+    seen = {name: store.seconds(name) for name in set(stages)}
+    if not all(seen.values()):
+        return None
+    low, middle, high = (sum(float(bound(seen[name])) for name in stages) for bound in (np.min, np.median, np.max))
+    return Time((low, middle, high), f"{min(len(found) for found in seen.values())} runs in this store")
+
+
+def makespan(works: Sequence[Work], times: Mapping[str, Time], slots: int, bound: int) -> float:
+    """Seconds on so many slots: all work spread over them, but never less than one chain of what is missing.
+
+    Args:
+        bound: 0, 1 or 2 for the low, middle and high estimate of each step.
+    """
+    one = sum(time_[bound] for work in works if work.runs and (time_ := times[work.step].seconds) is not None)
+    return max(one, sum(_totals(works, times, bound)) / slots)
+
+
+def _totals(works: Sequence[Work], times: Mapping[str, Time], bound: int) -> list[float]:
+    """Seconds of all runs of each step; nothing for a step that was never timed."""
+    return [time_[bound] * work.runs for work in works if (time_ := times[work.step].seconds) is not None]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step of one cell: what names its result, and whether the store holds it."""
+
+    stage: str
+    named: str
+    stored: bool
+
+    def identity(self) -> dict[str, str]:
+        """Names what is not there yet among the inputs of what follows."""
+        return {"to_run": self.named}
+
+
+def _walked(cell: Cell, dataset: Dataset, store: Store) -> dict[str, _Step]:
+    """The steps of a cell by name, each looked for with the inputs it would really get."""
+    found: dict[str, _Step] = {}
+
+    def look(step: str, stage: Stage, *inputs: Any) -> Artifact | _Step:
+        absent = any(isinstance(given, _Step) for given in inputs)
+        artifact = None if absent else store.find(stage, *inputs)
+        if artifact is not None:
+            found[step] = _Step(stage.name, artifact.key, stored=True)
+            return artifact
+        found[step] = _Step(stage.name, digest([stage.name, stage.version, *inputs]), stored=False)
+        return found[step]
+
+    chain.walk(cell.spec, dataset, look, cell.only)
+    return found
+
+
+def disk_needed(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset) -> int:
+    """Bytes of weights and cached teacher rows that are still to come, the large part of what a run leaves behind."""
+    spec = cells[0].spec
+    classes = spec.protocol.teacher.classes
+    network = build(spec.model, dataset.shape, classes, seed=0)
+    weights = 4 * sum(parameter.numel() for parameter in network.parameters())
+    targets = 4 * classes * (len(dataset.rows("train")) + len(dataset.rows("guard")))
+    runs = {work.step: work.runs for work in works if work.step != "judge"}
+    return targets * runs.pop("teacher", 0) + weights * sum(runs.values())
+
+
+def check_disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store) -> None:
+    """Refuses to start what would not fit.
+
+    Raises:
+        DiskFault: when less is free than 1.2 times the estimate.
+    """
+    needed = disk_needed(cells, works, dataset) if cells else 0
+    free = shutil.disk_usage(store.path).free
+    if free < SPARE_DISK * needed:
+        raise DiskFault(
+            20,
+            f"{free / 2**30:.1f} GiB are free, about {SPARE_DISK * needed / 2**30:.1f} GiB are needed",
+            where=str(store.path),
+            cause=f"{len(cells)} cells leave weights and cached teacher rows behind",
+            remedy="free space, or give another --store",
+        )
+
+
+class _Probe:
+    """Seconds per step of a chain from a few optimiser steps, where the store has not seen any."""
+
+    def __init__(self, spec: CellSpec, dataset: Dataset):
+        self._spec, self._dataset = spec, dataset
+        self._seconds: float | None = None
+
+    def time(self, step: str) -> Time:
+        """Of a step that trains; the others are not known before they ran."""
+        schedule = chain.schedules(self._spec).get(step)
+        if schedule is None:
+            return Time(None, "not known yet")
+        batches = max(1, len(self._dataset.rows("train")) // schedule.batch_size)
+        middle = self._step_seconds(schedule) * batches * schedule.epochs
+        range_ = (middle * (1 - UNMEASURED), middle, middle * (1 + UNMEASURED))
+        return Time(range_, f"a probe of {PROBE_STEPS} steps")
+
+    def _step_seconds(self, schedule: Training) -> float:
+        if self._seconds is None:
+            self._seconds = probe_step_seconds(self._spec, self._dataset, schedule.batch_size)
+        return self._seconds
+
+
+def probe_step_seconds(spec: CellSpec, dataset: Dataset, batch_size: int) -> float:
+    """Median seconds of one optimiser step of a plain VAE of this model, on this machine."""
+    device = environment.device()
+    vae = build(spec.model, dataset.shape, spec.protocol.teacher.classes, seed=0).to(device)
+    optimiser = torch.optim.Adam(vae.parameters(), fused=True)
+    loss, noise = chain_loss(spec.model, Unaligned(), 0.0), torch.Generator(device).manual_seed(0)
+    seconds = []
+    batches = itertools.cycle(Batches(dataset, "train", None, batch_size, device).shuffled(0))
+    for batch in itertools.islice(batches, PROBE_STEPS):
+        began = time.perf_counter()
+        optimiser.zero_grad(set_to_none=True)
+        total = loss(vae, batch, noise, 0.0).total
+        total.backward()
+        optimiser.step()
+        float(total.detach())
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds))

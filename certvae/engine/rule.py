@@ -1,0 +1,132 @@
+"""The rule of a search: what is searched, how, and on which seeds. A store holds one rule per study."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from certvae.canonical import plain
+from certvae.data.dataset import Split
+from certvae.engine.dispatch import Cell
+from certvae.engine.early_stop import StopRule
+from certvae.engine.goal import Goal
+from certvae.engine.propose import Sampler, Space
+from certvae.errors import SearchFault
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.spec.validation import check_seeds
+from certvae.store.store import Store
+
+SEARCHED: tuple[Split, ...] = ("guard",)
+CONFIRMED: tuple[Split, ...] = ("guard", "certify")
+DIGEST, DIGITS = 64, 12  # length of a config's digest, and how much of it is shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched, by which rule, and with which seeds; the number of configs is a total and may grow."""
+
+    base: CellSpec
+    space: Space
+    goal: Goal
+    sampler: Sampler
+    total: int
+    lag: int
+    study_seed: int
+    seeds: tuple[int, ...]
+    confirmation_seeds: tuple[int, ...]
+    early_stop: float | None = None
+    """Confidence with which a hopeless cell is censored; none is when absent."""
+    every_mode: bool = False
+    """Search cells train all modes, and not only those that the goal reads."""
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seeds)
+        check_seeds(self.confirmation_seeds)
+        both = sorted(set(self.seeds) & set(self.confirmation_seeds))
+        if both:
+            raise SearchFault(
+                2,
+                f"seeds {both} are both search and confirmation seeds",
+                where=self.base.study,
+                cause="a winner confirmed on the seeds that chose it is confirmed by nothing",
+                remedy="give disjoint --search-seeds and --confirmation-seeds",
+            )
+        unknown = sorted({self.goal.mode, self.goal.reference} - set(chain.modes(self.base)))
+        if unknown:
+            raise SearchFault(
+                6,
+                f"the goal reads {', '.join(unknown)}, and a cell trains {', '.join(chain.modes(self.base))}",
+                where="--goal.mode, --goal.reference",
+                cause="a mode that no cell trains would leave every config incomplete",
+                remedy="name modes of the cell, or add them to it (--modes, where the protocol has a choice)",
+            )
+        if self.early_stop is not None and not self.bounded:
+            raise SearchFault(
+                4,
+                "nothing can be said of a config before its end",
+                where="--early-stop",
+                cause="a front of margin and PSNR without a constraint has no config that is out of reach",
+                remedy="add --goal.psnr-drop or --goal.psnr-floor, or leave --early-stop away",
+            )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a config can be out of reach: of a constraint, or of the best score."""
+        return bool(self.goal.constraints) or not self.goal.pareto
+
+    def cells(self, spec: CellSpec, stop: StopRule | None = None) -> list[Cell]:
+        """A config on every search seed, judged on the guard split: what nobody reads of it is not trained."""
+        only = () if self.every_mode else (self.goal.mode, self.goal.reference)
+        return [Cell(replace(spec, seed=seed), SEARCHED, only, stop=stop) for seed in self.seeds]
+
+    def confirmation(self, spec: CellSpec, splits: tuple[Split, ...] = CONFIRMED) -> list[Cell]:
+        """A config on every confirmation seed, all modes."""
+        return [Cell(replace(spec, seed=seed), splits) for seed in self.confirmation_seeds]
+
+    def rule(self) -> dict[str, Any]:
+        """What a store holds fixed for a study: with another rule the same proposals would mean something else."""
+        return {
+            "config": self.base.config,
+            "goal": self.goal,
+            "sampler": self.sampler,
+            "lag": self.lag,
+            "study_seed": self.study_seed,
+            "seeds": list(self.seeds),
+            "early_stop": self.early_stop,
+        }
+
+
+def settle_rule(search: Search, store: Store) -> None:
+    """Publishes the rule of a study, where the store holds none.
+
+    Raises:
+        SearchFault: the store holds proposals made by another rule.
+    """
+    check_rule(search, store)
+    store.put_document("search", search.base.study, plain(search.rule()))
+
+
+def check_rule(search: Search, store: Store) -> None:
+    """Compares the rule of a search with the one that the store holds, if it holds one.
+
+    Raises:
+        SearchFault: they differ.
+    """
+    wanted = plain(search.rule())
+    found = store.get_document("search", search.base.study)
+    differing = [] if found is None else [name for name in wanted if found.get(name) != wanted[name]]
+    if found is None or not differing:
+        return
+    shown = [f"{name} ({_short(found.get(name))} there, {_short(wanted[name])} here)" for name in differing]
+    raise SearchFault(
+        3,
+        f"the store holds a search with another {', another '.join(shown)}",
+        where=f"{store.path}, study {search.base.study}",
+        cause="proposals of one rule cannot be continued by another",
+        remedy="repeat the options of the first run, or name a new study with --study",
+    )
+
+
+def _short(value: Any) -> str:
+    """A value as a message shows it; a digest in the digits that tables show."""
+    text = str(value)
+    return text[:DIGITS] if len(text) == DIGEST else text

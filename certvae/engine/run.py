@@ -1,0 +1,269 @@
+"""One run of a study, in the order a user sees it: data, plan, cells, ledger, table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from certvae.data.dataset import Dataset
+from certvae.engine import plan, status, summary
+from certvae.engine.command import Run, command
+from certvae.engine.context import Context
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
+from certvae.engine.gate import open_certify, opened_for
+from certvae.engine.goal import Goal
+from certvae.engine.progress import Board
+from certvae.engine.propose import export, sketched
+from certvae.engine.rows import RowIndex
+from certvae.engine.rule import Search, check_rule, settle_rule
+from certvae.engine.search import SearchCells, censored, proposed
+from certvae.engine.study import Study
+from certvae.errors import ConfigFault
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.terminal import python
+from certvae.tracking.curves import LiveCurves
+from certvae.tracking.ledger import Ledger
+
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_RESUMABLE = 0, 3, 4
+LEDGER_SECONDS = 10.0  # the end of a run waits at most so long for live curves that are still on their way
+
+
+def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console) -> int:
+    """Runs what the store does not hold yet and prints the table of all of it.
+
+    Raises:
+        Fault: before anything starts, when the input, the data, the store or the pool is not what is needed.
+    """
+    context = Context(study, run, base, goal, arguments, console)
+    if run.status:
+        console.print(
+            status.shown(context.store, context.rows, _known_cells(context), censored(context.store, base.study))
+        )
+        return EXIT_DONE
+    if run.explain is not None:
+        console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
+        return EXIT_DONE
+    return _search(context) if run.search else _plain(context)
+
+
+def check(spec: CellSpec, dataset: Dataset) -> None:
+    """Refuses what the data cannot give, before anything starts.
+
+    Raises:
+        ConfigFault: more components than rows to fit them on.
+    """
+    rows, classes = len(dataset.rows("train")), spec.protocol.teacher.classes
+    if rows < classes:
+        raise ConfigFault(
+            4,
+            f"classes must be at most the {rows} rows a teacher is fitted on, got {classes}",
+            where="teacher.classes",
+            cause=f"{dataset.name} gives {rows} train rows under this limit",
+            remedy="raise --limit, or lower --teacher.classes",
+        )
+
+
+def _plain(context: Context) -> int:
+    """Every config of the study on every seed."""
+    configs = context.study.configs(context.base)
+    for config in configs:
+        check(config, context.dataset)
+    cells = [Cell(replace(config, seed=seed), looks=len(configs)) for config in configs for seed in context.run.seeds]
+    left = [cell for cell in cells if not context.rows.of(cell)]
+    if _planned(context, len(cells), left):
+        return EXIT_DONE
+    open_certify(context.store, context.base.study, tuple(config.config for config in configs))
+    collector = _Collector(Listed(left), context.rows)
+    finished = not left or _run(context, collector, lambda: (len(left), ""))
+    rows = [row for cell in cells for row in context.rows.of(cell)]
+    _show(context, rows)
+    missing = [cell for cell in cells if not context.rows.of(cell)]
+    ended = _end(context, missing, collector.failures, finished=finished)
+    return EXIT_SOME_FAILED if ended == EXIT_DONE and not _all_ok(rows) else ended
+
+
+def _planned(context: Context, cells: int, left: Sequence[Cell]) -> bool:
+    """Says what is about to run, and checks that it fits; True when that was all that was asked for."""
+    text = plan.overview(context.base, context.dataset, cells, len(left), context.slots)
+    context.console.print(text, highlight=False, soft_wrap=True)
+    works = plan.works_of(left, context.dataset, context.store)
+    if context.run.plan:
+        context.console.print(plan.estimate(left, works, context.dataset, context.store, context.slots))
+        return True
+    plan.check_disk(left, works, context.dataset, context.store)
+    return False
+
+
+class _Collector:
+    """A source that also keeps the rows and the failures of what it handed out."""
+
+    def __init__(self, source: Source, rows: RowIndex):
+        self._source, self._rows = source, rows
+        self.failures: dict[str, Ended] = {}
+
+    def more(self) -> Any:
+        return self._source.more()
+
+    def heard(self, cell: Cell, ended: Ended) -> None:
+        self._rows.add(ended.rows)
+        if ended.failed:
+            self.failures[cell.spec.cell] = ended
+        self._source.heard(cell, ended)
+
+
+def _search(context: Context) -> int:
+    """Configs proposed one by one, then the winner on fresh seeds."""
+    check(context.base, context.dataset)
+    search = rule_of(context.study, context.run, context.base, context.goal)
+    check_rule(search, context.store)
+    cells = SearchCells(search, context.store, context.rows)
+    total = search.total * len(search.seeds) + len(search.confirmation_seeds)
+    left = _left(context, search)
+    if left and (opened := opened_for(context.store, context.base.study)):
+        text = f"certify was opened before, for {', '.join(config[:12] for config in opened)}: another winner will be"
+        context.console.print(
+            f"{text} confirmed on guard rows alone (--study NAME has a gate of its own)", soft_wrap=True
+        )
+    if _planned(context, total, left):
+        return EXIT_DONE
+    settle_rule(search, context.store)
+    collector = _Collector(cells, context.rows)
+    finished = _run(context, collector, lambda: (len(left), cells.headline()))
+    rows = [row for cell in cells.confirmed() for row in context.rows.of(cell)]
+    _show(context, rows)
+    context.console.print(summary.search_shown(cells, context.rows))
+    folder = summary.folder(context.store.path, context.base.study)
+    journal = export(cells.told(), search.goal, folder / "optuna.log", context.base.study)
+    context.console.print(f"optuna study    optuna-dashboard {journal}", highlight=False, soft_wrap=True)
+    ended = _end(context, cells.missing(), collector.failures, finished=finished)
+    return EXIT_SOME_FAILED if ended == EXIT_DONE and not (cells.winner and _all_ok(rows)) else ended
+
+
+def _left(context: Context, search: Search) -> list[Cell]:
+    """Cells of a search that are still to run: those proposed so far, and sketches of those that are not."""
+    known = proposed(context.store, search.space, search.base)[: search.total]
+    specs = known + sketched(range(len(known), search.total), search.space, search.base)
+    confirmed = {row["seed"] for row in context.rows.all()}
+    fresh = [cell for cell in search.confirmation(specs[-1]) if cell.spec.seed not in confirmed]
+    stopped = censored(context.store, search.base.study)
+    cells = _distinct([*(cell for spec in specs for cell in search.cells(spec)), *fresh])
+    return [cell for cell in cells if cell.spec.cell not in stopped and not context.rows.of(cell)]
+
+
+def _known_cells(context: Context) -> list[Cell]:
+    """The cells of the plain run, those of every config proposed so far, and those of a winner on fresh seeds."""
+    run, study, base = context.run, context.study, context.base
+    cells = [Cell(replace(config, seed=seed)) for config in study.configs(base) for seed in run.seeds]
+    if study.space is None:
+        return cells
+    search, found = rule_of(study, run, base, context.goal), proposed(context.store, study.space, base)
+    won = [config for config in found if config.config in opened_for(context.store, base.study)]
+    cells += [cell for config in found for cell in search.cells(config)]
+    return _distinct(cells + [cell for config in won for cell in search.confirmation(config)])
+
+
+def _distinct(cells: Sequence[Cell]) -> list[Cell]:
+    """Each cell once: a sampler may propose a config twice."""
+    return list({cell.spec.cell: cell for cell in cells}.values())
+
+
+def rule_of(study: Study, run: Run, base: CellSpec, goal: Goal) -> Search:
+    """The search that the command line asks for.
+
+    Raises:
+        ConfigFault: when the study has no space to search.
+    """
+    if study.space is None:
+        raise ConfigFault(
+            5,
+            f"study {study.name!r} has no space to search",
+            where="--search",
+            cause="it compares fixed configs",
+            remedy="copy sweeps/search_margin_psnr.py and give it a space",
+        )
+    return Search(
+        base=base,
+        space=study.space,
+        goal=goal,
+        sampler=run.sampler,
+        total=run.search,
+        lag=run.lag,
+        study_seed=run.search_seed,
+        seeds=run.search_seeds,
+        confirmation_seeds=run.confirmation_seeds,
+        early_stop=run.early_stop,
+        every_mode=run.every_mode,
+    )
+
+
+class _Live(Listener):
+    """Into the ledger: curves while they grow, and cells as they end."""
+
+    def __init__(self, live: LiveCurves, rows: RowIndex):
+        self._live, self._rows, self._at = live, rows, {}
+
+    def heard(self, token: str, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._at[token] = event.get("at", self._at.get(token, ""))
+        self._live.heard(cell.spec, self._at[token], event)
+
+    def ended(self, token: str, cell: Cell, ended: Ended) -> None:
+        self._at.pop(token, None)
+        if ended.kind == "ok":
+            self._live.ended(cell.spec, self._rows.config(cell.spec.config))
+
+
+def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:
+    """Runs cells on the pool; False when it was stopped before all had ended."""
+    dispatcher = Dispatcher(source, chain.shared, chain.steps)
+    if dispatcher.finished:
+        return True
+    from certvae.engine import executor  # noqa: PLC0415  (ray: seconds that a question to the store does not need)
+
+    log = context.store.path / "log" / f"{context.base.study}.log"
+    live = Ledger(context.store, context.base.study).live()
+    with Board(headline, context.console, log) as board:
+        executor.run(
+            dispatcher,
+            context.place,
+            context.slots,
+            (board, _Live(live, context.rows)),
+            address=context.run.address,
+            most=context.run.workers,
+            budget_seconds=context.budget_seconds,
+        )
+    live.close(LEDGER_SECONDS)
+    return dispatcher.finished
+
+
+def _show(context: Context, rows: list[Mapping[str, Any]]) -> None:
+    """The final table: certify rows where they may be seen, else guard rows."""
+    certify = [row for row in rows if row["split"] == "certify"]
+    summary.show(certify or rows, context.store.path, context.console)
+
+
+def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *, finished: bool) -> int:
+    """Ledger, what failed and why, and the exit code."""
+    ledger = Ledger(context.store, context.base.study)
+    synced = ledger.sync(context.rows.all())
+    if synced.behind:
+        context.console.print(str(synced), style="yellow", highlight=False, markup=False, soft_wrap=True)
+    report = python("analysis/report.py", "--store", str(context.run.store), "--study", context.base.study)
+    context.console.print(f"report          {report}", highlight=False, soft_wrap=True)
+    context.console.print(f"MLflow UI       {ledger.ui_command}", highlight=False, soft_wrap=True)
+    for cell in missing if finished else ():
+        ended = failures.get(cell.spec.cell, Ended("error", "it was not run"))
+        text = f"{cell.spec.config[:6]} seed {cell.spec.seed} failed: {ended.kind}, {ended.reason}"
+        context.console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+    if not finished or missing:
+        again = command(context.arguments)
+        context.console.print(f"nothing is lost. To go on: {again}", highlight=False, soft_wrap=True, markup=False)
+    if not finished:
+        return EXIT_RESUMABLE
+    return EXIT_SOME_FAILED if missing else EXIT_DONE
+
+
+def _all_ok(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every row of the table has numbers; a config that diverged in a search is a result and no failure."""
+    return all(row["outcome"] == "ok" for row in rows)

@@ -1,0 +1,276 @@
+"""A search as a source of cells: configs proposed, run on every search seed, told; then the winner on fresh seeds.
+
+The plan grows config by config. A proposal is published in the store before its cells start, so a killed driver asks
+nothing twice; what is told is read from rows, so the order in which cells finish does not matter. A cell that was
+censored has no rows: that it was, and why, is a document of the store. A proposal that was told of an accident, such as
+a full disk, is not published: the next run tries the failed cells again, and asks anew.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from certvae.engine import goal as goals
+from certvae.engine.dispatch import Cell, Ended
+from certvae.engine.early_stop import Halfway, StopRule, halfway_epoch, learn
+from certvae.engine.gate import open_certify, opened_for
+from certvae.engine.goal import NO_STRICT_TEACHER, Judged
+from certvae.engine.propose import Proposal, Space, propose, spec_of
+from certvae.engine.rows import RowIndex
+from certvae.engine.rule import SEARCHED, Search
+from certvae.errors import SearchFault, StoreFault
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.store.store import Store
+from certvae.tracking.evidence import Evidence
+
+
+def kind_of(study: str) -> str:
+    """Where the proposals of a study lie among the documents of a store."""
+    return f"proposals-{study}"
+
+
+def censored_kind(study: str) -> str:
+    """Where a store keeps which cells of a study were ended early."""
+    return f"censored-{study}"
+
+
+def proposed(store: Store, space: Space, base: CellSpec) -> list[CellSpec]:
+    """The configs that were proposed so far, in order."""
+    documents = store.documents(kind_of(base.study))
+    return [spec_of(Proposal.of(documents[name]), space, base) for name in sorted(documents)]
+
+
+def censored(store: Store, study: str) -> dict[str, str]:
+    """Cells of a study that a search ended early -> why."""
+    return {cell: body["reason"] for cell, body in store.documents(censored_kind(study)).items()}
+
+
+class SearchCells:
+    """Cells of a search, then of its confirmation."""
+
+    def __init__(self, search: Search, store: Store, rows: RowIndex):
+        self.search, self._store, self._rows = search, store, rows
+        self.proposals: list[Proposal] = []
+        self.specs: list[CellSpec] = []
+        self._asked: list[list[Cell]] = []
+        """The cells of each config, made once: each carries the digest by which its rows are found."""
+        self._stop_rules = StopRules(search, store, rows)
+        self._censored = censored(store, search.base.study)
+        self.judged: dict[int, Judged] = {}
+        self._pending: dict[str, set[int]] = {}
+        """Digest of a cell that has not ended -> numbers of the configs that wait for it."""
+        self._confirming = False
+        self.refused = ""
+        """Why certify was not opened for the winner; empty when it was."""
+
+    def more(self) -> Iterable[Cell] | None:
+        cells: list[Cell] = []
+        while len(self.proposals) < self._total and self._may_ask():
+            cells += self._ask()
+        if cells or len(self.judged) < self._total:
+            return cells
+        if self._confirming:
+            return None
+        self._confirming = True
+        return self.confirmation() or None
+
+    def heard(self, cell: Cell, ended: Ended) -> None:
+        self._rows.add(ended.rows)
+        if ended.kind == "censored":
+            self._censor(cell, ended.reason)
+        for number in self._pending.pop(cell.spec.cell, set()):
+            self._judge(number)
+
+    @property
+    def winner(self) -> Judged | None:
+        """The best feasible config so far."""
+        return goals.best(self.judged[number] for number in sorted(self.judged))
+
+    def confirmation(self) -> list[Cell]:
+        """Cells of the winner on the confirmation seeds: the first that may see the certify split."""
+        winner = self.winner
+        if winner is None:
+            return []
+        self.refused = self._refusal(winner.config)
+        return [cell for cell in self.confirmed() if not self._rows.of(cell)]
+
+    def confirmed(self) -> list[Cell]:
+        """All confirmation cells of the winner, run or not."""
+        winner = self.winner
+        if winner is None:
+            return []
+        spec = self._spec(winner.config)
+        return self.search.confirmation(spec, SEARCHED) if self.refused else self.search.confirmation(spec)
+
+    def headline(self) -> str:
+        """Best so far, in a line."""
+        winner = self.winner
+        done = f"{len(self.judged)}/{self.search.total} configs"
+        if winner is None or winner.score is None:
+            return f"{done}, nothing feasible yet"
+        score = f"{self.search.goal.score} margin {winner.score:+.4f}"
+        return f"{done}, best {winner.config[:6]} with {score}, slack {winner.slack:.2f} dB"
+
+    def drawn(self, config: str) -> Mapping[str, Any]:
+        """The parameters that the sampler drew for a config."""
+        return next(
+            found.params for found, spec in zip(self.proposals, self.specs, strict=True) if spec.config == config
+        )
+
+    def told(self) -> list[tuple[Proposal, Judged]]:
+        """Every judged config with its proposal, in the order of their numbers."""
+        return [(self.proposals[number], self.judged[number]) for number in sorted(self.judged)]
+
+    def missing(self) -> list[Cell]:
+        """Cells of the search and of its confirmation that have not ended in rows, nor were censored."""
+        asked = [cell for cells in self._asked for cell in cells] + self.confirmed()
+        return [cell for cell in asked if not self._ended(cell)]
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether no config can be feasible: all have the same teachers, and none of these is strict-feasible."""
+        found = self.judged.values()
+        if not any(judged.reason == NO_STRICT_TEACHER for judged in found):
+            return False
+        return all(self._teachers(spec) == self._teachers(self.search.base) for spec in self.specs)
+
+    @property
+    def _total(self) -> int:
+        """Configs to judge: none after those that are under way when the search turns out to be hopeless."""
+        return len(self.proposals) if self.hopeless else self.search.total
+
+    def _teachers(self, spec: CellSpec) -> list[str]:
+        return [chain.shared(replace(spec, seed=seed))["teacher"] for seed in self.search.seeds]
+
+    def _may_ask(self) -> bool:
+        number = len(self.proposals)
+        return all(earlier in self.judged for earlier in range(number - self.search.lag + 1))
+
+    def _ask(self) -> list[Cell]:
+        number = len(self.proposals)
+        proposal, spec, stop = self._remembered(number) or self._propose(number)
+        self.proposals.append(proposal)
+        self.specs.append(spec)
+        self._asked.append(self.search.cells(spec, stop))
+        missing = [cell for cell in self._asked[number] if not self._ended(cell)]
+        new = [cell for cell in missing if cell.spec.cell not in self._pending]
+        for cell in missing:
+            self._pending.setdefault(cell.spec.cell, set()).add(number)
+        if not missing:
+            self._judge(number)
+        return new
+
+    def _refusal(self, config: str) -> str:
+        """Opens certify for a config, or says why not: it opens once, so not while a config may still win."""
+        study, failed = self.search.base.study, sum(map(self._met_an_accident, range(len(self.proposals))))
+        if failed and not opened_for(self._store, study):
+            return (
+                f"certify stays closed: cells of {failed} configs failed, one of these may still win, and certify "
+                "opens once. The same command tries them again"
+            )
+        try:
+            open_certify(self._store, study, (config,))
+        except StoreFault as fault:
+            return str(fault)
+        return ""
+
+    def _met_an_accident(self, number: int) -> bool:
+        """Whether a cell of a judged config left neither rows nor a reason to censor it."""
+        return not all(self._ended(cell) for cell in self._asked[number])
+
+    def _propose(self, number: int) -> tuple[Proposal, CellSpec, StopRule | None]:
+        search, told = self.search, max(0, number - self.search.lag + 1)
+        proposal, spec = propose(
+            number,
+            [(self.proposals[earlier], self.judged[earlier]) for earlier in range(told)],
+            self.proposals[told:],
+            space=search.space,
+            base=search.base,
+            goal=search.goal,
+            sampler=search.sampler,
+            study_seed=search.study_seed,
+        )
+        stop = self._stop_rules.next(spec, [(self.judged[earlier], self._asked[earlier]) for earlier in range(told)])
+        if not any(map(self._met_an_accident, range(told))):
+            body = {**proposal.body(), "config": spec.config, "stop": None if stop is None else stop.body()}
+            self._store.put_document(kind_of(search.base.study), f"{number:06d}", body)
+        return proposal, spec, stop
+
+    def _remembered(self, number: int) -> tuple[Proposal, CellSpec, StopRule | None] | None:
+        body = self._store.get_document(kind_of(self.search.base.study), f"{number:06d}")
+        if body is None:
+            return None
+        proposal, stop = Proposal.of(body), body.get("stop")
+        spec = spec_of(proposal, self.search.space, self.search.base)
+        if spec.config != body["config"]:
+            raise _other_space(self.search.base.study, number, body["config"], spec.config)
+        return proposal, spec, None if stop is None else StopRule.of(stop)
+
+    def _censor(self, cell: Cell, reason: str) -> None:
+        self._store.put_document(censored_kind(cell.spec.study), cell.spec.cell, {"reason": reason})
+        self._censored[cell.spec.cell] = reason
+
+    def _ended(self, cell: Cell) -> bool:
+        return cell.spec.cell in self._censored or bool(self._rows.of(cell))
+
+    def _judge(self, number: int) -> None:
+        """Once all seeds have ended; a cell that two configs share counts for both."""
+        if any(number in waiting for waiting in self._pending.values()):
+            return
+        spec, cells = self.specs[number], self._asked[number]
+        stopped = [cell.spec for cell in cells if cell.spec.cell in self._censored]
+        if stopped:
+            reason = f"seed {stopped[0].seed}: {self._censored[stopped[0].cell]}"
+            self.judged[number] = Judged(spec.config, "censored", reason, 0, 0, 0)
+            return
+        rows = [row for cell in cells for row in self._rows.of(cell)]
+        self.judged[number] = goals.judge(spec.config, self.search.seeds, rows, self.search.goal)
+
+    def _spec(self, config: str) -> CellSpec:
+        return next(spec for spec in self.specs if spec.config == config)
+
+
+def _other_space(study: str, number: int, there: str, here: str) -> SearchFault:
+    return SearchFault(
+        5,
+        f"config {number} was {there[:12]} when it was proposed, and its parameters now give {here[:12]}",
+        where=f"study {study}",
+        cause="the space of the study was edited, and the search goes on from proposals of the earlier one",
+        remedy="restore the space, or name a new study with --study",
+    )
+
+
+class StopRules:
+    """Makes the rule of each config in turn; a curve is read once."""
+
+    def __init__(self, search: Search, store: Store, rows: RowIndex):
+        self._search, self._rows, self._evidence = search, rows, Evidence(store)
+        self._shown: list[list[Halfway]] = []
+
+    def next(self, spec: CellSpec, told: Sequence[tuple[Judged, Sequence[Cell]]]) -> StopRule | None:
+        """What the configs that a proposal knows of say about how late it may still improve.
+
+        Args:
+            told: configs 0 to k - lag in order, each with its cells.
+        """
+        confidence, epoch = self._search.early_stop, self._halfway_epoch(spec)
+        if confidence is None or epoch is None:
+            return None
+        for _, cells in told[len(self._shown) :]:
+            self._shown.append([self._halfway(cell) for cell in cells])
+        earlier = [(judged, shown) for (judged, _), shown in zip(told, self._shown, strict=False)]
+        return learn(self._search.goal, confidence, epoch, earlier)
+
+    def _halfway(self, cell: Cell) -> Halfway:
+        """What a cell showed halfway, from the stored curve of the searched mode."""
+        goal, epoch = self._search.goal, self._halfway_epoch(cell.spec)
+        rows = {row["mode"]: row for row in self._rows.of(cell)}
+        curve = self._evidence.facts(rows.get(goal.mode, {}).get("key_trained")).get("curve", ())
+        point = next((point for point in curve if point["epoch"] == epoch), {})
+        reference = rows.get(goal.reference, {}).get("psnr_01")
+        return Halfway(point.get("guard_margin"), point.get("guard_psnr_01"), reference)
+
+    def _halfway_epoch(self, spec: CellSpec) -> int | None:
+        schedule = chain.schedules(spec).get(self._search.goal.mode)
+        return None if schedule is None else halfway_epoch(schedule)

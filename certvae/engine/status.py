@@ -1,0 +1,127 @@
+"""Questions to a store: where does every cell stand, and why is a stage of a cell not there."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from certvae.data.dataset import Dataset
+from certvae.engine import failures
+from certvae.engine.dispatch import Cell
+from certvae.engine.rows import RowIndex
+from certvae.errors import ConfigFault
+from certvae.protocols import chain
+from certvae.store.folders import folders
+from certvae.store.store import OBJECTS, Stage, Store
+
+SHOWN = 3  # differences to the nearest stored result
+
+
+def shown(store: Store, rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str]) -> Group:
+    """One line per cell: its outcome per mode, the guard margin of each, or why there is none.
+
+    Args:
+        censored: cells that a search ended early -> why.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("config", "seed", "cell", "state", "margins on guard rows"):
+        table.add_column(heading)
+    done = 0
+    for cell in cells:
+        found = rows.of(cell)
+        done += bool(found)
+        state, margins = ("done", _margins(found)) if found else _state(store, cell, censored)
+        table.add_row(cell.spec.config[:12], str(cell.spec.seed), cell.spec.cell[:12], state, margins)
+    older = f", {rows.outdated} rows of other code or another environment are not used" if rows.outdated else ""
+    ended = f", {stopped} ended early" if (stopped := sum(cell.spec.cell in censored for cell in cells)) else ""
+    return Group(table, f"{done} of {len(cells)} cells done{ended}{older}")
+
+
+def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]) -> Group:
+    """Which stages of a cell are in the store, who shares them, and what keeps the others from being found.
+
+    Raises:
+        ConfigFault: when no cell, or more than one, has a digest that begins so.
+    """
+    matching = [cell for cell in cells if cell.spec.cell.startswith(prefix)]
+    if len(matching) != 1:
+        raise ConfigFault(
+            6,
+            f"{len(matching)} cells of this command have a digest that begins with {prefix!r}",
+            where="--explain",
+            cause="a cell is named by the first digits of its digest",
+            remedy="take one from the column `cell` of --status",
+        )
+    cell = matching[0]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("step", "state", "shared with", "why"):
+        table.add_column(heading)
+    for step, state, why in _walked(cell, store, dataset):
+        table.add_row(step, state, _sharers(cell, cells, step), why)
+    return Group(f"cell {cell.spec.cell[:12]}, config {cell.spec.config[:12]}, seed {cell.spec.seed}", table)
+
+
+def _state(store: Store, cell: Cell, censored: Mapping[str, str]) -> tuple[str, str]:
+    if cell.spec.cell in censored:
+        return "[yellow]censored[/]", censored[cell.spec.cell]
+    ended = failures.of(store.path, cell.spec.cell) if failures.known(store.path, cell.spec.cell) else None
+    return (f"[red]{ended.kind}[/]", ended.reason) if ended else ("to do", "")
+
+
+def _margins(rows: Sequence[Any]) -> str:
+    return "  ".join(f"{row['mode']} {_margin(row)}" for row in rows if row["split"] == "guard")
+
+
+def _margin(row: Any) -> str:
+    if row["outcome"] != "ok":
+        return f"[red]{row['outcome']}[/] ({row['reason']})"
+    return "-" if row["margin"] is None else f"{row['margin']:+.3f}"
+
+
+def _walked(cell: Cell, store: Store, dataset: Dataset) -> Iterator[tuple[str, str, str]]:
+    """(step, state, why) of every stage, with the inputs it would really get."""
+    found: list[tuple[str, str, str]] = []
+
+    def look(step: str, stage: Stage, *inputs: Any) -> Any:
+        absent = [given for given in inputs if isinstance(given, chain.Failed)]
+        if absent:
+            found.append((step, "unknown", absent[0].reason))
+            return absent[0]
+        artifact = store.find(stage, *inputs)
+        if artifact is None:
+            found.append((step, "missing", _nearest(store, stage, inputs)))
+            return chain.Failed("diverged", f"{step} comes first")
+        found.append((step, "stored", artifact.key[:12]))
+        return artifact
+
+    chain.walk(cell.spec, dataset, look, cell.only)
+    yield from found
+
+
+def _nearest(store: Store, stage: Stage, inputs: Sequence[Any]) -> str:
+    """What differs from the stored result of this stage that is most alike."""
+    wanted = _flat(store.body(stage, *inputs))
+    bodies = [_flat(folder.body) for folder in folders(store.disk, OBJECTS) if folder.body.get("stage") == stage.name]
+    if not bodies:
+        return "no result of this stage is stored yet"
+    nearest = min(bodies, key=lambda body: sum(body.get(name) != value for name, value in wanted.items()))
+    names = [name for name, value in wanted.items() if nearest.get(name) != value]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    said = ", ".join(f"{name} {nearest.get(name)} not {wanted[name]}" for name in names[:SHOWN])
+    return f"the nearest has {said}{more}"
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """{dotted path: leaf} of a tree of JSON."""
+    if isinstance(value, dict):
+        below = [_flat(item, f"{name}.{key}".lstrip(".")) for key, item in value.items()]
+        return {path: leaf for leaves in below for path, leaf in leaves.items()}
+    return {name: value}
+
+
+def _sharers(cell: Cell, cells: Sequence[Cell], step: str) -> str:
+    key = chain.shared(cell.spec, cell.only).get(step)
+    shared = [chain.shared(other.spec, other.only).get(step) for other in cells if other != cell]
+    others = [other for other in shared if key and other == key]
+    return f"{len(others)} cells" if others else ""

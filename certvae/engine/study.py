@@ -1,0 +1,57 @@
+"""What a study is: a preset per data set, seeds, and where it searches, a space and a goal.
+
+A study is a Python module with one of these in it: no YAML, no registry. To make your own, copy
+`sweeps/search_margin_psnr.py`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from certvae.engine.goal import Goal
+from certvae.engine.propose import Space
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import DataName
+from certvae.spec.validation import check_seeds
+
+
+def only(base: CellSpec) -> tuple[CellSpec, ...]:
+    """The configs of a study that compares none: its base."""
+    return (base,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A question asked of several seeds.
+
+    Args:
+        name: names rows, MLflow experiments and the certify gate.
+        about: what `--help` says first.
+        data: the data set it runs on when nothing else is asked for.
+        preset: data set -> the cell of seed 0 with this study's protocol for it.
+        configs: base -> the configs of a plain run, declared together: each certify bound uses delta / their number.
+        seeds: the seeds of a plain run, each certified.
+        space: (trial, base) -> a config; without it the study cannot search.
+        goal: what a search maximises.
+        search_seeds: every config of a search runs on these, judged on the guard split.
+        confirmation_seeds: the winner runs on these, judged on the certify split.
+    """
+
+    name: str
+    about: str
+    data: DataName
+    preset: Callable[[DataName], CellSpec]
+    configs: Callable[[CellSpec], tuple[CellSpec, ...]] = only
+    seeds: tuple[int, ...] = (0, 1, 2)
+    space: Space | None = None
+    goal: Goal = Goal()
+    search_seeds: tuple[int, ...] = (100, 101, 102)
+    confirmation_seeds: tuple[int, ...] = (200, 201, 202, 203, 204)
+
+    def __post_init__(self) -> None:
+        for seeds in (self.seeds, self.search_seeds, self.confirmation_seeds):
+            check_seeds(seeds)
+
+
+def study_name(study: Study, data: DataName) -> str:
+    """Rows of different data sets never share a study: its own data set needs no mention."""
+    return study.name if data == study.data else f"{study.name}-{data}"

@@ -1,0 +1,211 @@
+"""The end of a run: the final table as text for a person and as bytes for a comparison, and what a search found."""
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+
+from certvae.engine import goal as goals
+from certvae.engine.goal import Judged
+from certvae.engine.rows import RowIndex
+from certvae.engine.search import SearchCells
+from certvae.tracking.runs import flattened, without_seed
+
+TAUS = (0.05, 0.10, 0.20)
+SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
+VIEWS = "views"  # derived files: they may be deleted whenever no sweep runs
+SHOWN_REASONS = 5
+HOPELESS = (
+    "stopped: no search seed has a strict-feasible teacher, and nothing that is searched changes a teacher. "
+    "`python analysis/report.py` shows every candidate beside the thresholds; give the teacher search more to choose "
+    "from (--teacher.*), train its features longer (--warm-up.training.epochs), or relax --teacher.thresholds.*"
+)
+Row = Mapping[str, Any]
+TAU_COLUMNS = tuple(f"margin_tau_{tau:.2f}" for tau in TAUS)
+COLUMNS = (
+    *("config", "seed", "mode", "outcome", "teacher_status", "info", "loss", "margin", *TAU_COLUMNS),
+    *("population_bound", "student_info", "psnr_01", "active_units", "split", "n"),
+)
+
+
+def with_taus(row: Row) -> dict[str, Any]:
+    """A row with its margin at every tau: tau is a view, so it is derived here and never stored."""
+    margin = row.get("margin")
+    return {**row, **{f"margin_tau_{tau:.2f}": None if margin is None else margin - tau for tau in TAUS}}
+
+
+def table_text(rows: Iterable[Row]) -> str:
+    """The final table as CSV: a function of the plan and the results alone, byte for byte."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _exact(value) for name, value in with_taus(row).items() if name in COLUMNS})
+    return out.getvalue()
+
+
+def show(rows: Sequence[Row], store: Path, console: Console) -> None:
+    """Prints the final table and writes it; says where, and its digest."""
+    if not rows:
+        return
+    text, first = table_text(rows), rows[0]
+    path = folder(store, first["study"]) / "table.csv"
+    path.write_text(text)
+    for config, difference in differences(rows).items():
+        console.print(table_shown([row for row in rows if row["config"] == config], difference))
+    console.print(f"final table     {path}", highlight=False, soft_wrap=True)
+    console.print(f"table digest    {hashlib.sha256(text.encode()).hexdigest()}", highlight=False, soft_wrap=True)
+    console.print(f"rows            {store / 'rows' / first['study']}", highlight=False, soft_wrap=True)
+
+
+def folder(store: Path, study: str) -> Path:
+    """Where the views of a study lie."""
+    path = store / VIEWS / study
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def differences(rows: Iterable[Row]) -> dict[str, str]:
+    """{config: its values of the fields that all configs of these rows have and do not agree on}."""
+    specs = {row["config"]: without_seed(flattened(row["spec"])) for row in rows}
+    common = set.intersection(*map(set, specs.values()))
+    told = sorted(name for name in common if len({spec[name] for spec in specs.values()}) > 1)
+    return {config: ", ".join(f"{name} {spec[name]}" for name in told) for config, spec in specs.items()}
+
+
+def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
+    """The final table of one config for a terminal of 80 columns: nats, and dB for PSNR.
+
+    Args:
+        difference: what tells this config from others of the study.
+    """
+    first = rows[0]
+    shown = f" ({first['substitute']})" if first["substitute"] else ""
+    counted = next((f", {row['n']:,} {row['split']} rows" for row in rows if "n" in row), "")
+    title = f"{first['study']}: {first['data']}{shown}{counted}" + (f"; {difference}" if difference else "")
+    caption = (
+        "I_T, L_TS, margin = I_T - L_TS, margin minus tau, its population lower bound at 95 %, and MI in nats; "
+        "PSNR in dB on [0, 1] pixels; AU active units. Positive certifies; not positive proves nothing."
+    )
+    table = Table(title=title, caption=caption, box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
+    for heading in ("seed", "mode", "teacher"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("I_T", "L_TS", "margin", *(f"-{tau:.2f}" for tau in TAUS), "bound", "MI", "PSNR", "AU"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    before = rows[0]
+    for row in rows:
+        if row["seed"] != before["seed"]:
+            table.add_row()
+        before = row
+        table.add_row(str(row["seed"]), row["mode"], *_cells(with_taus(row)))
+    return table
+
+
+def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
+    """What a search found: the winner, confirmed on fresh seeds, the optimism between both, and the Pareto front."""
+    judged = [cells.judged[number] for number in sorted(cells.judged)]
+    incomplete = [one for one in judged if one.outcome == "incomplete"]
+    winner = cells.winner
+    stopped = sum(one.outcome == "censored" for one in judged)
+    feasible = sum(one.feasible for one in judged)
+    lines = [
+        f"{len(judged)} configs judged, {len(incomplete)} incomplete, {stopped} censored halfway, {feasible} feasible"
+    ]
+    lines += _reasons(incomplete)
+    if cells.hopeless:
+        return Group(*lines, HOPELESS)
+    if winner is None:
+        misses = goals.nearest_misses(judged)
+        shown = ["Nearest misses:", _configs_shown(misses, cells)] if misses else []
+        return Group(*lines, "nothing feasible.", *shown)
+    confirmation = confirmed(cells, rows)
+    lines += [_winner_text(winner, cells), confirmation] + ([cells.refused] if cells.refused else [])
+    lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
+    return Group(*lines, "Pareto front of margin and PSNR:", _configs_shown(goals.pareto_front(judged), cells))
+
+
+def _reasons(incomplete: Sequence[Judged]) -> list[str]:
+    """Why configs are incomplete, the most frequent reason first, with a config of each."""
+    counts = Counter(one.reason for one in incomplete)
+    first = {one.reason: one.config[:12] for one in reversed(incomplete)}
+    shown = counts.most_common(SHOWN_REASONS)
+    lines = [f"  {count} incomplete, {first[reason]} the first: {reason}" for reason, count in shown]
+    return lines + ([f"  and {len(counts) - len(shown)} other reasons"] if len(counts) > len(shown) else [])
+
+
+def confirmed(cells: SearchCells, rows: RowIndex) -> str:
+    """The winner's value on the confirmation seeds, and how much the search overstated it."""
+    winner, seeds = cells.winner, cells.search.confirmation_seeds
+    found = [row for cell in cells.confirmed() for row in rows.of(cell)]
+    if winner is None or winner.score is None:
+        return "nothing to confirm"
+    if not found:
+        return "not confirmed: no confirmation seed has ended"
+    fresh = goals.judge(winner.config, seeds, found, cells.search.goal)
+    if fresh.score is None:
+        return f"not confirmed: {fresh.reason}"
+    return (
+        f"confirmed on {fresh.n} fresh seeds (guard split): {fresh.score:+.4f}, {fresh.n_stress} stress cases apart, "
+        f"slack {fresh.slack:+.2f} dB; optimism of the search {winner.score - fresh.score:+.4f} nats"
+    )
+
+
+def _volume_text(judged: Sequence[Judged], cells: SearchCells) -> str:
+    """The hypervolume above no margin at all and the PSNR floor, or the lowest PSNR of any complete config."""
+    floor, seen = cells.search.goal.psnr_floor, [one.psnr for one in judged if one.psnr is not None]
+    lowest = min(seen) if floor is None else floor
+    volume = goals.hypervolume(judged, (0.0, lowest))
+    return f"hypervolume {volume:.4f} nats dB above a margin of 0 and a PSNR of {lowest:.2f} dB"
+
+
+def _winner_text(winner: Judged, cells: SearchCells) -> str:
+    seeds = f"{winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases)"
+    return (
+        f"winner {winner.config[:12]}  {_drawn(winner, cells)}: {cells.search.goal.score} margin {winner.score:+.4f} "
+        f"nats over n = {seeds}, PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} dB"
+    )
+
+
+def _configs_shown(configs: Sequence[Judged], cells: SearchCells) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("config", "margin", "PSNR", "slack dB", "drawn"):
+        table.add_column(heading)
+    for one in configs:
+        table.add_row(one.config[:12], _signed(one.score), f"{one.psnr:.2f}", f"{one.slack:+.2f}", _drawn(one, cells))
+    return table
+
+
+def _drawn(one: Judged, cells: SearchCells) -> str:
+    """What the sampler drew: numbers in four digits, choices as they are."""
+    drawn = cells.drawn(one.config).items()
+    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in drawn)
+
+
+def _cells(row: Row) -> list[str]:
+    if row["outcome"] != "ok":
+        return [f"[red]{row['outcome']}[/]"]
+    margins = [_signed(row["margin"]), *(_signed(row[name], digits=2) for name in TAU_COLUMNS)]
+    status = SHORT.get(str(row["teacher_status"]), "?")
+    last = [_number(row["student_info"]), _number(row["psnr_01"], digits=1), str(row["active_units"])]
+    return [status, _number(row["info"]), _number(row["loss"]), *margins, _signed(row["population_bound"]), *last]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _signed(value: float | None, digits: int = 3) -> str:
+    if value is None:
+        return "-"
+    return f"[green]{value:+.{digits}f}[/]" if value > 0 else f"[red]{value:+.{digits}f}[/]"
+
+
+def _exact(value: Any) -> str:
+    return "" if value is None else repr(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,85 @@
+"""What runs in a worker process: one cell, its progress, and how it ended."""
+
+import faulthandler
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from certvae.cluster.slots import Place
+from certvae.engine import failures
+from certvae.engine.dispatch import Cell, Ended
+from certvae.engine.early_stop import Censored
+from certvae.errors import Fault
+
+REPORT_SECONDS = 0.5  # the driver is told at most this often, and whenever a step begins
+
+
+def run_cell(config: Mapping[str, Any], *, place: Place) -> None:
+    """One trial. The science is imported here, after the number of threads is settled.
+
+    Failures that a second attempt cannot mend are reported; others are raised, and Ray tries again.
+    """
+    from certvae.training import environment  # noqa: PLC0415
+
+    environment.settle()
+    from certvae.engine.cell import work  # noqa: PLC0415
+
+    cell: Cell = config["cell"][0]
+    speaker, store = Speaker(), Path(place.store)
+    dump = failures.stack_dump(store, cell.spec.cell)
+    if dump.exists() and dump.stat().st_size:  # Ray tries again what its deadline ended; it would take as long
+        speaker.over(failures.of(store, cell.spec.cell))
+        return
+    try:
+        with _deadline(place.deadline_seconds, dump):
+            rows = work(cell, place, speaker)
+    except Censored as stopped:
+        speaker.over(Ended("censored", str(stopped)))
+    except Exception as error:
+        ended = failures.keep(store, cell.spec.cell, error)
+        if ended.kind != "out_of_memory" and not isinstance(error, Fault):
+            raise
+        speaker.over(ended)
+    else:
+        speaker.over(Ended("ok", rows=rows))
+
+
+class Speaker:
+    """Collects events and sends them in bundles: a report costs the driver more than a training step."""
+
+    def __init__(self) -> None:
+        self._events: list[dict[str, Any]] = []
+        self._sent = time.monotonic()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        self._events.append(dict(event))
+        if time.monotonic() - self._sent >= REPORT_SECONDS:
+            self._send({})
+
+    def over(self, ended: Ended) -> None:
+        """The last word of a cell."""
+        self._send({"ended": ended})
+
+    def _send(self, more: Mapping[str, Any]) -> None:
+        events, self._events = self._events, []
+        tune.report({"events": events, **more})
+        self._sent = time.monotonic()
+
+
+@contextmanager
+def _deadline(seconds: float | None, dump: Path) -> Iterator[None]:
+    """Ends this process after so many seconds, with the stacks of all its threads in a file."""
+    if seconds is None:
+        yield
+        return
+    with dump.open("w") as file:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            dump.unlink()

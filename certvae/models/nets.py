@@ -1,0 +1,196 @@
+"""Networks: an encoder, a decoder that may see the teacher row, and a raw head that never sees anything but the latent.
+
+    x       (n, C, H, W)  pixels in [0, 1]      mu, logvar, z   (n, d)   latent
+    logits  (n, C, H, W)  of the decoder        T               (n, K)   teacher rows
+    a       (n, K)        logits of the raw head; the student is S = softmax(a)
+
+No BatchNorm anywhere: it mixes rows and amplifies vanishing variation, so a certified head could not be trusted.
+"""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from certvae.simplex import vertices
+from certvae.spec.parts import Conv, LearnedHead, Mlp, Model, SimplexHead
+from certvae.spec.validation import refuse
+
+Shape = tuple[int, int, int]
+GROUPS = 8
+KERNEL, STRIDE, PADDING = 4, 2, 1  # each convolution halves the image
+
+
+class Encoder(nn.Module):
+    """x -> (mu, logvar) of q(z|x) = N(mu, diag exp(logvar))."""
+
+    def __init__(self, body: nn.Module, width: int, latent: int):
+        super().__init__()
+        self.body = body
+        self.mu = nn.Linear(width, latent)
+        self.logvar = nn.Linear(width, latent)
+
+    def forward(self, x: Float[Tensor, "n C H W"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        features = self.body(x)
+        return self.mu(features), self.logvar(features).clamp(-12.0, 6.0)
+
+
+class Decoder(nn.Module):
+    """z, and T(x) where the model says so -> logits of pixels in [0, 1]."""
+
+    def __init__(self, body: nn.Module, shape: Shape, classes: int, *, sees_teacher: bool):
+        super().__init__()
+        self.body, self.shape, self.classes, self.sees_teacher = body, shape, classes, sees_teacher
+
+    def forward(self, z: Float[Tensor, "n d"], teacher: Float[Tensor, "n K"] | None = None) -> Float[Tensor, "n C H W"]:
+        """Without a teacher row, a decoder that expects one gets the uniform row."""
+        if self.sees_teacher:
+            slot = z.new_full((len(z), self.classes), 1 / self.classes) if teacher is None else teacher
+            z = torch.cat([z, slot], dim=1)
+        return self.body(z).view(-1, *self.shape)
+
+
+class RawHead(nn.Module):
+    """The learned witness: logits of S from z alone."""
+
+    def __init__(self, latent: int, hidden: tuple[int, ...], classes: int):
+        super().__init__()
+        self.body = _perceptron((latent, *hidden, classes), nn.SiLU)
+
+    def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n K"]:
+        return self.body(z)
+
+
+class SimplexWitness(nn.Module):
+    """The fixed witness beta V z, with the vertices of a regular simplex as rows of V (arXiv 2605.18224)."""
+
+    def __init__(self, latent: int, classes: int, beta: float):
+        super().__init__()
+        scaled = torch.as_tensor(beta * vertices(classes, latent), dtype=torch.float32)
+        self.register_buffer("scaled_vertices", scaled, persistent=False)
+        self.scaled_vertices: Tensor
+        self.beta = beta
+
+    @property
+    def subspace(self) -> int:
+        """Dimension of the witness subspace W: its first K - 1 coordinates are W, the others it cannot see."""
+        return len(self.scaled_vertices) - 1
+
+    def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n K"]:
+        return z @ self.scaled_vertices.T
+
+    def code(self, teacher: Float[Tensor, "n K"]) -> Float[Tensor, "n d"]:
+        """The shortest mean whose witness is a (strictly positive) teacher row: mu* = (K-1)/(K beta) V' clr(T)."""
+        log_teacher = teacher.log()
+        centred = log_teacher - log_teacher.mean(dim=1, keepdim=True)
+        classes = len(self.scaled_vertices)
+        return (classes - 1) / (classes * self.beta**2) * centred @ self.scaled_vertices
+
+
+class Vae(nn.Module):
+    """Encoder, decoder and raw head."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, head: RawHead | SimplexWitness):
+        super().__init__()
+        self.encoder, self.decoder, self.head = encoder, decoder, head
+
+
+def build(model: Model, shape: Shape, classes: int, seed: int) -> Vae:
+    """A freshly initialised network: same arguments, same weights, whatever was drawn before.
+
+    Raises:
+        ConfigFault: when the image does not halve as often as the convolutions ask, or a simplex does not fit.
+    """
+    with torch.random.fork_rng(devices=[]):  # layers draw from the global generator when made; ours overwrites that
+        vae = _assemble(model, shape, classes)
+    _initialise(vae, torch.Generator().manual_seed(seed))
+    return vae
+
+
+def weights(module: nn.Module) -> dict[str, np.ndarray]:
+    """All parameters by name, as arrays on the host."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+
+
+def load_weights(module: nn.Module, arrays: dict[str, np.ndarray]) -> None:
+    """The inverse of `weights`; every name must be there."""
+    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+
+
+def _assemble(model: Model, shape: Shape, classes: int) -> Vae:
+    slot = classes if model.decoder_sees_teacher else 0
+    match model.encoder:
+        case Mlp():
+            encoder_body, width, decoder_body = _mlp_bodies(model.encoder, shape, slot)
+        case Conv():
+            encoder_body, width, decoder_body = _conv_bodies(model.encoder, shape, slot)
+    latent = model.encoder.latent
+    return Vae(
+        Encoder(encoder_body, width, latent),
+        Decoder(decoder_body, shape, classes, sees_teacher=model.decoder_sees_teacher),
+        _head(model.head, latent, classes),
+    )
+
+
+def _head(head: LearnedHead | SimplexHead, latent: int, classes: int) -> RawHead | SimplexWitness:
+    match head:
+        case LearnedHead():
+            return RawHead(latent, head.hidden, classes)
+        case SimplexHead():
+            if latent < classes - 1:
+                remedy = f"give the encoder latent >= {classes - 1}, or take fewer classes"
+                raise refuse("Model.encoder.latent", f">= K - 1 = {classes - 1} for a simplex", latent, remedy)
+            return SimplexWitness(latent, classes, head.beta)
+
+
+def _perceptron(widths: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inside, outside in pairwise(widths):
+        layers += [nn.Linear(inside, outside), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _mlp_bodies(encoder: Mlp, shape: Shape, slot: int) -> tuple[nn.Module, int, nn.Module]:
+    pixels = math.prod(shape)
+    body = nn.Sequential(nn.Flatten(), _perceptron((pixels, *encoder.hidden), nn.ReLU), nn.ReLU())
+    mirror = _perceptron((encoder.latent + slot, *reversed(encoder.hidden), pixels), nn.ReLU)
+    return body, encoder.hidden[-1], mirror
+
+
+def _conv_bodies(encoder: Conv, shape: Shape, slot: int) -> tuple[nn.Module, int, nn.Module]:
+    channels, height, width = shape
+    halvings = 2 ** len(encoder.channels)
+    if height % halvings or width % halvings:
+        remedy = "take fewer channels, or resize the images (Data.size)"
+        raise refuse("Model.encoder.channels", f"few enough for {height} x {width}", encoder.channels, remedy)
+    small = (encoder.channels[-1], height // halvings, width // halvings)
+    down = [_block(nn.Conv2d, a, b) for a, b in pairwise((channels, *encoder.channels))]
+    up = [_block(nn.ConvTranspose2d, b, a) for a, b in reversed(list(pairwise(encoder.channels)))]
+    last = nn.ConvTranspose2d(encoder.channels[0], channels, KERNEL, STRIDE, PADDING)
+    hidden = [encoder.hidden] if encoder.hidden else []
+    flat = math.prod(small)
+    body = nn.Sequential(*down, nn.Flatten(), *_dense((flat, *hidden)))
+    mirror = nn.Sequential(*_dense((encoder.latent + slot, *hidden, flat)), nn.Unflatten(1, small), *up, last)
+    return body, (hidden or [flat])[-1], mirror
+
+
+def _block(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], inside: int, outside: int) -> nn.Sequential:
+    groups = math.gcd(GROUPS, outside)
+    return nn.Sequential(kind(inside, outside, KERNEL, STRIDE, PADDING), nn.GroupNorm(groups, outside), nn.SiLU())
+
+
+def _dense(widths: tuple[int, ...]) -> list[nn.Module]:
+    return [layer for inside, outside in pairwise(widths) for layer in (nn.Linear(inside, outside), nn.SiLU())]
+
+
+def _initialise(vae: nn.Module, generator: torch.Generator) -> None:
+    """PyTorch's default distributions, drawn from our own generator, layer by layer in order."""
+    for module in vae.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)

@@ -1,0 +1,132 @@
+"""Specs of the baseline VAEs (arXiv 2605.05813, baseline table). None of them has an alignment weight to set.
+
+The paper prints rows and no weights: the defaults are this project's reading of those rows. `name` is a row's mode.
+
+    alpha_kl    KL weight, or None where the model has no KL term          nats per image
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from certvae.spec.rescue import WarmUp, WarmUpGmm
+from certvae.spec.validation import Above, AtLeast, Below, Checked, refuse
+
+Weight = Annotated[float, AtLeast(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vanilla(Checked):
+    """L_rec + L_KL."""
+
+    alpha_kl: Weight = 1.0
+
+    @property
+    def name(self) -> str:
+        return "vanilla"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetaVae(Checked):
+    """L_rec + alpha_kl L_KL: low for reconstruction, high for compression (Higgins et al., 2017)."""
+
+    strength: Literal["low", "high"]
+    """Against the KL weight of vanilla."""
+    alpha_kl: Weight
+
+    @property
+    def name(self) -> str:
+        return f"beta_vae_{self.strength}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlAnnealing(Checked):
+    """The KL weight grows linearly from 0 and stays large (Bowman et al., 2016).
+
+    The printed row has the PSNR and the active units of the large beta, so it ends there and not at 1.
+    """
+
+    alpha_kl: Weight = 4.0
+    """KL weight at the end."""
+    ramp_share: Annotated[float, Above(0), Below(1)] = 0.5
+    """Share of the epochs in which it grows."""
+
+    @property
+    def name(self) -> str:
+        return "kl_annealing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeBits(Checked):
+    """L_rec + sum_j max(KL_j, nats): a latent unit pays nothing for its first bits (Kingma et al., 2016).
+
+    The printed row equals vanilla to three digits, as if the threshold never bound: rows say on how many units it does.
+    """
+
+    alpha_kl: Weight = 1.0
+    nats: Weight = 0.05
+    """Free per latent unit, as a mean over the batch."""
+
+    @property
+    def name(self) -> str:
+        return "free_bits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gmvae(Checked):
+    """Minimal Gaussian-mixture VAE: K prior components, and the raw head is q(y|z) (Dilokthanakul et al., 2016)."""
+
+    alpha_kl: Weight = 1.0
+
+    @property
+    def name(self) -> str:
+        return "gmvae"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VqVae(Checked):
+    """z is the nearest code of a codebook, with a straight-through gradient (van den Oord et al., 2017).
+
+    One code per image: the printed PSNR, by far the lowest of the table, leaves room for very few.
+    """
+
+    codes: Annotated[int, AtLeast(2)] = 512
+    commitment: Weight = 0.25
+
+    @property
+    def name(self) -> str:
+        return "vq_vae"
+
+    @property
+    def alpha_kl(self) -> None:
+        return None
+
+
+Baseline = Vanilla | BetaVae | KlAnnealing | FreeBits | Gmvae | VqVae
+SEVEN: tuple[Baseline, ...] = (
+    Vanilla(),
+    BetaVae(strength="low", alpha_kl=0.1),
+    BetaVae(strength="high", alpha_kl=4.0),
+    KlAnnealing(),
+    FreeBits(),
+    Gmvae(),
+    VqVae(),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baselines(Checked):
+    """VAEs that are never aligned, against the frozen teacher of the same seed (arXiv 2605.05813, baseline table).
+
+    Each is trained from scratch on the cell's schedule; its decoder reads the latent alone, and its raw head is there
+    from the start and hears nothing of the teacher.
+    """
+
+    warm_up: WarmUp = WarmUp()
+    teacher: WarmUpGmm = WarmUpGmm()
+    baselines: tuple[Baseline, ...] = SEVEN
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [baseline.name for baseline in self.baselines]
+        if not names or len(set(names)) < len(names):
+            raise refuse("Baselines.baselines", "one or more of different names", names, "give each once")

@@ -1,0 +1,53 @@
+"""Specs: the frozen tree that names a cell, and nothing else does.
+
+    CellSpec = study, seed + Data, Model, Training + the protocol: warm-up, teacher and objective of a chain
+
+An invalid combination cannot be built. A field that cannot change a number (device, workers, paths) is not in here.
+Stages are given only the branch they read, so branches are cache keys: see `certvae.protocols`.
+
+    nats per image for every loss term        epochs for every duration        [0, 1] for every pixel
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from certvae.canonical import digest, plain
+from certvae.spec.baselines import Baselines
+from certvae.spec.parts import Data, Model, Seed, SimplexHead, Training
+from certvae.spec.rescue import Rescue
+from certvae.spec.simplex import Witness, check_witness
+from certvae.spec.validation import Checked, refuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSpec(Checked):
+    """One (config, seed): one chain, one trial, one slot of the pool."""
+
+    study: str = "tiny_fixed_q"
+    seed: Seed = 0
+    data: Data = Data()
+    model: Model = Model()
+    protocol: Rescue | Baselines | Witness = Rescue()
+    training: Training = Training()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.study or not set(self.study) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-."):
+            raise refuse("CellSpec.study", "a name of a-z, 0-9, _, - and .", self.study, "choose such a name")
+        if isinstance(self.protocol, Witness):
+            check_witness(
+                fixed_head=isinstance(self.model.head, SimplexHead),
+                decoder_sees_teacher=self.model.decoder_sees_teacher,
+                latent=self.model.encoder.latent,
+                classes=self.protocol.teacher.classes,
+            )
+
+    @cached_property
+    def cell(self) -> str:
+        """Names the cell: 64 hexadecimal digits."""
+        return digest(self)
+
+    @cached_property
+    def config(self) -> str:
+        """Names everything but the seed: 64 hexadecimal digits."""
+        return digest({name: value for name, value in plain(self).items() if name != "seed"} | {"type": "config"})

@@ -1,0 +1,191 @@
+"""What a stage returns, and how a later stage refers to it.
+
+    Content     arrays and facts in memory          Artifact    (stage, key, digest, path): small, immutable, picklable
+
+On disk a content is `arrays.safetensors` (no metadata: with two or more entries its bytes differ between processes)
+and `facts.json` (canonical JSON). Never a pickle.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from certvae.canonical import canonical_json
+from certvae.errors import NumberFault
+from certvae.store.disk import Disk
+from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, publish, quarantine
+
+ARRAYS = "arrays.safetensors"
+FACTS = "facts.json"
+_KINDS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_FLOATS = ("float16", "float32", "float64", "complex64")
+
+
+@dataclass(frozen=True)
+class Content:
+    """Result of a stage: arrays of any shape by name, and facts that are plain finite JSON."""
+
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+    def files(self) -> dict[str, bytes]:
+        """The two files; equal contents give equal bytes.
+
+        Raises:
+            TypeError: for an array whose type has no place in a safetensors file.
+            ConfigFault: for a fact that is not plain finite JSON.
+        """
+        arrays = {name: _stored(name, self.arrays[name]) for name in sorted(self.arrays)}
+        return {ARRAYS: safetensors.numpy.save(arrays), FACTS: canonical_json(self.facts)}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published result. Every access to `facts` or `arrays` reads the files again and verifies what it read.
+
+    Both raise `Corrupt` when the bytes are not the published ones, after the object was moved to quarantine: inside
+    `Store.call` and `Store.healing` the store then computes it again, elsewhere the next run does.
+    """
+
+    stage: str
+    key: str
+    digest: str
+    """Content digest: what later stages put into their keys."""
+    path: Path
+
+    def identity(self) -> dict[str, str]:
+        """An artifact is named by what it holds, not by how it was made or where it lies."""
+        return {"artifact": self.digest}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The facts; the arrays are not read."""
+        return self._verified(read_facts)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays, by name; the caller owns the memory."""
+        return self._verified(read_arrays)
+
+    def _verified(self, read: Any) -> Any:
+        disk = Disk(self.path.parent.parent)
+        try:
+            folder = open_folder(disk, self.path)
+            if folder is None:
+                raise Corrupt(self.path, "it is gone")
+            if folder.digest != self.digest:
+                raise Corrupt(self.path, f"its content digest is {folder.digest} instead of {self.digest}")
+            return read(folder)
+        except Corrupt as corrupt:
+            quarantine(disk, self.path, corrupt.reason)
+            raise
+
+
+def read_content(folder: Folder) -> Content:
+    """Both files of a folder, verified.
+
+    Raises:
+        Corrupt: when they are not the published ones.
+    """
+    return Content(read_arrays(folder), read_facts(folder))
+
+
+def read_facts(folder: Folder) -> dict[str, Any]:
+    """The facts of a folder, verified."""
+    return json.loads(_bytes(folder, FACTS))
+
+
+def read_arrays(folder: Folder) -> dict[str, np.ndarray]:
+    """The arrays of a folder, verified."""
+    try:
+        return safetensors.numpy.load(_bytes(folder, ARRAYS))
+    except SafetensorError as error:
+        raise Corrupt(folder.path, f"{ARRAYS} cannot be parsed: {error}") from error
+
+
+def refuse_non_finite(stage: str, arrays: dict[str, np.ndarray]) -> None:
+    """A result with NaN or infinities is not stored: later stages would carry it on in silence.
+
+    Raises:
+        NumberFault: names the array and how many of its values are not finite.
+    """
+    for name, array in arrays.items():
+        bad = int(np.count_nonzero(~np.isfinite(array)))
+        if bad:
+            raise NumberFault(
+                2,
+                f"{bad} of {array.size} values of {name!r} are NaN or infinite",
+                where=f"stage {stage}",
+                cause="the stage returned numbers that no later stage can use",
+                remedy="stop the stage where the first such number appears, and say so in its facts",
+            )
+
+
+def _bytes(folder: Folder, name: str) -> bytes:
+    if name not in folder.files:
+        raise Corrupt(folder.path, f"it was published without {name}")
+    return folder.read(name)
+
+
+def _stored(name: str, array: np.ndarray) -> np.ndarray:
+    if not isinstance(array, np.ndarray) or array.dtype.name not in _KINDS + _FLOATS:
+        found = array.dtype.name if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"array {name!r} must be a numpy array of {', '.join(_KINDS + _FLOATS)}, got {found}")
+    return np.require(array, requirements="C")
+
+
+PARENT = "ckpt"
+
+
+class Checkpoints:
+    """Progress of the stage with one key. What is saved must make the rest of the stage give the same bytes."""
+
+    def __init__(self, disk: Disk, key: str, label: str = ""):
+        self._disk, self._key, self._label = disk, key, label
+
+    def latest(self) -> tuple[int, Content] | None:
+        """The last (step, content) that can be read and verified; None when the stage must start at its beginning."""
+        for folder in sorted(self._mine(), key=_step, reverse=True):
+            try:
+                return _step(folder), read_content(folder)
+            except Corrupt as corrupt:
+                quarantine(self._disk, folder.path, corrupt.reason)
+        return None
+
+    def save(self, step: int, content: Content) -> None:
+        """Publishes progress after `step`, then removes earlier ones.
+
+        Raises:
+            DeterminismFault: this step was saved before with other bytes.
+            DiskFault: it could not be written; earlier ones are kept.
+        """
+        body = {"stage_key": self._key, "step": step}
+        publish(self._disk, PARENT, body, content.files(), f"checkpoint {step} of {self._label}")
+        self._remove([folder for folder in self._mine() if _step(folder) < step])
+
+    def forget(self) -> None:
+        """Removes all of them: the stage is done."""
+        self._remove(self._mine())
+
+    def _mine(self) -> list[Folder]:
+        return [folder for folder in folders(self._disk, PARENT) if folder.body.get("stage_key") == self._key]
+
+    def _remove(self, old: list[Folder]) -> None:
+        for folder in old:
+            discard(self._disk, folder.path)
+
+
+def forget_finished(disk: Disk) -> None:
+    """Removes checkpoints of stages whose object is there: their process died just after publishing it."""
+    for folder in folders(disk, PARENT):
+        if (disk.root / "obj" / folder.body["stage_key"]).exists():
+            discard(disk, folder.path)
+
+
+def _step(folder: Folder) -> int:
+    return folder.body["step"]

@@ -1,0 +1,234 @@
+"""Looking after a store: verify every byte, move bad entries away, count, and collect what nothing refers to.
+
+Exit codes of `verify` are a sum of bits and part of the public interface:
+
+    0 every entry verified      1 corrupt, incomplete or surplus entry      2 wrong owner or mode, or unknown schema
+    4 something could not be read
+"""
+
+import contextlib
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from certvae.canonical import canonical_json
+from certvae.errors import DiskFault, StoreFault
+from certvae.store.disk import Disk
+from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, quarantine
+from certvae.store.layout import STORE, is_safe, no_store, read_identity, remove, repair_identity, sweep
+from certvae.store.records import PLAN, ROWS, read_record, record_paths
+
+CORRUPT, FOREIGN, UNREADABLE = 1, 2, 4
+FOLDERS = ("obj", "ckpt")
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One entry that is not as it should be."""
+
+    path: Path
+    bit: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found."""
+
+    verified: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Sum of the bits of all findings."""
+        code = 0
+        for finding in self.findings:
+            code |= finding.bit
+        return code
+
+    def __str__(self) -> str:
+        lines = [f"{finding.path}: {finding.reason}" for finding in self.findings]
+        return "\n".join([*lines, f"{self.verified} entries verified, {len(self.findings)} findings"])
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a store holds."""
+
+    objects: dict[tuple[str, int], int]
+    """{(stage, version): objects}."""
+    rows: dict[str, int]
+    """{study: rows}."""
+    entries: dict[str, int]
+    """{folder: entries} of everything else."""
+    size: int
+    """Bytes of everything."""
+
+    @property
+    def older(self) -> int:
+        """Objects of a stage version that a later version replaced: kept, and not used by later code."""
+        newest: dict[str, int] = {}
+        for stage, version in self.objects:
+            newest[stage] = max(version, newest.get(stage, version))
+        return sum(count for (stage, version), count in self.objects.items() if version < newest[stage])
+
+    def __str__(self) -> str:
+        lines = [f"{count:8d} {stage}, version {version}" for (stage, version), count in sorted(self.objects.items())]
+        lines += [f"{count:8d} rows of {study}" for study, count in sorted(self.rows.items())]
+        lines += [f"{count:8d} in {folder}/" for folder, count in sorted(self.entries.items())]
+        note = [f"{self.older} results from older code, not used"] if self.older else []
+        return "\n".join([*lines, *note, f"{self.size / 1e9:.3f} GB"])
+
+
+def verify(root: Path) -> Report:
+    """Reads and verifies every byte of truth; changes nothing, and does not raise for what it finds."""
+    disk, entries = Disk(root), list(_entries(root))
+    findings = tuple(finding for path in entries for finding in _findings(disk, path))
+    return Report(len({*entries} - {finding.path for finding in findings}), findings)
+
+
+def repair(root: Path) -> Report:
+    """Moves every corrupt entry to quarantine, sweeps `tmp/`, and returns what `verify` finds after that.
+
+    Raises:
+        DiskFault: an entry could not be moved.
+        StoreFault: there is no store.
+    """
+    disk = Disk(root)
+    if not (root / STORE).exists():
+        raise no_store(root)
+    for finding in verify(root).findings:
+        if finding.bit == CORRUPT and finding.path == root / STORE:
+            repair_identity(disk)
+        elif finding.bit == CORRUPT:
+            quarantine(disk, finding.path, finding.reason)
+    sweep(disk)
+    return verify(root)
+
+
+def status(root: Path) -> Status:
+    """Counts entries by their manifests; no array is read.
+
+    Raises:
+        StoreFault: there is no store.
+    """
+    disk = Disk(root)
+    if read_identity(disk) is None:
+        raise no_store(root)
+    stages = Counter((folder.body["stage"], folder.body["version"]) for folder in folders(disk, "obj"))
+    studies = Counter(path.parent.name for path in record_paths(root / ROWS))
+    entries = {name: len(list((root / name).iterdir())) for name in ("ckpt", "tmp", "quarantine")}
+    entries[PLAN] = len(list(record_paths(root / PLAN)))
+    return Status(dict(stages), dict(studies), entries, _size(root))
+
+
+def gc(root: Path, live_keys: Iterable[str], *, dry_run: bool = True, older_than_days: float = 7.0) -> list[Path]:
+    """Removes, or with `dry_run` only names, old entries that nothing refers to.
+
+    Kept: objects with a live key, objects whose key or content a row or document names, and all inputs of those. Age
+    is the one thing here that is read from a clock: a wrong one costs computing again, never a result.
+
+    Args:
+        root: folder of the store.
+        live_keys: keys that a plan will still ask for.
+        dry_run: change nothing.
+        older_than_days: younger entries may belong to a sweep that runs now; they stay.
+
+    Raises:
+        StoreFault: there is no store.
+    """
+    disk = Disk(root)
+    if read_identity(disk) is None:
+        raise no_store(root)
+    horizon = time.time() - older_than_days * 86_400
+    objects = list(folders(disk, "obj"))
+    kept = _reachable(objects, {*live_keys, *_named_by_records(root)})
+    published = {folder.path.name for folder in objects}
+    unused = [folder.path for folder in objects if folder.path.name not in kept]
+    unused += [ckpt.path for ckpt in folders(disk, "ckpt") if ckpt.body["stage_key"] not in kept - published]
+    old = [path for path in [*unused, *sorted((root / "tmp").iterdir())] if path.lstat().st_mtime < horizon]
+    for path in () if dry_run else old:
+        if path.parent.name == "tmp":
+            remove(path)
+        else:
+            discard(disk, path)
+    return old
+
+
+def _entries(root: Path) -> Iterator[Path]:
+    """The root, what makes it a store, and everything that is truth."""
+    yield from (root, root / STORE)
+    for folder in (root / name for name in FOLDERS):
+        yield from sorted(folder.iterdir()) if folder.is_dir() else ()
+    for folder in (root / PLAN, root / ROWS):
+        yield from record_paths(folder) if folder.is_dir() else ()
+
+
+def _findings(disk: Disk, path: Path) -> Iterator[Finding]:
+    try:
+        _check(disk, path)
+        owner = disk.root.stat().st_uid
+        inner = path.iterdir() if path.parent.name in FOLDERS else ()
+        if not all(is_safe(part, owner) for part in (path, *inner)):
+            yield Finding(path, FOREIGN, "it belongs to somebody else, or others can write it")
+    except FileNotFoundError:
+        pass  # taken away by a running sweep; what must be there is looked for by name
+    except Corrupt as corrupt:
+        yield Finding(path, CORRUPT, corrupt.reason)
+    except StoreFault as fault:
+        yield Finding(path, FOREIGN, fault.what)
+    except (DiskFault, OSError) as fault:
+        yield Finding(path, UNREADABLE, str(fault))
+
+
+def _check(disk: Disk, path: Path) -> None:
+    match path.relative_to(disk.root).parts:
+        case ():
+            pass
+        case (name,) if name == STORE:
+            if read_identity(disk) is None:
+                raise no_store(disk.root)
+        case (parent, _) if parent in FOLDERS:
+            folder = open_folder(disk, path)
+            if folder is not None:
+                folder.verify()
+        case _:
+            read_record(disk, path)
+
+
+def _reachable(objects: list[Folder], roots: set[str]) -> set[str]:
+    """Keys of all objects that a root names, by key or content, and of their inputs, and the roots themselves."""
+    keys: dict[str, list[str]] = {}
+    for folder in objects:
+        keys.setdefault(folder.digest, []).append(folder.path.name)
+    inputs = {folder.path.name: _digests(canonical_json(folder.body["inputs"])) for folder in objects}
+    kept: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name not in kept:
+            kept.add(name)
+            waiting += [*keys.get(name, ()), *inputs.get(name, ())]
+    return kept
+
+
+def _named_by_records(root: Path) -> set[str]:
+    paths = [path for parent in (PLAN, ROWS) for path in record_paths(root / parent)]
+    return {name for path in paths for name in _digests(path.read_bytes())}
+
+
+def _digests(text: bytes) -> list[str]:
+    return [found.decode() for found in _DIGEST.findall(text)]
+
+
+def _size(root: Path) -> int:
+    """Bytes of all files; some may go while they are counted."""
+    total = 0
+    for path in root.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.lstat().st_size
+    return total

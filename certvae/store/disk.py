@@ -1,0 +1,235 @@
+"""The durable I/O calls of a store, and what a user reads when the operating system refuses one.
+
+Every call is one failpoint step (a write is several) and raises OSError with the path it was about. `disk_faults`
+turns that into a `DiskFault` at the border of an operation, never deeper: publishing must tell EEXIST from ENOSPC.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from certvae.errors import DiskFault
+from certvae.store.failpoints import Failpoints
+from certvae.store.process import is_dead, owner
+
+_RERUN = "run the same command again"
+_REFUSALS = {
+    errno.ENOSPC: (1, "disk full", f"free space, then {_RERUN}"),
+    errno.EDQUOT: (2, "disk quota exceeded", f"free space within the quota, then {_RERUN}"),
+    errno.EROFS: (3, "read-only file system", f"check the disk, mount it writable, then {_RERUN}"),
+    errno.EACCES: (4, "no permission", "make the folder writable for this user, or choose another --store"),
+    errno.EPERM: (4, "no permission", "make the folder writable for this user, or choose another --store"),
+    errno.EIO: (5, "input/output error", f"check the disk, copy the store to a good one, then {_RERUN}"),
+    errno.EFBIG: (6, "file larger than allowed", f"raise the limit (ulimit -f), then {_RERUN}"),
+}
+_NOT_A_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+_OTHER = (9, "refused by the operating system", f"read the cause, then {_RERUN}")
+
+
+class Disk:
+    """Durable I/O below one store root.
+
+    Args:
+        root: the store's folder; its `tmp/` lies on the same file system as everything that is published.
+        failpoints: where to die or fail; by default nowhere.
+    """
+
+    def __init__(self, root: Path, failpoints: Failpoints | None = None):
+        self.root = root
+        self.failpoints = failpoints or Failpoints()
+
+    def temporary(self, name: str) -> Path:
+        """A fresh path in `tmp/` that says whose it is: `<name>.<owner>.<random>`."""
+        return self.root / "tmp" / f"{name}.{owner()}.{uuid.uuid4().hex}"
+
+    def make_folder(self, path: Path, *, exist_ok: bool = False) -> None:
+        """Makes one folder with mode 0700 and makes its name durable when it is to stay."""
+        if exist_ok and path.is_dir():
+            return
+        with self._step("make", path):
+            path.mkdir(mode=0o700, exist_ok=exist_ok)
+        if exist_ok:
+            self.sync_folder(path.parent)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Writes a new file: never follows a link, never overwrites, synced before it is closed."""
+        with self._step("open", path):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags, 0o600)
+        try:
+            view = memoryview(data)
+            for part in (view[: len(data) // 2], view[len(data) // 2 :]):
+                with self._step("write", path):
+                    _write_all(descriptor, part)
+            with self._step("sync", path):
+                os.fsync(descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            raise
+        with self._step("close", path):
+            os.close(descriptor)
+
+    def append(self, path: Path, line: bytes) -> None:
+        """Adds one line to a log in one call, so that lines of several processes do not mix. Logs are not synced."""
+        with self._step("append", path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                _write_all(descriptor, memoryview(line + b"\n"))
+            finally:
+                os.close(descriptor)
+
+    def open_lock(self, path: Path) -> int:
+        """A descriptor of a lock file, which is made when it is not there."""
+        with self._step("lock", path):
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def sync_folder(self, path: Path) -> None:
+        """Makes the names inside a folder durable."""
+        with self._step("sync", path):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Moves a file or folder in one step; a folder never replaces one that has entries."""
+        with self._step("rename", target):
+            source.rename(target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Gives a file its final name in one step, or raises FileExistsError: unlike rename it never overwrites."""
+        with self._step("link", target):
+            os.link(source, target, follow_symlinks=False)
+
+    def clear(self, path: Path) -> None:
+        """Removes a temporary file or folder if it is there. What cannot be removed is swept at a later start."""
+        with contextlib.suppress(OSError), self._step("clear", path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def read(self, path: Path, limit: int) -> bytes:
+        """The bytes of a regular file of at most `limit` bytes; its size is looked at before memory is taken.
+
+        Raises:
+            FileNotFoundError: when there is none.
+            ValueError: when it is larger, or no regular file.
+            OSError: when it could not be read.
+        """
+        with self._at(path):
+            self.failpoints.place(f"read:{path.name}")
+            try:
+                # O_NONBLOCK: a pipe that lies where a file should be must not hang the reader.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno not in _NOT_A_FILE:
+                    raise
+                raise ValueError("is no regular file") from error
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise ValueError("is no regular file")
+                if status.st_size > limit:
+                    raise ValueError(f"has {status.st_size} bytes instead of {limit}")
+                return _read_all(descriptor, status.st_size)
+            finally:
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _step(self, call: str, path: Path) -> Iterator[None]:
+        with self._at(path):
+            self.failpoints.step(f"{call}:{path.name}")
+            yield
+
+    @contextlib.contextmanager
+    def _at(self, path: Path) -> Iterator[None]:
+        """Calls on a descriptor raise an OSError that names no file: it is added here."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(path)
+            raise
+
+
+@contextlib.contextmanager
+def disk_faults(label: str = "", needed: int = 0) -> Iterator[None]:
+    """Turns an OSError inside into a DiskFault that names errno, path, free space, and what to do.
+
+    Args:
+        label: what was going on, such as `stage warm_up`.
+        needed: bytes that the operation wanted to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise disk_fault(error, label, needed) from error
+
+
+def disk_fault(error: OSError, label: str = "", needed: int = 0) -> DiskFault:
+    """The fault for one refused call."""
+    number, what, remedy = _REFUSALS.get(error.errno or 0, _OTHER)
+    path = Path(os.fsdecode(error.filename or "."))
+    name = errno.errorcode.get(error.errno or 0, "unknown errno")
+    return DiskFault(
+        number,
+        f"{what}{_space(path, needed)}",
+        where=" ".join(part for part in (label, str(path)) if part),
+        cause=f"{name}: {error.strerror}",
+        remedy=f"what was published before is kept; {remedy}",
+    )
+
+
+def _space(path: Path, needed: int) -> str:
+    """` on DIR (0.2 of 40.0 GB free, need 1.3 GB)`, asked of the nearest folder that is there; empty on a sick disk."""
+    try:
+        folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return ""
+    need = f", need {needed / 1e9:.1f} GB" if needed else ""
+    return f" on {folder} ({usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB free{need})"
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    """Writes to the end: the kernel may take less than it was given."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    """Up to `size` bytes; a file that was cut meanwhile gives fewer, and its digest then tells."""
+    parts = []
+    while size > 0 and (part := os.read(descriptor, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def draft_of(target: Path) -> Path:
+    """A fresh hidden name beside the target, on the same file system."""
+    return target.with_name(f".{target.name}.{owner()}.{uuid.uuid4().hex}")
+
+
+def remove_dead_drafts(target: Path) -> None:
+    """Removes what killed processes of this host left of the target."""
+    prefix = f".{target.name}."
+    for draft in target.parent.iterdir():
+        if draft.name.startswith(prefix) and is_dead(draft.name.removeprefix(prefix).partition(".")[0]):
+            remove(draft)
+
+
+def remove(draft: Path) -> None:
+    """Removes a draft that is there; what cannot be removed is left for the next writer."""
+    with contextlib.suppress(OSError):
+        if draft.is_dir():
+            shutil.rmtree(draft)
+        else:
+            draft.unlink()

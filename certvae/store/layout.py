@@ -1,0 +1,216 @@
+"""The folder of a store: made, recognised, and refused when it is not safe to use.
+
+STORE.json   {layout, id, test_store}, sealed like every record
+obj/ ckpt/ plan/ rows/                        truth
+tmp/ lock/ quarantine/ log/ views/            scratch, evidence, or derived
+"""
+
+import errno
+import os
+import shutil
+import stat
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from certvae.errors import StoreFault
+from certvae.store.disk import Disk, disk_fault, disk_faults
+from certvae.store.failpoints import Failpoints
+from certvae.store.folders import Corrupt, crosses, quarantine
+from certvae.store.log import note
+from certvae.store.process import is_dead, owner
+from certvae.store.records import LIMIT, publish_file, seal, unseal
+
+LAYOUT = 1
+STORE = "STORE.json"
+FOLDERS = ("tmp", "quarantine", "lock", "log", "views", "obj", "ckpt", "plan", "rows")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What STORE.json says."""
+
+    layout: int
+    id: str
+    test_store: bool
+
+
+def open_root(path: Path, *, test_store: bool = False, trust: bool = False) -> tuple[Disk, Identity]:
+    """Opens the folder of a store, or makes a new one with mode 0700, and sweeps what dead processes left in `tmp/`.
+
+    Args:
+        path: the folder.
+        test_store: make a store in which failpoints act; a store keeps for ever what it was made as.
+        trust: use a folder that others own or can write; this is noted in the store's log.
+
+    Raises:
+        DiskFault: the folder cannot be made or written; told before any work starts.
+        StoreFault: not a store, another layout, not safe, or damaged.
+    """
+    root = path.resolve()
+    with disk_faults("store"):
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        safe = is_safe(root, os.geteuid())
+        if not safe and not trust:
+            raise _unsafe(root)
+        _check_writable(root)
+        try:
+            identity = read_identity(Disk(root))
+        except Corrupt as corrupt:
+            raise _damaged(root, corrupt.reason) from corrupt
+        if identity is None:
+            _check_empty(root)
+        disk = Disk(root, _failpoints(identity.test_store if identity else test_store))
+        for name in FOLDERS:
+            disk.make_folder(root / name, exist_ok=True)
+        _check_one_file_system(root)
+        identity = identity or _found(disk, test_store)
+        if test_store and not identity.test_store:
+            raise _no_test_store(root)
+        if not safe:
+            note(disk, "trusted", {"owner": owner(), "uid": root.stat().st_uid, "mode": oct(root.stat().st_mode)})
+        sweep(disk)
+    return disk, identity
+
+
+def read_identity(disk: Disk) -> Identity | None:
+    """What STORE.json says, or None when there is none.
+
+    Raises:
+        Corrupt: it is damaged.
+        StoreFault: it speaks of another layout.
+        DiskFault: it could not be read.
+    """
+    with disk_faults("store"):
+        try:
+            record, _ = unseal(disk.read(disk.root / STORE, LIMIT))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise Corrupt(disk.root / STORE, str(error)) from error
+    if record.get("layout") != LAYOUT:
+        raise _other_layout(disk.root, record.get("layout"))
+    return Identity(**record)
+
+
+def repair_identity(disk: Disk) -> None:
+    """Puts a new STORE.json in the place of a damaged one, which goes to quarantine. The results keep their names."""
+    quarantine(disk, disk.root / STORE, "damaged")
+    _found(disk, test_store=False)
+
+
+def is_safe(path: Path, uid: int) -> bool:
+    """True when the entry belongs to this user and nobody else can write it."""
+    status = path.lstat()
+    return status.st_uid == uid and not (status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def sweep(disk: Disk) -> int:
+    """Removes what dead processes of this host left in `tmp/` and returns how much; other hosts are left to `gc`."""
+    dead: dict[str, bool] = {}
+    removed = 0
+    with os.scandir(disk.root / "tmp") as entries:
+        for entry in entries:
+            made_by = entry.name.rpartition(".")[0].rpartition(".")[2]
+            if made_by not in dead:
+                dead[made_by] = is_dead(made_by)
+            if dead[made_by]:
+                remove(Path(entry.path))
+                removed += 1
+    return removed
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder of scratch; somebody else may have been faster."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _failpoints(armed: bool) -> Failpoints | None:
+    return Failpoints.from_environment(os.environ) if armed else None
+
+
+def _found(disk: Disk, test_store: bool) -> Identity:
+    """Makes this folder a store, unless somebody did so a moment ago; returns what the folder now is."""
+    identity = Identity(LAYOUT, uuid.uuid4().hex, test_store)
+    publish_file(disk, disk.root / STORE, seal(vars(identity)))
+    return read_identity(disk) or identity
+
+
+def _check_writable(root: Path) -> None:
+    for path in (root, *(root / name for name in FOLDERS)):
+        if path.exists() and not os.access(path, os.W_OK | os.X_OK):
+            raise disk_fault(PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)), "store")
+
+
+def _check_empty(root: Path) -> None:
+    # STORE.json is ours too: another process may found the store at this moment.
+    foreign = sorted(path.name for path in root.iterdir() if path.name not in (*FOLDERS, STORE))
+    if foreign:
+        raise StoreFault(
+            8,
+            f"the folder is no store and not empty: it holds {', '.join(foreign[:3])}",
+            where=str(root),
+            cause=f"--store points to another folder, or {STORE} was removed",
+            remedy="choose an empty or new folder",
+        )
+
+
+def _check_one_file_system(root: Path) -> None:
+    if len({(root / name).stat().st_dev for name in FOLDERS}) > 1:
+        raise crosses(root)
+
+
+def no_store(root: Path) -> StoreFault:
+    """The fault for a folder that was never made a store."""
+    return StoreFault(
+        8,
+        f"there is no {STORE}",
+        where=str(root),
+        cause="--store points to another folder",
+        remedy="give the folder that the sweep was given",
+    )
+
+
+def _unsafe(root: Path) -> StoreFault:
+    status = root.stat()
+    return StoreFault(
+        1,
+        f"the store must belong to this user (uid {os.geteuid()}) and be writable by nobody else, "
+        f"found uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
+        where=str(root),
+        cause="whoever can write a store can change results",
+        remedy="run `chmod go-w` on it, choose another folder, or trust it explicitly",
+    )
+
+
+def _damaged(root: Path, reason: str) -> StoreFault:
+    return StoreFault(
+        5,
+        f"{STORE} is damaged: {reason}",
+        where=str(root / STORE),
+        cause="the disk, or something other than this program, changed it",
+        remedy=f"run `python -m certvae repair --store {root}`",
+    )
+
+
+def _other_layout(root: Path, layout: object) -> StoreFault:
+    return StoreFault(
+        2,
+        f"store layout {layout}, this program reads layout {LAYOUT}",
+        where=str(root / STORE),
+        cause="another version of certvae made the store",
+        remedy="use that version, or another folder",
+    )
+
+
+def _no_test_store(root: Path) -> StoreFault:
+    return StoreFault(
+        11,
+        "a store with results must not be used as a test store",
+        where=str(root),
+        cause="failpoints would act in it",
+        remedy="choose a new folder",
+    )

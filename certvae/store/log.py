@@ -1,0 +1,30 @@
+"""Logs of a store: one JSON line per event. They are labels and statistics, never truth: no result depends on them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from certvae.canonical import canonical_json
+from certvae.store.disk import Disk, disk_faults
+
+
+def note(disk: Disk, log: str, event: Mapping[str, Any]) -> None:
+    """Appends one event to `log/<log>.jsonl`."""
+    with disk_faults("log"):
+        disk.append(disk.root / "log" / f"{log}.jsonl", canonical_json(event))
+
+
+def events(disk: Disk, log: str) -> list[dict[str, Any]]:
+    """All events of one log in the order of writing; lines that a dying process or a full disk cut are left out."""
+    path = disk.root / "log" / f"{log}.jsonl"
+    with disk_faults("log"):
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    return [event for event in map(_parsed, lines) if event is not None]
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None

@@ -1,0 +1,205 @@
+"""Records: one small JSON file each, whole or absent, with its own digest inside. Rows and documents are records.
+
+    rows/<study>/<digest>.json      one line of a table; four lines of pandas read a folder of them
+    plan/<kind>/<name>.json         a decision that must not change: plan entries, proposals, the certify gate
+
+A record's text is the canonical JSON of its fields and of `digest`, the SHA-256 of that text without `digest`. A row is
+named by its digest: to publish it again is a no-op, and a row that was shown never changes.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from certvae.canonical import canonical_json, digest
+from certvae.errors import StoreFault
+from certvae.store.disk import Disk, disk_faults
+from certvae.store.folders import ATTEMPTS, Corrupt, quarantine, unsettled
+
+DIGEST = "digest"
+ROWS = "rows"
+PLAN = "plan"
+_NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,127}")
+LIMIT = 2**24
+
+Record = dict[str, Any]
+
+
+def seal(record: Mapping[str, Any]) -> bytes:
+    """The text of a record with its digest.
+
+    Raises:
+        ConfigFault: for values that are not plain finite JSON.
+        StoreFault: when the record has a field called `digest` already.
+    """
+    if DIGEST in record:
+        raise StoreFault(
+            10,
+            f"a record must have no field {DIGEST!r}, got one",
+            where="record",
+            cause="that field is the record's own checksum",
+            remedy="give the field another name",
+        )
+    return canonical_json({**record, DIGEST: digest(record)})
+
+
+def unseal(data: bytes) -> tuple[Record, str]:
+    """The record without its digest, and the digest.
+
+    Raises:
+        ValueError: when the text is not exactly what `seal` wrote.
+    """
+    record = json.loads(data)
+    wanted = record.pop(DIGEST, None) if isinstance(record, dict) else None
+    if not isinstance(wanted, str) or hashlib.sha256(_without(data, wanted)).hexdigest() != wanted:
+        raise ValueError("it has another SHA-256")
+    return record, wanted
+
+
+def put_row(disk: Disk, row: Mapping[str, Any]) -> str:
+    """Publishes a row and returns its name; a no-op when it is there already.
+
+    Raises:
+        StoreFault: its `study` is missing or no valid name.
+        DiskFault: it could not be written.
+    """
+    disk.failpoints.place("before:row")
+    name = digest(row)
+    _put(disk, disk.root / ROWS / checked_name(row.get("study")) / f"{name}.json", row)
+    return name
+
+
+def rows(disk: Disk, study: str | None = None) -> list[Record]:
+    """All verified rows, or those of one study, ordered by study and name; corrupt ones are moved to quarantine."""
+    below = None if study is None else checked_name(study)
+    found = (_get(disk, path) for path in record_paths(disk.root / ROWS, below))
+    return [row for row in found if row is not None]
+
+
+def put_document(disk: Disk, kind: str, name: str, body: Mapping[str, Any]) -> Record:
+    """Publishes a document once and returns it.
+
+    Raises:
+        StoreFault: it exists with another body, or a name is not valid.
+        DiskFault: it could not be written.
+    """
+    path = _document_path(disk, kind, name)
+    found = _put(disk, path, {"kind": kind, "name": name, "body": dict(body)})["body"]
+    if digest(found) != digest(body):
+        raise StoreFault(
+            9,
+            f"{kind}/{name} is {digest(found)} already and cannot become {digest(body)}",
+            where=str(path),
+            cause="another run decided first, or the study changed under the same name",
+            remedy="run the study as it was, or give it another name",
+        )
+    return found
+
+
+def get_document(disk: Disk, kind: str, name: str) -> Record | None:
+    """A verified document, or None; a corrupt one is moved to quarantine and is None."""
+    found = _get(disk, _document_path(disk, kind, name))
+    return None if found is None else found["body"]
+
+
+def documents(disk: Disk, kind: str) -> dict[str, Record]:
+    """All verified documents of one kind, by name, ordered by name."""
+    found = {path.stem: _get(disk, path) for path in record_paths(disk.root / PLAN, checked_name(kind))}
+    return {name: record["body"] for name, record in found.items() if record is not None}
+
+
+def publish_file(disk: Disk, path: Path, data: bytes) -> None:
+    """Publishes one file; a no-op when there is one already: the first wins, whatever it holds."""
+    staged = disk.temporary(path.name)
+    with disk_faults("record", len(data)):
+        try:
+            disk.make_folder(path.parent, exist_ok=True)
+            disk.write(staged, data)
+            disk.link(staged, path)
+        except FileExistsError:
+            pass
+        finally:
+            disk.clear(staged)
+        disk.sync_folder(path.parent)
+
+
+def read_record(disk: Disk, path: Path) -> Record | None:
+    """One verified record, or None when there is none.
+
+    Raises:
+        Corrupt: when it is not what was published, or not here.
+        DiskFault: when it could not be read.
+    """
+    with disk_faults("read"):
+        try:
+            record, sha = unseal(disk.read(path, LIMIT))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise Corrupt(path, str(error)) from error
+    if path.name != f"{_own_name(path, record, sha)}.json":
+        raise Corrupt(path, "it belongs elsewhere")
+    return record
+
+
+def record_paths(folder: Path, below: str | None = None) -> Iterator[Path]:
+    """Everything in the folders of `rows/` or `plan/`, or in one of them, in order of name; and what strayed there."""
+    for parent in sorted(folder.iterdir()) if below is None else (folder / below,):
+        yield from sorted(parent.iterdir()) if parent.is_dir() else (parent,)
+
+
+def checked_name(name: Any) -> str:
+    """A name that is a harmless file name everywhere.
+
+    Raises:
+        StoreFault: for any other.
+    """
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise StoreFault(
+        10,
+        f"a name must be 1 to 128 of a-z, 0-9, '.', '_' and '-' and not begin with '.', got {name!r}",
+        where="store",
+        cause="the name becomes a file name",
+        remedy="choose such a name",
+    )
+
+
+def _put(disk: Disk, path: Path, record: Mapping[str, Any]) -> Record:
+    """Whoever was first: ours, or the one that was there."""
+    data = seal(record)
+    for _ in range(ATTEMPTS):
+        found = _get(disk, path)
+        if found is not None:
+            return found
+        publish_file(disk, path, data)
+    raise unsettled(path)
+
+
+def _get(disk: Disk, path: Path) -> Record | None:
+    try:
+        return read_record(disk, path)
+    except Corrupt as corrupt:
+        quarantine(disk, path, corrupt.reason)
+        return None
+
+
+def _without(data: bytes, wanted: str) -> bytes:
+    """The text without `"digest":"<wanted>"` and its comma: cheaper than canonical JSON made again, and stricter."""
+    head, _, tail = data.partition(b'"%s":"%s"' % (DIGEST.encode(), wanted.encode()))
+    return head.removesuffix(b",") + tail if head.endswith(b",") else head + tail.removeprefix(b",")
+
+
+def _own_name(path: Path, record: Record, sha: str) -> Any:
+    """What this record must be called in this folder, or None: a good record under another name is a bad one."""
+    folder = path.parent.name
+    if path.parent.parent.name == PLAN:
+        return record.get("name") if record.get("kind") == folder else None
+    return sha if record.get("study") == folder else None
+
+
+def _document_path(disk: Disk, kind: str, name: str) -> Path:
+    return disk.root / PLAN / checked_name(kind) / f"{checked_name(name)}.json"

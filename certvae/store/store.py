@@ -1,0 +1,287 @@
+"""The content-addressed store: a stage is a pure function with a version, its result is named by what went in.
+
+    key = SHA-256 of canonical {schema, stage, version, inputs, environment}       obj/<key>/ = arrays, facts, MANIFEST
+
+Whole or absent, immutable, verified on every read. Kill any process at any time and run the same again: what was
+published is found, the rest is computed. Locks only save work; no decision is taken from a clock.
+
+    warm = store.call(stages.warm_up, dataset, model, warm_up, seed)
+    warm.facts["curve"]
+"""
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from certvae.canonical import SCHEMA, digest, plain
+from certvae.store import audit, records
+from certvae.store.artifact import Artifact, Checkpoints, Content, forget_finished, read_facts, refuse_non_finite
+from certvae.store.folders import Corrupt, Folder, open_folder, other_bytes, publish, quarantine
+from certvae.store.layout import open_root
+from certvae.store.locks import KeyLocks
+from certvae.store.log import events, note
+from certvae.store.process import owner
+
+__all__ = ["Artifact", "Checkpoints", "Content", "Corrupt", "Stage", "Store", "Workbench", "stage"]
+
+OBJECTS = "obj"
+EXECUTIONS = "executions"
+STARTS = "starts"
+Report = Callable[[Mapping[str, Any]], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What a stage may use that cannot change a number: it is no part of the key."""
+
+    device: str
+    report: Report
+    checkpoints: Checkpoints
+    checkpoint_seconds: float = 30.0
+    """At least so many seconds lie between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pure function with a version: `make(*inputs, bench=...) -> Content`.
+
+    The names of its parameters name the inputs in the key, so a stage is given only what it reads. Numbers that change
+    need a new version; a refactoring does not.
+    """
+
+    name: str
+    version: int
+    make: Callable[..., Content]
+
+    def __post_init__(self) -> None:
+        parameters = inspect.signature(self.make).parameters.values()
+        named = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+        if [p.name for p in parameters if p not in named] != ["bench"] or any(p.default is not p.empty for p in named):
+            raise TypeError(f"stage {self.name} must have the form ({', '.join(p.name for p in named)}, *, bench)")
+
+    def inputs(self, *given: Any, **named: Any) -> dict[str, Any]:
+        """{parameter: value} of one call.
+
+        Raises:
+            TypeError: when inputs are missing, surplus, or given twice.
+        """
+        bound = inspect.signature(self.make).bind(*given, **named, bench=None).arguments
+        return {name: value for name, value in bound.items() if name != "bench"}
+
+
+def stage(version: int) -> Callable[[Callable[..., Content]], Stage]:
+    """Turns a function into a Stage that bears the function's name."""
+
+    def named(make: Callable[..., Content]) -> Stage:
+        return Stage(make.__name__, version, make)
+
+    return named
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One call of a stage: all that is needed to make its artifact, now or again."""
+
+    stage: Stage
+    inputs: dict[str, Any]
+    body: dict[str, Any]
+    key: str
+
+
+class Store:
+    """A folder of results. One object per process and folder; any number of processes share a folder.
+
+    Args:
+        path: the folder; made with mode 0700 when it is not there.
+        fingerprint: the environment that can change a number: part of every key.
+        device: handed to stages, such as `cuda:0`; the fingerprint names its model.
+        report: handed to stages for progress.
+        checkpoint_seconds: handed to stages.
+        locks: False computes a key twice rather than wait; results are the same.
+        trust: use a folder that others own or can write.
+        test_store: make a store in which failpoints act.
+
+    Raises:
+        DiskFault: the folder cannot be made or written.
+        StoreFault: it is no store, of another layout, damaged, or not safe.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        fingerprint: Mapping[str, Any] | None = None,
+        device: str = "cpu",
+        report: Report | None = None,
+        checkpoint_seconds: float = 30.0,
+        locks: bool = True,
+        trust: bool = False,
+        test_store: bool = False,
+    ):
+        self.disk, self.identity = open_root(Path(path), trust=trust, test_store=test_store)
+        self.path = self.disk.root
+        forget_finished(self.disk)
+        self._environment = plain(fingerprint or {})
+        self._device, self._report, self._seconds = device, report or _silent, checkpoint_seconds
+        self._locks = KeyLocks(self.disk, enabled=locks)
+        self._asked: dict[str, _Request] = {}
+        self._digests: dict[str, str] = {}
+
+    def key(self, stage: Stage, *inputs: Any, **named: Any) -> str:
+        """The key of a call, 64 hexadecimal digits; it exists whether or not the call was ever made."""
+        return self._request(stage, inputs, named).key
+
+    def body(self, stage: Stage, *inputs: Any, **named: Any) -> dict[str, Any]:
+        """All that names the artifact of a call: its key is the digest of this."""
+        return self._request(stage, inputs, named).body
+
+    def find(self, stage: Stage, *inputs: Any, **named: Any) -> Artifact | None:
+        """The artifact if it was published. Manifest, sizes and facts are verified; arrays when they are read.
+
+        Raises:
+            DiskFault: it could not be read; that is no reason to compute it again.
+        """
+        return self._find(self._request(stage, inputs, named))
+
+    def call(self, stage: Stage, *inputs: Any, **named: Any) -> Artifact:
+        """The artifact, made now if it was not there. Whoever asks for the same key meanwhile waits for it.
+
+        Raises:
+            DeterminismFault: the same key was published with other bytes.
+            NumberFault: the result holds NaN or infinities.
+            DiskFault: it could not be written; nothing published before is lost.
+        """
+        request = self._request(stage, inputs, named)
+        found = self._find(request)
+        if found is not None:
+            return found
+        with self._locks.hold(request.key):
+            return self._find(request) or self._execute(request)
+
+    def busy(self, stage: Stage, *inputs: Any, **named: Any) -> bool:
+        """True when somebody is making this artifact right now; never waits."""
+        return self._locks.busy(self.key(stage, *inputs, **named))
+
+    def healing(self, action: Callable[[], T]) -> T:
+        """Runs an action; when it meets a corrupt artifact of this store, makes that again and then runs it again.
+
+        Raises:
+            Corrupt: the artifact came from another process, or is corrupt again.
+            DeterminismFault: made again, it is another one.
+        """
+        healed: set[str] = set()
+        while True:
+            try:
+                return action()
+            except Corrupt as corrupt:
+                key = corrupt.path.name
+                if key in healed or key not in self._digests:
+                    raise
+                healed.add(key)
+                quarantine(self.disk, corrupt.path, corrupt.reason)
+                self._make_again(self._asked[key])
+
+    def put_row(self, row: Mapping[str, Any]) -> str:
+        """Publishes one line of a table as `rows/<study>/<digest>.json`, returns the digest; see `records.put_row`."""
+        return records.put_row(self.disk, row)
+
+    def rows(self, study: str | None = None) -> list[dict[str, Any]]:
+        """All verified rows in a fixed order; corrupt ones are moved away, to be built from objects again."""
+        return records.rows(self.disk, study)
+
+    def put_document(self, kind: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Publishes a decision once as `plan/<kind>/<name>.json`; see `records.put_document`."""
+        return records.put_document(self.disk, kind, name, body)
+
+    def get_document(self, kind: str, name: str) -> dict[str, Any] | None:
+        """A verified document, or None."""
+        return records.get_document(self.disk, kind, name)
+
+    def documents(self, kind: str) -> dict[str, dict[str, Any]]:
+        """All verified documents of one kind, by name."""
+        return records.documents(self.disk, kind)
+
+    def executions(self, stage: str | None = None) -> list[dict[str, Any]]:
+        """{stage, key, seconds, owner} of every execution that ended with a published object."""
+        return [event for event in events(self.disk, EXECUTIONS) if stage in (None, event.get("stage"))]
+
+    def seconds(self, stage: str) -> list[float]:
+        """How long the executions of a stage took."""
+        return [float(event["seconds"]) for event in self.executions(stage)]
+
+    def verify(self) -> audit.Report:
+        """Reads and verifies every byte; changes nothing."""
+        return audit.verify(self.path)
+
+    def repair(self) -> audit.Report:
+        """Verifies, moves what is corrupt to quarantine, and verifies again; the next run makes it again."""
+        return audit.repair(self.path)
+
+    def status(self) -> audit.Status:
+        """What the store holds and how large it is."""
+        return audit.status(self.path)
+
+    def gc(self, live_keys: Iterable[str], *, dry_run: bool = True, older_than_days: float = 7.0) -> list[Path]:
+        """Removes old objects that nothing refers to; see `audit.gc`."""
+        return audit.gc(self.path, live_keys, dry_run=dry_run, older_than_days=older_than_days)
+
+    def _request(self, stage: Stage, inputs: tuple, named: dict[str, Any]) -> _Request:
+        given = stage.inputs(*inputs, **named)
+        body = {
+            "schema": SCHEMA,
+            "stage": stage.name,
+            "version": stage.version,
+            "inputs": plain(given),
+            "environment": self._environment,
+        }
+        request = _Request(stage, given, body, digest(body))
+        self._asked[request.key] = request
+        return request
+
+    def _find(self, request: _Request) -> Artifact | None:
+        path = self.path / OBJECTS / request.key
+        try:
+            folder = open_folder(self.disk, path)
+            if folder is None:
+                return None
+            read_facts(folder)
+        except Corrupt as corrupt:
+            quarantine(self.disk, path, corrupt.reason)
+            return None
+        return self._artifact(request, folder)
+
+    def _execute(self, request: _Request) -> Artifact:
+        name, key = request.stage.name, request.key
+        log = {"stage": name, "key": key, "owner": owner()}
+        label = f"stage {name}"
+        checkpoints = Checkpoints(self.disk, key, label)
+        bench = Workbench(self._device, self._report, checkpoints, self._seconds)
+        note(self.disk, STARTS, log)
+        self.disk.failpoints.place(f"start:{name}")
+        began = time.monotonic()
+        content = self.healing(lambda: request.stage.make(**request.inputs, bench=bench))
+        refuse_non_finite(name, content.arrays)
+        folder = publish(self.disk, OBJECTS, request.body, content.files(), label)
+        note(self.disk, EXECUTIONS, {**log, "seconds": time.monotonic() - began})
+        self.disk.failpoints.place(f"after:{name}")
+        checkpoints.forget()
+        return self._artifact(request, folder)
+
+    def _make_again(self, request: _Request) -> None:
+        """Computes an artifact whose bytes went bad; the digest that later keys hold must come out again."""
+        wanted = self._digests[request.key]
+        found = self.call(request.stage, **request.inputs)
+        if found.digest != wanted:
+            raise other_bytes(found.path, wanted, found.digest)
+
+    def _artifact(self, request: _Request, folder: Folder) -> Artifact:
+        self._digests[request.key] = folder.digest
+        return Artifact(request.stage.name, request.key, folder.digest, folder.path)
+
+
+def _silent(progress: Mapping[str, Any]) -> None:
+    """Reports of progress go nowhere unless somebody listens."""

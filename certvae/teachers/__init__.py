@@ -1,0 +1,1 @@
+"""Teacher distributions T(x), fixed before training."""

@@ -1,0 +1,131 @@
+"""A run as MLflow shows it: name, tags, parameters, points. From a spec alone while a cell is in training.
+
+point     (name, step, value)      step: the epoch for curve/*, 1000 tau for margin_by_tau and tau, 0 for numbers
+units     nats for information, dB for PSNR, seconds for durations; what is not finite is never shown
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from certvae.canonical import plain
+from certvae.spec.cell import CellSpec
+
+KEY, DIGEST, NOTE = "certvae.key", "certvae.digest", "mlflow.note.content"
+OPEN = "open/"  # begins the key of a run begun live: no row says yet by which code, on which machine
+EVENT_FIELDS = ("stage", "epochs", "steps", "step", "epoch", "loss")  # of a live event; all else is a number to show
+
+RunStatus = Literal["RUNNING", "FINISHED", "FAILED"]
+
+
+class Point(NamedTuple):
+    """One number at one step."""
+
+    name: str
+    step: int
+    value: float
+
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds, a function of the step: the same point logged twice is one point."""
+        return 1000 * self.step
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataUsed:
+    """The data set as MLflow records it."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All of one MLflow run, except its id and its times."""
+
+    key: str
+    parent: str | None
+    name: str
+    status: RunStatus
+    tags: dict[str, str]
+    params: dict[str, str]
+    points: tuple[Point, ...] = ()
+    files: dict[str, bytes] = field(default_factory=dict)
+    data: DataUsed | None = None
+    seconds: float = 0.0
+
+
+def begun(spec: CellSpec, step: str, stage: str) -> tuple[Run, Run]:
+    """The parent and the child that are shown while a cell is in training: what its rows will say, as far as known."""
+    named = {"study": spec.study, "config": spec.config, "data": spec.data.name}
+    params = flattened(plain(spec))
+    parent, child = f"{OPEN}{spec.config}", f"{OPEN}{spec.cell}/{step}"
+    cell = {**named, "cell": spec.cell, "seed": str(spec.seed), "mode": step, "stage": stage}
+    return (
+        Run(
+            key=parent,
+            parent=None,
+            name=config_name(spec.config),
+            status="RUNNING",
+            tags={KEY: parent, "kind": "config", **named},
+            params=without_seed(params),
+        ),
+        Run(
+            key=child,
+            parent=parent,
+            name=cell_name(step, spec.seed, spec.config),
+            status="RUNNING",
+            tags={KEY: child, "kind": "cell", **cell},
+            params=params,
+        ),
+    )
+
+
+def curve_points(point: Mapping[str, Any]) -> list[Point]:
+    """The finite numbers of one epoch, of a stored curve or of a live event."""
+    numbers = {name: number(value) for name, value in point.items() if name not in EVENT_FIELDS}
+    step = int(point["epoch"])
+    return [Point(f"curve/{name}", step, value) for name, value in numbers.items() if value is not None]
+
+
+def flattened(spec: Mapping[str, Any]) -> dict[str, str]:
+    """A spec as dotted names and short texts; the type of a branch is told where its name does not tell it.
+
+    Columns are narrow, so the name of the branch that holds most of a spec, `protocol`, is left out.
+    """
+    return {name.removeprefix("protocol."): text for name, text in _leaves(spec, "") if name != "study"}
+
+
+def config_name(config: str) -> str:
+    """Name of a parent run."""
+    return f"config {config[:6]}"
+
+
+def cell_name(step: str, seed: int, config: str) -> str:
+    """Name of a child run: legends cut long ones, so what differs comes first."""
+    return f"{step} seed {seed} {config[:6]}"
+
+
+def number(value: Any) -> float | None:
+    """The value as a finite float, or None."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def without_seed(params: dict[str, str]) -> dict[str, str]:
+    """Parameters of a config: those of its cells, but for the seed."""
+    return {name: text for name, text in params.items() if name != "seed"}
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    match value:
+        case dict():
+            kind, own = str(value.get("type", "")), path.rpartition(".")[2]
+            if path and kind and kind.lower() != own.replace("_", ""):
+                yield path, kind
+            for name in sorted(value.keys() - {"type"}):
+                yield from _leaves(value[name], f"{path}.{name}" if path else name)
+        case list():
+            yield path, ",".join(map(str, value))
+        case _:
+            yield path, str(value)

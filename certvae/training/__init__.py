@@ -1,0 +1,1 @@
+"""One loop, its objective and losses, and what it is fed with."""

@@ -1,0 +1,96 @@
+"""What a training loop is fed with: images of one split beside their teacher rows, and where such a row comes from.
+
+    x  (n, C, H, W)  in [0, 1]      T  (n, K)  teacher rows on the simplex, never with a gradient
+
+A frozen teacher is cached: Q, one row per image, is a function of x. A constant teacher is one row for all images.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from certvae.data.dataset import Dataset, Split
+from certvae.errors import DataFault
+
+
+@dataclass(frozen=True)
+class Batch:
+    """x (n, C, H, W) in [0, 1] and, where there is a teacher, its rows (n, K)."""
+
+    x: Tensor
+    teacher: Tensor | None
+
+
+class Batches:
+    """Rows of one split with their teacher rows. Images lie on the device, or stay in their memory map on a CPU.
+
+    Raises:
+        DataFault: when there is not one teacher row per image.
+    """
+
+    def __init__(self, dataset: Dataset, split: Split, teacher: np.ndarray | None, size: int, device: str):
+        rows = dataset.rows(split)
+        if teacher is not None and len(teacher) != len(rows):
+            raise _unpaired(dataset, split, len(teacher), len(rows))
+        on_host = device == "cpu"
+        self._images = _as_tensor(dataset.images if on_host else dataset.images[rows]).to(device)
+        self._index = torch.from_numpy(rows) if on_host else torch.arange(len(rows), device=device)
+        self._teacher = None if teacher is None else torch.from_numpy(teacher).to(device, torch.float32)
+        self._scale = dataset.scale
+        self.size = min(size, len(rows))
+        self.steps = len(rows) // self.size
+
+    def shuffled(self, seed: int) -> Iterator[Batch]:
+        """One training pass; the incomplete last batch is left out, and other rows fall into it in every pass."""
+        order = torch.randperm(len(self._index), generator=torch.Generator().manual_seed(seed))
+        return self._gather(order[: self.steps * self.size])
+
+    def in_order(self) -> Iterator[Batch]:
+        """Every row once."""
+        return self._gather(torch.arange(len(self._index)))
+
+    def _gather(self, order: Tensor) -> Iterator[Batch]:
+        for positions in order.to(self._index.device).split(self.size):
+            x = self._images[self._index[positions]].to(torch.float32).mul_(self._scale)
+            yield Batch(x, None if self._teacher is None else self._teacher[positions])
+
+
+Targets = Callable[[Batch, Float[Tensor, "n d"]], Tensor | None]
+"""Teacher rows of a batch, given its posterior means; None where there is no teacher yet."""
+
+
+def cached(batch: Batch, mu: Float[Tensor, "n d"]) -> Tensor | None:  # noqa: ARG001 - Q does not look at the encoder
+    """Q of these images."""
+    return batch.teacher
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One row for all images: with the mean teacher row a decoder is left with the latent alone."""
+
+    row: Float[np.ndarray, " K"]
+
+    def __call__(self, batch: Batch, mu: Float[Tensor, "n d"]) -> Tensor:  # noqa: ARG002 - the row is fixed
+        return torch.as_tensor(self.row, dtype=mu.dtype, device=mu.device).expand(len(mu), -1)
+
+
+def _unpaired(dataset: Dataset, split: Split, found: int, wanted: int) -> DataFault:
+    return DataFault(
+        10,
+        f"{found} teacher rows for {wanted} {split} images",
+        where=f"data set {dataset.name} {dataset.digest[:12]}",
+        cause="the teacher was made for other images",
+        remedy="give each data set the teacher that was made from it",
+    )
+
+
+def _as_tensor(images: np.ndarray) -> Tensor:
+    """A tensor over the same memory; a read-only memory map is only ever read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(images)

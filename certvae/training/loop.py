@@ -1,0 +1,176 @@
+"""One resumable training loop. It knows a loss function, not a mode.
+
+Everything random is a function of (purpose seed, epoch): a run that resumes after epoch e needs the weights, the
+optimiser state and e, and ends with the same bytes as a run that was never interrupted.
+
+    x (n, C, H, W) pixels in [0, 1]      teacher (n, K) rows on the simplex      terms in nats per image
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from certvae.canonical import stage_seed
+from certvae.errors import NumberFault
+from certvae.models.nets import Vae, load_weights, weights
+from certvae.spec.parts import Training
+from certvae.store.artifact import Content
+from certvae.store.store import Workbench
+from certvae.training.batches import Batch, Batches
+from certvae.training.objective import NAMES, Terms
+
+REPORT_SECONDS = 1.0
+Curve = list[dict[str, float | None]]
+
+
+Loss = Callable[[Vae, Batch, torch.Generator, float], Terms]
+Evaluate = Callable[[Vae], Mapping[str, float | None]]
+
+
+def fit(
+    vae: Vae,
+    loss: Loss,
+    batches: Batches,
+    training: Training,
+    *,
+    stage: str,
+    seed: int,
+    bench: Workbench,
+    evaluate: Evaluate,
+) -> Curve:
+    """Trains in place and returns the curve: train terms (means of an epoch) and guard numbers per report point.
+
+    Args:
+        loss: (network, batch, noise generator, epochs done as a fraction) -> terms.
+        seed: the cell's seed; order and noise of epoch e follow from (seed, e).
+        evaluate: numbers of the guard rows, asked every `training.report_every` epochs and after the last.
+
+    Raises:
+        NumberFault: at the first loss that is NaN or infinite, with stage, epoch, step and the last finite loss.
+    """
+    parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
+    done, curve = _resume(vae, optimiser, bench)
+    pace = _Pace(stage, training, batches.steps, bench)
+    saved = time.monotonic()
+    for epoch in range(done, training.epochs):
+        values = _run_epoch(vae, loss, batches, training, optimiser, epoch, seed, pace)
+        _check_finite(vae, values, stage, epoch, training, curve)
+        if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
+            means = dict(zip(NAMES, map(_number, values.mean(dim=0).tolist()), strict=True))
+            curve.append({"epoch": epoch + 1, **means, **evaluate(vae)})
+            pace.point(curve[-1])
+        if time.monotonic() - saved >= bench.checkpoint_seconds and epoch + 1 < training.epochs:
+            bench.checkpoints.save(epoch + 1, _pack(vae, optimiser, curve))
+            saved = time.monotonic()
+    return curve
+
+
+def _run_epoch(
+    vae: Vae,
+    loss: Loss,
+    batches: Batches,
+    training: Training,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    seed: int,
+    pace: "_Pace",
+) -> Tensor:
+    """One pass over the train rows; returns the terms of every step, (steps, terms), on the host."""
+    device = next(vae.parameters()).device
+    noise = torch.Generator(device).manual_seed(stage_seed(seed, "noise", epoch))
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    values = torch.empty(batches.steps, len(NAMES), device=device)
+    vae.train()
+    for step, batch in enumerate(batches.shuffled(stage_seed(seed, "order", epoch))):
+        terms = loss(vae, batch, noise, epoch + step / batches.steps)
+        optimiser.zero_grad(set_to_none=True)
+        terms.total.backward()
+        nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
+        optimiser.step()
+        values[step] = terms.values()
+        pace.step(epoch, step, values)
+    return values.cpu()
+
+
+class _Pace:
+    """Tells the workbench how far training is, at most once per `REPORT_SECONDS` and at every point of the curve."""
+
+    def __init__(self, stage: str, training: Training, steps: int, bench: Workbench):
+        self._fixed = {"stage": stage, "epochs": training.epochs, "steps": steps}
+        self._bench, self._told = bench, time.monotonic()
+
+    def step(self, epoch: int, step: int, values: Tensor) -> None:
+        now = time.monotonic()
+        if now - self._told >= REPORT_SECONDS:
+            self._told = now
+            self._bench.report(
+                {**self._fixed, "epoch": epoch, "step": step + 1, "loss": _number(float(values[step, 0]))}
+            )
+
+    def point(self, point: Mapping[str, float | None]) -> None:
+        self._told = time.monotonic()
+        self._bench.report({**self._fixed, "step": 0, "loss": point["total"], **point})
+
+
+def _check_finite(vae: Vae, values: Tensor, stage: str, epoch: int, training: Training, curve: Curve) -> None:
+    """Refuses an epoch whose losses, or whose weights at the end, left the finite numbers."""
+    totals = values[:, 0].tolist()
+    bad = next((step for step, total in enumerate(totals) if not math.isfinite(total)), None)
+    if bad is not None:
+        found = f"loss became {totals[bad]} at epoch {epoch + 1} step {bad + 1}"
+        raise _diverged(found, totals[:bad], stage, training, curve)
+    if not all(bool(tensor.isfinite().all()) for tensor in vae.state_dict().values()):
+        found = f"a weight became NaN or infinite in epoch {epoch + 1}, while every loss was finite"
+        raise _diverged(found, totals, stage, training, curve)
+
+
+def _diverged(found: str, before: list[float], stage: str, training: Training, curve: Curve) -> NumberFault:
+    last = f"last finite loss {before[-1]:.6g}" if before else "no loss before it in this epoch"
+    if not before and curve:
+        last += f", mean of epoch {curve[-1]['epoch']} {curve[-1]['total']:.6g}"
+    return NumberFault(
+        1,
+        f"{found}, {last}",
+        where=f"stage {stage}",
+        cause=f"the learning rate {training.learning_rate:g} or a weight of the objective is too large",
+        remedy="lower learning_rate or the weights; the row stays in the table as diverged",
+    )
+
+
+def _resume(vae: Vae, optimiser: torch.optim.Adam, bench: Workbench) -> tuple[int, Curve]:
+    latest = bench.checkpoints.latest()
+    if latest is None:
+        return 0, []
+    epoch, content = latest
+    load_weights(vae, _part(content.arrays, "weights/"))
+    _load_moments(optimiser, _part(content.arrays, "adam/"))
+    return epoch, list(content.facts["curve"])
+
+
+def _pack(vae: Vae, optimiser: torch.optim.Adam, curve: Curve) -> Content:
+    named = {f"weights/{name}": array for name, array in weights(vae).items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        named |= {f"adam/{index}/{name}": tensor.cpu().numpy() for name, tensor in state.items()}
+    return Content(named, {"curve": curve})
+
+
+def _load_moments(optimiser: torch.optim.Adam, arrays: Mapping[str, np.ndarray]) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for name, array in arrays.items():
+        index, moment = name.split("/")
+        state.setdefault(int(index), {})[moment] = torch.from_numpy(np.array(array))
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

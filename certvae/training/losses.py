@@ -1,0 +1,105 @@
+"""The objective of a chain as one loss function for the training loop, in nats per image.
+
+L = L_rec + alpha_kl L_KL + lambda_ts L_TS + lambda_bal L_bal                              (arXiv 2605.05813)
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from certvae.models.nets import RawHead, SimplexWitness, Vae
+from certvae.spec.parts import LearnedHead, Model, SimplexHead
+from certvae.spec.rescue import Unaligned
+from certvae.training import objective
+from certvae.training.batches import Batch, Targets, cached
+from certvae.training.loop import Loss
+from certvae.training.objective import Latent, Rows, Scalar, Terms
+
+Rate = Callable[[Latent, Latent], Scalar]
+"""(mu, logvar) -> the price of a posterior."""
+Align = Callable[[Rows, Rows], Scalar]
+"""(teacher rows, logits of the raw head) -> what is minimised to bring them together."""
+
+
+def chain_loss(
+    model: Model,
+    goal: Unaligned,
+    lambda_ts: float,
+    *,
+    targets: Targets = cached,
+    align: Align | None = None,
+    rate: Rate = objective.kl_rate,
+) -> Loss:
+    """The loss of every mode of a chain; z is drawn, and a simplex head reads mu unless its spec says otherwise.
+
+    Args:
+        lambda_ts: 0 records the alignment and adds nothing of it, so it contributes no gradient.
+        targets: where teacher rows come from.
+        align: minimised in place of L_TS of the raw head, which is recorded all the same.
+        rate: what alpha_kl weighs.
+    """
+
+    def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:
+        mu, logvar = vae.encoder(batch.x)
+        teacher = targets(batch, mu)
+        shown = _shown(model.head, vae.head, mu)
+        z = objective.sample(shown, logvar, noise)
+        reconstruction = objective.reconstruction(model.likelihood, vae.decoder(z, teacher), batch.x)
+        kl = rate(mu, logvar)
+        total = reconstruction + goal.alpha_kl * objective.ramp(epochs_done, goal.kl_ramp_epochs) * kl
+        if teacher is None:
+            return Terms(total, reconstruction, kl, *_nothing(kl))
+        drawn = z if shown is mu else z + (mu - shown)  # the values of z, with the gradient that it lacks
+        logits = vae.head(_read(model.head, mu, drawn))
+        alignment, balance = objective.alignment(teacher, logits), objective.balance(logits)
+        if lambda_ts > 0:
+            total = total + lambda_ts * (alignment if align is None else align(teacher, logits))
+        if goal.lambda_bal > 0:
+            total = total + goal.lambda_bal * balance
+        return Terms(total, reconstruction, kl, alignment, balance)
+
+    return terms
+
+
+def code_loss(head: SimplexWitness, scale: float, rest_weight: float) -> Loss:
+    """E ||P_W mu - scale mu*||^2, and a little of the mean outside W; the other terms are recorded."""
+
+    def terms(network: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:  # noqa: ARG001
+        if batch.teacher is None:
+            raise ValueError("a prefit needs teacher rows: give batches that carry them")
+        mu, logvar = network.encoder(batch.x)
+        total = code_distance(head, mu, batch.teacher, scale, rest_weight)
+        logits, nothing = head(mu), torch.zeros_like(total)
+        alignment, balance = objective.alignment(batch.teacher, logits), objective.balance(logits)
+        return Terms(total, nothing, objective.kl_rate(mu, logvar), alignment, balance)
+
+    return terms
+
+
+def _shown(spec: LearnedHead | SimplexHead, head: RawHead | SimplexWitness, mu: Latent) -> Latent:
+    """Means as the decoder's z is drawn around: of a protected witness it sees the values, and moves only the rest."""
+    match spec, head:
+        case SimplexHead(protected=True), SimplexWitness(subspace=subspace):
+            return objective.protect(mu, subspace)
+        case _:
+            return mu
+
+
+def _read(spec: LearnedHead | SimplexHead, mu: Latent, z: Latent) -> Latent:
+    """What the raw head is trained on."""
+    match spec:
+        case SimplexHead(reads="mu"):
+            return mu
+        case SimplexHead() | LearnedHead():
+            return z
+
+
+def _nothing(like: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(like), torch.zeros_like(like)
+
+
+def code_distance(head: SimplexWitness, mu: Tensor, T: Tensor, scale: float, rest_weight: float) -> Tensor:
+    """E ||P_W mu - scale mu*||^2 + rest_weight E ||(I - P_W) mu||^2: what a prefit minimises. (n, d), (n, K) -> ()."""
+    inside = mu[:, : head.subspace] - scale * head.code(T)[:, : head.subspace]
+    return (inside.square().sum() + rest_weight * mu[:, head.subspace :].square().sum()) / len(mu)

@@ -1,0 +1,86 @@
+"""Loss terms, one function each, in nats per image.
+
+L = L_rec + alpha_kl L_KL + lambda_ts L_TS + lambda_bal L_bal                              (arXiv 2605.05813)
+
+x (n, C, H, W) pixels in [0, 1]     mu, logvar (n, d)     T (n, K) teacher rows     a (n, K) logits of the raw head
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from certvae.spec.parts import Bernoulli, Gaussian
+
+Images = Float[Tensor, "n C H W"]
+Rows = Float[Tensor, "n K"]
+Latent = Float[Tensor, "n d"]
+Scalar = Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Means over a batch; `total` is what the optimiser sees, the others are what the curves show."""
+
+    total: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    alignment: Tensor
+    balance: Tensor
+
+    def values(self) -> Float[Tensor, " terms"]:
+        """All terms in the order of `NAMES`, without gradient."""
+        return torch.stack([self.total, self.reconstruction, self.kl, self.alignment, self.balance]).detach()
+
+
+NAMES = ("total", "reconstruction", "kl", "alignment", "balance")
+
+
+def reconstruction(likelihood: Gaussian | Bernoulli, logits: Images, x: Images) -> Scalar:
+    """Negative log-likelihood of the pixels up to a constant, summed over an image, mean over the batch."""
+    match likelihood:
+        case Gaussian():
+            squares = functional.mse_loss(torch.sigmoid(logits), x, reduction="sum")
+            return squares / (2 * likelihood.variance * len(x))
+        case Bernoulli():
+            return functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+
+
+def kl_rate(mu: Latent, logvar: Latent) -> Scalar:
+    """L_KL = E KL(N(mu, diag exp logvar) || N(0, I)) = E 1/2 sum_j (mu_j^2 + sigma_j^2 - 1 - log sigma_j^2)."""
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum() / len(mu)
+
+
+def unit_kl(mu: Latent, logvar: Latent) -> Float[Tensor, " d"]:
+    """L_KL of every latent unit, mean over the batch; `kl_rate` is their sum."""
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).mean(dim=0)
+
+
+def alignment(teacher: Rows, logits: Rows) -> Scalar:
+    """L_TS = E KL(T || S), teacher first (arXiv 2605.05813, alignment loss)."""
+    return functional.kl_div(functional.log_softmax(logits, dim=1), teacher, reduction="batchmean")
+
+
+def balance(logits: Rows) -> Scalar:
+    """L_bal = KL(Sbar || U) = log K - H(Sbar), Sbar over the batch: against using few classes."""
+    mean = functional.softmax(logits, dim=1).mean(dim=0)
+    return math.log(len(mean)) - torch.special.entr(mean).sum()
+
+
+def sample(mu: Latent, logvar: Latent, generator: torch.Generator) -> Latent:
+    """z = mu + sigma * noise, with the noise of an explicit generator."""
+    noise = torch.empty_like(mu).normal_(generator=generator)
+    return torch.addcmul(mu, noise, (0.5 * logvar).exp())
+
+
+def protect(mu: Latent, block: int) -> Latent:
+    """The same means, without gradient in the first `block` coordinates: the witness subspace of arXiv 2605.18224."""
+    return torch.cat([mu[:, :block].detach(), mu[:, block:]], dim=1)
+
+
+def ramp(epochs_done: float, ramp_epochs: int) -> float:
+    """Share of the KL weight in force: linear from 0 to 1 over `ramp_epochs`."""
+    return 1.0 if ramp_epochs == 0 else min(1.0, epochs_done / ramp_epochs)

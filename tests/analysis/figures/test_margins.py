@@ -1,0 +1,214 @@
+import io
+import itertools
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from analysis import load, search, views
+from analysis.figures import margins
+from analysis.figures.drawing import LOOKS, STYLE, inline, look, saved
+from analysis.figures.reconstructions import contact_sheet
+from analysis.figures.search import search_caption
+from analysis.figures.teachers import MOST_TEACHERS
+from analysis.parameters import parameters
+from tests.analysis_rows import HOSTILE, MARGIN, STRESS, chains, filled, lost, row, whole_study
+from tests.analysis_rows import search as search_rows
+
+TAU = 0.1
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A whole study with a stress case and a failed run, and a search on guard."""
+    path = whole_study(tmp_path_factory.mktemp("figures") / "store", range(3), channels=3)
+    return filled(path, [*chains([3], **STRESS), lost(4), row(4, "no_align"), *search_rows(16)])
+
+
+@pytest.fixture(scope="module")
+def drawings(store) -> dict[str, Figure]:
+    """Every picture of a report."""
+    frame = load.load(store, split="certify")
+    rows = views.everything(views.partition(frame))
+    curves, tried = load.curves(store, frame), views.partition(load.load(store, split="guard")).strict
+    scored, varied = search.configs(tried), parameters(tried.rows)
+    origin = search_caption(tried.rows, scored, TAU)
+    of_seed_0 = [one for one in load.pictures(store, frame) if one.seed == 0]
+    return {
+        "margin_curves": margins.margin_curves(curves, TAU),
+        "rescue_transitions": margins.rescue_transitions(curves, TAU),
+        "heat_map": margins.heat_map(rows, TAU),
+        "margin_against_tau": margins.margin_against_tau(rows, TAU),
+        "margin_against_psnr": margins.margin_against_psnr(rows, "no_align", views.DECLARED),
+        "teacher_quality": margins.teacher_quality(load.candidates(store, frame), views.DECLARED.thresholds),
+        "reconstruction_grid": margins.reconstruction_grid(of_seed_0, TAU),
+        "config_tradeoff": margins.config_tradeoff(scored, views.DECLARED, origin),
+        "parameter_importance": margins.parameter_importance(search.importance(scored, varied), origin),
+        "slices": margins.slices(scored, varied, TAU, origin),
+    }
+
+
+NAMES = sorted(margins.__all__)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_picture_says_split_n_and_tau(drawings, name):
+    caption = drawings[name].get_supxlabel()
+    assert "split " in caption
+    assert "n = " in caption
+    assert "tau" in caption
+    assert drawings[name].get_suptitle()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_word_is_cut_off_at_the_edge(drawings, name):
+    figure = drawings[name]
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert min(box.x0, box.y0) >= -0.02
+    assert max(box.x1 - width, box.y1 - height) <= 0.02
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tick_labels_do_not_overlap(drawings, name):
+    figure = drawings[name]
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [
+            label.get_window_extent() for label in axes.get_xticklabels() if label.get_text() and axes.get_visible()
+        ]
+        for left, right in itertools.pairwise(boxes):
+            assert left.x1 <= right.x0 + 1, (name, axes.get_xlabel())
+
+
+@pytest.mark.parametrize("name", ["margin_curves", "heat_map", "reconstruction_grid"])
+def test_equal_pictures_are_equal_bytes_without_a_date(drawings, name):
+    for kind in ("png", "pdf"):
+        first = saved(drawings[name], kind)
+        assert first == saved(drawings[name], kind)
+        assert b"CreationDate" not in first
+
+
+def test_drawing_changes_nothing_global(store):
+    before = dict(mpl.rcParams)
+    with mpl.rc_context({"lines.linewidth": 9.0, "axes.prop_cycle": mpl.cycler(color=["red"])}):
+        frame = load.load(store, split="certify")
+        figure = margins.margin_curves(load.curves(store, frame), TAU)
+        assert mpl.rcParams["lines.linewidth"] == 9.0
+    assert dict(mpl.rcParams) == before
+    assert max(line.get_linewidth() for line in figure.axes[0].lines) < 2
+
+
+def test_a_picture_is_a_function_of_its_frame(store):
+    frame = load.load(store, split="certify")
+    curves = load.curves(store, frame)
+    before = curves.copy()
+    pictures = [saved(margins.margin_curves(curves, TAU), "png") for _ in range(2)]
+    assert pictures[0] == pictures[1]
+    pd.testing.assert_frame_equal(curves, before)
+
+
+def test_the_picture_for_a_page_has_neither_title_nor_caption(store):
+    rows = views.everything(views.partition(load.load(store, split="certify")))
+    figure = margins.heat_map(rows, TAU)
+    whole = imread(io.BytesIO(saved(figure, "png")))
+    page = imread(io.BytesIO(inline(figure)))
+    assert page.shape[0] < whole.shape[0]
+    assert page[0, 0, 3] == 0  # a transparent ground
+    assert whole[0, 0].tolist() == [1.0, 1.0, 1.0, 1.0]
+
+
+def test_curves_cross_the_boundary_that_is_drawn(drawings):
+    axes = drawings["margin_curves"].axes[0]
+    flat = [line for line in axes.lines if len(set(line.get_ydata())) == 1]
+    assert [line.get_ydata()[0] for line in flat] == [TAU]
+
+
+def test_rescue_starts_where_no_align_ended(drawings):
+    lines = {line.get_marker(): np.asarray(line.get_xdata()) for line in drawings["margin_curves"].axes[0].lines}
+    assert lines["^"].min() == lines["s"].max() + 1
+    assert lines["o"].min() == 1
+
+
+def test_a_heat_map_shows_every_row_and_averages_none(drawings):
+    words = [text.get_text() for text in drawings["heat_map"].axes[0].texts]
+    assert len(words) == 15
+    assert "+1.830" in words  # the stress case of seed 3
+    assert words.count("no number") == 2  # full of seed 4 diverged, and it has no rescue
+    names = [label.get_text() for label in drawings["heat_map"].axes[0].get_yticklabels()]
+    assert names == ["seed 0", "seed 1", "seed 2", "seed 3 (stress)", "seed 4"]
+
+
+def test_stress_cases_are_not_counted_among_certified_seeds(drawings):
+    counts = drawings["margin_against_tau"].axes[1]
+    assert counts.get_title(loc="left") == "of 4 strict-feasible seeds"
+    assert max(max(line.get_ydata()) for line in counts.lines if len(line.get_ydata()) > 2) == 3
+
+
+def test_the_front_is_drawn_through_the_configs_on_it(drawings, store):
+    scored = search.configs(views.partition(load.load(store, split="guard")).strict)
+    line = next(line for line in drawings["config_tradeoff"].axes[0].lines if line.get_label() == "Pareto front")
+    assert len(line.get_xdata()) == int(scored["front"].sum())
+
+
+def brightness(colour: str) -> float:
+    with mpl.style.context(STYLE, after_reset=True):
+        red, green, blue = mpl.colors.to_rgb(colour)
+    return 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+
+
+@pytest.mark.parametrize("modes", [("full", "no_align", "rescue"), ("vae", "rst", "rst_prefit", "rst_alpha_prefit")])
+def test_modes_can_be_told_apart_in_grey(modes):
+    shown = [LOOKS[mode] for mode in modes]
+    assert len({one.marker for one in shown}) == len(modes)
+    assert len({str(one.line) for one in shown}) == len(modes)
+    grey = sorted(brightness(one.colour) for one in shown[:3])
+    assert min(np.diff(grey)) > 0.08
+
+
+def test_modes_that_nobody_knows_get_a_look_of_their_own():
+    modes = ["full", "mine", "yours", "theirs"]
+    looks = [look(mode, modes) for mode in modes]
+    assert len({(one.colour, one.marker) for one in looks}) == 4
+    assert look("full", modes) == LOOKS["full"]
+
+
+def test_a_name_with_a_dollar_is_no_formula(tmp_path):
+    rows = filled(tmp_path, [row(0, "no_align"), row(0, "x$\\frac{$", data=HOSTILE)])
+    frame = views.everything(views.partition(load.load(rows)))
+    assert saved(margins.heat_map(frame, TAU), "png")
+    assert saved(margins.margin_against_psnr(frame, "no_align", views.DECLARED), "png")
+
+
+@pytest.mark.parametrize("view", [views.View(psnr_drop=None, psnr_floor=18.0), views.View(psnr_drop=None)])
+def test_the_feasible_region_follows_the_constraint(store, view):
+    rows = views.everything(views.partition(load.load(store, split="certify")))
+    figure = margins.margin_against_psnr(rows, "no_align", view)
+    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert ("certified and\nPSNR constraint met" in labels) is (view.psnr_floor is not None)
+
+
+def test_many_seeds_are_cut_with_a_word(tmp_path):
+    names = ("study", "config", "cell", "seed", "mode", "split", "epoch", "guard_margin")
+    lines = [("s", "c" * 64, "c", seed, "full", "guard", epoch, 0.1) for seed in range(40) for epoch in (1, 2)]
+    figure = margins.margin_curves(pd.DataFrame(lines, columns=list(names)), TAU)
+    assert "first 16 of 40 seeds" in figure.get_suptitle()
+    assert MOST_TEACHERS < 40
+
+
+def test_a_contact_sheet_keeps_every_pixel():
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 8, 8), dtype=np.uint8)
+    sheet = contact_sheet([images, images])
+    assert sheet.shape == (17, 17, 4)
+    assert (sheet[:8, :8, 0] == images[0, 0]).all()
+    assert (sheet[9:, 9:, 2] == images[1, 0]).all()
+    assert sheet[8, :, 3].max() == 0
+
+
+def test_modes_of_the_paper_come_first_in_a_legend(drawings):
+    (legend,) = drawings["margin_curves"].legends
+    assert [text.get_text() for text in legend.get_texts()][:3] == list(MARGIN)

@@ -1,0 +1,98 @@
+"""Baselines in tables: means over strict seeds, printed numbers on the printed data set only, words for a code."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.load import load
+from analysis.printed import BASELINES
+from analysis.tables.baselines import baseline_table, code_words, verdict_table
+from analysis.views import Refused, partition
+from tests.analysis_rows import STRESS, filled, lost, row
+
+MODES = list(BASELINES.rows["mode"])
+HEADS = {
+    "relabelled_margin": -1.0,
+    "affine_margin": 1.5,
+    "short_affine_margin": -0.7,
+    "affine_population_bound": 0.8,
+    "affine_student_info": 1.2,
+    "short_affine_student_info": 0.1,
+    "probe_accuracy": 0.3,
+    "teacher_features": "frozen",
+    "teacher_seed": None,
+}
+
+
+def rows(seeds=(0, 1, 2), **changes):
+    return [row(seed, mode, **{"margin": -2.0 - 0.1 * seed, **HEADS, **changes}) for seed in seeds for mode in MODES]
+
+
+def parts(tmp_path, given):
+    return partition(load(filled(tmp_path / "store", given), split="certify"))
+
+
+class TestBaselineTable:
+    def test_is_in_the_papers_order_with_margins_at_tau(self, tmp_path):
+        frame = baseline_table(parts(tmp_path, rows()).strict).frame
+        assert list(frame["mode"]) == MODES
+        assert frame["margin"].tolist() == pytest.approx([-2.2] * 7)
+        assert frame["affine_margin"].tolist() == pytest.approx([1.4] * 7)
+        assert set(frame["n"]) == {3}
+
+    def test_shows_printed_signs_beside_a_stand_in_and_no_printed_number(self, tmp_path):
+        table = baseline_table(parts(tmp_path, rows()).strict)
+        assert set(table.frame["printed_signs"]) == {"− −"}
+        assert not any(column.name == "printed_margin" for column in table.columns)
+        assert "digits" in table.title
+
+    def test_shows_printed_numbers_on_the_printed_data_set(self, tmp_path):
+        original = parts(tmp_path, rows(data="cifar100"))
+        frame = baseline_table(original.strict).frame.set_index("mode")
+        assert frame.loc["gmvae", "printed_margin"] == -7.3780
+        assert frame.loc["vq_vae", "printed_psnr"] == 14.72
+
+    def test_no_printed_number_beside_a_part_of_the_printed_data_set(self, tmp_path):
+        substitute = parts(tmp_path, rows(data="cifar100", substitute="1,117 of 50,000 images"))
+        assert "printed_margin" not in baseline_table(substitute.strict).frame
+
+    def test_a_failed_seed_is_counted_and_not_averaged(self, tmp_path):
+        given = [one for one in rows() if (one["seed"], one["mode"]) != (2, "vanilla")]
+        frame = baseline_table(parts(tmp_path, [*given, lost(2, "vanilla")]).strict).frame.set_index("mode")
+        assert frame.loc["vanilla", "n_failed"] == 1
+        assert frame.loc["vanilla", "margin"] == pytest.approx(-2.15)
+
+    def test_takes_neither_stress_cases_nor_rows_that_were_taught_differently(self, tmp_path):
+        stressed = parts(tmp_path, [*rows((0, 1)), *rows((2,), **STRESS)])
+        with pytest.raises((Refused, TypeError)):
+            baseline_table(stressed.stress)  # pyright: ignore[reportArgumentType]
+        assert set(baseline_table(stressed.strict).frame["n"]) == {2}
+        mixed = parts(tmp_path / "mixed", [*rows((0,)), *rows((1,), teacher_seed=0)])
+        with pytest.raises(Refused, match="teacher_seed 0"):
+            baseline_table(mixed.strict)
+
+
+class TestCodeWords:
+    def code(self, **given: float | None) -> str:
+        whole = {"margin": -1.0, "active_units": 0, "kl_rate": 0.0, "affine_population_bound": -0.2, **given}
+        return code_words(pd.DataFrame([whole], dtype=float)).iloc[0]
+
+    def test_a_constant_code_is_called_so_only_when_all_three_tests_say_it(self):
+        assert self.code() == "constant code"
+        for alive in ({"active_units": 1}, {"kl_rate": 0.05}, {"affine_population_bound": 0.01}):
+            assert self.code(**alive) == "head not certified, code alive"
+
+    def test_without_a_fitted_head_a_still_code_is_not_known(self):
+        assert self.code(affine_population_bound=np.nan) == "not known"
+        assert self.code(affine_population_bound=np.nan, active_units=12, kl_rate=9) == "head not certified, code alive"
+
+    def test_a_certified_head_certifies_its_code(self):
+        assert self.code(margin=0.3) == "certified"
+        assert self.code(margin=1e-10) == "constant code"
+
+    def test_a_failed_run_says_nothing(self):
+        assert self.code(margin=np.nan) == "not known"
+
+    def test_every_row_gets_a_word(self, tmp_path):
+        shown = verdict_table(parts(tmp_path, [*rows((0,)), row(1, "full"), lost(1, "no_align")])).frame
+        assert list(shown["code"]) == [*["head not certified, code alive"] * 7, "certified", "not known"]

@@ -1,0 +1,92 @@
+"""What is compared between nodes, and how the odd one is named."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from certvae.cluster import nodes
+from certvae.cluster.nodes import Facts, beacon, check, differences, look
+from certvae.errors import RayFault
+from certvae.store.store import Store
+from tests.cluster_files import ROOT
+
+HERE = Facts("head", "3.11.7", {"ray": "2.60.0", "torch": "2.13.0"}, "aaaa")
+
+
+def like(host, **other):
+    return dataclasses.replace(HERE, host=host, **other)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return str(Store(tmp_path / "store", fingerprint={}).path)
+
+
+def test_equal_nodes_pass():
+    check(HERE, [HERE, like("one"), like("two")])
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"python": "3.11.8"}, "Python 3.11.8, not 3.11.7"),
+        ({"packages": {"ray": "2.60.0", "torch": "2.12.0"}}, "torch 2.12.0, not 2.13.0"),
+        ({"packages": {"torch": "2.13.0"}}, "ray None, not 2.60.0"),
+        ({"program": "bbbb"}, "another text of this program (bbbb, not aaaa)"),
+        ({"store": "it is not there"}, "the store cannot be used: it is not there"),
+    ],
+)
+def test_the_odd_host_is_named_with_what_differs(odd, said):
+    with pytest.raises(RayFault, match=re.escape(f"1 of 3 nodes differ from the driver on head: two: {said}")):
+        check(HERE, [HERE, like("one"), like("two", **odd)])
+
+
+def test_every_difference_of_a_host_is_told():
+    assert len(list(differences(HERE, like("two", python="3.12.0", program="bbbb", store="gone")))) == 3
+
+
+def test_what_is_compared_is_what_enters_a_key_and_ray():
+    from certvae.training.environment import PACKAGES  # noqa: PLC0415 - imports torch
+
+    assert set(nodes.PACKAGES) == {"ray", *PACKAGES}
+
+
+def test_a_host_sees_the_store_that_the_driver_sees(store):
+    with beacon(store) as light:
+        facts = look(light)
+    assert facts.store == ""
+    check(facts, [facts])
+    assert list(Path(store, "tmp").iterdir()) == []
+
+
+def test_a_host_with_a_store_of_its_own_is_found(store, tmp_path):
+    """The same path on a host whose folder is not mounted: a store, but not this one."""
+    with beacon(store) as light:
+        other = Store(tmp_path / "other", fingerprint={}).path
+        facts = look(str(other / "tmp" / Path(light).name))
+    assert nodes.SEPARATE in facts.store
+
+
+def test_a_host_without_the_folder_is_found(tmp_path):
+    assert look(str(tmp_path / "nowhere" / "tmp" / "beacon")).store == "it is not there"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_host_that_may_not_write_is_found(store):
+    with beacon(store) as light:
+        Path(store, "tmp").chmod(0o500)
+        facts = look(light)
+        Path(store, "tmp").chmod(0o700)
+    assert "Permission denied" in facts.store
+
+
+def test_another_text_of_the_program_has_another_digest(tmp_path, monkeypatch):
+    before = nodes._program()
+    here = Path("certvae", "cluster", "nodes.py")
+    (tmp_path / here).parent.mkdir(parents=True)
+    (tmp_path / here).write_text((ROOT / here).read_text() + "\n")
+    monkeypatch.setattr(nodes, "__file__", str(tmp_path / here))
+    assert nodes._program() != before

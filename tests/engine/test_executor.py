@@ -1,0 +1,120 @@
+"""The pool with real Ray: cells run, die, run out of memory, hang and are stopped; the dispatcher hears the truth."""
+
+import dataclasses
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from ray import tune
+
+from certvae.cluster.slots import Place, Slots, local_slots
+from certvae.engine import executor, failures
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed
+from certvae.engine.worker import Speaker, run_cell
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+
+SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
+
+
+class Ears(Listed):
+    def __init__(self, seeds):
+        super().__init__([Cell(dataclasses.replace(CellSpec(study="pool"), seed=seed)) for seed in seeds])
+        self.said = {}
+
+    def heard(self, cell, ended):
+        self.said[cell.spec.seed] = ended
+
+
+def run(ears, folder, work, slots=SLOTS, **how):
+    hub = Dispatcher(ears, lambda spec, only: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
+    executor.run(hub, Place(str(folder), None, str(folder)), slots, work=work, **how)
+    return hub
+
+
+def fates(config, *, place):
+    """Seed 0 ends well, 1 raises, 2 is killed, 3 runs out of memory beside others, 4 runs out of it always."""
+    cell = config["cell"][0]
+    folder = Path(place.store)
+    with (folder / f"attempts-{cell.spec.seed}").open("a") as attempts:
+        attempts.write("x")
+    match cell.spec.seed:
+        case 1:
+            failures.keep(folder, cell.spec.cell, ValueError("as planned"))
+            raise ValueError("as planned")
+        case 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case 3 | 4 if not cell.alone or cell.spec.seed == 4:
+            Speaker().over(failures.keep(folder, cell.spec.cell, MemoryError("too large")))
+        case _:
+            tune.report({"events": [{"at": "judge"}], "ended": Ended("ok")})
+
+
+@pytest.mark.slow
+def test_every_fate_of_a_cell_is_told(tmp_path):
+    ears = Ears(range(6))
+    hub = run(ears, tmp_path, fates)
+    assert hub.finished
+    kinds = {seed: ended.kind for seed, ended in ears.said.items()}
+    assert kinds == {0: "ok", 1: "error", 2: "killed", 3: "ok", 4: "out_of_memory", 5: "ok"}
+    attempts = [len((tmp_path / f"attempts-{seed}").read_text()) for seed in range(6)]
+    assert attempts == [1, executor.ATTEMPTS, executor.ATTEMPTS, 2, 2, 1]
+    assert "as planned" in ears.said[1].reason
+
+
+def note_gpu(config, *, place):
+    """Notes the GPU that Ray gave this cell, and waits until all eight have been given away."""
+    seed = config["cell"][0].spec.seed
+    (Path(place.store) / f"gpu-{seed}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    deadline = time.monotonic() + 120
+    while len(list(Path(place.store).glob("gpu-*"))) < 8 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    tune.report({"events": [{"at": "judge"}], "ended": Ended("ok")})
+
+
+@pytest.mark.slow
+def test_eight_cells_run_at_once_on_eight_logical_gpus_each_with_its_own(tmp_path):
+    ears = Ears(range(8))
+    assert run(ears, tmp_path, note_gpu, slots=local_slots(None, 1, 8)).finished
+    assert {ended.kind for ended in ears.said.values()} == {"ok"}
+    assert sorted(path.read_text() for path in tmp_path.glob("gpu-*")) == [str(number) for number in range(8)]
+
+
+def slow_cell(config, *, place):
+    time.sleep(60)
+
+
+@pytest.mark.slow
+def test_a_budget_stops_cleanly_and_leaves_the_rest_undone(tmp_path):
+    ears = Ears(range(2))
+    hub = run(ears, tmp_path, slow_cell, budget_seconds=3.0)
+    assert not hub.finished or {ended.kind for ended in ears.said.values()} == {"killed"}
+
+
+@pytest.mark.slow
+def test_a_cell_past_its_deadline_is_ended_with_its_stacks(tmp_path, monkeypatch):
+    spec = dataclasses.replace(CellSpec(study="pool"), seed=0)
+    place = Place(str(tmp_path), None, str(tmp_path), deadline_seconds=0.2)
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr("certvae.engine.cell.work", lambda *_: time.sleep(30))
+        run_cell({"cell": [Cell(spec)]}, place=place)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) != 0
+    ended = failures.of(tmp_path, spec.cell)
+    assert ended.kind == "timeout"
+    assert "most recent call first" in failures.stack_dump(tmp_path, spec.cell).read_text()
+
+
+def test_a_cell_past_its_deadline_is_not_tried_again(tmp_path, monkeypatch):
+    """Ray starts it again in another worker, where it would take as long."""
+    spec = dataclasses.replace(CellSpec(study="pool"), seed=0)
+    failures.stack_dump(tmp_path, spec.cell).write_text("stacks")
+    told = []
+    monkeypatch.setattr(tune, "report", told.append)
+    monkeypatch.setattr("certvae.engine.cell.work", lambda *_: pytest.fail("it ran again"))
+    run_cell({"cell": [Cell(spec)]}, place=Place(str(tmp_path), None, str(tmp_path), deadline_seconds=0.2))
+    assert [report["ended"].kind for report in told] == ["timeout"]

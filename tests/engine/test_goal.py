@@ -1,0 +1,185 @@
+"""What a search maximises: no path names a best config that is not feasible, and nothing is averaged over survivors."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certvae.engine import goal as goals
+from certvae.engine.goal import Goal, Judged, judge
+from certvae.errors import ConfigFault
+
+SEEDS = (100, 101, 102)
+
+
+def row(seed, mode, margin, psnr, *, status="strict-feasible", outcome="ok", config="c"):
+    return {
+        "config": config,
+        "seed": seed,
+        "mode": mode,
+        "split": "guard",
+        "outcome": outcome,
+        "reason": "loss became nan" if outcome == "diverged" else "",
+        "margin": margin,
+        "psnr_01": psnr,
+        "teacher_status": status,
+    }
+
+
+def rows(margins, drops=(0.0, 0.0, 0.0), statuses=("strict-feasible",) * 3):
+    pairs = zip(SEEDS, margins, drops, statuses, strict=True)
+    return [
+        one
+        for seed, margin, drop, status in pairs
+        for one in (
+            row(seed, "full", margin, 20 - drop, status=status),
+            row(seed, "no_align", -0.1, 20, status=status),
+        )
+    ]
+
+
+class TestScore:
+    def test_mean_worst_and_mean_minus_standard_error(self):
+        found = rows((1.0, 2.0, 3.0))
+        scores = {name: judge("c", SEEDS, found, Goal(score=name)).score for name in ("mean", "worst", "mean-se")}
+        assert scores == pytest.approx({"mean": 2.0, "worst": 1.0, "mean-se": 2 - 1 / math.sqrt(3)})
+
+    def test_the_constraint_is_the_mean_drop_below_the_paired_reference(self):
+        judged = judge("c", SEEDS, rows((1, 1, 1), drops=(1.0, 2.0, 3.0)), Goal(psnr_drop=1.5))
+        assert judged.violations == pytest.approx({"psnr_drop": 0.5})
+        assert not judged.feasible
+        assert judged.slack == pytest.approx(-0.5)
+
+    def test_an_absolute_floor(self):
+        judged = judge("c", SEEDS, rows((1, 1, 1)), Goal(psnr_drop=None, psnr_floor=19.0))
+        assert judged.feasible
+        assert judged.slack == pytest.approx(1.0)
+
+    def test_rows_of_other_configs_and_splits_do_not_count(self):
+        mixed = [
+            *rows((1, 1, 1)),
+            row(100, "full", 99.0, 99.0, config="other"),
+            {**row(100, "full", 9, 9), "split": "train"},
+        ]
+        assert judge("c", SEEDS, mixed, Goal()).score == pytest.approx(1.0)
+
+    def test_a_goal_without_any_reconstruction_constraint_is_refused(self):
+        with pytest.raises(ConfigFault, match="reconstruction"):
+            Goal(psnr_drop=None)
+
+
+class TestIncomplete:
+    def test_a_missing_seed_makes_the_config_incomplete(self):
+        judged = judge("c", SEEDS, rows((1, 2, 3))[:-2], Goal())
+        assert (judged.outcome, judged.n_failed, judged.score) == ("incomplete", 1, None)
+        assert "seed 102" in judged.reason
+
+    def test_a_diverged_seed_makes_the_config_incomplete(self):
+        found = rows((1, 2, 3))
+        found[2] = row(101, "full", None, None, outcome="diverged")
+        judged = judge("c", SEEDS, found, Goal())
+        assert judged.outcome == "incomplete"
+        assert "diverged: loss became nan" in judged.reason
+
+    @pytest.mark.parametrize("bad", [None, math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("field", ["margin", "psnr_01"])
+    @pytest.mark.parametrize("position", [0, 1])
+    def test_a_number_that_is_not_finite_is_never_feasible(self, bad, field, position):
+        found = rows((1, 2, 3))
+        found[position][field] = bad
+        judged = judge("c", SEEDS, found, Goal())
+        assert judged.outcome == "incomplete"
+        assert not judged.feasible
+        with pytest.raises(ValueError, match="incomplete"):
+            judged.values(Goal())
+
+    def test_stress_cases_enter_no_score_and_are_counted(self):
+        statuses = ("strict-feasible", "stress-case", "strict-feasible")
+        judged = judge("c", SEEDS, rows((1.0, 100.0, 3.0), statuses=statuses), Goal())
+        assert (judged.n, judged.n_stress, judged.score) == (2, 1, pytest.approx(2.0))
+
+    def test_a_config_of_stress_cases_alone_is_incomplete(self):
+        judged = judge("c", SEEDS, rows((1, 2, 3), statuses=("stress-case",) * 3), Goal())
+        assert judged.outcome == "incomplete"
+
+
+def configs():
+    """Judged configs of every kind: feasible, violated, incomplete, without recorded constraints."""
+    number = st.floats(-5, 5)
+    violations = st.none() | st.dictionaries(st.just("psnr_drop"), number)
+    return st.builds(
+        Judged,
+        config=st.text("abc", min_size=1),
+        outcome=st.sampled_from(["complete", "incomplete"]),
+        reason=st.just(""),
+        n=st.integers(0, 3),
+        n_failed=st.integers(0, 3),
+        n_stress=st.integers(0, 3),
+        score=st.none() | number,
+        psnr=st.none() | number,
+        violations=violations,
+    )
+
+
+class TestSelection:
+    @given(st.lists(configs()))
+    def test_no_path_names_an_infeasible_best(self, found):
+        winner = goals.best(found)
+        named = [*([winner] if winner else []), *goals.pareto_front(found)]
+        for one in named:
+            assert one.outcome == "complete"
+            assert one.violations is not None
+            assert all(violation <= 0 for violation in one.violations.values())
+
+    @given(st.lists(configs()))
+    def test_the_best_has_the_largest_score_of_all_feasible(self, found):
+        winner = goals.best(found)
+        scores = [one.score for one in found if one.feasible and one.score is not None]
+        assert (winner.score if winner else None) == (max(scores) if scores else None)
+
+    def test_nothing_feasible_gives_no_best_but_the_nearest_miss(self):
+        near = judge("near", SEEDS, [{**one, "config": "near"} for one in rows((1, 1, 1), (1.6,) * 3)], Goal())
+        far = judge("far", SEEDS, [{**one, "config": "far"} for one in rows((9, 9, 9), (5.0,) * 3)], Goal())
+        assert goals.best([far, near]) is None
+        assert goals.nearest_misses([far, near])[0] is near
+
+    @given(st.lists(configs(), min_size=1))
+    def test_no_config_of_the_front_dominates_another(self, found):
+        front = goals.pareto_front(found)
+        for one in front:
+            for two in front:
+                better = (two.score or 0) > (one.score or 0) and (two.psnr or 0) > (one.psnr or 0)
+                assert not better
+
+
+def test_a_standard_error_needs_two_strict_seeds():
+    """With one there is none, and no penalty would favour the config that is known least."""
+    one = rows((1.0, 9.0, 9.0), statuses=("strict-feasible", "stress-case", "stress-case"))
+    judged = judge("c", SEEDS, one, Goal(score="mean-se"))
+    assert (judged.outcome, judged.score, judged.n_stress) == ("incomplete", None, 2)
+    assert "standard error" in judged.reason
+    assert judge("c", SEEDS, one, Goal(score="mean")).score == 1.0
+
+
+def at(margin, psnr, slack=0.0):
+    return Judged("c", "complete", "", 3, 0, 0, score=margin, psnr=psnr, violations={"psnr_drop": -slack})
+
+
+class TestHypervolume:
+    def test_of_a_staircase(self):
+        front = [at(3.0, 11.0), at(2.0, 13.0), at(1.0, 14.0)]
+        assert goals.hypervolume(front, (0.0, 10.0)) == pytest.approx(3 * 1 + 2 * 2 + 1 * 1)
+
+    def test_what_is_dominated_infeasible_or_below_the_worst_adds_nothing(self):
+        front = [at(3.0, 11.0)]
+        more = [at(2.0, 10.5), at(9.0, 19.0, slack=-0.1), at(-1.0, 30.0), at(5.0, 9.0)]
+        assert goals.hypervolume(front + more, (0.0, 10.0)) == goals.hypervolume(front, (0.0, 10.0)) == 3.0
+
+    @given(st.lists(st.tuples(st.floats(-2, 5), st.floats(5, 30)), max_size=8))
+    def test_it_is_the_share_of_a_grid_that_is_dominated(self, points):
+        cells = [(x + 0.5, y + 0.5) for x in range(5) for y in range(10, 30)]
+        rounded = [(float(round(margin)), float(round(psnr))) for margin, psnr in points]
+        covered = sum(any(margin >= x and psnr >= y for margin, psnr in rounded) for x, y in cells)
+        found = goals.hypervolume([at(*point) for point in rounded], (0.0, 10.0))
+        assert found == pytest.approx(covered)

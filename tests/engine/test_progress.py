@@ -1,0 +1,111 @@
+"""What a user watches: one line per running cell, one for the whole, the same with and without a terminal."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from certvae.engine import progress
+from certvae.engine.dispatch import Cell, Ended
+from certvae.engine.progress import Board, clock, name_of
+from tests.small_cells import small_cell
+
+CELL = Cell(small_cell(seed=7))
+EPOCH = {"epoch": 3, "epochs": 6, "step": 0, "steps": 10, "loss": 12.5, "guard_margin": 0.75, "guard_psnr_01": 18.0}
+
+
+class Watched:
+    """A board with its console and its log, and a clock that the test moves."""
+
+    def __init__(self, tmp_path, monkeypatch, *, terminal=False, total=4):
+        self.now = 100.0
+        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        self.text = io.StringIO()
+        self.log = tmp_path / "run.log"
+        console = Console(file=self.text, width=150, force_terminal=terminal)
+        self.board = Board(lambda: (total, "1/2 configs"), console, self.log)
+
+    def said(self):
+        return self.text.getvalue()
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch):
+    found = Watched(tmp_path, monkeypatch)
+    with found.board:
+        yield found
+
+
+def test_without_a_terminal_a_line_says_cell_stage_epoch_numbers_and_what_is_left(watched):
+    watched.board.started("a", CELL)
+    watched.board.heard("a", CELL, {"at": "full"})
+    watched.now += 30
+    watched.board.heard("a", CELL, EPOCH)
+    line = watched.said().splitlines()[-1]
+    assert line == f"{name_of(CELL)}  full  epoch 3/6  loss 12.5  margin 0.75  psnr 18  eta 0:30"
+
+
+def test_lines_about_one_cell_come_now_and_then_only(watched):
+    watched.board.started("a", CELL)
+    for _ in range(100):
+        watched.now += progress.LOG_SECONDS / 10
+        watched.board.heard("a", CELL, EPOCH)
+    assert 9 <= len(watched.said().splitlines()) <= 11
+
+
+def test_the_whole_is_counted_with_failures_and_an_eta(watched):
+    for token, ended in {
+        "a": Ended("ok"),
+        "b": Ended("killed", "its worker died"),
+        "c": Ended("censored", "no"),
+    }.items():
+        watched.board.started(token, CELL)
+        watched.now += 10
+        watched.board.ended(token, CELL, ended)
+    lines = watched.said().splitlines()
+    assert "1/4 cells   1/2 configs   eta 0:30" in lines[0]
+    assert "killed: its worker died" in lines[1]
+    assert "2/4 cells, 1 failed" in lines[1]
+    assert "censored: no" in lines[2]
+    assert "3/4 cells, 1 failed   1/2 configs   eta 0:10" in lines[2]
+
+
+def test_a_cell_that_is_tried_again_alone_has_not_failed_yet(watched):
+    for cell, kind in ((CELL, "out_of_memory"), (replace(CELL, alone=True), "ok")):
+        watched.board.started("a", cell)
+        watched.board.ended("a", cell, Ended(kind))
+    assert "0/4 cells   1/2" in watched.said().splitlines()[0]
+    assert "1/4 cells   1/2" in watched.said().splitlines()[1]
+
+
+def test_the_log_gets_what_a_terminal_shows(watched):
+    watched.board.started("a", CELL)
+    watched.now += 2 * progress.LOG_SECONDS
+    watched.board.heard("a", CELL, EPOCH)
+    watched.board.ended("a", CELL, Ended("ok"))
+    text = watched.log.read_text()
+    assert "epoch 3/6" in text
+    assert "1 running" in text
+    assert "done" in text
+
+
+def test_a_terminal_shows_every_running_cell_at_once(tmp_path, monkeypatch):
+    found = Watched(tmp_path, monkeypatch, terminal=True)
+    other = Cell(small_cell(seed=8))
+    found.board.started("a", CELL)
+    found.board.started("b", other)
+    found.board.heard("a", CELL, {"at": "no_align"})
+    found.board.heard("b", other, {"step": 2, "steps": 8})
+    console = Console(file=io.StringIO(), width=150)
+    console.print(found.board._table())
+    shown = console.file.getvalue()
+    assert name_of(CELL) in shown
+    assert "no_align" in shown
+    assert "fit 2/8" in shown
+    assert "2 running   0/4 cells" in shown
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (75, "1:15"), (3700, "1:01:40"), (90000, "25:00:00")])
+def test_a_clock_is_read_at_a_glance(seconds, text):
+    assert clock(seconds) == text

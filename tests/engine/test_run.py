@@ -1,0 +1,172 @@
+"""Which stored rows a run may use, how large its pool is, and what a search says whose cells have all ended before."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from certvae.canonical import digest, plain
+from certvae.engine.command import parse
+from certvae.engine.context import made_here, slots_of
+from certvae.engine.dispatch import Cell, Ended
+from certvae.engine.gate import opened_for
+from certvae.engine.main import main
+from certvae.engine.rows import RowIndex
+from certvae.engine.rule import settle_rule
+from certvae.engine.run import rule_of
+from certvae.engine.search import SearchCells, proposed
+from certvae.engine.space import weights
+from certvae.protocols import chain, stages
+from certvae.store.store import Store
+from certvae.training import environment
+from sweeps import search_margin_psnr, tiny_fixed_q
+from tests import simulated_pool
+
+STUDY = search_margin_psnr.STUDY
+SEARCH = ("--data", "digits", "--search", "2", "--search-seeds", "100", "--confirmation-seeds", "200")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled():
+    environment.settle()
+
+
+def row(**changed):
+    made_in = environment.fingerprint("cpu") | changed
+    versions = {f"stage_version_{stage.name}": stage.version for stage in (stages.warm_up, stages.judge)}
+    return {**versions, "environment": digest(made_in), "device": made_in["device"]}
+
+
+def test_a_row_of_this_code_and_machine_is_used():
+    assert made_here()(row())
+
+
+def test_a_row_of_another_stage_version_is_not():
+    assert not made_here()(row() | {"stage_version_judge": stages.judge.version + 1})
+
+
+@pytest.mark.parametrize("changed", [{"device": "another GPU"}, {"python": "2.7"}, {"threads": 64}])
+def test_a_row_of_another_machine_is_not(changed):
+    assert not made_here()(row(**changed))
+
+
+def test_on_a_cluster_a_row_of_any_device_is_used():
+    """The driver often runs on a head without a GPU."""
+    assert made_here(on_cluster=True)(row(device="another GPU"))
+    assert made_here(on_cluster=True)(row())
+
+
+def test_on_a_cluster_other_packages_still_count():
+    packages = {**environment.fingerprint("cpu")["packages"], "torch": "0.1"}
+    assert not made_here(on_cluster=True)(row(device="another GPU", packages=packages))
+
+
+def test_a_row_that_does_not_say_its_device_was_made_here_or_nowhere():
+    old = {name: value for name, value in row().items() if name != "device"}
+    assert made_here(on_cluster=True)(old)
+    assert made_here()(old)
+
+
+def test_slots_of_a_cluster_are_not_those_of_this_machine():
+    def slots(*arguments):
+        return slots_of(parse(tiny_fixed_q.STUDY, ["--data", "digits", *arguments])[0])
+
+    assert slots().on == "one CPU core each"
+    assert slots("--workers", "64", "--address", "head:6390").count == 64
+    assert "of the cluster at head:6390" in slots("--address", "head:6390").on
+
+
+def simulated(store: Path, *arguments: str, diverged: Sequence[str] = ()) -> SearchCells:
+    """A search that has ended, with rows as this code on this machine would have written them.
+
+    Args:
+        diverged: configs that left no numbers.
+    """
+    run, base, goal = parse(STUDY, [*SEARCH, *arguments])
+    search = rule_of(STUDY, run, base, goal)
+    made = {**row(), "data_digest": "d" * 64, "data": "digits", "substitute": "", "info": 2.0, "loss": 0.1}
+    made |= {"population_bound": 1.0, "student_info": 1.0, "active_units": 3}
+    made["environment"] = digest(environment.fingerprint(environment.device()))
+
+    def work(cell: Cell) -> Ended:
+        lost = {"outcome": "diverged", "reason": "loss became nan"} if cell.spec.config in diverged else {}
+        return Ended(
+            "ok", rows=[{**one, **made, **lost, "spec": plain(cell.spec)} for one in simulated_pool.rows_of(cell)]
+        )
+
+    opened = Store(store)
+    settle_rule(search, opened)
+    cells = SearchCells(search, opened, RowIndex([], lambda _: True, chain.modes))
+    simulated_pool.run(cells, 1, 0, put=opened.put_row, work=work)
+    return cells
+
+
+def test_a_search_without_a_feasible_config_ends_with_code_3_and_says_that_mlflow_is_behind(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    floor = ("--goal.psnr-floor", "99")
+    assert simulated(tmp_path / "store", *floor).winner is None
+    assert main(STUDY, [*SEARCH, *floor, "--store", str(tmp_path / "store")]) == 3
+    said = capsys.readouterr().out
+    assert "nothing feasible." in said
+    assert "behind by" in said
+
+
+def test_a_config_that_diverged_is_a_result_of_the_search_and_no_failure_of_the_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    first = simulated(tmp_path / "first").specs[0].config
+    cells = simulated(tmp_path / "store", diverged=[first])
+    assert cells.winner is not None
+    assert cells.winner.config != first
+    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store")]) == 0
+    assert "1 incomplete" in capsys.readouterr().out
+
+
+def test_a_plan_settles_nothing_for_the_search_that_may_follow(tmp_path, capsys):
+    store = Store(tmp_path / "store")
+    assert main(STUDY, [*SEARCH, "--store", str(store.path), "--sampler", "gp", "--plan"]) == 0
+    assert "makespan on" in capsys.readouterr().out
+    assert not list((store.path / "plan").rglob("*.json"))
+    simulated(store.path)
+    assert main(STUDY, [*SEARCH, "--store", str(store.path), "--sampler", "gp", "--plan"]) == 2
+    assert "another sampler (tpe there, gp here)" in capsys.readouterr().out
+
+
+def test_status_needs_no_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CERTVAE_DATA", str(tmp_path / "nothing"))
+    assert main(STUDY, ["--store", str(tmp_path / "store"), "--status"]) == 0
+    assert "0 of 3 cells done" in capsys.readouterr().out
+
+
+def test_the_cells_that_confirm_a_winner_have_a_status(tmp_path, capsys):
+    winner = simulated(tmp_path / "store").winner
+    assert winner is not None
+    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store"), "--status"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [winner.config[:12], "200"] in [line[:2] for line in lines]
+
+
+def test_a_cell_of_a_plain_run_that_a_search_confirmed_too_is_one_cell(tmp_path, capsys):
+    winner = simulated(tmp_path / "store").winner
+    assert winner is not None
+    found = proposed(Store(tmp_path / "store"), weights, parse(STUDY, [*SEARCH])[1])
+    (won,) = (spec for spec in found if spec.config == winner.config)
+    same = replace(STUDY, configs=lambda _: (won,))
+    assert main(same, [*SEARCH, "--seeds", "200", "--store", str(tmp_path / "store"), "--status"]) == 0
+    assert "3 of 3 cells done" in capsys.readouterr().out
+
+
+def test_a_search_that_goes_on_says_beforehand_that_certify_was_opened(tmp_path, capsys):
+    simulated(tmp_path / "store")
+    (opened,) = opened_for(Store(tmp_path / "store"), f"{STUDY.name}-digits")
+    more = ["--search", "3", "--store", str(tmp_path / "store"), "--plan"]
+    assert main(STUDY, [*SEARCH, *more]) == 0
+    assert f"certify was opened before, for {opened[:12]}: another winner" in capsys.readouterr().out
+
+
+def test_a_budget_that_is_no_duration_is_refused_before_anything_starts(tmp_path, capsys):
+    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store"), "--budget", "6"]) == 2
+    assert "a duration such as" in capsys.readouterr().out
+    assert not (tmp_path / "store" / "plan" / "search").exists()

@@ -1,0 +1,315 @@
+"""A search can be replayed: workers, their speed and kills of the driver do not enter; a changed result does."""
+
+import contextlib
+import dataclasses
+import io
+import logging
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from rich.console import Console
+
+from certvae.engine.dispatch import Ended
+from certvae.engine.gate import opened_for
+from certvae.engine.goal import Goal
+from certvae.engine.propose import export, propose, rebuilt, sketched
+from certvae.engine.rows import RowIndex
+from certvae.engine.rule import Search, settle_rule
+from certvae.engine.search import SearchCells, proposed
+from certvae.engine.space import weights
+from certvae.engine.summary import search_shown
+from certvae.errors import ConfigFault, SearchFault
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.spec.rescue import Objective, Rescue
+from certvae.store.store import Store
+from sweeps import search_margin_psnr
+from tests.simulated_pool import Killed, rows_of, run
+
+BASE = dataclasses.replace(search_margin_psnr.STUDY.preset("digits"), study="searched")
+SAMPLERS = ("tpe", pytest.param("gp", marks=pytest.mark.slow), "nsga2")
+SEEN = {"tpe": 14, "gp": 14, "nsga2": 40}  # NSGA-II begins to select when it has two generations of 16
+SPACE = weights
+
+
+def search(**changes):
+    given = {
+        "base": BASE,
+        "space": SPACE,
+        "goal": Goal(),
+        "sampler": "tpe",
+        "total": 14,
+        "lag": 3,
+        "study_seed": 0,
+        "seeds": (100, 101),
+        "confirmation_seeds": (200, 201, 202),
+    }
+    return Search(**{**given, **changes})
+
+
+def _any(row):
+    return True
+
+
+def cells_of(found, store):
+    return SearchCells(found, store, RowIndex(store.rows(BASE.study), _any, chain.modes))
+
+
+def searched(found, path, workers=1, jitter=0, **how):
+    store = Store(path)
+    settle_rule(found, store)
+    cells = cells_of(found, store)
+    run(cells, workers, jitter, put=store.put_row, **how)
+    return cells
+
+
+def outcome(cells):
+    """All that a search decided: configs, their values, and the winner."""
+    judged = [cells.judged[number] for number in sorted(cells.judged)]
+    return [proposal.params for proposal in cells.proposals], judged, cells.winner
+
+
+class TestReplay:
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_neither_the_number_of_workers_nor_their_speed_matters(self, sampler, tmp_path):
+        wanted = outcome(searched(search(sampler=sampler), tmp_path / "1"))
+        for workers, jitter in ((2, 1), (4, 2), (8, 3)):
+            found = outcome(searched(search(sampler=sampler), tmp_path / str(workers), workers, jitter))
+            assert found == wanted
+
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_a_driver_killed_again_and_again_proposes_the_same(self, sampler, tmp_path):
+        wanted = outcome(searched(search(sampler=sampler), tmp_path / "calm"))
+        for attempt in range(60):
+            with contextlib.suppress(Killed):
+                cells = searched(search(sampler=sampler), tmp_path / "killed", 4, attempt, die_after=3)
+                assert outcome(cells) == wanted
+                return
+        pytest.fail("60 runs did not finish it")
+
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_a_changed_history_changes_the_proposals(self, sampler, tmp_path):
+        total = SEEN[sampler]
+        cells = searched(search(sampler=sampler, total=total, lag=1), tmp_path / "s")
+        told = [(proposal, cells.judged[number]) for number, proposal in enumerate(cells.proposals)]
+        negated = [(one, dataclasses.replace(judged, score=-judged.score)) for one, judged in told]
+        asked = [
+            [
+                propose(total, seen, [], space=SPACE, base=BASE, goal=Goal(), sampler=sampler, study_seed=seed)[
+                    0
+                ].params
+                for seed in range(4)  # a mutation of NSGA-II can redraw every parameter of one child
+            ]
+            for seen in (told, negated)
+        ]
+        assert asked[0] != asked[1]
+
+    def test_the_total_grows_without_changing_what_was_proposed(self, tmp_path):
+        first = outcome(searched(search(total=6), tmp_path / "s"))
+        second = outcome(searched(search(total=14), tmp_path / "s", 4, 1))
+        assert second[0][:6] == first[0]
+        assert second == outcome(searched(search(total=14), tmp_path / "fresh"))
+
+    def test_another_study_seed_proposes_otherwise(self, tmp_path):
+        one = outcome(searched(search(), tmp_path / "a"))
+        other = outcome(searched(search(study_seed=1), tmp_path / "b"))
+        assert one[0] != other[0]
+
+    def test_proposals_are_read_back_as_the_configs_they_were(self, tmp_path):
+        cells = searched(search(), tmp_path / "s")
+        again = proposed(Store(tmp_path / "s"), SPACE, BASE)
+        assert [spec.config for spec in again] == [spec.config for spec in cells.specs]
+
+    def test_two_objectives_are_replayed_too(self, tmp_path):
+        found = search(goal=Goal(pareto=True), sampler="nsga2")
+        assert outcome(searched(found, tmp_path / "a")) == outcome(searched(found, tmp_path / "b", 8, 7))
+
+
+class TestFailures:
+    def test_a_failed_cell_makes_its_config_incomplete_and_is_told_as_failed(self, tmp_path):
+        seen = []
+
+        def unlucky(spec):
+            seen.append(spec.config)
+            return spec.seed == 101 and spec.config == seen[0]
+
+        cells = searched(search(), tmp_path / "s", fails=unlucky)
+        assert cells.judged[0].outcome == "incomplete"
+        study = rebuilt([(cells.proposals[0], cells.judged[0])], [], Goal())
+        assert study.trials[0].state.name == "FAIL"
+        assert cells.winner.config != cells.judged[0].config
+
+    def test_a_search_that_no_config_can_win_stops_and_says_why(self, tmp_path):
+        def stress(cell):
+            return Ended("ok", rows=[row | {"teacher_status": "stress-case"} for row in rows_of(cell)])
+
+        cells = searched(search(total=14), tmp_path / "s", work=stress)
+        assert cells.hopeless
+        assert len(cells.judged) == len(cells.proposals) == 3  # as many as are asked before the first is judged
+        text = io.StringIO()
+        Console(file=text, width=200).print(search_shown(cells, RowIndex([], _any, chain.modes)))
+        assert "3 incomplete" in text.getvalue()
+        assert "no search seed has a strict-feasible teacher" in text.getvalue()
+
+    def test_the_next_run_tries_a_failed_cell_again(self, tmp_path):
+        searched(search(total=3), tmp_path / "s", fails=lambda spec: spec.seed == 101)
+        cells = searched(search(total=3), tmp_path / "s")
+        assert all(judged.outcome == "complete" for judged in cells.judged.values())
+
+    def test_what_is_proposed_after_an_accident_is_forgotten_when_the_cell_ends_after_all(self, tmp_path):
+        """A full disk fails every cell: the search that goes on must be the one that nothing had disturbed."""
+        wanted = outcome(searched(search(), tmp_path / "calm"))
+        disturbed = searched(search(), tmp_path / "s", fails=lambda spec: spec.seed == 101)
+        assert outcome(disturbed)[0][3:] != wanted[0][3:]
+        assert outcome(searched(search(), tmp_path / "s", 4, 1)) == wanted
+
+    def test_certify_stays_closed_until_configs_that_met_an_accident_have_ended(self, tmp_path):
+        """It opens once: opened for the best of what is left, it would be closed to the winner."""
+        wanted = searched(search(study_seed=3), tmp_path / "calm").winner
+        started = []
+
+        def disk_is_full(spec):
+            started.append(spec)
+            return len(started) > 8 and spec.seed < 200
+
+        disturbed = searched(search(study_seed=3), tmp_path / "s", fails=disk_is_full)
+        assert disturbed.winner.config != wanted.config
+        assert "certify stays closed: cells of " in disturbed.refused
+        assert [cell.splits for cell in disturbed.confirmed()] == [("guard",)] * 3
+        assert opened_for(Store(tmp_path / "s"), BASE.study) == []
+        mended = searched(search(study_seed=3), tmp_path / "s")
+        assert (mended.winner, mended.refused) == (wanted, "")
+        assert opened_for(Store(tmp_path / "s"), BASE.study) == [wanted.config]
+
+    def test_an_accident_after_certify_was_opened_closes_nothing(self, tmp_path):
+        store = tmp_path / "s"
+        winner = searched(search(), store).winner
+        lost = next(path for path in (store / "rows").rglob("*.json") if winner.config not in path.read_text())
+        lost.unlink()
+        again = searched(search(), store, fails=lambda spec: spec.config != winner.config)
+        assert again.missing()
+        assert (again.winner.config, again.refused) == (winner.config, "")
+
+    def test_a_cell_that_always_fails_does_not_keep_a_search_from_the_same_end(self, tmp_path):
+        def unlucky(spec):
+            return spec.protocol.objective.lambda_ts < 2 and spec.seed == 101
+
+        wanted = outcome(searched(search(), tmp_path / "s", fails=unlucky))
+        assert outcome(searched(search(), tmp_path / "s", 4, 1, fails=unlucky)) == wanted
+        assert 0 < sum(judged.outcome == "incomplete" for judged in wanted[1]) < 14
+
+    def test_every_complete_trial_carries_every_constraint(self, tmp_path):
+        goal = Goal(psnr_floor=15.0)
+        cells = searched(search(goal=goal), tmp_path / "s")
+        told = [(proposal, cells.judged[number]) for number, proposal in enumerate(cells.proposals)]
+        for trial in rebuilt(told, [], goal).trials:
+            assert set(trial.constraints) == {"psnr_drop", "psnr_floor"}
+
+    def test_confirmation_runs_the_winner_on_fresh_seeds_with_the_certify_split(self, tmp_path):
+        cells = searched(search(), tmp_path / "s")
+        confirmed = cells.confirmed()
+        assert [cell.spec.seed for cell in confirmed] == [200, 201, 202]
+        assert all(cell.splits == ("guard", "certify") for cell in confirmed)
+        opened = {row["config"] for row in Store(tmp_path / "s").rows() if row["split"] == "certify"}
+        assert opened == {cells.winner.config}
+
+    def test_a_second_winner_may_not_open_certify(self, tmp_path):
+        first = searched(search(total=2, study_seed=3), tmp_path / "s").winner
+        cells = searched(search(total=14, study_seed=3), tmp_path / "s")
+        assert cells.winner.config != first.config
+        assert f"was opened for config {first.config[:12]}" in cells.refused
+        assert all(cell.splits == ("guard",) for cell in cells.confirmed())
+        opened = {row["config"] for row in Store(tmp_path / "s").rows() if row["split"] == "certify"}
+        assert opened == {first.config}
+
+
+class TestModes:
+    def test_search_cells_train_what_the_goal_reads_and_the_confirmation_trains_all(self, tmp_path):
+        searched(search(total=3), tmp_path / "s")
+        rows = Store(tmp_path / "s").rows()
+        assert {row["mode"] for row in rows if row["seed"] < 200} == {"full", "no_align"}
+        assert {row["mode"] for row in rows if row["seed"] >= 200} == {"full", "no_align", "rescue"}
+
+    def test_every_mode_of_a_search_may_be_asked_for_later_and_decides_nothing_else(self, tmp_path):
+        first = outcome(searched(search(total=5), tmp_path / "s"))
+        again = searched(search(total=5, every_mode=True), tmp_path / "s")
+        assert outcome(again) == first
+        assert not again.missing()
+        whole = [row for row in Store(tmp_path / "s").rows() if row["mode"] == "rescue" and row["seed"] < 200]
+        assert len({row["cell"] for row in whole}) == 10
+        assert outcome(searched(search(total=5), tmp_path / "s")) == first
+
+
+def test_a_space_may_draw_choices_and_whole_numbers(tmp_path):
+    def space(trial, base):
+        found = SPACE(trial, base)
+        epochs, size = trial.suggest_int("epochs", 10, 20), trial.suggest_categorical("batch", ["small", "large"])
+        schedule = dataclasses.replace(base.training, epochs=epochs, batch_size=64 if size == "small" else 128)
+        return dataclasses.replace(found, training=schedule)
+
+    cells = searched(search(total=3, space=space), tmp_path / "s")
+    drawn = cells.drawn(cells.winner.config)
+    text = io.StringIO()
+    Console(file=text, width=200).print(search_shown(cells, RowIndex([], _any, chain.modes)))
+    assert f"epochs {drawn['epochs']}  batch {drawn['batch']}" in text.getvalue()
+
+
+def test_planning_a_search_says_nothing_of_studies_in_memory(caplog):
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    logging.getLogger("optuna").addHandler(caplog.handler)
+    assert len(sketched(range(2), SPACE, BASE)) == 2
+    logging.getLogger("optuna").removeHandler(caplog.handler)
+    assert caplog.text == ""
+
+
+def test_a_search_is_exported_as_an_optuna_study(tmp_path):
+    cells = searched(search(total=6), tmp_path / "s")
+    export(cells.told(), Goal(), tmp_path / "optuna.log", "searched")
+    path = export(cells.told(), Goal(), tmp_path / "optuna.log", "searched")  # written anew each time
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    study = optuna.load_study(study_name="searched", storage=storage)
+    assert [trial.params for trial in study.trials] == [proposal.params for proposal in cells.proposals]
+    assert study.best_trial.value == pytest.approx(cells.winner.score)
+
+
+class TestRefusals:
+    def test_search_and_confirmation_seeds_must_not_overlap(self):
+        with pytest.raises(SearchFault, match=r"\[101\] are both"):
+            search(confirmation_seeds=(101, 300))
+
+    @pytest.mark.parametrize("goal", [Goal(mode="ful"), Goal(reference="vae")])
+    def test_a_goal_on_a_mode_that_no_cell_trains_is_refused(self, goal):
+        with pytest.raises(SearchFault, match=f"{'ful' if goal.mode == 'ful' else 'vae'}, and a cell trains full"):
+            search(goal=goal)
+
+    @pytest.mark.parametrize("change", [{"lag": 4}, {"study_seed": 9}, {"sampler": "gp"}, {"seeds": (1, 2)}])
+    def test_a_store_of_another_rule_is_named(self, change, tmp_path):
+        store = Store(tmp_path / "s")
+        settle_rule(search(), store)
+        with pytest.raises(SearchFault, match=next(iter(change))):
+            settle_rule(search(**change), store)
+
+    def test_a_space_that_draws_an_invalid_spec_names_the_draw_and_the_field(self, tmp_path):
+        def bad(trial, base):
+            goal = Objective(lambda_ts=trial.suggest_float("lambda_ts", -2, -1))
+            return dataclasses.replace(base, protocol=Rescue(objective=goal))
+
+        with pytest.raises(SearchFault, match=r"config 0 .*lambda_ts must be .*"):
+            searched(search(space=bad), tmp_path / "s")
+
+    def test_an_edited_space_does_not_give_earlier_proposals_another_meaning(self, tmp_path):
+        searched(search(total=3), tmp_path / "s")
+
+        def edited(trial, base):
+            found = SPACE(trial, base)
+            doubled = dataclasses.replace(found.protocol.objective, alpha_kl=2 * found.protocol.objective.alpha_kl)
+            return dataclasses.replace(found, protocol=dataclasses.replace(found.protocol, objective=doubled))
+
+        with pytest.raises(SearchFault, match="the space of the study was edited"):
+            searched(search(total=3, space=edited), tmp_path / "s")
+
+    def test_an_invalid_spec_is_refused_before_anything_runs(self):
+        with pytest.raises(ConfigFault):
+            CellSpec(seed=-1)

@@ -1,0 +1,62 @@
+"""Questions to a store: every cell with its margins, or with the reason why it has none."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from certvae.engine.dispatch import Cell
+from certvae.engine.rows import RowIndex
+from certvae.engine.status import shown
+from certvae.protocols import chain
+from certvae.store.store import Store
+from tests import small_rows
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def told(store: Store, rows: list[dict], cells: list[Cell], **censored: str) -> list[str]:
+    console = Console(width=200, file=io.StringIO(), record=True)
+    index = RowIndex(rows, lambda row: row["environment"] == "e" * 64, chain.modes)
+    console.print(shown(store, index, cells, censored))
+    return console.export_text().splitlines()
+
+
+def guard_rows(store: Store, cell: Cell) -> list[dict]:
+    return [small_rows.row(store, cell.spec, mode) for mode in small_rows.MODES]
+
+
+def test_every_cell_is_done_or_to_do(store):
+    cells = [Cell(small_rows.cell(seed=seed), ("guard",)) for seed in (0, 1)]
+    lines = told(store, guard_rows(store, cells[0]), cells)
+    assert "done" in lines[1]
+    assert lines[1].count("+") == len(small_rows.MODES)
+    assert "to do" in lines[2]
+    assert lines[-1].startswith("1 of 2 cells done")
+
+
+def test_a_network_without_a_margin_and_one_that_diverged_are_shown_as_such(store):
+    cell = Cell(small_rows.cell(), ("guard",))
+    full, _, rescue = guard_rows(store, cell)
+    diverged = small_rows.failed(store, cell.spec, "no_align", "loss became nan")
+    lines = told(store, [{**full, "margin": None}, diverged, rescue], [cell])
+    assert "full -" in lines[1]
+    assert "no_align diverged (loss became nan)" in lines[1]
+
+
+def test_rows_of_other_code_are_counted_and_not_used(store):
+    cell = Cell(small_rows.cell(), ("guard",))
+    older = [{**row, "environment": "f" * 64} for row in guard_rows(store, cell)]
+    lines = told(store, older, [cell])
+    assert lines[-1] == "0 of 1 cells done, 3 rows of other code or another environment are not used"
+
+
+def test_a_censored_cell_says_why(store):
+    cell = Cell(small_rows.cell(), ("guard",))
+    lines = told(store, [], [cell], **{cell.spec.cell: "out of reach"})
+    assert "censored" in lines[1]
+    assert "out of reach" in lines[1]
+    assert lines[-1] == "0 of 1 cells done, 1 ended early"

@@ -1,0 +1,97 @@
+"""The final table: bytes that depend on results alone, and text that fits a terminal."""
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from certvae.engine.summary import COLUMNS, TAUS, differences, show, table_shown, table_text, with_taus
+
+
+def row(seed, mode, margin=1.25, **more):
+    facts = {
+        "study": "s",
+        "data": "digits",
+        "substitute": None,
+        "config": "c",
+        "spec": {"seed": seed, "protocol": {"alpha_kl": 1.0}},
+        "seed": seed,
+        "mode": mode,
+        "split": "certify",
+        "outcome": "ok",
+        "teacher_status": "strict-feasible",
+        "info": 2.0,
+        "loss": 0.75,
+        "margin": margin,
+        "population_bound": 0.5,
+        "student_info": 1.5,
+        "psnr_01": 19.125,
+        "active_units": 16,
+        "n": 360,
+    }
+    return {**facts, **more}
+
+
+ROWS = [row(seed, mode) for seed in (0, 1) for mode in ("full", "no_align", "rescue")]
+
+
+def test_tau_is_a_view():
+    shifted = with_taus(row(0, "full"))
+    assert [shifted[f"margin_tau_{tau:.2f}"] for tau in TAUS] == pytest.approx([1.2, 1.15, 1.05])
+
+
+def test_the_text_holds_every_number_exactly():
+    read = list(csv.DictReader(io.StringIO(table_text([row(0, "full", margin=0.1 + 0.2)]))))
+    assert tuple(read[0]) == COLUMNS
+    assert float(read[0]["margin"]) == 0.1 + 0.2
+
+
+def test_what_is_not_a_result_is_not_in_the_text():
+    assert table_text(ROWS) == table_text([{**one, "hostname": "elsewhere", "seconds": 3.5} for one in ROWS])
+
+
+def test_a_missing_number_stays_missing():
+    shown = table_text([row(0, "full", margin=None)])
+    assert ",," in shown
+    assert "nan" not in shown
+
+
+def test_it_fits_80_columns_and_shows_a_failed_mode():
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table_shown([*ROWS, row(2, "full", outcome="diverged")]))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "diverged" in text
+    assert "…" not in text
+
+
+def test_a_number_that_no_network_has_is_no_number_in_the_table():
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table_shown([row(0, "full", margin=None, loss=None, psnr_01=None)]))
+    shown = next(line for line in console.export_text().splitlines() if line.startswith("0 "))
+    assert shown.split() == ["0", "full", "strict", "2.000", *"-----", "+0.500", "1.500", "-", "16"]
+
+
+def test_the_rows_are_counted_although_the_first_network_failed():
+    failed = {name: value for name, value in row(0, "full", outcome="diverged").items() if name != "n"}
+    assert "360 certify rows" in str(table_shown([failed, row(0, "no_align")]).title)
+
+
+def test_configs_are_shown_apart_each_with_what_it_says_otherwise(tmp_path):
+    console = Console(width=80, record=True, file=io.StringIO())
+    other = [{**one, "config": "d", "spec": {"seed": 0, "protocol": {"alpha_kl": 8.0}}} for one in ROWS]
+    show([*ROWS, *other], tmp_path, console)
+    titles = [line for line in console.export_text().splitlines() if "360 certify rows" in line]
+    assert [title.rpartition("; ")[2].strip() for title in titles] == ["alpha_kl 1.0", "alpha_kl 8.0"]
+
+
+def test_one_config_needs_no_name():
+    assert differences(ROWS) == {"c": ""}
+
+
+def test_show_says_where_the_table_is(tmp_path):
+    console = Console(width=200, record=True, file=io.StringIO())
+    show(ROWS, tmp_path, console)
+    assert str(tmp_path / "views" / "s" / "table.csv") in console.export_text()
+    assert (tmp_path / "views" / "s" / "table.csv").read_text() == table_text(ROWS)

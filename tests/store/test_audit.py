@@ -1,0 +1,216 @@
+"""Looking after a store: everything wrong is found, nothing right is touched."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from certvae.errors import StoreFault
+from certvae.store.artifact import ARRAYS, Checkpoints, Content
+from certvae.store.audit import CORRUPT, FOREIGN, UNREADABLE, gc, repair, status, verify
+from certvae.store.folders import discard
+from certvae.store.layout import STORE
+from certvae.store.records import seal
+from certvae.store.selftest import draw, run_chain, summarise, walk
+from certvae.store.store import Stage, Store, audit
+
+OLD = -1.0  # days: everything is older than that
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store")
+    run_chain(store, [0])
+    store.put_document("plan", "cells", {"seeds": [0]})
+    Checkpoints(store.disk, "0" * 64).save(1, Content({"x": np.ones(3)}, {}))
+    return store
+
+
+def only(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    return path
+
+
+class TestVerify:
+    def test_a_good_store(self, store: Store) -> None:
+        report = verify(store.path)
+        assert report.exit_code == 0
+        assert str(report) == f"{report.verified} entries verified, 0 findings"
+        assert report.verified == 1 + 1 + 3 + 1 + 1 + 1  # root, identity, objects, checkpoint, document, row
+
+    @pytest.mark.parametrize(
+        ("spoil", "code"),
+        [
+            (lambda root: (only(root / "ckpt") / ARRAYS).write_bytes(b""), CORRUPT),
+            (lambda root: (root / "obj" / "surplus").touch(), CORRUPT),
+            (lambda root: (root / "obj" / "surplus").mkdir(), CORRUPT),
+            (lambda root: (root / "rows" / "stray.json").touch(), CORRUPT),
+            (lambda root: only(root / "plan" / "plan").write_bytes(b"{}"), CORRUPT),
+            (lambda root: only(root / "rows" / "selftest").write_bytes(b"{}"), CORRUPT),
+            (lambda root: (root / STORE).write_bytes(b"{}"), CORRUPT),
+            (lambda root: (root / STORE).unlink(), FOREIGN),
+            (lambda root: (root / STORE).write_bytes(seal({"layout": 9})), FOREIGN),
+            (lambda root: only(root / "rows" / "selftest").chmod(0o666), FOREIGN),
+            (lambda root: (only(root / "ckpt") / ARRAYS).chmod(0o620), FOREIGN),
+            (lambda root: root.chmod(0o777), FOREIGN),
+        ],
+    )
+    def test_f23_f24_each_finding_has_its_bit(self, store: Store, spoil: Callable[[Path], object], code: int) -> None:
+        spoil(store.path)
+        report = verify(store.path)
+        assert report.exit_code == code
+        assert len(report.findings) == 1
+        assert str(report.findings[0].path) in str(report)
+
+    def test_bits_add_up(self, store: Store) -> None:
+        (store.path / "obj" / "surplus").touch()
+        only(store.path / "rows" / "selftest").chmod(0o666)
+        assert verify(store.path).exit_code == CORRUPT | FOREIGN
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+    def test_what_cannot_be_read_is_told(self, store: Store) -> None:
+        only(store.path / "rows" / "selftest").chmod(0)
+        assert verify(store.path).exit_code == UNREADABLE
+
+    def test_f21_a_read_error_is_told(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = os.read
+
+        def failing(descriptor: int, size: int) -> bytes:
+            if "/obj/" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+                raise OSError(5, "Input/output error")
+            return read(descriptor, size)
+
+        monkeypatch.setattr(os, "read", failing)
+        report = verify(store.path)
+        assert report.exit_code == UNREADABLE
+        assert len(report.findings) == 3
+
+    def test_somebody_elses_entry_is_told(self, store: Store) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("only root can give files away")
+        os.chown(only(store.path / "plan" / "plan"), 65_534, 65_534)
+        assert verify(store.path).exit_code == FOREIGN
+
+    def test_what_is_no_store_is_told(self, tmp_path: Path) -> None:
+        assert verify(tmp_path).exit_code == FOREIGN
+        assert verify(tmp_path / "absent").exit_code & FOREIGN
+
+    def test_what_a_sweep_takes_away_meanwhile_is_no_finding(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        discard(store.disk, only(store.path / "ckpt"))
+        gone = store.path / "ckpt" / ("0" * 64)
+        monkeypatch.setattr(audit, "_entries", lambda root: [root, root / STORE, gone])
+        assert verify(store.path).exit_code == 0
+
+    def test_changes_nothing(self, store: Store) -> None:
+        (store.path / "obj" / "surplus").touch()
+        before = {path: path.stat().st_mtime_ns for path in store.path.rglob("*")}
+        verify(store.path)
+        assert {path: path.stat().st_mtime_ns for path in store.path.rglob("*")} == before
+
+
+class TestRepair:
+    def test_the_next_run_makes_it_again(self, store: Store) -> None:
+        rows = store.rows()
+        shutil.rmtree(store.path / "obj" / store.key(draw, 0))
+        for folder in (store.path / "obj").iterdir():
+            (folder / ARRAYS).write_bytes(b"")
+        only(store.path / "rows" / "selftest").write_bytes(b"{}")
+        (store.path / STORE).write_bytes(b"{}")
+        assert repair(store.path).exit_code == 0
+        assert len(list((store.path / "quarantine").iterdir())) == 4
+        again = Store(store.path)
+        run_chain(again, [0])
+        assert again.rows() == rows
+        assert again.identity.id != store.identity.id
+
+    def test_what_is_no_corruption_stays(self, store: Store) -> None:
+        only(store.path / "rows" / "selftest").chmod(0o666)
+        assert repair(store.path).exit_code == FOREIGN
+        assert len(store.rows()) == 1
+
+    def test_of_no_store_nothing_is_moved(self, tmp_path: Path) -> None:
+        (tmp_path / "obj").mkdir()
+        (tmp_path / "obj" / "mine").touch()
+        with pytest.raises(StoreFault, match=r"no STORE\.json"):
+            repair(tmp_path)
+        assert (tmp_path / "obj" / "mine").exists()
+
+
+class TestStatus:
+    def test_f30_counts_by_stage_and_version(self, store: Store) -> None:
+        store.call(Stage("draw", 2, draw.make), 0)
+        found = status(store.path)
+        assert found.objects == {("draw", 1): 1, ("draw", 2): 1, ("walk", 1): 1, ("summarise", 1): 1}
+        assert found.rows == {"selftest": 1}
+        assert found.entries == {"ckpt": 1, "plan": 1, "quarantine": 0, "tmp": 0}
+        assert found.older == 1
+        assert found.size > 1000
+        assert "1 results from older code, not used" in str(found)
+        assert "1 rows of selftest" in str(found)
+
+    def test_says_nothing_of_older_code_where_there_is_none(self, store: Store) -> None:
+        assert status(store.path).older == 0
+        assert "older" not in str(status(store.path))
+
+    def test_of_no_store_there_is_none(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreFault, match=r"no STORE\.json"):
+            status(tmp_path)
+
+    def test_files_may_go_while_they_are_counted(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        wanted = status(store.path).size
+        walk_tree = Path.rglob
+        gone = store.path / "gone"
+        monkeypatch.setattr(Path, "rglob", lambda path, pattern: [*walk_tree(path, pattern), gone])
+        assert status(store.path).size == wanted
+
+
+class TestGc:
+    """Mode 32: only what nothing refers to, only what is old, and only when told so."""
+
+    def test_f32_what_a_row_names_stays_with_all_its_inputs(self, store: Store) -> None:
+        unused = store.call(draw, 7).path
+        checkpoint = only(store.path / "ckpt")
+        leftover = store.path / "tmp" / "of.another-host.x"
+        leftover.mkdir()
+        wanted = [unused, checkpoint, leftover]
+        assert gc(store.path, (), older_than_days=OLD) == wanted
+        assert all(path.exists() for path in wanted)
+        assert gc(store.path, (), dry_run=False, older_than_days=OLD) == wanted
+        assert not any(path.exists() for path in wanted)
+        assert gc(store.path, (), older_than_days=OLD) == []
+        assert len(list((store.path / "obj").iterdir())) == 3
+        assert verify(store.path).exit_code == 0
+
+    def test_without_rows_nothing_is_referred_to(self, store: Store) -> None:
+        shutil.rmtree(store.path / "rows" / "selftest")
+        assert len(gc(store.path, (), older_than_days=OLD)) == 4
+
+    def test_a_live_key_keeps_its_inputs(self, store: Store) -> None:
+        shutil.rmtree(store.path / "rows" / "selftest")
+        drawn = store.call(draw, 0)
+        walked = store.call(walk, drawn, 3, 0)
+        found = gc(store.path, [walked.key, "0" * 64], dry_run=False, older_than_days=OLD)
+        assert found == [store.path / "obj" / store.key(summarise, drawn, walked)]
+        assert len(list((store.path / "ckpt").iterdir())) == 1
+
+    def test_f32_what_is_young_stays(self, store: Store) -> None:
+        """A sweep that runs now may not have written its rows yet."""
+        store.call(draw, 7)
+        assert gc(store.path, (), dry_run=False) == []
+
+    def test_a_document_keeps_what_it_names(self, store: Store) -> None:
+        unused = store.call(draw, 7)
+        store.put_document("plan", "keep", {"artifact": unused.digest})
+        assert unused.path not in gc(store.path, (), older_than_days=OLD)
+
+    def test_of_no_store_nothing_is_removed(self, tmp_path: Path) -> None:
+        (tmp_path / "tmp").mkdir()
+        (tmp_path / "tmp" / "mine").touch()
+        with pytest.raises(StoreFault):
+            gc(tmp_path, (), dry_run=False, older_than_days=OLD)
+        assert (tmp_path / "tmp" / "mine").exists()

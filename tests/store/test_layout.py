@@ -1,0 +1,225 @@
+"""The folder of a store: made once, recognised, and refused when it is not safe."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certvae.errors import DiskFault, StoreFault
+from certvae.store import layout as module
+from certvae.store.disk import Disk
+from certvae.store.failpoints import Failpoints
+from certvae.store.folders import Corrupt
+from certvae.store.layout import FOLDERS, STORE, open_root, read_identity, repair_identity, sweep
+from certvae.store.log import events
+from certvae.store.process import owner
+from certvae.store.records import seal
+from certvae.store.selftest import ended, forked
+
+
+def test_a_new_store_is_private(tmp_path: Path) -> None:
+    disk, identity = open_root(tmp_path / "deep" / "store")
+    assert {path.name for path in disk.root.iterdir()} == {*FOLDERS, STORE}
+    assert disk.root.stat().st_mode & 0o777 == 0o700
+    assert {(disk.root / name).stat().st_mode & 0o777 for name in FOLDERS} == {0o700}
+    assert identity.layout == 1
+    assert not identity.test_store
+
+
+def test_it_keeps_its_identity(tmp_path: Path) -> None:
+    _, first = open_root(tmp_path / "a")
+    _, other = open_root(tmp_path / "b")
+    assert open_root(tmp_path / "a")[1] == first
+    assert first.id != other.id
+
+
+def test_of_eight_processes_at_once_one_founds_it(tmp_path: Path) -> None:
+    found = tmp_path / "found"
+    found.mkdir()
+
+    def run(number: int) -> None:
+        (found / str(number)).write_text(open_root(tmp_path / "store")[1].id)
+
+    children = [forked(lambda number=number: run(number)) for number in range(8)]
+    assert [ended(pid) for pid in children] == [0] * 8
+    assert len({path.read_text() for path in found.iterdir()}) == 1
+
+
+@pytest.mark.parametrize("name", ["dir é 数据 🧪", "with space", "x" * 255])
+def test_f55_any_name_will_do(tmp_path: Path, name: str) -> None:
+    assert open_root(tmp_path / name)[0].root.name == name
+
+
+def test_f55_a_linked_home_will_do(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert open_root(tmp_path / "link")[0].root == tmp_path / "real"
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o720])
+def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+    open_root(tmp_path / "store")
+    (tmp_path / "store").chmod(mode)
+    with pytest.raises(StoreFault, match=f"mode {mode:04o}"):
+        open_root(tmp_path / "store")
+    disk, _ = open_root(tmp_path / "store", trust=True)
+    (event,) = events(disk, "trusted")
+    assert event["mode"].endswith(f"{mode:o}")
+
+
+def test_a_folder_that_others_can_read_is_not(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir(mode=0o755)
+    disk, _ = open_root(tmp_path / "store")
+    assert events(disk, "trusted") == []
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_root(tmp_path / "store")
+    monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "store").stat().st_uid + 1)
+    with pytest.raises(StoreFault, match="must belong to this user"):
+        open_root(tmp_path / "store")
+
+
+@pytest.fixture
+def read_only_folder() -> Iterator[Path]:
+    """A folder of an ordinary user who cannot write it, outside the private folders of the user who runs the tests."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    if os.geteuid() == 0:
+        os.chown(folder, 65_534, 65_534)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_f22_a_folder_that_cannot_be_written_is_refused_before_any_work(read_only_folder: Path) -> None:
+    def as_ordinary_user() -> None:
+        if os.geteuid() == 0:
+            os.setuid(65_534)
+        open_root(read_only_folder)
+
+    assert ended(forked(as_ordinary_user)) == DiskFault.exit_code
+    assert list(read_only_folder.iterdir()) == []
+
+
+def test_f22_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskFault, match="ENOTDIR"):
+        open_root(tmp_path / "file" / "store")
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StoreFault, match=r"no store and not empty: it holds thesis\.tex"):
+        open_root(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_store_that_was_half_made_is_finished(tmp_path: Path) -> None:
+    open_root(tmp_path)
+    (tmp_path / STORE).unlink()
+    (tmp_path / "rows").rmdir()
+    disk, _ = open_root(tmp_path)
+    assert {path.name for path in disk.root.iterdir()} == {*FOLDERS, STORE}
+
+
+def test_a_damaged_identity_needs_repair(tmp_path: Path) -> None:
+    disk, first = open_root(tmp_path)
+    text = bytearray((tmp_path / STORE).read_bytes())
+    text[10] ^= 1
+    (tmp_path / STORE).write_bytes(text)
+    with pytest.raises(StoreFault, match="repair --store") as caught:
+        open_root(tmp_path)
+    assert caught.value.exit_code == 5
+    with pytest.raises(Corrupt):
+        read_identity(disk)
+    repair_identity(disk)
+    assert open_root(tmp_path)[1].id != first.id
+
+
+def test_f68_another_layout_is_told(tmp_path: Path) -> None:
+    open_root(tmp_path)
+    (tmp_path / STORE).write_bytes(seal({"layout": 2, "id": "x", "test_store": False}))
+    with pytest.raises(StoreFault, match="store layout 2, this program reads layout 1"):
+        open_root(tmp_path)
+
+
+def test_f21_an_unreadable_identity_is_told(tmp_path: Path) -> None:
+    open_root(tmp_path)
+    with pytest.raises(DiskFault, match="EIO"):
+        read_identity(Disk(tmp_path, Failpoints(fail_at=f"read:{STORE}:EIO")))
+
+
+def test_results_are_never_made_a_test_store(tmp_path: Path) -> None:
+    open_root(tmp_path / "results")
+    with pytest.raises(StoreFault, match="must not be used as a test store"):
+        open_root(tmp_path / "results", test_store=True)
+    assert open_root(tmp_path / "test", test_store=True)[1].test_store
+    assert open_root(tmp_path / "test")[1].test_store
+
+
+def test_f29_folders_on_several_file_systems_are_refused(tmp_path: Path) -> None:
+    shared_memory = Path("/dev/shm")  # noqa: S108 - any other file system will do
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is only one file system here")
+    open_root(tmp_path)
+    elsewhere = Path(tempfile.mkdtemp(dir=shared_memory))
+    (tmp_path / "tmp").rmdir()
+    (tmp_path / "tmp").symlink_to(elsewhere)
+    try:
+        with pytest.raises(StoreFault, match="different file systems"):
+            open_root(tmp_path)
+    finally:
+        shutil.rmtree(elsewhere)
+
+
+class TestSweep:
+    """Mode 33: what dead processes left in tmp/ is removed at the next start."""
+
+    def leave(self, root: Path, number: int) -> None:
+        disk = Disk(root)
+
+        def die() -> None:
+            for index in range(number):
+                path = disk.temporary("x.json")
+                if index % 2:
+                    path.mkdir()
+                    (path / "file").touch()
+                else:
+                    path.touch()
+
+        assert ended(forked(die)) == 0
+
+    def test_f33_of_the_dead_everything_of_others_nothing(self, tmp_path: Path) -> None:
+        disk, _ = open_root(tmp_path)
+        self.leave(tmp_path, 200)
+        mine = disk.temporary("mine")
+        mine.touch()
+        foreign = tmp_path / "tmp" / f"name.{'0' * 12}-1-1.{'0' * 32}"
+        foreign.touch()
+        odd = tmp_path / "tmp" / "odd"
+        odd.touch()
+        open_root(tmp_path)
+        assert {*(tmp_path / "tmp").iterdir()} == {mine, foreign, odd}
+        assert owner() in mine.name
+
+    def test_a_faster_sweeper_does_no_harm(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        disk, _ = open_root(tmp_path)
+        self.leave(tmp_path, 4)
+        remove = module.remove
+
+        def twice(path: Path) -> None:
+            remove(path)
+            remove(path)
+
+        monkeypatch.setattr(module, "remove", twice)
+        assert sweep(disk) == 4
+        assert sweep(disk) == 0
+
+    @pytest.mark.slow
+    def test_f33_a_hundred_thousand(self, tmp_path: Path) -> None:
+        disk, _ = open_root(tmp_path)
+        self.leave(tmp_path, 100_000)
+        assert sweep(disk) == 100_000

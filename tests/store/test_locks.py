@@ -1,0 +1,131 @@
+"""Locks: one holder per key, freed by any death, and never needed for a right result."""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from certvae.errors import DiskFault
+from certvae.store.disk import Disk
+from certvae.store.failpoints import Failpoints
+from certvae.store.locks import KeyLocks
+from certvae.store.selftest import ended, forked
+
+KEY = "1" * 64
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    (tmp_path / "lock").mkdir()
+    return Disk(tmp_path)
+
+
+def holder(locks: KeyLocks) -> int:
+    """A child that holds the key until it is killed; it holds it when this returns."""
+    reading, writing = os.pipe()
+
+    def hold() -> None:
+        with locks.hold(KEY):
+            os.write(writing, b"x")
+            signal.pause()
+
+    pid = forked(hold)
+    os.read(reading, 1)
+    os.close(reading)
+    os.close(writing)
+    return pid
+
+
+def test_f27_the_kernel_frees_the_lock_of_a_killed_holder(disk: Disk) -> None:
+    locks = KeyLocks(disk)
+    pid = holder(locks)
+    assert locks.busy(KEY)
+    os.kill(pid, signal.SIGKILL)
+    with locks.hold(KEY):  # would wait for ever if the lock outlived its holder
+        assert locks.busy(KEY)
+    assert not locks.busy(KEY)
+    assert ended(pid) == -signal.SIGKILL
+
+
+def test_holders_take_turns(disk: Disk) -> None:
+    """As long as nobody succeeds: after a success the published object, not the lock, stops the next one."""
+    counter = disk.root / "counter"
+    counter.write_text("0")
+
+    def add() -> None:
+        for _ in range(50):
+            with contextlib.suppress(KeyError), KeyLocks(disk).hold(KEY):
+                counter.write_text(str(int(counter.read_text()) + 1))
+                raise KeyError
+
+    children = [forked(add) for _ in range(4)]
+    assert [ended(pid) for pid in children] == [0] * 4
+    assert counter.read_text() == "200"
+
+
+def test_the_file_goes_with_success_and_stays_with_failure(disk: Disk) -> None:
+    locks = KeyLocks(disk)
+    with locks.hold(KEY):
+        pass
+    assert list((disk.root / "lock").iterdir()) == []
+    with pytest.raises(KeyError), locks.hold(KEY):
+        raise KeyError
+    assert not locks.busy(KEY)
+    with locks.hold(KEY):
+        pass
+    assert list((disk.root / "lock").iterdir()) == []
+
+
+def test_asking_does_not_disturb(disk: Disk) -> None:
+    locks = KeyLocks(disk)
+    assert not locks.busy(KEY)
+    assert list((disk.root / "lock").iterdir()) == []
+    with locks.hold(KEY):
+        assert not locks.busy("2" * 64)
+        assert locks.busy(KEY)
+        assert KeyLocks(disk).busy(KEY)
+
+
+def test_switched_off_nobody_waits(disk: Disk) -> None:
+    locks = KeyLocks(disk, enabled=False)
+    with locks.hold(KEY), locks.hold(KEY):
+        assert not locks.busy(KEY)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_f28_a_file_system_without_locks_gets_one_warning(
+    disk: Disk, code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    locks = KeyLocks(disk)
+    with caplog.at_level(logging.WARNING), locks.hold(KEY):
+        assert not KeyLocks(disk).busy(KEY)
+        with locks.hold(KEY):
+            pass
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "results stay right" in caplog.text
+
+
+def test_other_refusals_are_faults(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = re.escape(str(disk.root / "lock" / KEY))
+    full = Disk(disk.root, Failpoints(fail_at="1:ENOSPC"))
+    with pytest.raises(DiskFault, match=f"{path} .*ENOSPC"), KeyLocks(full).hold(KEY):
+        pass
+    with KeyLocks(disk).hold(KEY):
+        monkeypatch.setattr(fcntl, "flock", refused)
+        with pytest.raises(DiskFault, match=f"{path} .*EIO"):
+            KeyLocks(disk).busy(KEY)
+    with pytest.raises(DiskFault, match=f"{path} .*EIO"), KeyLocks(disk).hold(KEY):
+        pass

@@ -1,0 +1,302 @@
+"""The ledger is a view: any number of syncs, in any order, shows the rows of the store and nothing else."""
+
+import dataclasses
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from certvae.canonical import digest
+from certvae.store.store import Store
+from certvae.tracking.ledger import Ledger, default_uri, dump, rebuild
+from certvae.tracking.runs import begun
+from tests.small_ledgers import STUDY, database, line, locked, ready_store, seconds_of, shown, sync, text
+from tests.small_rows import cell, failed, fill, row
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return ready_store(tmp_path / "store")
+
+
+class TestIsAView:
+    def test_three_syncs_give_one_dump(self, store: Store) -> None:
+        fill(store, [cell(0), cell(1), cell(0, alpha_kl=0.7)], ("guard", "certify"))
+        first, told = sync(store), text(store)
+        assert (first.written, first.unchanged, first.behind) == (2 + 3 * 4, 0, 0)
+        for _ in range(2):
+            again = sync(store)
+            assert (again.written, again.unchanged) == (0, first.written)
+            assert text(store) == told
+
+    def test_a_deleted_database_is_made_anew_identical(self, store: Store) -> None:
+        fill(store, [cell(0), cell(99), cell(0, study="other")])
+        store.put_row(failed(store, cell(2), "full", "loss became nan at epoch 3"))
+        for study in (STUDY, "other"):
+            Ledger(store, study).sync(store.rows(study))
+        told = text(store)
+        assert set(json.loads(told)) == {STUDY, "other"}
+        database(store).unlink()
+        assert rebuild(store).behind == 0
+        assert text(store) == told
+
+    def test_rows_in_any_order_and_in_parts_give_one_dump(self, tmp_path: Path) -> None:
+        whole, parts = (ready_store(tmp_path / name) for name in ("whole", "parts"))
+        for store in (whole, parts):
+            fill(store, [cell(0), cell(1)], ("guard", "certify"))
+        rows = whole.rows(STUDY)
+        Ledger(whole, STUDY).sync(rows)
+        for end in (3, 7, len(rows)):
+            Ledger(parts, STUDY).sync(rows[::-1][:end])
+        assert text(parts) == text(whole)
+
+    def test_a_new_seed_moves_the_children_below_the_new_parent(self, store: Store) -> None:
+        for seed in (0, 1):
+            fill(store, [cell(seed)])
+            sync(store)
+        runs = shown(store)
+        assert runs["config"]["latest"]["guard/full/n"] == 2
+        parents = {run["tags"].get("mlflow.parentRunId") for run in runs.values()} - {None}
+        assert parents == {runs["config"]["tags"]["certvae.key"]}
+
+    def test_rows_of_another_study_are_left_out(self, store: Store) -> None:
+        fill(store, [cell(0), cell(0, study="other")])
+        Ledger(store, STUDY).sync(store.rows())
+        assert set(json.loads(text(store))) == {STUDY}
+
+    def test_a_run_deleted_by_hand_comes_back(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        sync(store)
+        told = text(store)
+        with Ledger(store, STUDY).writing() as tracker:
+            index = tracker.index()
+            tracker.delete(next(one for key, one in index.items() if "/full/" in key), index)
+        assert sync(store).written == 1
+        assert text(store) == told
+
+    def test_a_run_left_half_written_is_completed_or_written_anew(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        sync(store)
+        told = text(store)
+        with Ledger(store, STUDY).writing() as tracker:
+            index = tracker.index()
+            half = next(one for key, one in index.items() if "/full/" in key)
+            tracker.resume(half.run_id)
+            wrong = next(one for key, one in index.items() if "/rescue/" in key)
+            tracker.client.log_metric(wrong.run_id, "margin", 7.0)
+            tracker.resume(wrong.run_id)
+        assert sync(store).written == 2
+        assert text(store) == told
+
+    def test_a_run_made_twice_since_an_answer_was_lost_is_there_once(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        sync(store)
+        told = text(store)
+        with Ledger(store, STUDY).writing() as tracker:
+            for run in begun(cell(0), "full", "aligned"):
+                tracker.begin(run, None)
+                tracker.begin(run, None)
+            for key in [key for key in tracker.index() if "/full/" in key]:
+                tracker.begin(
+                    dataclasses.replace(begun(cell(0), "full", "aligned")[1], tags={"certvae.key": key}), None
+                )
+            tracker.kill_open()
+        sync(store)
+        assert text(store) == told
+
+    def test_a_store_that_was_moved_asks_for_a_rebuild(self, store: Store, tmp_path: Path) -> None:
+        fill(store, [cell(0)])
+        sync(store)
+        moved = Store(shutil.copytree(store.path, tmp_path / "there é 数据"))
+        assert "rebuild" in str(sync(moved))
+        told = text(store)
+        assert rebuild(moved).behind == 0
+        assert text(moved) == told
+
+    def test_a_locked_database_costs_seconds_and_is_said(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        with locked(store):
+            assert seconds_of(lambda: sync(store)) < 10
+            assert "behind by 5" in str(sync(store))
+        assert sync(store).behind == 0
+
+    def test_two_writers_take_turns(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        with Ledger(store, STUDY).writing():
+            assert "another process writes" in str(sync(store))
+            assert "another process writes" in str(rebuild(store))
+        assert sync(store).behind == 0
+
+
+class TestShows:
+    def test_the_margin_against_tau(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        sync(store)
+        run = shown(store)["full seed 0"]
+        margins, margin = line(run, "margin_by_tau"), run["latest"]["margin"]
+        assert margins.keys() >= {0, 50, 100, 200, 500}
+        assert margins == pytest.approx({step: margin - step / 1000 for step in margins}, abs=1e-12)
+        assert line(run, "tau") == {step: step / 1000 for step in margins}
+        for tau in ("0.05", "0.10", "0.20"):
+            assert line(run, f"margin_tau_{tau}") == {0: pytest.approx(margin - float(tau), abs=1e-12)}
+
+    def test_the_better_split_in_the_columns(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        sync(store)
+        guard = shown(store)["full seed 0"]
+        assert guard["tags"]["split"] == "guard"
+        fill(store, [cell(0)], ("certify",))
+        sync(store)
+        run = shown(store)["full seed 0"]
+        assert run["tags"]["split"] == "certify"
+        assert line(run, "margin") == line(run, "certify/margin")
+        assert line(run, "guard/margin") == line(guard, "margin")
+        assert line(run, "margin_tau_0.10") == {0: run["latest"]["margin"] - 0.1}
+
+    def test_aggregates_over_strict_feasible_seeds_alone(self, store: Store) -> None:
+        for seed in (0, 1, 2):
+            store.put_row(row(store, cell(seed), "full"))
+        stress = row(store, cell(99), "full")
+        assert stress["teacher_status"] == "stress-case"
+        store.put_row(stress)
+        store.put_row(failed(store, cell(4), "full", "loss became inf"))
+        sync(store)
+        margins = [row(store, cell(seed), "full")["margin"] for seed in (0, 1, 2)]
+        assert shown(store)["config"]["latest"] == {
+            "guard/full/n": 3,
+            "guard/full/n_failed": 1,
+            "guard/full/n_stress": 1,
+            "guard/full/margin_mean": pytest.approx(sum(margins) / 3, abs=1e-12),
+            "guard/full/margin_min": min(margins),
+            "guard/full/psnr_01_mean": pytest.approx(18.6),
+            "guard/full/psnr_01_min": 18.5,
+        }
+
+    def test_what_a_run_came_from(self, store: Store) -> None:
+        fill(store, [cell(3)])
+        sync(store)
+        run = shown(store)["full seed 3"]
+        wanted = {"study": STUDY, "seed": "3", "mode": "full", "split": "guard", "stage": "aligned"}
+        teacher = {"teacher_status": "strict-feasible", "teacher_source": "warmup_gmm"}
+        made = {"version_certvae": "0.1.0", "stage_versions": "aligned 1, judge 1", "environment": "e" * 64}
+        assert run["tags"].items() >= (wanted | teacher | made).items()
+        assert run["tags"]["key_trained"] == row(store, cell(3), "full")["key_trained"]
+        spec = {"seed": "3", "objective.alpha_kl": "0.5", "model.encoder": "Mlp", "model.encoder.hidden": "8"}
+        assert run["params"].items() >= spec.items()
+        assert run["data"][0]["name"] == "digits"
+        assert set(run["files"]) == {"certificate.json", "teacher.json", "reconstructions.png", "checkpoint.json"}
+
+    def test_the_curve_of_the_warm_up_as_a_run_of_its_own(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        sync(store)
+        run = shown(store)["warm_up seed 0"]
+        assert (run["tags"]["stage"], run["status"]) == ("warm_up", "FINISHED")
+        assert line(run, "curve/total").keys() == {1, 2, 3, 4, 5}
+
+    @pytest.mark.parametrize("outcome", ["diverged", "infeasible_teacher"])
+    def test_a_failure_with_its_reason(self, store: Store, outcome: str) -> None:
+        store.put_row(failed(store, cell(0), "full", "the reason") | {"outcome": outcome})
+        sync(store)
+        runs = shown(store)
+        assert runs["full seed 0"]["tags"].items() >= {"outcome": outcome, "reason": "the reason"}.items()
+        assert {name: run["status"] for name, run in runs.items()} == {
+            "config": "FAILED",
+            "full seed 0": "FAILED",
+            "warm_up seed 0": "FINISHED",
+        }
+
+    @pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan"), None])
+    def test_no_number_that_is_not_finite(self, store: Store, bad: float | None) -> None:
+        rows = [row(store, cell(seed), "full") for seed in (0, 1)]
+        Ledger(store, STUDY).sync([rows[0] | {"margin": bad, "loss": bad}, rows[1]])
+        run, parent = shown(store)["full seed 0"], shown(store)["config"]["latest"]
+        hidden = {"margin", "guard/margin", "loss", "guard/loss", "margin_by_tau", "tau", "margin_tau_0.10"}
+        assert not hidden & run["latest"].keys()
+        assert {"loss", "margin"} <= set(run["tags"]["unavailable"].split(", "))
+        assert parent["guard/full/n"] == parent["guard/full/n_failed"] == 1
+        assert parent["guard/full/margin_mean"] == rows[1]["margin"]
+
+    def test_other_code_in_other_runs_below_one_parent(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        sync(store)
+        for old in store.rows(STUDY):
+            anew = {"stage_version_aligned": 2, "key_trained": digest(old["key_trained"]), "margin": -1.0}
+            store.put_row(old | anew)
+        sync(store)
+        told = text(store)
+        runs = json.loads(told)[STUDY]
+        cells = [run for run in runs if run["tags"].get("mode") == "full"]
+        assert {run["tags"]["stage_versions"] for run in cells} == {"aligned 1, judge 1", "aligned 2, judge 1"}
+        (parent,) = (run for run in runs if run["tags"]["kind"] == "config")
+        assert parent["latest"]["guard/full/margin_mean"] == -1.0
+        assert parent["latest"]["guard/full/n"] == 1
+        rebuild(store)
+        assert text(store) == told
+
+    def test_a_run_begun_live_is_completed_once_where_two_may_claim_it(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        for old in store.rows(STUDY):
+            store.put_row(old | {"stage_version_aligned": 2, "key_trained": digest(old["key_trained"])})
+        rebuild(store)
+        told = text(store)
+        database(store).unlink()
+        with Ledger(store, STUDY).writing() as tracker:
+            parent = tracker.begin(begun(cell(0), "full", "aligned")[0], None)
+            tracker.begin(begun(cell(0), "full", "aligned")[1], parent)
+        assert sync(store).behind == 0
+        assert text(store) == told
+
+    def test_no_secret(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("A_TEST_TOKEN", "canary-4711-secret")
+        store.put_row(failed(store, cell(0), "full", "refused by canary-4711-secret, sorry"))
+        sync(store)
+        assert shown(store)["full seed 0"]["tags"]["reason"] == "refused by <A_TEST_TOKEN>, sorry"
+        files = [path for path in (store.path / "views").rglob("*") if path.is_file()]
+        assert files
+        assert not [path for path in files if b"canary" in path.read_bytes()]
+
+
+class TestCommand:
+    def test_it_is_one_shell_command_that_holds_no_uri(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = Store(tmp_path / "a store's é")
+        called = shlex.split(Ledger(store, STUDY).ui_command)
+        assert called[-5:] == ["-m", "certvae", "ui", "--store", str(store.path)]
+        monkeypatch.chdir(tmp_path)
+        assert shlex.split(Ledger(store, STUDY).ui_command)[-1] == store.path.name
+
+    def test_the_environment_chooses_the_server_and_keeps_its_password(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:pa55word@db/mlflow")
+        command = Ledger(store, STUDY).ui_command
+        assert "pa55word" not in command + Ledger(store, STUDY, uri="http://me:pa55word@host:1").ui_command
+
+    def test_the_page_lists_the_networks_of_the_study(self, store: Store) -> None:
+        book = Ledger(store, STUDY)
+        assert book.ui_page == "http://127.0.0.1:5000"
+        with book.writing() as tracker:
+            number = tracker.client.get_experiment_by_name(STUDY).experiment_id
+        assert book.ui_page.startswith(f"http://127.0.0.1:5000/#/experiments/{number}/runs?")
+        assert "searchFilter=tags.kind%20%3D%20%27cell%27" in book.ui_page
+
+    def test_importing_the_ledger_is_light(self) -> None:
+        code = "import sys, certvae.tracking.ledger; print(sorted({'mlflow', 'torch', 'ray'} & set(sys.modules)))"
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == "[]"
+
+
+def test_another_database_shows_the_same(store: Store, tmp_path: Path) -> None:
+    fill(store, [cell(0)])
+    sync(store)
+    other = database(ready_store(tmp_path / "other"))
+    assert rebuild(store, uri=f"sqlite:///{other}").written == 5
+    assert dump(f"sqlite:///{other}") == dump(default_uri(store))

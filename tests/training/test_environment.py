@@ -1,0 +1,112 @@
+"""The environment of a worker: threads and determinism are fixed, and enter every key."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from certvae.canonical import canonical_json
+from certvae.training import environment
+
+WORKER = """
+import json, os, sys
+
+from certvae.training import environment
+
+environment.settle({threads})
+scipy_came_first = "scipy" in sys.modules
+import numpy as np
+import threadpoolctl
+import torch
+from scipy._lib._array_api import SCIPY_ARRAY_API
+
+from certvae.teachers import mixture
+
+points = np.random.default_rng(0).normal(size=(90, 3))
+start = mixture.Start(points, 3, seed=0)
+devices = [mixture.fit(points, start, "tied", 1e-3, 50, device).mixture.arrays["means_"].tolist()
+           for device in ("cpu", "cpu:0")]
+pools = threadpoolctl.threadpool_info()
+print(json.dumps(dict(
+    scipy_came_first=scipy_came_first,
+    scipy_dispatches=bool(SCIPY_ARRAY_API),
+    pools=sorted(set((pool["user_api"], pool["num_threads"]) for pool in pools)),
+    torch_threads=torch.get_num_threads(),
+    variables=[os.environ[name] for name in environment.THREAD_VARIABLES],
+    means=devices,
+    fingerprint=environment.fingerprint("cpu"),
+)))
+"""
+
+
+def settled(threads: int, **variables: str) -> dict:
+    """What a fresh process finds after `settle`, started as a pool starts its workers."""
+    inherited = {name: value for name, value in os.environ.items() if name not in environment.THREAD_VARIABLES}
+    found = subprocess.run(
+        [sys.executable, "-c", WORKER.format(threads=threads)],
+        env={**inherited, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(found.stdout)
+
+
+@pytest.fixture(scope="module")
+def worker() -> dict:
+    """Ray sets the variable to the CPUs of a task: it must not decide."""
+    return settled(1, OMP_NUM_THREADS="2")
+
+
+class TestSettle:
+    def test_every_thread_pool_has_the_threads_that_were_asked_for(self, worker):
+        """Also those of libraries that were loaded before, such as numpy's BLAS."""
+        assert {api for api, _ in worker["pools"]} == {"blas", "openmp"}
+        assert {threads for _, threads in worker["pools"]} == {1}
+        assert worker["torch_threads"] == 1
+        assert set(worker["variables"]) == {"1"}
+
+    def test_mixtures_are_fitted_on_torch_tensors(self, worker):
+        """Which scikit-learn and scipy allow only where a variable says so before scipy is imported."""
+        assert not worker["scipy_came_first"]
+        assert worker["scipy_dispatches"]
+        on_numpy, on_torch = worker["means"]
+        assert on_torch == [pytest.approx(row, abs=1e-9) for row in on_numpy]
+
+    def test_the_fingerprint_says_so(self, worker):
+        assert worker["fingerprint"]["threads"] == 1
+        assert worker["fingerprint"]["deterministic"] is True
+        assert worker["fingerprint"]["tf32"] is False
+
+
+class TestFingerprint:
+    def test_is_the_same_whenever_it_is_asked_for(self):
+        assert canonical_json(environment.fingerprint("cpu")) == canonical_json(environment.fingerprint("cpu"))
+
+    def test_names_every_package_that_computes(self):
+        versions = environment.fingerprint("cpu")["packages"]
+        assert versions["torch"] == torch.__version__.split("+")[0]
+        assert {"numpy", "scipy", "scikit-learn", "safetensors", "pillow"} <= versions.keys()
+
+    def test_another_number_of_threads_is_another_environment(self):
+        before, threads = environment.fingerprint("cpu"), torch.get_num_threads()
+        try:
+            torch.set_num_threads(threads + 1)
+            after = environment.fingerprint("cpu")
+        finally:
+            torch.set_num_threads(threads)
+        assert {name for name in before if before[name] != after[name]} == {"threads"}
+
+    def test_says_nothing_of_host_user_or_path(self):
+        text = canonical_json(environment.fingerprint("cpu")).decode()
+        assert os.uname().nodename not in text
+        assert os.getcwd() not in text  # noqa: PTH109
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_found_and_named_with_its_libraries():
+    assert environment.device() == "cuda:0"
+    assert "cuDNN" in environment.fingerprint("cuda:0")["device"]
