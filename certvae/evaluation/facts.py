@@ -128,8 +128,9 @@ def finite(found: Mapping[str, Fact]) -> dict[str, Fact]:
 
 
 def teacher_quality(teacher: Float[np.ndarray, "n K"]) -> dict[str, float]:
-    """The numbers of quality control on these rows, as `teacher_*`."""
-    measured = asdict(measure(teacher.astype(np.float64)))
+    """The numbers of quality control on these rows, normalised as `Pairs` does, as `teacher_*`: I_T is one number."""
+    rows = teacher.astype(np.float64)
+    measured = asdict(measure(rows / rows.sum(axis=1, keepdims=True)))
     return {f"teacher_{name}": value for name, value in measured.items() if name != "classes"}
 
 

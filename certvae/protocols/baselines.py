@@ -230,7 +230,7 @@ def baseline(
     return fitted.train(vae, dataset, teacher, objective_of, training, baseline.name, seed, bench)
 
 
-@stage(version=1)
+@stage(version=2)
 def judge_baseline(
     dataset: Dataset,
     model: Model,

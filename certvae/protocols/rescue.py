@@ -126,7 +126,7 @@ def live_no_align(
     return _train(dataset, model, objective, 0.0, training, seed, start, teacher, "live_no_align", bench)
 
 
-@stage(version=1)
+@stage(version=2)
 def judge_live(
     dataset: Dataset,
     model: Model,
@@ -223,7 +223,7 @@ def protected(
     return fitted.train(vae, dataset, teacher, loss, training, "protected", seed, bench)
 
 
-@stage(version=1)
+@stage(version=2)
 def judge_protected(
     dataset: Dataset,
     model: Model,

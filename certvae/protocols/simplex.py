@@ -136,7 +136,7 @@ def escape(
     return Content(weights(network), {"curve": [first, *curve], "steps_per_point": batches.steps})
 
 
-@stage(version=2)
+@stage(version=3)
 def judge_witness(
     dataset: Dataset,
     model: Model,

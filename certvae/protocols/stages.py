@@ -88,7 +88,7 @@ def no_align(
     return train(vae, dataset, teacher, chain_loss(model, objective, 0.0), training, "no_align", seed, bench)
 
 
-@stage(version=1)
+@stage(version=2)
 def judge(
     dataset: Dataset,
     model: Model,
