@@ -24,6 +24,7 @@ from torch import nn
 from certvae.canonical import canonical_json
 from certvae.evaluation.diagnostics import HEAD_ROWS, head_logits
 from certvae.models.nets import Vae, build
+from certvae.protocols.judging import Look, Raw, Reads, Subject
 from certvae.spec.parts import Model
 from certvae.store.artifact import Artifact, Checkpoints, Content
 from certvae.store.store import Stage, Store, Workbench
@@ -123,6 +124,44 @@ class StageLaws:
 
     def _store(self, path: Path) -> Store:
         return Store(path, device=self.device)
+
+
+class JudgementLaws(StageLaws):
+    """What holds for whatever judges a network: `StageLaws`, and that no field of what it reads is idle."""
+
+    describes: ClassVar[dict[str, str]] = {"reads": "subject"}
+    describes_in_subject: ClassVar[tuple[str, ...]] = ()
+    """Fields of the subject that say how to read others, and change nothing by themselves."""
+    reads_alone: ClassVar[Reads] = Raw()
+    read_otherwise: ClassVar[Reads | None] = None
+
+    def subject(self, store: Store) -> Subject:
+        raise NotImplementedError
+
+    def other_subject(self, store: Store) -> dict[str, Any]:
+        """Another value for each field of the subject, but those that describe others."""
+        raise NotImplementedError
+
+    def inputs(self, store: Store) -> dict[str, Any]:
+        return {"subject": self.subject(store), "look": Look("certify", 1, 0), "reads": self.reads_alone}
+
+    def others(self, store: Store) -> dict[str, Any]:
+        subject = dataclasses.replace(self.subject(store), trained=self.other_subject(store)["trained"])
+        other = {"subject": subject, "look": Look("guard", 1, 0)}
+        return other if self.read_otherwise is None else {**other, "reads": self.read_otherwise}
+
+    def test_every_field_of_subject_and_look_changes_key_and_bytes(self, tmp_path: Path) -> None:
+        store = self._store(tmp_path)
+        subject, look = self.subject(store), Look("certify", 1, 0)
+        others = self.other_subject(store)
+        assert others.keys() == {field.name for field in dataclasses.fields(Subject)} - {*self.describes_in_subject}
+        looks = (("split", "guard"), ("looks", 2), ("seed", 1))
+        called = [(subject, look)]
+        called += [(dataclasses.replace(subject, **{name: other}), look) for name, other in others.items()]
+        called += [(subject, dataclasses.replace(look, **{name: other})) for name, other in looks]
+        found = [store.call(self.stage, *given, self.reads_alone) for given in called]
+        assert len({artifact.key for artifact in found}) == len(found)
+        assert len({artifact.digest for artifact in found}) == len(found)
 
 
 def _ignore(progress: object) -> None:

@@ -83,6 +83,11 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
+def modules() -> frozenset[str]:
+    return frozenset(module_of(path) for path in sources(*PACKAGES))
+
+
 def room_of(module: str) -> str:
     """The part of `certvae` that a module lies in: a package, or a file at the top."""
     return module.split(".")[1] if "." in module else ""
@@ -99,8 +104,9 @@ def imported(path: Path, *, for_types: bool = True) -> Iterator[str]:
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
-            case ast.ImportFrom(module=str(module), names=names) if module in PACKAGES:
-                yield from (f"{module}.{alias.name}" for alias in names)
+            case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in PACKAGES:
+                named = (f"{module}.{alias.name}" for alias in names)
+                yield from {name if name in modules() else module for name in named}
             case ast.ImportFrom(module=str(module)):
                 yield module
 

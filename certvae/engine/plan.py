@@ -12,7 +12,6 @@ import torch
 from rich.console import Group
 from rich.table import Table
 
-from certvae.canonical import digest
 from certvae.cluster.slots import Slots
 from certvae.data.dataset import SPLITS, Dataset
 from certvae.engine.dispatch import Cell
@@ -20,11 +19,12 @@ from certvae.engine.progress import clock
 from certvae.errors import DiskFault
 from certvae.models.nets import build
 from certvae.protocols import chain
+from certvae.protocols.steps import Step, fold
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Training
 from certvae.spec.rescue import Unaligned
 from certvae.store.artifact import Artifact
-from certvae.store.store import Stage, Store
+from certvae.store.store import Store
 from certvae.training import environment
 from certvae.training.batches import Batches
 from certvae.training.losses import chain_loss
@@ -102,20 +102,21 @@ def works_of(cells: Sequence[Cell], dataset: Dataset, store: Store) -> list[Work
     """The steps of all cells, in the order of a chain; the judging of a cell is never shared."""
     if not cells:
         return []
-    walks = [_walked(cell, dataset, store) for cell in cells]
+    walks = [{step.name: (step.stage.name, at) for step, at in _found(cell, dataset, store).items()} for cell in cells]
     works = []
-    for step in chain.steps(cells[0].spec):
-        found = [walk[step] for walk in walks if step in walk]
-        missing, stored = ({one.named for one in found if one.stored is there} for there in (False, True))
+    for name in chain.steps(cells[0].spec):
+        found = [walk[name] for walk in walks if name in walk]
+        missing = {at.key for _, at in found if isinstance(at, Step)}
+        stored = {at.key for _, at in found if isinstance(at, Artifact)}
         if found:
-            works.append(Work(step, found[0].stage, len(missing), len(stored), len(found)))
+            works.append(Work(name, found[0][0], len(missing), len(stored), len(found)))
     return [*works, Work("judge", "judge", len(cells), 0, len(cells))]
 
 
 def times_of(works: Sequence[Work], cell: Cell, dataset: Dataset, store: Store) -> dict[str, Time]:
     """What one run of each step takes: as this store has seen it, else as a probe of training says."""
     probe = _Probe(cell.spec, dataset)
-    judging = [name for split in cell.splits for name in chain.judging(cell.spec, split, cell.only)]
+    judging = [name for split in cell.splits for name in chain.judging_stages(cell.spec, split, cell.only)]
     stages = {work.step: judging if work.step == "judge" else [work.stage] for work in works}
     return {step: _seen(names, store) or probe.time(step) for step, names in stages.items()}
 
@@ -144,34 +145,14 @@ def _totals(works: Sequence[Work], times: Mapping[str, Time], bound: int) -> lis
     return [time_[bound] * work.runs for work in works if (time_ := times[work.step].seconds) is not None]
 
 
-@dataclass(frozen=True)
-class _Step:
-    """A step of one cell: what names its result, and whether the store holds it."""
+def _found(cell: Cell, dataset: Dataset, store: Store) -> dict[Step, Artifact | Step]:
+    """What the store holds of each step of a cell, looked for with the inputs it would really get; else the step."""
 
-    stage: str
-    named: str
-    stored: bool
+    def look(step: Step, inputs: Sequence[Any]) -> Artifact | Step:
+        absent = any(isinstance(given, Step) for given in inputs)
+        return step if absent else store.find(step.stage, *inputs) or step
 
-    def identity(self) -> dict[str, str]:
-        """Names what is not there yet among the inputs of what follows."""
-        return {"to_run": self.named}
-
-
-def _walked(cell: Cell, dataset: Dataset, store: Store) -> dict[str, _Step]:
-    """The steps of a cell by name, each looked for with the inputs it would really get."""
-    found: dict[str, _Step] = {}
-
-    def look(step: str, stage: Stage, *inputs: Any) -> Artifact | _Step:
-        absent = any(isinstance(given, _Step) for given in inputs)
-        artifact = None if absent else store.find(stage, *inputs)
-        if artifact is not None:
-            found[step] = _Step(stage.name, artifact.key, stored=True)
-            return artifact
-        found[step] = _Step(stage.name, digest([stage.name, stage.version, *inputs]), stored=False)
-        return found[step]
-
-    chain.walk(cell.spec, dataset, look, cell.only)
-    return found
+    return fold(chain.graph(cell.spec, cell.only), dataset, look)
 
 
 def disk_needed(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset) -> int:

@@ -1,6 +1,6 @@
 """Questions to a store: where does every cell stand, and why is a stage of a cell not there."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -12,6 +12,8 @@ from certvae.engine.dispatch import Cell
 from certvae.engine.rows import RowIndex
 from certvae.errors import ConfigFault
 from certvae.protocols import chain
+from certvae.protocols.steps import Step, fold
+from certvae.store.artifact import Artifact
 from certvae.store.folders import folders
 from certvae.store.store import OBJECTS, Stage, Store
 
@@ -79,24 +81,23 @@ def _margin(row: Any) -> str:
     return "-" if row["margin"] is None else f"{row['margin']:+.3f}"
 
 
-def _walked(cell: Cell, store: Store, dataset: Dataset) -> Iterator[tuple[str, str, str]]:
-    """(step, state, why) of every stage, with the inputs it would really get."""
+def _walked(cell: Cell, store: Store, dataset: Dataset) -> list[tuple[str, str, str]]:
+    """(step, state, why) of every step, looked for with the inputs it would really get."""
     found: list[tuple[str, str, str]] = []
 
-    def look(step: str, stage: Stage, *inputs: Any) -> Any:
-        absent = [given for given in inputs if isinstance(given, chain.Failed)]
+    def look(step: Step, inputs: Sequence[Any]) -> Artifact | Step:
+        absent = [given.name for given in inputs if isinstance(given, Step)]
+        artifact = None if absent else store.find(step.stage, *inputs)
         if absent:
-            found.append((step, "unknown", absent[0].reason))
-            return absent[0]
-        artifact = store.find(stage, *inputs)
-        if artifact is None:
-            found.append((step, "missing", _nearest(store, stage, inputs)))
-            return chain.Failed("diverged", f"{step} comes first")
-        found.append((step, "stored", artifact.key[:12]))
-        return artifact
+            found.append((step.name, "unknown", f"{absent[0]} comes first"))
+        elif artifact is None:
+            found.append((step.name, "missing", _nearest(store, step.stage, inputs)))
+        else:
+            found.append((step.name, "stored", artifact.key[:12]))
+        return artifact or step
 
-    chain.walk(cell.spec, dataset, look, cell.only)
-    yield from found
+    fold(chain.graph(cell.spec, cell.only), dataset, look)
+    return found
 
 
 def _nearest(store: Store, stage: Stage, inputs: Sequence[Any]) -> str:

@@ -5,6 +5,7 @@ T (n, K)  teacher rows of the split       mu (n, d)  posterior means       a (n,
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,14 @@ from certvae.training.batches import Batch, Batches, Constant, Targets, cached
 PICTURES = 8  # rows whose reconstruction is kept
 DELTA = 0.05  # one minus the confidence of every bound
 Fact = str | float | int | bool | None
+
+
+class Reader(Protocol):
+    """A teacher that reads the features of the network that is judged, so that it drifts with it."""
+
+    def __call__(self, batch: Batch, mu: torch.Tensor) -> torch.Tensor | None: ...
+
+    def rows(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n K"]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +75,19 @@ def exam(
     looks: int,
     eps: float,
     bench: Workbench,
+    live: Reader | None = None,
 ) -> Exam:
-    """Passes the split through the network, with its teacher rows in the decoder's slot."""
+    """Passes the split through the network, with its teacher rows in the decoder's slot.
+
+    Args:
+        live: a teacher that reads the features of this very network; its rows take the place of the frozen ones.
+    """
     batches = evaluation(dataset, split, teacher, bench)
-    seen = diagnostics.passage(vae, batches)
-    return Exam(vae=vae, batches=batches, seen=seen, teacher=teacher, split=split, looks=looks, eps=eps)
+    seen = diagnostics.passage(vae, batches, live or cached)
+    rows = teacher if live is None else live.rows(seen.mu)
+    return Exam(
+        vae=vae, batches=batches, seen=seen, teacher=rows, split=split, looks=looks, eps=eps, targets=live or cached
+    )
 
 
 def facts(exam: Exam, std: tuple[float, ...], seed: int) -> dict[str, Fact]:

@@ -16,7 +16,7 @@ from certvae.evaluation import diagnostics, subspace
 from certvae.evaluation.diagnostics import Passage, evaluation
 from certvae.evaluation.facts import Exam, Fact, of_head
 from certvae.evaluation.heads import affine_head, rotation_head
-from certvae.models.nets import SimplexWitness
+from certvae.models.nets import SimplexWitness, Vae
 from certvae.spec.parts import Bernoulli, Gaussian
 from certvae.store.artifact import Artifact
 from certvae.store.store import Workbench
@@ -25,9 +25,7 @@ RATE_SLACK = 1e-9  # nats: a margin above the KL rate by more than rounding cont
 TRAIN_DRAW, GUARD_DRAW, PERMUTATION = 11, 12, 13  # counters of the seed of draws: none share a stream
 
 
-def witness_facts(
-    exam: Exam, head: SimplexWitness, likelihood: Gaussian | Bernoulli, teacher: Artifact, seed: int
-) -> dict[str, Fact]:
+def witness_facts(exam: Exam, head: SimplexWitness, likelihood: Gaussian | Bernoulli, seed: int) -> dict[str, Fact]:
     """Subspace, force, what the margin promises, the rate check, and whether the decoder uses the witness's part."""
     drawn = _draws(exam.seen, seed)
     margin = exam.certify(exam.pairs(exam.raw_logits())).margin
@@ -37,7 +35,6 @@ def witness_facts(
         "force_norm": subspace.force_norm(head, exam.seen.mu, exam.teacher),
         "sampled_within_rate": within_rate(exam, exam.raw_logits(drawn)),
         **_use(exam, head, likelihood, drawn, seed),
-        "teacher_source": teacher.facts["source"],
     }
 
 
@@ -67,6 +64,17 @@ def fair_facts(
         **_on_train(head, train, T),
         "train_reconstruction": subspace.reconstruction(exam.vae, likelihood, batches, drawn),
     }
+
+
+def witness_of(network: Vae) -> SimplexWitness:
+    """The fixed head of a network.
+
+    Raises:
+        TypeError: for a learned head, which a checked spec of this protocol cannot have.
+    """
+    if not isinstance(network.head, SimplexWitness):
+        raise TypeError(f"a simplex witness is needed, got a {type(network.head).__name__}")
+    return network.head
 
 
 def _draws(seen: Passage, seed: int, *counters: int) -> subspace.Latents:

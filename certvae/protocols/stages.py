@@ -1,32 +1,27 @@
-"""Stages: artifacts in, artifact out, and the only list of all of them.
+"""Stages that protocols share: artifacts in, artifact out.
 
 A stage is given only what it reads, because its arguments are its cache key: `no_align` never sees lambda_ts, so one
-run serves a whole sweep over it. A changed number needs a new version; a refactoring does not.
-
-    dataset -> warm_up -> teacher -> aligned (full)
-                                  -> no_align -> aligned (rescue)         each trained artifact -> judge
+run serves a whole sweep over it. A changed number needs a new version; a refactoring does not. What a stage computes
+with is imported when it runs, so that a plan of stages needs no torch.
 """
 
 from dataclasses import asdict
 
 from certvae.canonical import stage_seed
-from certvae.data.dataset import Dataset, Split
-from certvae.evaluation import facts as judgement
-from certvae.evaluation.diagnostics import features
-from certvae.models.nets import build
-from certvae.protocols.trained import network, teacher_rows, train
+from certvae.data.dataset import Dataset
 from certvae.spec.parts import Model, Training
 from certvae.spec.rescue import Objective, Unaligned, WarmUp, WarmUpGmm
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench, stage
-from certvae.teachers.kinds import FeatureTeacher
-from certvae.teachers.search import search
-from certvae.training.losses import chain_loss
 
 
 @stage(version=1)
 def warm_up(dataset: Dataset, model: Model, classes: int, warm_up: WarmUp, seed: int, *, bench: Workbench) -> Content:
     """A plain VAE from scratch: L_rec + alpha_kl L_KL. Its decoder's teacher slot holds the uniform row."""
+    from certvae.models.nets import build
+    from certvae.protocols.trained import train
+    from certvae.training.losses import chain_loss
+
     vae = build(model, dataset.shape, classes, stage_seed(seed, "init")).to(bench.device)
     goal = Unaligned(alpha_kl=warm_up.alpha_kl, lambda_bal=0.0, kl_ramp_epochs=warm_up.kl_ramp_epochs)
     return train(vae, dataset, None, chain_loss(model, goal, 0.0), warm_up.training, "warm_up", seed, bench)
@@ -37,6 +32,11 @@ def teacher(
     dataset: Dataset, model: Model, teacher: WarmUpGmm, seed: int, warm: Artifact, *, bench: Workbench
 ) -> Content:
     """Teacher search on frozen warm-up features; Q of every train and guard row is cached in row order."""
+    from certvae.evaluation.diagnostics import features
+    from certvae.protocols.trained import network
+    from certvae.teachers.kinds import FeatureTeacher
+    from certvae.teachers.search import search
+
     vae = network(dataset, model, teacher.classes, warm, bench)
     train, guard = (features(vae, dataset, split, bench) for split in ("train", "guard"))
     found = search(train, guard, teacher, seed=stage_seed(seed, "teacher"), device=bench.device, report=bench.report)
@@ -66,9 +66,12 @@ def aligned(
     bench: Workbench,
 ) -> Content:
     """The full objective from `start`: the end of the warm-up for `full`, the end of `no_align` for `rescue`."""
-    vae = network(dataset, model, teacher.facts["classes"], start, bench)
+    from certvae.protocols import trained
+    from certvae.training.losses import chain_loss
+
+    vae = trained.network(dataset, model, teacher.facts["classes"], start, bench)
     loss = chain_loss(model, objective.unaligned(), objective.lambda_ts)
-    return train(vae, dataset, teacher, loss, training, "aligned", seed, bench)
+    return trained.train(vae, dataset, teacher, loss, training, "aligned", seed, bench)
 
 
 @stage(version=1)
@@ -84,46 +87,8 @@ def no_align(
     bench: Workbench,
 ) -> Content:
     """The same without alignment: L_TS is recorded and contributes no gradient."""
-    vae = network(dataset, model, teacher.facts["classes"], start, bench)
-    return train(vae, dataset, teacher, chain_loss(model, objective, 0.0), training, "no_align", seed, bench)
+    from certvae.protocols import trained
+    from certvae.training.losses import chain_loss
 
-
-@stage(version=2)
-def judge(
-    dataset: Dataset,
-    model: Model,
-    seed: int,
-    split: Split,
-    looks: int,
-    warm: Artifact,
-    teacher: Artifact,
-    trained: Artifact,
-    *,
-    bench: Workbench,
-) -> Content:
-    """Certificate and diagnostics of one trained network on one split; facts that no threshold enters."""
-    targets = teacher_rows(dataset, model, warm, teacher, split, bench)
-    vae = network(dataset, model, targets.shape[1], trained, bench)
-    exam = judgement.exam(vae, dataset, targets, split, looks, teacher.facts["smoothing"], bench)
-    facts = judgement.facts(exam, dataset.std, seed)
-    return judgement.content(exam, {**facts, "teacher_source": teacher.facts["source"]})
-
-
-@stage(version=1)
-def posthoc(
-    dataset: Dataset,
-    model: Model,
-    seed: int,
-    split: Split,
-    looks: int,
-    warm: Artifact,
-    teacher: Artifact,
-    trained: Artifact,
-    *,
-    bench: Workbench,
-) -> Content:
-    """Heads that are fitted to the code of a trained network afterwards, held against one split."""
-    targets = teacher_rows(dataset, model, warm, teacher, split, bench)
-    vae = network(dataset, model, targets.shape[1], trained, bench)
-    exam = judgement.exam(vae, dataset, targets, split, looks, teacher.facts["smoothing"], bench)
-    return Content({}, judgement.finite(judgement.posthoc_facts(exam, dataset, teacher, seed, bench)))
+    vae = trained.network(dataset, model, teacher.facts["classes"], start, bench)
+    return trained.train(vae, dataset, teacher, chain_loss(model, objective, 0.0), training, "no_align", seed, bench)

@@ -4,37 +4,53 @@ training.
     features  (n, d)  posterior means         T  (n, K)  teacher rows         rows in the order of the split
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
+from certvae.certificate import Pairs, certify
 from certvae.data.dataset import Dataset, Split
-from certvae.evaluation import diagnostics
+from certvae.evaluation import diagnostics, subspace
 from certvae.evaluation.diagnostics import evaluation, features
 from certvae.models.nets import Vae, build, load_weights, weights
 from certvae.spec.parts import Model, Training
+from certvae.spec.rescue import Unaligned
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench
+from certvae.teachers import kinds
 from certvae.teachers.kinds import FeatureTeacher
 from certvae.training import loop
 from certvae.training.batches import Batches
 from certvae.training.loop import Loss
+from certvae.training.losses import chain_loss
+from certvae.training.objective import NAMES
 
 
 def network(dataset: Dataset, model: Model, classes: int, trained: Artifact, bench: Workbench) -> Vae:
     """The network of an artifact, on the device."""
-    vae = build(model, dataset.shape, classes, seed=0)
+    return loaded(build(model, dataset.shape, classes, seed=0), trained, bench)
+
+
+def loaded(vae: Vae, trained: Artifact, bench: Workbench) -> Vae:
+    """The same with the weights of an artifact, on the device."""
     load_weights(vae, trained.arrays)
     return vae.to(bench.device)
 
 
 def teacher_rows(
-    dataset: Dataset, model: Model, warm: Artifact, teacher: Artifact, split: Split, bench: Workbench
+    dataset: Dataset, model: Model, warm: Artifact | None, teacher: Artifact, split: Split, bench: Workbench
 ) -> Float[np.ndarray, "n K"]:
-    """T of every row of a split, float32: cached for train and guard, computed when certify is opened."""
+    """T of every row of a split, float32: cached for train and guard, computed when certify is opened.
+
+    Args:
+        warm: the network whose features the teacher reads; None for a teacher that reads images or labels.
+    """
     if split != "certify":
         return teacher.arrays[f"targets_{split}"]
+    if warm is None:
+        return kinds.read(teacher, bench.device).rows(dataset, split)
     vae = network(dataset, model, teacher.facts["classes"], warm, bench)
     return FeatureTeacher.of(teacher, bench.device).rows(features(vae, dataset, split, bench))
 
@@ -65,3 +81,79 @@ def on_guard(
     """What a point of the curve says about a network, against fixed teacher rows of the guard split."""
     batches = evaluation(dataset, "guard", targets, bench)
     return lambda vae: diagnostics.guard_numbers(vae.head, diagnostics.passage(vae, batches), targets)
+
+
+def watched(
+    vae: Vae,
+    dataset: Dataset,
+    teacher: Artifact,
+    loss: Loss,
+    pace: Training,
+    steps_per_point: int,
+    seed: int,
+    bench: Workbench,
+) -> Content:
+    """As `train`, an epoch cut to a few steps, the start itself as point 0, and the norm of the alignment gradient."""
+    arrays = teacher.arrays
+    batches = Batches(dataset, "train", arrays["targets_train"], pace.batch_size, bench.device)
+    batches.steps = min(batches.steps, steps_per_point)
+    guard = evaluation(dataset, "guard", arrays["targets_guard"], bench)
+    numbers = on_guard(dataset, arrays["targets_guard"], bench)
+
+    def evaluate(vae: Vae) -> dict[str, float | None]:
+        return {**numbers(vae), "guard_gradient_norm": subspace.gradient_norm(vae, guard)}
+
+    first = {"epoch": 0, **dict.fromkeys(NAMES), **evaluate(vae)}
+    curve = loop.fit(vae, loss, batches, pace, stage="escape", seed=seed, bench=bench, evaluate=evaluate)
+    return Content(weights(vae), {"curve": [first, *curve], "steps_per_point": batches.steps})
+
+
+Goal = tuple[Unaligned, float]
+"""The objective without alignment, and the weight of alignment."""
+
+
+def train_live(
+    dataset: Dataset,
+    model: Model,
+    goal: Goal,
+    schedule: Training,
+    seed: int,
+    start: Artifact,
+    teacher: Artifact,
+    stage: str,
+    bench: Workbench,
+) -> Content:
+    """As `train`, under the chosen mixture read on the features of the encoder that is being trained."""
+    vae = network(dataset, model, teacher.facts["classes"], start, bench)
+    live = live_teacher(teacher, bench)
+    loss = chain_loss(model, *goal, targets=live)
+    evaluate = _on_guard_live(dataset, teacher.arrays["targets_guard"], live, bench)
+    return train(vae, dataset, teacher, loss, schedule, stage, seed, bench, evaluate=evaluate)
+
+
+def live_teacher(teacher: Artifact, bench: Workbench) -> FeatureTeacher:
+    """The chosen mixture of a search, as a function of the features of whichever encoder."""
+    return FeatureTeacher.of(teacher, bench.device)
+
+
+def drift(cached: Float[np.ndarray, "n K"], live: Float[np.ndarray, "n K"], split: Split) -> float:
+    """E KL(Q || T_live), nats; infinite where the live teacher excludes what the cached one holds possible."""
+    with np.errstate(divide="ignore"):
+        log_live = np.log(live.astype(np.float64))
+    return certify(Pairs(teacher=cached, log_student=log_live, split=split)).loss
+
+
+def _on_guard_live(
+    dataset: Dataset, cached: Float[np.ndarray, "n K"], live: FeatureTeacher, bench: Workbench
+) -> Callable[[Vae], dict[str, float | None]]:
+    """The numbers of a curve point against the teacher as it is now, and how far it has moved."""
+    batches = evaluation(dataset, "guard", cached, bench)
+
+    def numbers(vae: Vae) -> dict[str, float | None]:
+        seen = diagnostics.passage(vae, batches, live)
+        rows = live.rows(seen.mu)
+        moved = drift(cached, rows, "guard")
+        known = {"guard_drift": moved if math.isfinite(moved) else None}
+        return diagnostics.guard_numbers(vae.head, seen, rows) | known
+
+    return numbers

@@ -17,7 +17,7 @@ from certvae.engine.rule import settle_rule
 from certvae.engine.run import rule_of
 from certvae.engine.search import SearchCells, proposed
 from certvae.engine.space import weights
-from certvae.protocols import chain, stages
+from certvae.protocols import chain, judging, stages
 from certvae.store.store import Store
 from certvae.training import environment
 from sweeps import search_margin_psnr, tiny_fixed_q
@@ -34,7 +34,7 @@ def settled():
 
 def row(**changed):
     made_in = environment.fingerprint("cpu") | changed
-    versions = {f"stage_version_{stage.name}": stage.version for stage in (stages.warm_up, stages.judge)}
+    versions = {f"stage_version_{stage.name}": stage.version for stage in (stages.warm_up, judging.judge)}
     return {**versions, "environment": digest(made_in), "device": made_in["device"]}
 
 
@@ -43,7 +43,7 @@ def test_a_row_of_this_code_and_machine_is_used():
 
 
 def test_a_row_of_another_stage_version_is_not():
-    assert not made_here()(row() | {"stage_version_judge": stages.judge.version + 1})
+    assert not made_here()(row() | {"stage_version_judge": judging.judge.version + 1})
 
 
 @pytest.mark.parametrize("changed", [{"device": "another GPU"}, {"python": "2.7"}, {"threads": 64}])

@@ -9,13 +9,14 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from certvae.evaluation import diagnostics
 from certvae.models.nets import build, weights
-from certvae.protocols import baselines, chain
-from certvae.protocols.baselines import GaussianMixtureVae, MixturePrior, QuantisedEncoder, free_bits
+from certvae.protocols import baselines as protocol
+from certvae.protocols import chain
 from certvae.spec.baselines import SEVEN, Baseline, Baselines, BetaVae, FreeBits, Gmvae, KlAnnealing, Vanilla, VqVae
 from certvae.spec.parts import Training
 from certvae.spec.rescue import Unaligned
 from certvae.store.store import Store
-from certvae.training import objective
+from certvae.training import baselines, objective
+from certvae.training.baselines import GaussianMixtureVae, MixturePrior, QuantisedEncoder, free_bits
 from certvae.training.batches import Batch
 from certvae.training.losses import chain_loss
 from tests.laws import StageLaws
@@ -80,8 +81,8 @@ class TestFreeBits:
         mu = np.tile(np.array([0.1, 2.0, 0.2], np.float32), (5, 1))
         seen = diagnostics.Passage(mu, np.zeros_like(mu), np.zeros(1))
         vae = build(MODEL, SHAPE, CLASSES, 0)
-        assert baselines.facts(FreeBits(nats=0.03), vae, seen) == {"binding_units": 2}
-        assert baselines.facts(Vanilla(), vae, seen) == {}
+        assert baselines.facts(FreeBits(nats=0.03), vae, seen.mu, seen.logvar) == {"binding_units": 2}
+        assert baselines.facts(Vanilla(), vae, seen.mu, seen.logvar) == {}
 
 
 class TestMixture:
@@ -189,7 +190,7 @@ class TestNetworks:
 
 
 class TestBaselineStage(StageLaws):
-    stage = baselines.baseline
+    stage = protocol.baseline
 
     def inputs(self, store: Store) -> dict:
         cell, dataset = small_cell(), small_digits(store.path.parent / "cache")

@@ -12,13 +12,15 @@ from certvae import quality
 from certvae.data.dataset import Dataset, Split
 from certvae.data.loading import load
 from certvae.errors import NumberFault
-from certvae.protocols import chain, stages
+from certvae.evaluation import diagnostics
+from certvae.protocols import chain, judging
 from certvae.protocols.chain import Chain, Failed, Row
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Data, Training
 from certvae.spec.rescue import Objective, Rescue
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Store, Workbench, stage
+from certvae.training import losses
 from certvae.training.objective import Terms
 from sweeps.tiny_fixed_q import STUDY
 from tests.laws import Cut
@@ -80,34 +82,23 @@ class TestRows:
             assert (row["alpha_kl"], row["lambda_ts"], row["lambda_bal"]) == (0.05, 5.0, 1.0)
             assert row["substitute"] == "240 of 1,437 train images drawn, 60 of 360 test images drawn"
             assert row["key_trained"] == getattr(trained.modes[row["mode"]], "key")  # noqa: B009 - not of a Failed
-            assert row["stage_version_judge"] == stages.judge.version
+            assert row["stage_version_judge"] == judging.judge.version
             assert {f"version_{name}" for name in chain.VERSIONED} <= row.keys()
 
     def test_a_row_names_the_versions_of_the_stages_it_is_made_by_and_no_others(self, finished):
         trained, _, _ = finished
         assert set(chain.versions(trained.spec, "no_align", "guard")) == {"warm_up", "teacher", "no_align", "judge"}
-        everything = {"warm_up", "teacher", "no_align", "aligned", "judge", "posthoc"}
+        everything = {"warm_up", "teacher", "no_align", "aligned", "judge", "fitted_heads"}
         assert set(chain.versions(trained.spec, "rescue", "certify")) == everything
 
     def test_a_head_that_cannot_be_fitted_takes_no_certificate_away(self, finished, digits, store, monkeypatch):
         trained, rows, _ = finished
 
         @stage(version=1)
-        def posthoc(
-            dataset: Any,
-            model: Any,
-            seed: Any,
-            split: Any,
-            looks: Any,
-            warm: Any,
-            teacher: Any,
-            trained: Any,
-            *,
-            bench: Workbench,
-        ) -> Content:
+        def fitted_heads(subject: Any, look: Any, reads: Any, *, bench: Workbench) -> Content:
             raise NumberFault(9, "it diverged", where="here", cause="a test", remedy="none")
 
-        monkeypatch.setattr(stages, "posthoc", posthoc)
+        monkeypatch.setattr(judging, "fitted_heads", fitted_heads)
         found = chain.judge(chain.train(trained.spec, digits, store), digits, store, "certify")
         assert [row["outcome"] for row in found] == ["ok"] * 3
         assert [row["margin"] for row in found] == [row["margin"] for row in rows]
@@ -136,7 +127,7 @@ class TestRows:
     def test_a_search_fits_no_head_on_the_rows_it_sees(self, digits, store):
         trained = chain.train(small_cell(), digits, store)
         guard = chain.judge(trained, digits, store, "guard")
-        assert "posthoc" not in executed(store)
+        assert "fitted_heads" not in executed(store)
         assert all(row["split"] == "guard" and "probe_accuracy" not in row for row in guard)
 
     def test_looks_reach_every_bound(self, digits, store):
@@ -264,8 +255,8 @@ class TestFailures:
         def constant(*given: Any) -> np.ndarray:
             return np.full_like(read(*given), 0.25)
 
-        read = stages.features
-        monkeypatch.setattr(stages, "features", constant)
+        read = diagnostics.features
+        monkeypatch.setattr(diagnostics, "features", constant)
         spec = small_cell(teacher=dataclasses.replace(TEACHER, whitening=(0, 4)))
         assert {row["outcome"] for row in run(spec, digits, store).values()} == {"infeasible_teacher"}
 
@@ -356,7 +347,7 @@ def _differing(first: dict[str, str], second: dict[str, str]) -> set[str]:
 def _at_step(monkeypatch: pytest.MonkeyPatch, step: str, at: float, act: Callable[[Terms], Terms]) -> None:
     """Acts on the loss of one step of the chain, once so many epochs of it are done; losses are made in order."""
     made: list[str] = []
-    make = stages.chain_loss
+    make = losses.chain_loss
 
     def patched(*given: Any, **named: Any) -> Any:
         loss = make(*given, **named)
@@ -370,7 +361,7 @@ def _at_step(monkeypatch: pytest.MonkeyPatch, step: str, at: float, act: Callabl
 
         return terms
 
-    monkeypatch.setattr(stages, "chain_loss", patched)
+    monkeypatch.setattr(losses, "chain_loss", patched)
 
 
 def _break(monkeypatch: pytest.MonkeyPatch, step: str, at: float) -> None:

@@ -12,7 +12,7 @@ from certvae.evaluation.diagnostics import passage
 from certvae.models.nets import build, load_weights
 from certvae.protocols import chain, rescue
 from certvae.protocols.chain import Chain
-from certvae.protocols.rescue import drift
+from certvae.protocols.trained import drift
 from certvae.spec.rescue import Unaligned
 from certvae.store.artifact import Artifact
 from certvae.store.store import Store
@@ -140,7 +140,7 @@ class TestRows:
 
     def test_without_the_option_there_is_no_live_mode(self):
         assert chain.modes(small_cell()) == ("full", "no_align", "rescue")
-        assert set(chain.steps(small_cell(live_features=True))) - set(chain.steps(small_cell())) == set(chain.LIVE)
+        assert set(chain.steps(small_cell(live_features=True))) - set(chain.steps(small_cell())) == set(rescue.LIVE)
 
 
 class _LiveLaws(StageLaws):

@@ -11,14 +11,15 @@ import pytest
 from certvae.canonical import stage_seed
 from certvae.data.dataset import Dataset, open_dataset
 from certvae.models.nets import build, weights
-from certvae.protocols import simplex
+from certvae.protocols import judging, simplex
+from certvae.protocols.judging import Simplex, Subject
 from certvae.simplex import force_floor
 from certvae.spec.parts import Bernoulli, Gaussian, Mlp, Model, SimplexHead, Training
 from certvae.spec.rescue import Objective, Unaligned
 from certvae.spec.simplex import Labels, PcaGmm
 from certvae.store.artifact import Artifact
 from certvae.store.store import Store
-from tests.laws import StageLaws
+from tests.laws import JudgementLaws, StageLaws
 from tests.small_cells import small_digits, with_noise_in
 
 K = 10
@@ -166,17 +167,17 @@ class TestEscape(_Witness):
         objective = Objective(alpha_kl=0.1, lambda_ts=1.0, lambda_bal=0.0)
         given = {"dataset": self.dataset, "model": MODEL, "objective": objective, "steps_per_point": 2}
         start = store.call(simplex.collapsed, self.start(store))
-        return {**given, "training": TRAINING, "seed": 0, "start": start, "teacher": self.teacher(store)}
+        return {**given, "pace": TRAINING, "seed": 0, "start": start, "teacher": self.teacher(store)}
 
     def others(self, store: Store) -> dict[str, Any]:
         objective = Objective(alpha_kl=0.2, lambda_ts=1.0, lambda_bal=0.0)
         given = {"dataset": self.noisy, "model": OTHER_MODEL, "objective": objective, "steps_per_point": 3}
         later = {"seed": 1, "start": self.start(store), "teacher": self.teacher(store, 0.1)}
-        return {**given, "training": OTHER_TRAINING, **later}
+        return {**given, "pace": OTHER_TRAINING, **later}
 
     def test_it_leaves_exact_collapse_with_the_force_that_was_promised(self, tmp_path):
         store = Store(tmp_path)
-        inputs = {**self.inputs(store), "training": Training(epochs=60, batch_size=64, learning_rate=3e-3)}
+        inputs = {**self.inputs(store), "pace": Training(epochs=60, batch_size=64, learning_rate=3e-3)}
         curve = store.call(simplex.escape, **inputs).facts["curve"]
         first, last = curve[0], curve[-1]
         floor = np.sqrt(force_floor(inputs["teacher"].arrays["targets_guard"].astype(np.float64), 5.0))
@@ -189,26 +190,27 @@ class TestEscape(_Witness):
         assert last["guard_force_norm"] < first["guard_force_norm"]
 
 
-class _Judging(_Witness):
-    def inputs(self, store: Store) -> dict[str, Any]:
-        given = {"dataset": self.dataset, "model": MODEL, "seed": 0, "split": "certify", "looks": 1}
-        return {**given, "teacher": self.teacher(store), "trained": self.start(store)}
+class _Judging(_Witness, JudgementLaws):
+    describes_in_subject = ("model", "warm")
+    reads_alone = Simplex()
 
-    def others(self, store: Store) -> dict[str, Any]:
-        given = {"dataset": self.noisy, "model": OTHER_MODEL, "seed": 1, "split": "guard", "looks": 2}
-        return {**given, "teacher": self.teacher(store, 0.1), "trained": self.start(store, 1)}
+    def subject(self, store: Store) -> Subject:
+        return Subject(self.dataset, MODEL, self.teacher(store), self.start(store))
+
+    def other_subject(self, store: Store) -> dict[str, Any]:
+        return {"dataset": self.noisy, "teacher": self.teacher(store, 0.1), "trained": self.start(store, 1)}
 
 
 class TestJudgeWitness(_Judging):
-    stage = simplex.judge_witness
+    stage = judging.judge
 
 
 class TestFairWitness(_Judging):
-    stage = simplex.fair_witness
+    stage = judging.fitted_heads
 
     def test_its_train_columns_are_on_train_rows(self, tmp_path):
         store = Store(tmp_path)
-        facts = store.call(simplex.fair_witness, **self.inputs(store)).facts
+        facts = store.call(self.stage, **self.inputs(store)).facts
         assert facts["train_n"] == len(self.dataset.rows("train"))
         assert facts["train_margin"] == pytest.approx(facts["train_info"] - facts["train_loss"], abs=1e-12)
         assert facts["affine_margin"] > facts["rotation_margin"]

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,14 +11,15 @@ import pytest
 from certvae.data.dataset import Dataset, Split
 from certvae.errors import DataFault
 from certvae.evaluation.diagnostics import features
-from certvae.protocols import chain, stages
+from certvae.protocols import chain, judging, stages
+from certvae.protocols.judging import Look, Protected, Raw, Subject
 from certvae.protocols.trained import network, teacher_rows
 from certvae.spec.parts import Bernoulli, Model, Training
-from certvae.spec.rescue import Objective
+from certvae.spec.rescue import Objective, SafeMix
 from certvae.store.artifact import Artifact, Checkpoints, Content
 from certvae.store.store import Store, Workbench, stage
 from certvae.teachers.kinds import FeatureTeacher
-from tests.laws import StageLaws
+from tests.laws import JudgementLaws, StageLaws
 from tests.small_cells import (
     CLASSES,
     MODEL,
@@ -56,9 +57,12 @@ def aligned(store: Store, model: Model = MODEL, **changes: Any) -> Artifact:
 
 
 def judged(store: Store, trained: Artifact, split: Split = "certify", model: Model = MODEL, **changes: Any) -> Artifact:
-    given = {"dataset": digits(store), "model": model, "seed": 0, "split": split, "looks": 1}
-    given |= {"warm": warm(store, model=model), "teacher": taught(store, model=model), "trained": trained}
-    return store.call(stages.judge, **{**given, **changes})
+    given = {"dataset": digits(store), "model": model, "trained": trained}
+    given |= {"warm": warm(store, model=model), "teacher": taught(store, model=model)}
+    seen = {"split": split, "looks": 1, "seed": 0}
+    subject = Subject(**{name: changes.get(name, value) for name, value in given.items()})
+    look = Look(**{name: changes.get(name, value) for name, value in seen.items()})
+    return store.call(judging.judge, subject, look, Raw())
 
 
 def _training(store: Store, model: Model) -> dict[str, Any]:
@@ -116,34 +120,32 @@ class TestAligned(StageLaws):
         return {**_other_training(store), "objective": dataclasses.replace(OBJECTIVE, lambda_ts=2.0)}
 
 
-class TestJudge(StageLaws):
+class _Judging(JudgementLaws):
     """On certify rows, where T is computed with the frozen encoder; train and guard rows of T are cached."""
 
-    stage = stages.judge
-    describes = {"model": "trained"}  # noqa: RUF012
+    describes_in_subject = ("model",)
 
-    def inputs(self, store: Store) -> dict[str, Any]:
-        return {
-            "dataset": digits(store),
-            "model": MODEL,
-            "seed": 0,
-            "split": "certify",
-            "looks": 1,
-            "warm": warm(store),
-            "teacher": taught(store),
-            "trained": aligned(store),
-        }
+    def subject(self, store: Store) -> Subject:
+        return Subject(digits(store), MODEL, taught(store), aligned(store), warm(store))
 
-    def others(self, store: Store) -> dict[str, Any]:
+    def other_subject(self, store: Store) -> dict[str, Any]:
         return {
             "dataset": with_noise_in(digits(store), ("certify",), store.path / "data" / "noise"),
-            "seed": 1,
-            "split": "guard",
-            "looks": 2,
             "warm": warm(store, seed=1),
             "teacher": taught(store, seed=1),
             "trained": unaligned(store),
         }
+
+
+class TestJudge(_Judging):
+    stage = judging.judge
+    describes: ClassVar[dict[str, str]] = {}
+    read_otherwise = Protected(SafeMix())
+
+
+class TestFittedHeads(_Judging):
+    stage = judging.fitted_heads
+    reads_alone = Raw()
 
 
 def _other_training(store: Store) -> dict[str, Any]:
@@ -331,7 +333,7 @@ class TestKeys:
         assert reads["warm_up"] == {"dataset", "model", "classes", "warm_up", "seed"}
         assert reads["teacher"] == {"dataset", "model", "teacher", "seed", "warm"}
         assert reads["no_align"] == reads["aligned"]
-        assert reads["judge"].isdisjoint({"training", "objective"})
+        assert reads["judge"] == {"subject", "look", "reads"}
 
     def test_names_are_distinct(self):
         assert len({one.name for one in chain.STAGES}) == len(chain.STAGES)
@@ -351,14 +353,14 @@ def test_numbers_of_this_stage_version_are_known(store):
         ("teacher", stages.teacher.version): taught(store).facts["quality"]["info"],
         ("no_align", stages.no_align.version): unaligned(store).facts["curve"][-1]["total"],
         ("aligned", stages.aligned.version): aligned(store).facts["curve"][-1]["total"],
-        ("judge", stages.judge.version): judged(store, aligned(store)).facts["margin"],
+        ("judge", judging.judge.version): judged(store, aligned(store)).facts["margin"],
     }
     assert found == {
         ("warm_up", 1): pytest.approx(10.9266, rel=1e-3),
         ("teacher", 1): pytest.approx(0.529045, rel=1e-3),
         ("no_align", 1): pytest.approx(10.3991, rel=1e-3),
         ("aligned", 1): pytest.approx(14.0294, rel=1e-3),
-        ("judge", 2): pytest.approx(-0.0392063, rel=1e-3),
+        ("judge", 3): pytest.approx(-0.0392063, rel=1e-3),
     }
 
 

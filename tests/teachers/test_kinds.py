@@ -8,9 +8,10 @@ import pytest
 from certvae.certificate import Pairs, certify
 from certvae.errors import ConfigFault
 from certvae.protocols import simplex
-from certvae.protocols.simplex import verdict
+from certvae.protocols.simplex import WitnessProtocol
 from certvae.simplex import log_softmax, vertices, view_gap, witness_logits
-from certvae.spec.simplex import Labels, PcaGmm
+from certvae.spec.cell import CellSpec
+from certvae.spec.simplex import Labels, PcaGmm, Witness
 from certvae.store.store import Store
 from certvae.teachers import kinds
 from certvae.teachers.kinds import LabelTeacher, PixelScores, PixelTeacher, shifted, shifts
@@ -20,6 +21,10 @@ K = 4
 SMALL = PcaGmm(
     classes=K, whitening=(4, 8), covariance=("diag",), regulariser=(1e-3,), temperature=(1.0, 4.0), initialisations=1
 )
+
+
+def verdict(teacher, facts):
+    return WitnessProtocol(CellSpec(), Witness(teacher=teacher)).verdict(facts)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,96 @@
+"""The graph of a cell as data: steps that nobody has made yet, and what folds over them.
+
+A protocol writes its graph as calls that return values (`certvae.protocols.rescue` is the one to read). What a cell
+costs, what cells share, what a plan finds in the store and what training computes are all folds over the same steps.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+from certvae.canonical import digest
+from certvae.data.dataset import Dataset
+from certvae.spec.parts import Data, Training
+from certvae.spec.rescue import WarmUp
+from certvae.store.store import Stage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call of a stage that nobody has made yet. Its inputs are plain values, the data, and earlier steps."""
+
+    name: str
+    stage: Stage
+    inputs: tuple[Any, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of all that the step reads: cells with the same one compute it once between them."""
+        return digest([self.stage.name, self.stage.version, *self.inputs])
+
+    def identity(self) -> str:
+        """What names the step among the inputs of another."""
+        return self.key
+
+    @cached_property
+    def before(self) -> tuple["Step", ...]:
+        """The steps that it is made by, in order, itself last."""
+        return (*dict.fromkeys(step for given in self.inputs if isinstance(given, Step) for step in given.before), self)
+
+    @property
+    def schedule(self) -> Training | None:
+        """The passes over the train rows that it takes, for estimates of time; None when it takes none."""
+        given = self.stage.inputs(*self.inputs)
+        warm_up = given.get("warm_up")
+        return warm_up.training if isinstance(warm_up, WarmUp) else given.get("training")
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """What a cell computes.
+
+    teacher   the step that fixes T(x)
+    networks  mode -> the step that its network is left by, in the order in which they are made
+    warm      the warm-up whose features the teacher reads; None for a teacher that never reads an encoder
+    """
+
+    teacher: Step
+    networks: Mapping[str, Step] = field(default_factory=dict)
+    warm: Step | None = None
+
+    def only(self, modes: Sequence[str]) -> "Graph":
+        """The part that these modes need; all of it when none is named."""
+        kept = {mode: step for mode, step in self.networks.items() if not modes or mode in modes}
+        return replace(self, networks=kept)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step once, each after what it reads."""
+        ends = (*((self.warm,) if self.warm else ()), self.teacher, *self.networks.values())
+        return tuple(dict.fromkeys(step for end in ends for step in end.before))
+
+    def judged(self, mode: str) -> tuple[Step, ...]:
+        """The steps whose results the judgement of a mode reads, and all before them."""
+        return self.only((mode,)).steps
+
+
+def fold(graph: Graph, dataset: Dataset, make: Callable[[Step, Sequence[Any]], T]) -> dict[Step, T]:
+    """What `make(step, inputs)` gave for every step, in order; the inputs hold the data and what it gave before."""
+    made: dict[Step, T] = {}
+    for step in graph.steps:
+        made[step] = make(step, list(_inputs(step, dataset, made)))
+    return made
+
+
+def _inputs(step: Step, dataset: Dataset, made: Mapping[Step, Any]) -> Iterator[Any]:
+    for given in step.inputs:
+        match given:
+            case Step():
+                yield made[given]
+            case Data():
+                yield dataset
+            case _:
+                yield given
