@@ -1,7 +1,7 @@
 """Is this machine, or every node of a cluster, fit for a long run? Looks, and changes nothing.
 
-python -m certvae doctor --store DIR
-python -m certvae doctor --store DIR --address 127.0.0.1:6390        every node of a cluster, one by one
+certvae doctor --store DIR
+certvae doctor --store DIR --address 127.0.0.1:6390        every node of a cluster, one by one
 """
 
 import os
@@ -16,18 +16,19 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from certvae.errors import Fault
+from certvae.packages import version
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt
 from certvae.store.layout import is_safe, read_identity
-from certvae.tracking import ui
+from certvae.terminal import certvae
+from certvae.tracking.ui import PORT as UI_PORT
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
-PORTS = {ui.PORT: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dashboard"}
+PORTS = {UI_PORT: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dashboard"}
 SKEW_SECONDS = 5.0
 OLDEST_PYTHON = (3, 11)
 NODE_SECONDS = 180.0  # for all nodes to answer: torch is imported on each
@@ -106,9 +107,9 @@ def versions(lock: Path) -> Iterator[Finding]:
         yield Finding("versions", "note", "there is no requirements.lock beside the program", "install from a checkout")
         return
     pinned: dict[str, set[str]] = {}  # several for a name, where Pythons or systems differ
-    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", lock.read_text(), re.MULTILINE):
-        pinned.setdefault(name, set()).add(version)
-    here = {name: version for name in pinned if (version := _version(name))}
+    for name, pin in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", lock.read_text(), re.MULTILINE):
+        pinned.setdefault(name, set()).add(pin)
+    here = {name: found for name in pinned if (found := version(name))}
     odd = [
         f"{name} {found}, not {' or '.join(sorted(pinned[name]))}"
         for name, found in sorted(here.items())
@@ -231,7 +232,7 @@ def free_port(port: int, of: str) -> Iterator[Finding]:
         try:
             listener.bind(("127.0.0.1", port))
         except OSError:
-            remedy = "if it is not yours, choose another with --port" if port == ui.PORT else "fine while yours runs"
+            remedy = "if it is not yours, choose another with --port" if port == UI_PORT else "fine while yours runs"
             yield Finding("ports", "note", f"{port}, for {of}, is in use", remedy)
         else:
             yield Finding("ports", "ok", f"{port}, for {of}, is free")
@@ -251,7 +252,8 @@ def _identity(store: Path) -> Finding:
     try:
         identity = read_identity(Disk(store))
     except (Corrupt, Fault) as damage:
-        return Finding("store", "bad", str(damage), f"run `python -m certvae repair --store {store}`")
+        repair = certvae("store", "repair", "--store", str(store.absolute()))
+        return Finding("store", "bad", str(damage), f"run `{repair}`")
     if identity is None and any(store.iterdir()):
         return Finding("store", "bad", f"{store} is no store and not empty", "choose another or a new folder")
     return Finding("store", "ok", f"{store} is {'empty' if identity is None else f'store {identity.id[:8]}'}, writable")
@@ -271,11 +273,3 @@ def _file_system(path: Path) -> str:
     fields = [line.split() for line in mounts.read_text().splitlines()]
     above = [(len(at), kind) for _, at, kind, *_ in fields if path.is_relative_to(at.replace("\\040", " "))]
     return max(above)[1] if above else ""
-
-
-def _version(name: str) -> str:
-    """Nothing for a package that is not here: its pin may be for another system."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""

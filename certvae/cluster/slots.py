@@ -20,6 +20,8 @@ class Place:
     """The share of a GPU's memory that a cell may use."""
     deadline_seconds: float | None = None
     """A cell that takes longer is ended, with a dump of all its stacks."""
+    trusted: bool = False
+    """The user trusts a store that others own or can write."""
 
 
 @dataclass(frozen=True)

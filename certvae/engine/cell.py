@@ -40,6 +40,7 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
         device=device,
         report=hear,
         checkpoint_seconds=place.checkpoint_seconds,
+        trust=place.trusted,
     )
 
     def train_and_judge() -> list[chain.Row]:

@@ -1,26 +1,31 @@
 """The command line of a study: options of a run, and every field of the cell."""
 
 import dataclasses
-import itertools
 import re
+import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, cast, get_args
 
 import tyro
 
+from certvae.engine.called import called
 from certvae.engine.goal import Goal
 from certvae.engine.propose import Sampler
 from certvae.engine.study import Study, study_name
+from certvae.errors import ExitCode
+from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
-from certvae.spec.parts import DataName
-from certvae.spec.validation import Above, AtLeast, Below, Checked, check_seeds, refuse
-from certvae.terminal import python
+from certvae.spec.parts import Data, DataName, Model, Training
+from certvae.spec.rescue import Rescue
+from certvae.spec.simplex import Witness
+from certvae.spec.validation import Above, AtLeast, Below, Checked, check_seeds, nearest, refuse
+from certvae.terminal import certvae, python
 
-EXIT_CODES = """Exit codes: 0 done, 1 a bug of ours, 2 wrong input and nothing started, 3 finished with failed cells or
-nothing feasible, 4 stopped and resumable by the same command, 5 the store refuses."""
+HELP_WIDTH = 80
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -28,14 +33,18 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 class Run(Checked):
     """How and where to run; nothing here changes a number, except which data, seeds and search."""
 
-    data: DataName
-    """The data set."""
+    data: str
+    """The data set: digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet-200, or one of your own, with a
+    colon: folder:PATH, npz:PATH or module:FUNCTION."""
     seeds: tuple[int, ...]
     """Seeds of a plain run; each is one cell per config."""
-    study: str
-    """Names rows, the MLflow experiment and the certify gate; another name is another study."""
+    study: str = ""
+    """Names rows, the MLflow experiment and the certify gate; another name is another study. The study's own, with
+    the data set where that is another one, when absent."""
     store: Path = Path("certvae-store")
     """Folder of results. The same command on the same store resumes."""
+    trust_store: bool = False
+    """Use a store that others own or can write, such as a mounted one; the store's log notes it."""
     data_root: Path | None = None
     """Folder with the data set, zipped or extracted; CERTVAE_DATA or ./data when absent."""
     limit: Annotated[int | None, AtLeast(2)] = None
@@ -76,56 +85,111 @@ class Run(Checked):
     """Print which stages of a cell (its first digits) are in the store and why one is not, and stop."""
 
 
-def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec, Goal]:
+@dataclass(frozen=True)
+class Fields:
+    """The cell of a study, field by field, and what a search maximises."""
+
+    data: Data
+    model: Model
+    protocol: Annotated[Rescue | Baselines | Witness, tyro.conf.arg(name="")]
+    training: Training
+    goal: Goal
+
+
+def parse(study: Study, arguments: Sequence[str]) -> tuple[Run, CellSpec, Goal]:
     """The run, the cell of seed 0 after all overrides, and what a search maximises.
 
+    The preset depends on the data set, so the options of the run are read first, and what is left are the cell's.
+
     Raises:
-        ConfigFault: for a value outside its bounds, or two data sets.
+        ConfigFault: for a value outside its bounds, an unknown data set, or two of them.
         SystemExit: from tyro, with code 2, for unknown flags and wrong types.
     """
-    data = _data_of(study, arguments)
-    preset = study.preset(data)
-    branches = [field.name for field in dataclasses.fields(CellSpec) if field.name not in ("study", "seed")]
-    cell_type = dataclasses.make_dataclass("Cell", [_branch(preset, name) for name in branches], frozen=True)
-    cell_type.__doc__ = "The cell: every field that names a result."
-    run = Run(
-        data=data,
+    run, rest = _run_of(study, arguments)
+    preset = called(study.preset, _known(run.data))
+    if not isinstance(preset, CellSpec):
+        raise refuse("preset", f"a function that gives a CellSpec for {run.data}", preset, "let it know this data set")
+    about = _described(study.about)
+    if {"-h", "--help"} & set(rest):
+        print(tyro.extras.get_parser(Run, default=run, description=about, add_help=False).format_help())
+        about = "Every field of the cell names a result."
+    default = Fields(preset.data, preset.model, preset.protocol, preset.training, study.goal)
+    given = tyro.cli(Fields, default=default, args=rest, description=about, config=(tyro.conf.AvoidSubcommands,))
+    return run, _cell(run, preset, given), given.goal
+
+
+def _run_of(study: Study, arguments: Sequence[str]) -> tuple[Run, list[str]]:
+    """The options of the run, and all that is left."""
+    default = Run(
+        data=study.data,
         seeds=study.seeds,
-        study=study_name(study, data),
         search_seeds=study.search_seeds,
         confirmation_seeds=study.confirmation_seeds,
     )
-    command_type: Any = dataclasses.make_dataclass(
-        "Command",
-        [
-            ("run", Annotated[Run, tyro.conf.arg(name="")], run),
-            ("cell", Annotated[cell_type, tyro.conf.arg(name="")], cell_type()),
-            ("goal", Goal, study.goal),
-        ],
-        frozen=True,
-    )
-    about, plain = _described(study.about), (tyro.conf.AvoidSubcommands,)
-    parsed = tyro.cli(command_type, args=arguments, description=about, config=plain)
-    run = parsed.run
-    check_seeds(run.seeds)
-    given = {name: getattr(parsed.cell, name) for name in branches}
-    if given["data"].name != run.data or run.data != data:
-        wanted = f"{run.data}, as --data says"
-        raise refuse("data.name", wanted, given["data"].name, "give --data once, and no --data.name: it has a preset")
-    base = dataclasses.replace(preset, study=run.study, **given)
-    if run.limit is not None:
-        base = dataclasses.replace(base, data=dataclasses.replace(base.data, limit=run.limit))
-    return run, base, parsed.goal
+    run, rest = tyro.cli(Run, default=default, args=list(arguments), add_help=False, return_unknown_args=True)
+    for seeds in (run.seeds, run.search_seeds, run.confirmation_seeds):
+        check_seeds(seeds)
+    return dataclasses.replace(run, study=run.study or study_name(study, run.data)), rest
+
+
+def _known(data: str) -> DataName:
+    """The name of a data set, or of one's own, which has a colon; a preset says what it knows.
+
+    Raises:
+        ConfigFault: for any other text.
+    """
+    known = get_args(DataName)
+    if data not in known and ":" not in data:
+        raise refuse("data", f"one of {', '.join(known)}, or one of your own", data, nearest(data, known))
+    return cast(DataName, data)
+
+
+def _cell(run: Run, preset: CellSpec, given: Fields) -> CellSpec:
+    if given.data.name != preset.data.name:
+        wanted = f"{preset.data.name}, as --data says"
+        raise refuse("data.name", wanted, given.data.name, "give --data once, and no --data.name: it has a preset")
+    data = given.data if run.limit is None else dataclasses.replace(given.data, limit=run.limit)
+    parts = {"model": given.model, "protocol": given.protocol, "training": given.training}
+    return dataclasses.replace(preset, study=run.study, data=data, **parts)
 
 
 def _described(about: str) -> str:
     """The study's docstring and the exit codes; tyro keeps a line to itself that does not begin with a letter."""
-    return re.sub(r"^ *(?=python )", "$ ", about.rstrip(), flags=re.MULTILINE) + f"\n\n{EXIT_CODES}"
+    return (
+        re.sub(r"^ *(?=python |certvae )", "$ ", about.rstrip(), flags=re.MULTILINE)
+        + f"\n\n{textwrap.fill(ExitCode.legend(), HELP_WIDTH)}"
+    )
 
 
-def command(arguments: Sequence[str]) -> str:
-    """The command line that was typed, as it can be typed again."""
-    return python(sys.argv[0], *arguments)
+@dataclass(frozen=True)
+class Command:
+    """A command line that runs a study, as it can be typed again."""
+
+    target: str | None
+    """What `certvae run` was given; None for a script that Python runs."""
+    arguments: Sequence[str]
+
+    @property
+    def study(self) -> str:
+        """Names the study for `certvae run`."""
+        return self.target or str(Path(sys.argv[0]).absolute())
+
+    def __str__(self) -> str:
+        first = python(self.study) if self.target is None else certvae("run", self.target)
+        return " ".join([first, shlex.join(self.arguments)]).rstrip()
+
+
+def anywhere(arguments: Sequence[str], run: Run) -> list[str]:
+    """The same options with whole paths: they mean the same in any folder."""
+    folders = {"--store": run.store, "--data-root": run.data_root}
+    kept, left = [], iter(arguments)
+    for argument in left:
+        name, joined, _ = argument.partition("=")
+        if name.replace("_", "-") not in folders:
+            kept.append(argument)
+        elif not joined:
+            next(left, None)
+    return kept + [word for name, path in folders.items() if path for word in (name, str(path.absolute()))]
 
 
 def seconds(text: str | None, field: str) -> float | None:
@@ -140,18 +204,3 @@ def seconds(text: str | None, field: str) -> float | None:
     if unit not in UNITS or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
         raise refuse(field, "a duration such as 90s, 30m or 6h", text, "give a number and a unit")
     return float(number) * UNITS[unit]
-
-
-def _branch(preset: CellSpec, name: str) -> tuple[str, Any, Any]:
-    """One branch as a field of the command line; the protocol's own branches stand beside the others."""
-    value = getattr(preset, name)
-    kind = Annotated[type(value), tyro.conf.arg(name="")] if name == "protocol" else type(value)
-    return name, kind, value
-
-
-def _data_of(study: Study, arguments: list[str]) -> DataName:
-    """The preset depends on the data set, so `--data` is read first; a wrong name is left to the real parser."""
-    given = dict(itertools.pairwise(arguments)).get("--data", "")
-    joined = [flag.removeprefix("--data=") for flag in arguments if flag.startswith("--data=")]
-    known = {name: name for name in get_args(DataName)}
-    return known.get((joined or [given])[-1], study.data)

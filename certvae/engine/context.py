@@ -1,7 +1,7 @@
 """What every part of a run needs: options, store, data, slots, and the rows that may be used."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from certvae.canonical import digest
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.data.dataset import Dataset
 from certvae.data.loading import load
-from certvae.engine.command import Run, seconds
+from certvae.engine.command import Command, Run, seconds
 from certvae.engine.goal import Goal
 from certvae.engine.rows import RowIndex
 from certvae.engine.study import Study
@@ -29,19 +29,20 @@ class Context:
         Fault: the store or the pool is not what is needed.
     """
 
-    def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console):
+    def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, command: Command, console: Console):
         self.study, self.run, self.base, self.goal = study, run, base, goal
-        self.arguments, self.console = arguments, console
+        self.command, self.console = command, console
         self.budget_seconds = seconds(run.budget, "budget")
         self.slots = slots_of(run)
         environment.settle()
-        self.store = Store(run.store, fingerprint=environment.fingerprint(environment.device()))
+        self.store = Store(run.store, fingerprint=environment.fingerprint(environment.device()), trust=run.trust_store)
         self.place = Place(
             str(self.store.path),
             None if run.data_root is None else str(run.data_root.absolute()),
             str(self.store.path / "data"),
             gpu_share=1 / run.per_gpu,
             deadline_seconds=seconds(run.deadline, "deadline"),
+            trusted=run.trust_store,
         )
         self.rows = RowIndex(self.store.rows(base.study), made_here(on_cluster=run.address is not None), chain.modes)
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from certvae.data.dataset import Dataset
 from certvae.engine import plan, status, summary
-from certvae.engine.command import Run, command
+from certvae.engine.command import Command, Run
 from certvae.engine.context import Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from certvae.engine.gate import open_certify, opened_for
@@ -19,32 +19,31 @@ from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, check_rule, settle_rule
 from certvae.engine.search import SearchCells, censored, proposed
 from certvae.engine.study import Study
-from certvae.errors import ConfigFault
+from certvae.errors import ConfigFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
-from certvae.terminal import python
+from certvae.terminal import certvae
 from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger
 
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_RESUMABLE = 0, 3, 4
 LEDGER_SECONDS = 10.0  # the end of a run waits at most so long for live curves that are still on their way
 
 
-def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console) -> int:
+def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command, console: Console) -> int:
     """Runs what the store does not hold yet and prints the table of all of it.
 
     Raises:
         Fault: before anything starts, when the input, the data, the store or the pool is not what is needed.
     """
-    context = Context(study, run, base, goal, arguments, console)
+    context = Context(study, run, base, goal, command, console)
     if run.status:
         console.print(
             status.shown(context.store, context.rows, _known_cells(context), censored(context.store, base.study))
         )
-        return EXIT_DONE
+        return ExitCode.DONE
     if run.explain is not None:
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
-        return EXIT_DONE
+        return ExitCode.DONE
     return _search(context) if run.search else _plain(context)
 
 
@@ -73,7 +72,7 @@ def _plain(context: Context) -> int:
     cells = [Cell(replace(config, seed=seed), looks=len(configs)) for config in configs for seed in context.run.seeds]
     left = [cell for cell in cells if not context.rows.of(cell)]
     if _planned(context, len(cells), left):
-        return EXIT_DONE
+        return ExitCode.DONE
     open_certify(context.store, context.base.study, tuple(config.config for config in configs))
     collector = _Collector(Listed(left), context.rows)
     finished = not left or _run(context, collector, lambda: (len(left), ""))
@@ -81,7 +80,7 @@ def _plain(context: Context) -> int:
     _show(context, rows)
     missing = [cell for cell in cells if not context.rows.of(cell)]
     ended = _end(context, missing, collector.failures, finished=finished)
-    return EXIT_SOME_FAILED if ended == EXIT_DONE and not _all_ok(rows) else ended
+    return ExitCode.INCOMPLETE if ended == ExitCode.DONE and not _all_ok(rows) else ended
 
 
 def _planned(context: Context, cells: int, left: Sequence[Cell]) -> bool:
@@ -127,7 +126,7 @@ def _search(context: Context) -> int:
             f"{text} confirmed on guard rows alone (--study NAME has a gate of its own)", soft_wrap=True
         )
     if _planned(context, total, left):
-        return EXIT_DONE
+        return ExitCode.DONE
     settle_rule(search, context.store)
     collector = _Collector(cells, context.rows)
     finished = _run(context, collector, lambda: (len(left), cells.headline()))
@@ -138,7 +137,7 @@ def _search(context: Context) -> int:
     journal = export(cells.told(), search.goal, folder / "optuna.log", context.base.study)
     context.console.print(f"optuna study    optuna-dashboard {journal}", highlight=False, soft_wrap=True)
     ended = _end(context, cells.missing(), collector.failures, finished=finished)
-    return EXIT_SOME_FAILED if ended == EXIT_DONE and not (cells.winner and _all_ok(rows)) else ended
+    return ExitCode.INCOMPLETE if ended == ExitCode.DONE and not (cells.winner and _all_ok(rows)) else ended
 
 
 def _left(context: Context, search: Search) -> list[Cell]:
@@ -249,7 +248,7 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
     synced = ledger.sync(context.rows.all())
     if synced.behind:
         context.console.print(str(synced), style="yellow", highlight=False, markup=False, soft_wrap=True)
-    report = python("analysis/report.py", "--store", str(context.run.store), "--study", context.base.study)
+    report = certvae("report", "--store", str(context.store.path), "--study", context.base.study)
     context.console.print(f"report          {report}", highlight=False, soft_wrap=True)
     context.console.print(f"MLflow UI       {ledger.ui_command}", highlight=False, soft_wrap=True)
     for cell in missing if finished else ():
@@ -257,11 +256,12 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
         text = f"{cell.spec.config[:6]} seed {cell.spec.seed} failed: {ended.kind}, {ended.reason}"
         context.console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     if not finished or missing:
-        again = command(context.arguments)
-        context.console.print(f"nothing is lost. To go on: {again}", highlight=False, soft_wrap=True, markup=False)
+        context.console.print(
+            f"nothing is lost. To go on: {context.command}", highlight=False, soft_wrap=True, markup=False
+        )
     if not finished:
-        return EXIT_RESUMABLE
-    return EXIT_SOME_FAILED if missing else EXIT_DONE
+        return ExitCode.RESUMABLE
+    return ExitCode.INCOMPLETE if missing else ExitCode.DONE
 
 
 def _all_ok(rows: Sequence[Mapping[str, Any]]) -> bool:

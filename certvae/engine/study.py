@@ -4,6 +4,7 @@ A study is a Python module with one of these in it: no YAML, no registry. To mak
 `sweeps/search_margin_psnr.py`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -52,6 +53,6 @@ class Study:
             check_seeds(seeds)
 
 
-def study_name(study: Study, data: DataName) -> str:
+def study_name(study: Study, data: str) -> str:
     """Rows of different data sets never share a study: its own data set needs no mention."""
-    return study.name if data == study.data else f"{study.name}-{data}"
+    return study.name if data == study.data else f"{study.name}-{re.sub('[^a-z0-9_.]+', '-', data.lower()).strip('-')}"

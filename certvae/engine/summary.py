@@ -23,7 +23,7 @@ VIEWS = "views"  # derived files: they may be deleted whenever no sweep runs
 SHOWN_REASONS = 5
 HOPELESS = (
     "stopped: no search seed has a strict-feasible teacher, and nothing that is searched changes a teacher. "
-    "`python analysis/report.py` shows every candidate beside the thresholds; give the teacher search more to choose "
+    "`certvae report` shows every candidate beside the thresholds; give the teacher search more to choose "
     "from (--teacher.*), train its features longer (--warm-up.training.epochs), or relax --teacher.thresholds.*"
 )
 Row = Mapping[str, Any]

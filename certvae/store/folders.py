@@ -167,7 +167,7 @@ def unsettled(path: Path) -> StoreFault:
         f"could not publish in {ATTEMPTS} attempts: each time a corrupt entry was in the way",
         where=str(path),
         cause="the disk is failing, or something else writes into the store",
-        remedy="run `python -m certvae verify --store DIR`",
+        remedy="run `certvae store verify --store DIR` on this store",
     )
 
 

@@ -20,6 +20,7 @@ from certvae.store.folders import Corrupt, crosses, quarantine
 from certvae.store.log import note
 from certvae.store.process import is_dead, owner
 from certvae.store.records import LIMIT, publish_file, seal, unseal
+from certvae.terminal import certvae
 
 LAYOUT = 1
 STORE = "STORE.json"
@@ -182,7 +183,7 @@ def _unsafe(root: Path) -> StoreFault:
         f"found uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
         where=str(root),
         cause="whoever can write a store can change results",
-        remedy="run `chmod go-w` on it, choose another folder, or trust it explicitly",
+        remedy="run `chmod go-w` on it, choose another folder, or give --trust-store to the run",
     )
 
 
@@ -192,7 +193,7 @@ def _damaged(root: Path, reason: str) -> StoreFault:
         f"{STORE} is damaged: {reason}",
         where=str(root / STORE),
         cause="the disk, or something other than this program, changed it",
-        remedy=f"run `python -m certvae repair --store {root}`",
+        remedy=f"run `{certvae('store', 'repair', '--store', str(root))}`",
     )
 
 

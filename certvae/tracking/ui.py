@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from certvae.terminal import near, python
+from certvae.terminal import certvae, python
 
 PORT = 5000
 HTTP = ("http:", "https:")
@@ -16,7 +16,7 @@ def command(uri: str, store: Path) -> str:
     """The shell command that opens the UI. It holds no URI of a database: that may hold a password."""
     if uri.startswith(HTTP):
         return python("-m", "webbrowser", _without_user(uri))
-    return python("-m", "certvae", "ui", "--store", near(store))
+    return certvae("ui", "--store", str(store.absolute()))
 
 
 def page(uri: str, experiment: str | None, port: int = PORT) -> str:
