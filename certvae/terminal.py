@@ -12,8 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from certvae.errors import ExitCode, Fault
-from certvae.packages import missing
+from certvae.errors import ConfigFault, ExitCode, Fault
+from certvae.installed import extra_with
 
 PATIENCE = 1.0  # seconds; what ends sooner, or fails, needs no bar
 PROGRAM = Path(__file__).parent
@@ -51,7 +51,7 @@ def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) 
     except Fault as fault:
         return _told(fault)
     except ModuleNotFoundError as error:
-        return _told(missing(error) if not _ours(error.name) else _bug(error))
+        return _told(_missing(error.name) if error.name and not _ours(error.name) else _bug(error))
     except BrokenPipeError:  # whoever read what we print, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.RESUMABLE
@@ -67,8 +67,18 @@ def _told(fault: Fault) -> int:
     return fault.exit_code
 
 
-def _ours(module: str | None) -> bool:
-    return module is None or module.partition(".")[0] in ("certvae", "analysis", "sweeps")
+def _ours(module: str) -> bool:
+    return module.partition(".")[0] in ("certvae", "analysis", "sweeps")
+
+
+def _missing(module: str) -> Fault:
+    return ConfigFault(
+        30,
+        f"the package {module.partition('.')[0]!r} is not installed",
+        where="this environment",
+        cause="a certificate needs numpy alone; whatever trains, sweeps, tracks or reports is an extra",
+        remedy=f"run `pip install 'certvae[{extra_with(module)}]'`",
+    )
 
 
 def _bug(error: Exception) -> Fault:

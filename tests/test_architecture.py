@@ -23,9 +23,8 @@ from certvae.errors import Fault
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
-    {"errors", "certificate", "simplex"},
-    {"canonical", "equilibrium", "quality", "packages"},
-    {"terminal"},
+    {"errors", "certificate", "simplex", "installed"},
+    {"canonical", "equilibrium", "quality", "terminal"},
     {"spec", "store"},
     {"data", "models", "tracking"},
     {"training", "cluster"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certvae import packages, terminal
+from certvae import installed, terminal
 from certvae.errors import ConfigFault, ExitCode
 
 
@@ -75,13 +75,13 @@ class TestGuarded:
             self.ends(SystemExit(2))
 
 
-class TestPackages:
+class TestInstalled:
     def test_versions(self) -> None:
-        assert packages.version("numpy") == np.__version__
-        assert packages.version("no-such-package") is None
+        assert installed.version("numpy") == np.__version__
+        assert installed.version("no-such-package") == ""
 
     def test_the_extra_is_read_from_our_own_metadata(self, monkeypatch: pytest.MonkeyPatch) -> None:
         wanted = ["numpy>=2.2", 'ray[tune]==2.60.*; extra == "all"', "ray[tune]==2.60.*; extra == 'sweep'"]
-        monkeypatch.setattr(packages.metadata, "requires", {packages.OURS: wanted}.get)
-        assert packages.extra_of("ray") == "sweep"
-        assert packages.extra_of("numpy") == packages.extra_of("unheard-of") == "all"
+        monkeypatch.setattr(installed.metadata, "requires", {installed.OURS: wanted}.get)
+        assert installed.extra_of("ray") == "sweep"
+        assert installed.extra_of("numpy") == installed.extra_of("unheard-of") == "all"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from certvae.errors import Fault
-from certvae.packages import version
+from certvae.installed import version
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt
 from certvae.store.layout import is_safe, read_identity

@@ -16,7 +16,7 @@ from pathlib import Path
 from certvae.cluster import join
 from certvae.cluster.join import Node
 from certvae.errors import RayFault
-from certvae.packages import version
+from certvae.installed import version
 from certvae.store.process import owner
 
 PACKAGES = ("ray", "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
