@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
     {"errors", "certificate", "simplex", "installed"},
-    {"canonical", "equilibrium", "quality", "terminal"},
+    {"canonical", "equilibrium", "quality", "terminal", "machine"},
     {"spec", "store"},
     {"data", "models", "tracking"},
     {"training", "cluster"},
@@ -40,6 +40,7 @@ HEAVY = {"torch", "sklearn", "ray", "optuna", "mlflow"}
 ARRAYS = {"numpy", "jaxtyping"}
 MAY_IMPORT = {
     "terminal": {"tqdm"},
+    "machine": {"torch"},
     "store": {"safetensors"},
     "data": {"PIL", "sklearn"},
     "models": {"torch", "safetensors"},

@@ -1,10 +1,10 @@
 """Where cells run: folders that a worker needs, and the slots of the pool. None of it can change a number."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from certvae import machine
 from certvae.errors import RayFault
 
 
@@ -49,8 +49,8 @@ def local_slots(workers: int | None, per_gpu: int, logical_gpus: int) -> Slots:
     Raises:
         RayFault: when more slots are asked for than there are.
     """
-    cores = len(os.sched_getaffinity(0))
-    gpus = logical_gpus or _gpus()
+    cores = machine.cpu_count()
+    gpus = logical_gpus or machine.gpu_count()
     most = gpus * per_gpu if gpus else cores
     count = min(workers or most, most)
     if workers is not None and workers > most:
@@ -98,9 +98,3 @@ def cluster_slots(resources: Sequence[Mapping[str, float]], per_gpu: int, most: 
             remedy="wait for the workers (`ray status` lists them), then run the same command again",
         )
     return replace(slots, count=min(there, most or there))
-
-
-def _gpus() -> int:
-    import torch  # noqa: PLC0415  (slow to import; a help text needs none)
-
-    return torch.cuda.device_count()

@@ -23,9 +23,13 @@ from certvae.spec.parts import Data, DataName, Model, Training
 from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Witness
 from certvae.spec.validation import Above, AtLeast, Below, Checked, check_seeds, nearest, refuse
+from certvae.store.log import note
+from certvae.store.store import Store
 from certvae.terminal import certvae, python
 
 HELP_WIDTH = 80
+COMMANDS = "commands"
+"""The log of a store that holds the commands of its studies."""
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -177,6 +181,11 @@ class Command:
     def __str__(self) -> str:
         first = python(self.study) if self.target is None else certvae("run", self.target)
         return " ".join([first, shlex.join(self.arguments)]).rstrip()
+
+
+def remember(command: Command, store: Store, study: str) -> None:
+    """Notes the last command of a study in its store: `certvae run STORE` goes on with it. Scratch."""
+    note(store.disk, COMMANDS, {"of": study, "study": command.study, "arguments": list(command.arguments)})
 
 
 def anywhere(arguments: Sequence[str], run: Run) -> list[str]:

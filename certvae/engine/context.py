@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from certvae import machine
 from certvae.canonical import digest
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.data.dataset import Dataset
@@ -19,7 +20,6 @@ from certvae.protocols import chain
 from certvae.protocols import chain as stages
 from certvae.spec.cell import CellSpec
 from certvae.store.store import Store
-from certvae.training import environment
 
 
 class Context:
@@ -34,8 +34,7 @@ class Context:
         self.command, self.console = command, console
         self.budget_seconds = seconds(run.budget, "budget")
         self.slots = slots_of(run)
-        environment.settle()
-        self.store = Store(run.store, fingerprint=environment.fingerprint(environment.device()), trust=run.trust_store)
+        self.store = Store(run.store, fingerprint=machine.expected(), trust=run.trust_store)
         self.place = Place(
             str(self.store.path),
             None if run.data_root is None else str(run.data_root.absolute()),
@@ -67,7 +66,7 @@ def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool
         on_cluster: the devices of a cluster are not those of this machine, so a row's own device is taken for granted.
     """
     current = {f"stage_version_{stage.name}": stage.version for stage in stages.STAGES}
-    here = environment.fingerprint(environment.device())
+    here = machine.expected()
     environments = {here["device"]: digest(here)}
 
     def is_current(row: Mapping[str, Any]) -> bool:

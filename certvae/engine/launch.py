@@ -3,21 +3,20 @@
 import importlib
 import importlib.util
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from certvae.engine.called import called
+from certvae.engine.command import COMMANDS
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.errors import ConfigFault
+from certvae.store.disk import Disk
 from certvae.store.layout import STORE
+from certvae.store.log import events
 from certvae.terminal import certvae
-
-LAST = "log/{study}.command.json"
-"""Below a store: the last command of a study. Scratch, for whoever goes on."""
 
 
 def run(target: str, arguments: Sequence[str]) -> int:
@@ -85,7 +84,7 @@ def _in(module: ModuleType, name: str, target: str) -> Study:
 
 def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
     """The last command of a store, or of one of its studies, with what is asked for besides."""
-    known = {path.name.removesuffix(".command.json"): path for path in sorted(store.glob(LAST.format(study="*")))}
+    known = {event["of"]: event for event in events(Disk(store.resolve()), COMMANDS)}
     asked = dict(itertools.pairwise(arguments)).get("--study")
     if asked not in known and (asked is not None or len(known) != 1):
         raise ConfigFault(
@@ -96,7 +95,7 @@ def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
             cause="a store holds several studies, or none was started on it by this version",
             remedy=f"run `{certvae('run', str(store.absolute()), '--study', 'NAME')}` with one of them, or the script",
         )
-    last = json.loads(known[asked or next(iter(known))].read_text())
+    last = known[asked or next(iter(known))]
     return last["study"], [*last["arguments"], *arguments]
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from certvae.data.dataset import Dataset
 from certvae.engine import plan, status, summary
-from certvae.engine.command import Command, Run
+from certvae.engine.command import Command, Run, remember
 from certvae.engine.context import Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from certvae.engine.gate import open_certify, opened_for
@@ -215,11 +215,15 @@ class _Live(Listener):
 
 def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:
     """Runs cells on the pool; False when it was stopped before all had ended."""
+    from certvae.training import environment  # noqa: PLC0415  (torch: a second that a question to the store need not wait)
+
+    environment.settle()  # a sampler may compute with torch, and must propose the same again
     dispatcher = Dispatcher(source, chain.shared, chain.steps)
     if dispatcher.finished:
         return True
-    from certvae.engine import executor  # noqa: PLC0415  (ray: seconds that a question to the store does not need)
+    from certvae.engine import executor  # noqa: PLC0415  (ray: the same)
 
+    remember(context.command, context.store, context.base.study)
     log = context.store.path / "log" / f"{context.base.study}.log"
     live = Ledger(context.store, context.base.study).live()
     with Board(headline, context.console, log) as board:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from optuna.distributions import FloatDistribution
 
+from certvae import machine
 from certvae.cluster.slots import Place, Slots
 from certvae.data.loading import load
 from certvae.engine import executor  # before Ray itself: it settles what Ray reads when it is imported
@@ -203,7 +204,7 @@ def ask(store: Path, *more: str) -> tuple[float, float, float]:
 def finished(tmp_path_factory) -> Path:
     """A finished search of 1,100 configs: one real cell, and its rows with other names and margins."""
     environment.settle()
-    fingerprint = environment.fingerprint(environment.device())
+    fingerprint = environment.fingerprint(machine.device())
     store = Store(tmp_path_factory.mktemp("large") / "store", fingerprint=fingerprint)
     base = replace(rescue("digits"), study=STUDY)
     rows = real_rows(store, base)

@@ -59,8 +59,8 @@ class TestRun:
         store, _ = finished
         refused = run(store, "--seeds", "0", "--objective.lambda-ts", "3")
         assert refused.returncode == 5
-        assert "was opened for" in refused.stdout
-        assert "--study" in refused.stdout
+        assert "was opened for" in refused.stderr
+        assert "--study" in refused.stderr
 
 
 @pytest.mark.slow
