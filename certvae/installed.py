@@ -19,21 +19,17 @@ def version(package: str) -> str:
         return ""
 
 
-def extra_with(module: str) -> str:
-    """The extra of ours that brings a module of this name."""
+def provider(module: str) -> str:
+    """What pip must be given for a module: ours with the extra that brings it, or, where none does, its own name."""
     top = module.partition(".")[0]
-    return extra_of(DISTRIBUTIONS.get(top, top))
-
-
-def extra_of(distribution: str) -> str:
-    """The extra of ours that asks for a package; `all` where none is known to."""
+    wanted = DISTRIBUTIONS.get(top, top)
     try:
         requirements = metadata.requires(OURS) or []
-    except metadata.PackageNotFoundError:
-        requirements = []
-    for requirement in requirements:
-        name = re.split(r"[\[<>=!~; ]", requirement)[0]
-        extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", requirement)
-        if name.lower() == distribution.lower() and extra and extra[1] not in ("dev", ALL):
-            return extra[1]
-    return ALL
+    except metadata.PackageNotFoundError:  # run from a folder, and not installed
+        return f"{OURS}[{ALL}]"
+    named = [one for one in requirements if re.split(r"[\[<>=!~; ]", one)[0].lower() == wanted.lower()]
+    if not named:
+        return wanted
+    extras = [found[1] for one in named if (found := re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", one))]
+    extra = next((one for one in extras if one not in (ALL, "dev")), ALL if extras else "")
+    return f"{OURS}[{extra}]" if extra else OURS

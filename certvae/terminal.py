@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from certvae.errors import ConfigFault, ExitCode, Fault
-from certvae.installed import extra_with
+from certvae.installed import provider
 
 PATIENCE = 1.0  # seconds; what ends sooner, or fails, needs no bar
 PROGRAM = Path(__file__).parent
@@ -76,8 +76,8 @@ def _missing(module: str) -> Fault:
         30,
         f"the package {module.partition('.')[0]!r} is not installed",
         where="this environment",
-        cause="a certificate needs numpy alone; whatever trains, sweeps, tracks or reports is an extra",
-        remedy=f"run `pip install 'certvae[{extra_with(module)}]'`",
+        cause="it is an extra, or a study imports it: a certificate needs numpy alone",
+        remedy=f"run `pip install '{provider(module)}'`",
     )
 
 

@@ -55,7 +55,7 @@ class TestGuarded:
 
     def test_a_missing_package_names_its_extra(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.ends(ModuleNotFoundError("No module named 'ray'", name="ray.tune")) == ExitCode.WRONG_INPUT
-        assert re.search(r"'ray' is not installed .* run `pip install 'certvae\[\w+\]'`", capsys.readouterr().err)
+        assert re.search(r"'ray' is not installed .* run `pip install 'certvae(\[\w+\])?'`", capsys.readouterr().err)
 
     def test_an_interruption_says_how_to_go_on(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.ends(KeyboardInterrupt()) == ExitCode.RESUMABLE
@@ -82,6 +82,8 @@ class TestInstalled:
 
     def test_the_extra_is_read_from_our_own_metadata(self, monkeypatch: pytest.MonkeyPatch) -> None:
         wanted = ["numpy>=2.2", 'ray[tune]==2.60.*; extra == "all"', "ray[tune]==2.60.*; extra == 'sweep'"]
+        wanted += ["scikit-learn>=1.8; extra == 'all'"]
         monkeypatch.setattr(installed.metadata, "requires", {installed.OURS: wanted}.get)
-        assert installed.extra_of("ray") == "sweep"
-        assert installed.extra_of("numpy") == installed.extra_of("unheard-of") == "all"
+        assert installed.provider("ray.tune") == "certvae[sweep]"
+        assert installed.provider("sklearn.datasets") == "certvae[all]"
+        assert (installed.provider("numpy"), installed.provider("unheard_of")) == ("certvae", "unheard_of")
