@@ -32,6 +32,8 @@ PORTS = {UI_PORT: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's d
 SKEW_SECONDS = 5.0
 OLDEST_PYTHON = (3, 11)
 NODE_SECONDS = 180.0  # for all nodes to answer: torch is imported on each
+HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+"""What makes GPUs invisible to a process."""
 NETWORKED = ("nfs", "cifs", "smb", "fuse", "lustre", "gpfs", "ceph", "9p")
 
 Verdict = Literal["ok", "note", "bad"]
@@ -129,16 +131,23 @@ def gpus(listed: Sequence[str], seen: Sequence[str]) -> Iterator[Finding]:
         listed: what the driver says of each.
         seen: device names in torch.
     """
+    chosen = {name: value for name in HIDING if (value := os.environ.get(name)) is not None}
+    said = ", ".join(f"{name}={value!r}" for name, value in chosen.items())
     if not listed and not seen:
         yield Finding("gpus", "note", "none: cells run on CPU cores", "")
-    elif len(seen) < len(listed) and not os.environ.get("CUDA_VISIBLE_DEVICES"):
+    elif not seen and chosen:
+        yield Finding(
+            "gpus", "note", f"{len(listed)} hidden by {said}: cells run on CPU cores", f"unset {[*chosen][0]}"
+        )
+    elif len(seen) < len(listed) and not chosen:
         remedy = "update the driver (torch says what it needs: `python -c 'import torch; torch.zeros(1).cuda()'`)"
         yield Finding("gpus", "bad", f"the driver lists {len(listed)}, torch computes on {len(seen)}", remedy)
     elif len(set(seen)) > 1:
         remedy = "one run uses one model: choose with CUDA_VISIBLE_DEVICES"
         yield Finding("gpus", "bad", f"different models: {', '.join(sorted(set(seen)))}", remedy)
     else:
-        yield Finding("gpus", "ok", f"{len(seen)} x {seen[0]}, computing")
+        hidden = f", {len(listed) - len(seen)} hidden by {said}" if len(seen) < len(listed) else ""
+        yield Finding("gpus", "ok", f"{len(seen)} x {seen[0]}, computing{hidden}")
 
 
 def listed_gpus() -> list[str]:
@@ -146,7 +155,10 @@ def listed_gpus() -> list[str]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60, check=False)
+    try:
+        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):  # no program for this machine, or a driver that hangs
+        return []
     return [line for line in done.stdout.splitlines() if line.startswith("GPU ")]
 
 
