@@ -55,7 +55,7 @@ MAY_IMPORT = {
 """Whom a room may import besides numpy and jaxtyping."""
 ANALYSIS = ARRAYS | {"pandas", "scipy", "matplotlib", "mpl_toolkits"}
 LONGEST_FUNCTION, LONGEST_FILE = 60, 500
-TRUSTED_BASE = 450  # lines of the one file that a sceptic audits
+TRUSTED_BASE = 690  # lines of the one file that a sceptic audits
 REGISTRIES = [
     ".".join(parts)
     for parts in (
