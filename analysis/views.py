@@ -13,7 +13,7 @@ import pandas as pd
 
 from certvae import quality
 from certvae.certificate import FLOAT_SLACK, PAPER_TAU, WORDS
-from certvae.errors import Fault
+from certvae.errors import ExitCode, Fault
 from certvae.quality import Thresholds
 from certvae.spec.parts import check_tau
 
@@ -225,7 +225,7 @@ def _refuse_duplicates(rows: pd.DataFrame) -> None:
 class Refused(Fault):
     """A comparison that would mislead; the message says what to do instead."""
 
-    area, exit_code = "COMP", 2
+    area, exit_code = "COMP", ExitCode.WRONG_INPUT
 
 
 def pooling(what: str) -> Refused:
