@@ -40,6 +40,7 @@ HEAVY = {"torch", "sklearn", "ray", "optuna", "mlflow"}
 ARRAYS = {"numpy", "jaxtyping"}
 MAY_IMPORT = {
     "terminal": {"tqdm"},
+    "spec": {"pydantic", "annotated_types"},
     "store": {"safetensors"},
     "data": {"PIL", "sklearn"},
     "models": {"torch", "safetensors"},
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     "teachers": {"torch", "sklearn", "scipy", "array_api_compat", "threadpoolctl"},
     "evaluation": {"torch", "scipy"},
     "protocols": {"torch"},
-    "engine": {"ray", "optuna", "torch", "tyro", "rich"},
+    "engine": {"ray", "optuna", "torch", "tyro", "rich", "annotated_types"},
     "__main__": {"tyro"},
 }
 """Whom a room may import besides numpy and jaxtyping."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge
 
-from certvae.spec.validation import AtLeast, Checked, refuse
+from certvae.spec.validation import refuse, spec
 
 Row = Mapping[str, Any]
 Score = Literal["mean", "worst", "mean-se"]
@@ -26,8 +27,8 @@ Outcome = Literal["complete", "incomplete", "censored"]
 """Censored: ended early, because it could not become feasible or better than the best."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Goal(Checked):
+@spec
+class Goal:
     """Maximise a margin subject to reconstruction, or trade one against the other."""
 
     mode: str = "full"
@@ -36,7 +37,7 @@ class Goal(Checked):
     """The paired mode whose PSNR is the yardstick."""
     score: Score = "mean"
     """How the margins of the search seeds become one number."""
-    psnr_drop: Annotated[float | None, AtLeast(0)] = 1.5
+    psnr_drop: Annotated[float, Ge(0)] | None = 1.5
     """Largest mean PSNR loss against the reference of the same config, dB; none when absent. A weight that blurs both,
     such as alpha_kl, is not held back by it: give a floor too."""
     psnr_floor: float | None = None
@@ -45,7 +46,6 @@ class Goal(Checked):
     """Two objectives, margin and PSNR, instead of one."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.psnr_drop is None and self.psnr_floor is None and not self.pareto:
             raise refuse(
                 "Goal.psnr_drop",
