@@ -23,7 +23,7 @@ from certvae.errors import Fault
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
-    {"errors", "certificate", "simplex"},
+    {"errors", "certificate", "simplex", "installed"},
     {"canonical", "equilibrium", "quality", "terminal"},
     {"spec", "store"},
     {"data", "models", "tracking"},

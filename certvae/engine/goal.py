@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge
 
+from certvae.canonical import finite
 from certvae.spec.validation import refuse, spec
 
 Row = Mapping[str, Any]
@@ -150,7 +151,7 @@ def _trouble(mode: Row | None, reference: Row | None) -> str:
             return "no result (the cell failed)"
         if row["outcome"] != "ok":
             return f"{row['outcome']}: {row['reason']}"
-        if not (_finite(row.get("margin")) and _finite(row.get("psnr_01"))):
+        if None in (finite(row.get("margin")), finite(row.get("psnr_01"))):
             return f"{row['mode']} has no finite margin or PSNR"
     return ""
 
@@ -197,7 +198,3 @@ def _dominates(one: Judged, two: Judged) -> bool:
 
 def _by_margin(config: Judged) -> float:
     return -(config.score or 0.0)
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
