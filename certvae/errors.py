@@ -9,7 +9,8 @@ The class decides the exit code of a command; the number is stable, so that a me
 
 import os
 import re
-from typing import ClassVar
+from enum import IntEnum
+from typing import ClassVar, Self
 
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD")
 
@@ -22,11 +23,35 @@ def redact(text: str) -> str:
     return text
 
 
+class ExitCode(IntEnum):
+    """What a command tells its shell: 0 to 5 as `legend` says. Only `verify` has codes of its own, bits of what it
+    found."""
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        member = int.__new__(cls, code)
+        member._value_, member.meaning = code, meaning
+        return member
+
+    DONE = 0, "done"
+    BUG = 1, "a bug of ours, or a check that says no"
+    WRONG_INPUT = 2, "wrong input and nothing started"
+    INCOMPLETE = 3, "finished with failed cells or nothing feasible"
+    RESUMABLE = 4, "stopped and resumable by the same command"
+    REFUSED = 5, "the store refuses: its gate was opened for another config, or it is damaged or not safe"
+
+    @classmethod
+    def legend(cls) -> str:
+        """All codes in one sentence, for `--help`."""
+        return "Exit codes: " + ", ".join(f"{int(code)} {code.meaning}" for code in cls) + "."
+
+
 class Fault(Exception):
     """Something a user can act on: `E-<area>-<number>: what | where | cause | remedy`."""
 
     area: ClassVar[str] = "PROC"
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
 
     def __init__(self, number: int, what: str, *, where: str, cause: str, remedy: str):
         self.number, self.what, self.where, self.cause, self.remedy = number, what, where, cause, remedy
@@ -48,25 +73,25 @@ def _rebuild(kind: type[Fault], number: int, what: str, where: str, cause: str, 
 class ConfigFault(Fault):
     """A field, a combination of fields, or a command line that cannot be run."""
 
-    area, exit_code = "CONF", 2
+    area, exit_code = "CONF", ExitCode.WRONG_INPUT
 
 
 class DataFault(Fault):
     """A data set that is absent, truncated, changed, or not what it should be."""
 
-    area, exit_code = "DATA", 2
+    area, exit_code = "DATA", ExitCode.WRONG_INPUT
 
 
 class DiskFault(Fault):
     """The operating system refused to write or read."""
 
-    area, exit_code = "DISK", 4
+    area, exit_code = "DISK", ExitCode.RESUMABLE
 
 
 class StoreFault(Fault):
     """The store is not usable as it is: layout, owner, gate, or a foreign study."""
 
-    area, exit_code = "STORE", 5
+    area, exit_code = "STORE", ExitCode.REFUSED
 
 
 class DeterminismFault(Fault):
@@ -90,10 +115,10 @@ class TeacherFault(Fault):
 class SearchFault(Fault):
     """A search that cannot be continued as asked."""
 
-    area, exit_code = "SEARCH", 2
+    area, exit_code = "SEARCH", ExitCode.WRONG_INPUT
 
 
 class RayFault(Fault):
     """The pool is not what was asked for, or was lost."""
 
-    area, exit_code = "RAY", 4
+    area, exit_code = "RAY", ExitCode.RESUMABLE

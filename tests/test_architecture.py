@@ -23,7 +23,7 @@ from certvae.errors import Fault
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
-    {"errors", "certificate", "simplex"},
+    {"errors", "certificate", "simplex", "installed"},
     {"canonical", "equilibrium", "quality", "terminal"},
     {"spec", "store"},
     {"data", "models", "tracking"},
@@ -40,6 +40,7 @@ HEAVY = {"torch", "sklearn", "ray", "optuna", "mlflow"}
 ARRAYS = {"numpy", "jaxtyping"}
 MAY_IMPORT = {
     "terminal": {"tqdm"},
+    "spec": {"pydantic", "annotated_types"},
     "store": {"safetensors"},
     "data": {"PIL", "sklearn"},
     "models": {"torch", "safetensors"},
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     "teachers": {"torch", "sklearn", "scipy", "array_api_compat", "threadpoolctl"},
     "evaluation": {"torch", "scipy"},
     "protocols": {"torch"},
-    "engine": {"ray", "optuna", "torch", "tyro", "rich"},
+    "engine": {"ray", "optuna", "torch", "tyro", "rich", "annotated_types"},
     "__main__": {"tyro"},
 }
 """Whom a room may import besides numpy and jaxtyping."""
@@ -189,8 +190,8 @@ class TestFloors:
         """By what really happens, and not by what is written: every module of the package is imported."""
         code = (
             f"import importlib, pkgutil, sys, {name} as package;"
-            f"names = [one.name for one in pkgutil.walk_packages(package.__path__, '{name}.')];"
-            f"[importlib.import_module(one) for one in names if '{name}' != 'certvae'];"
+            f"inside = pkgutil.walk_packages(package.__path__, '{name}.') if '{name}' != 'certvae' else ();"
+            "[importlib.import_module(one.name) for one in inside];"
             f"print(*sorted({HEAVY} & set(sys.modules)))"
         )
         command = [sys.executable, "-c", code]

@@ -10,6 +10,7 @@ from certvae.errors import (
     DataFault,
     DeterminismFault,
     DiskFault,
+    ExitCode,
     Fault,
     NumberFault,
     RayFault,
@@ -67,6 +68,21 @@ def test_arrives_in_another_process_as_it_was(kind, carry):
     assert type(arrived) is kind
     assert str(arrived) == str(sent)
     assert (arrived.code, arrived.what, arrived.cause) == (sent.code, sent.what, sent.cause)
+
+
+def test_exit_codes_are_what_scripts_of_users_rest_on():
+    assert {code.name: int(code) for code in ExitCode} == {
+        "DONE": 0,
+        "BUG": 1,
+        "WRONG_INPUT": 2,
+        "INCOMPLETE": 3,
+        "RESUMABLE": 4,
+        "REFUSED": 5,
+    }
+
+
+def test_the_legend_names_every_exit_code():
+    assert all(f"{int(code)} {code.meaning}" in ExitCode.legend() for code in ExitCode)
 
 
 @pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD"])

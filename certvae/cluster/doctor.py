@@ -16,11 +16,11 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from certvae.errors import Fault
+from certvae.installed import version
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt
 from certvae.store.layout import is_safe, read_identity
@@ -106,9 +106,9 @@ def versions(lock: Path) -> Iterator[Finding]:
         yield Finding("versions", "note", "there is no requirements.lock beside the program", "install from a checkout")
         return
     pinned: dict[str, set[str]] = {}  # several for a name, where Pythons or systems differ
-    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", lock.read_text(), re.MULTILINE):
-        pinned.setdefault(name, set()).add(version)
-    here = {name: version for name in pinned if (version := _version(name))}
+    for name, pin in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", lock.read_text(), re.MULTILINE):
+        pinned.setdefault(name, set()).add(pin)
+    here = {name: found for name in pinned if (found := version(name))}
     odd = [
         f"{name} {found}, not {' or '.join(sorted(pinned[name]))}"
         for name, found in sorted(here.items())
@@ -271,11 +271,3 @@ def _file_system(path: Path) -> str:
     fields = [line.split() for line in mounts.read_text().splitlines()]
     above = [(len(at), kind) for _, at, kind, *_ in fields if path.is_relative_to(at.replace("\\040", " "))]
     return max(above)[1] if above else ""
-
-
-def _version(name: str) -> str:
-    """Nothing for a package that is not here: its pin may be for another system."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""

@@ -11,12 +11,12 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from certvae.cluster import join
 from certvae.cluster.join import Node
 from certvae.errors import RayFault
+from certvae.installed import version
 from certvae.store.process import owner
 
 PACKAGES = ("ray", "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
@@ -58,7 +58,7 @@ def look(light: str) -> Facts:
     return Facts(
         host=platform.node(),
         python=platform.python_version(),
-        packages={name: _version(name) for name in PACKAGES},
+        packages={name: version(name) or "absent" for name in PACKAGES},
         program=_program(),
         store=_reach(Path(light)),
     )
@@ -97,9 +97,9 @@ def differences(expected: Facts, facts: Facts) -> Iterator[str]:
         yield f"the store cannot be used: {facts.store}"
     if facts.python != expected.python:
         yield f"Python {facts.python}, not {expected.python}"
-    for name, version in expected.packages.items():
-        if facts.packages.get(name) != version:
-            yield f"{name} {facts.packages.get(name)}, not {version}"
+    for name, wanted in expected.packages.items():
+        if facts.packages.get(name) != wanted:
+            yield f"{name} {facts.packages.get(name)}, not {wanted}"
     if facts.program != expected.program:
         yield f"another text of this program ({facts.program}, not {expected.program})"
 
@@ -113,13 +113,6 @@ def no_store_here(light: str) -> RayFault:
         cause="the folder is not shared, or it is not mounted on this node",
         remedy="mount it and run the same command again",
     )
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "absent"
 
 
 def _program() -> str:

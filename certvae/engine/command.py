@@ -5,18 +5,18 @@ import itertools
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import tyro
+from annotated_types import Ge, Gt, Lt
 
 from certvae.engine.goal import Goal
 from certvae.engine.propose import Sampler
 from certvae.engine.study import Study, study_name
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import DataName
-from certvae.spec.validation import Above, AtLeast, Below, Checked, check_seeds, refuse
+from certvae.spec.validation import check_seeds, refuse, spec
 from certvae.terminal import python
 
 EXIT_CODES = """Exit codes: 0 done, 1 a bug of ours, 2 wrong input and nothing started, 3 finished with failed cells or
@@ -24,8 +24,8 @@ nothing feasible, 4 stopped and resumable by the same command, 5 the store refus
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run(Checked):
+@spec
+class Run:
     """How and where to run; nothing here changes a number, except which data, seeds and search."""
 
     data: DataName
@@ -38,13 +38,13 @@ class Run(Checked):
     """Folder of results. The same command on the same store resumes."""
     data_root: Path | None = None
     """Folder with the data set, zipped or extracted; CERTVAE_DATA or ./data when absent."""
-    limit: Annotated[int | None, AtLeast(2)] = None
+    limit: Annotated[int, Ge(2)] | None = None
     """Use this many train images: short for --data.limit."""
-    workers: Annotated[int | None, AtLeast(1)] = None
+    workers: Annotated[int, Ge(1)] | None = None
     """Slots at most; as many as the machine, or the cluster, has when absent."""
-    per_gpu: Annotated[int, AtLeast(1)] = 1
+    per_gpu: Annotated[int, Ge(1)] = 1
     """Cells that share a GPU; each may use that share of its memory."""
-    logical_gpus: Annotated[int, AtLeast(0)] = 0
+    logical_gpus: Annotated[int, Ge(0)] = 0
     """Pretend to so many GPUs on a machine without one, to try out a pool."""
     address: str | None = None
     """Ray cluster to run on, as host:port, or auto; a Ray of our own on this machine when absent."""
@@ -52,17 +52,17 @@ class Run(Checked):
     """Stop cleanly after this long, such as 90s, 30m or 6h; the same command goes on."""
     deadline: str | None = None
     """A cell that takes longer is ended with a stack dump, and counts as a timeout."""
-    search: Annotated[int, AtLeast(0), tyro.conf.arg(metavar="CONFIGS")] = 0
+    search: Annotated[int, Ge(0), tyro.conf.arg(metavar="CONFIGS")] = 0
     """Search this many configs (a total, not an increment), then confirm the winner on fresh seeds."""
     sampler: Sampler = "tpe"
     """Who proposes configs."""
-    lag: Annotated[int, AtLeast(1)] = 8
+    lag: Annotated[int, Ge(1)] = 8
     """Config k is proposed from the outcomes of configs 0 to k - lag: more runs at once, and knows less."""
-    early_stop: Annotated[float | None, Above(0), Below(1)] = None
+    early_stop: Annotated[float, Gt(0), Lt(1)] | None = None
     """Censor a cell halfway when, with this confidence, its config cannot become feasible or the best: 0.9, say."""
     every_mode: bool = False
     """Train all modes in a search, and not only the two that the goal reads; the confirmation always does."""
-    search_seed: Annotated[int, AtLeast(0)] = 0
+    search_seed: Annotated[int, Ge(0)] = 0
     """Seed of the proposals."""
     search_seeds: tuple[int, ...]
     """Every config of a search runs on these."""

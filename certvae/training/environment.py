@@ -3,15 +3,15 @@
 Results are equal byte for byte only under equal fingerprints: one torch build, one device model, one thread count.
 """
 
-import functools
 import os
 import platform
 import sys
-from importlib import metadata
 from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
+
+from certvae.installed import version
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -49,12 +49,6 @@ def fingerprint(device: str) -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
     }
-
-
-@functools.cache
-def version(package: str) -> str:
-    """Of an installed package. Looked up once: to find and parse its metadata takes a millisecond or two."""
-    return metadata.version(package)
 
 
 def _device_model(device: str) -> str:
