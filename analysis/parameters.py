@@ -1,10 +1,12 @@
 """The fields of specs that differ between configs, and how configs are named and ordered by them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+
+from certvae.canonical import leaves
 
 MOST_NAMED = 3  # parameters; with more the name of a config is its digest
 
@@ -12,9 +14,9 @@ MOST_NAMED = 3  # parameters; with more the name of a config is its digest
 def parameters(frame: pd.DataFrame) -> pd.DataFrame:
     """The fields of the spec that differ between configs, one line per config (the index), by their shortest names."""
     specs = frame.dropna(subset="spec").drop_duplicates("config")
-    leaves = pd.DataFrame([dict(_leaves(spec)) for spec in specs["spec"]], index=pd.Index(specs["config"]))
-    leaves = leaves.drop(columns=["seed", "study"], errors="ignore")
-    varied = leaves[[name for name in leaves.columns if leaves[name].nunique(dropna=False) > 1]]
+    fields = pd.DataFrame([_fields(spec) for spec in specs["spec"]], index=pd.Index(specs["config"]))
+    fields = fields.drop(columns=["seed", "study"], errors="ignore")
+    varied = fields[[name for name in fields.columns if fields[name].nunique(dropna=False) > 1]]
     return varied.rename(columns=_short_names(varied.columns.tolist()))
 
 
@@ -47,14 +49,8 @@ def is_number(values: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
 
 
-def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, (*path, name))
-        elif name == "type" and path:
-            yield ".".join(path), value  # a branch by the name of its type
-        else:
-            yield ".".join((*path, name)), json.dumps(value) if isinstance(value, list) else value
+def _fields(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: json.dumps(value) if isinstance(value, list) else value for path, value in leaves(spec)}
 
 
 def _short_names(paths: list[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pandas as pd
 from certvae import quality
 from certvae.certificate import FLOAT_SLACK, PAPER_TAU, WORDS
 from certvae.errors import ExitCode, Fault
-from certvae.quality import Thresholds
+from certvae.quality import PAPER_TAUS, Thresholds
 from certvae.spec.parts import check_tau
 
 REPLICATE = ["study", "config", "seed", "mode", "split"]
@@ -39,7 +39,7 @@ class View:
     """
 
     tau: float = PAPER_TAU
-    taus: tuple[float, ...] = (0.0, 0.05, 0.10, 0.20)
+    taus: tuple[float, ...] = (0.0, *PAPER_TAUS)
     psnr_drop: float | None = 1.5
     psnr_floor: float | None = None
     thresholds: Thresholds = Thresholds()

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -39,7 +39,9 @@ def plain(value: Any) -> Any:
         case None | bool() | int():
             return value
         case float():
-            return _finite(value)
+            if not math.isfinite(value):
+                raise _no_text(value, f"{value} is not a finite number")
+            return value + 0.0  # -0.0 becomes 0.0
         case str():
             return unicodedata.normalize("NFC", value)
         case Mapping():
@@ -65,6 +67,21 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
+def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of every leaf of a tree of plain values; at the path of a branch stands its type."""
+    for name, value in tree.items():
+        here = path if path and name == TYPE else f"{path}.{name}" if path else name
+        if isinstance(value, Mapping):
+            yield from leaves(value, here)
+        else:
+            yield here, value
+
+
+def finite(value: Any) -> Any:
+    """The same, or None for NaN and infinities: they have no canonical text."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def stage_seed(seed: int, purpose: Purpose, *counters: int) -> int:
     """The seed, in [0, 2**32), of one random purpose of a cell, and of one epoch of it: each has its own stream.
 
@@ -77,12 +94,6 @@ def stage_seed(seed: int, purpose: Purpose, *counters: int) -> int:
 def _is_identified(kind: type) -> bool:
     """Asked once per type: to look for the methods of a protocol takes longer than all the rest."""
     return issubclass(kind, Identified)
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise _no_text(value, f"{value} is not a finite number")
-    return value + 0.0  # -0.0 becomes 0.0
 
 
 def _fields(mapping: Mapping[Any, Any]) -> dict[str, Any]:

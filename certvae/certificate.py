@@ -16,18 +16,25 @@ All sums are float64 and none goes through BLAS: no bit depends on the number of
     T  (n, K)   teacher rows, on the simplex      I_T          info   = H(Tbar) - E H(T)
     S  (n, K)   student rows of the raw head      L_TS         loss   = E KL(T || S)
     tau         safety buffer                     G_0, G_tau   margin = I_T - L_TS, and margin - tau
-    eps         smoothing the rows T contain      eta          smoothing given to S inside the bounds
+    eps         smoothing the rows T contain      eta          share of the uniform row mixed into S inside the bounds
+    c  (n,)     strata of a condition, if any     r  (K,)      reference row, fixed before the rows were seen
+
+With strata (one stratum where none are given) every Tbar is that of the row's own stratum: Lemma 1 holds in each of
+them, a head that reads c and nothing else has G_0 <= 0, and G_0 > 0 says that S reads more than c.
 
 References
     paper A     arXiv 2605.05813: Lemmas 1 and 2, Theorem 1, Corollary 1, the margins
+    betting     Waudby-Smith and Ramdas, arXiv 2010.09686, Theorem 3; means of e-values: Vovk and Wang, 1912.06116
     bounds      McDiarmid (1989); Maurer and Pontil (2009), arXiv 0907.3740, Theorem 4
     meaning     Barber and Agakov (2003): G_0 = H(Tbar) - CE(T, S) <= I(C; Z) for C ~ T
 """
 
 import math
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from numbers import Integral, Real
 from statistics import NormalDist
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -35,7 +42,12 @@ from jaxtyping import Float
 View = Literal["mu", "sampled"]
 
 FLOAT_SLACK = 1e-9  # nats; the best constant student scores about +-1e-13, where "> 0" would toss a coin
-SUM_TOLERANCE = 1e-6  # cached targets and log-softmax outputs are float32
+SUM_TOLERANCE = {"float32": 1e-5, "float16": 1e-2}  # by the type that came in: what its rounding can do to a row
+EXACT_TOLERANCE = 1e-6  # any other type, since rows may have been float32 once; all rows are renormalised
+LEAST = 1e-12  # of delta / looks, eta and eps: below, a float64 cannot tell the confidence from 1
+ORDERS = 20  # in which the bound by betting reads the rows
+CHUNK = 32  # factors multiplied before a logarithm is taken: each lies in [1/4, 16], their product in float64
+TILTS = 0.4, 0.1, 0.02  # a Renyi divergence of order 1 - tilt bounds KL(p || r): large for few rows, small for a far r
 SMALLEST = np.finfo(np.float64).tiny  # a teacher entry below is 0: its mean over rows could underflow to 0
 PAPER_TAU = 0.10  # nats; the buffer in every CIFAR-100 row of paper A
 CLAIM_SPLIT = "certify"  # the rows that teacher, student and model selection have not seen
@@ -46,13 +58,14 @@ WORDS = {True: "certified", False: "not certified", None: "no claim"}
 class Pairs:
     """Teacher rows and raw log-student rows of the same inputs, one split: the only evidence `certify` takes.
 
-    teacher      (n, K) probabilities, rows sum to 1 within 1e-6
-    log_student  (n, K) log-probabilities of the raw head, -inf allowed, rows have logsumexp 0 within 1e-6
+    teacher      (n, K) probabilities, rows sum to 1 within 1e-6 (float32: 1e-5, float16: 1e-2)
+    log_student  (n, K) log-probabilities of the raw head, -inf allowed, rows have logsumexp 0 within the same
     split        name of the rows; only those of "certify" carry a population claim
     view         "mu": the head read the posterior mean; "sampled": it read one posterior draw per row
 
-    Both arrays are copied to float64, renormalised and made read-only. Raises ValueError for unequal shapes,
-    n < 1, K < 2, an unknown view, or a row that is not a distribution (the first one is named).
+    Arrays, lists, data frames and tensors (also with gradients) are taken; they are copied to float64, renormalised
+    and made read-only. Raises ValueError for unequal shapes, n < 1, K < 2, complex or masked numbers, an unknown
+    view, or a row that is not a distribution (the first one is named).
     """
 
     teacher: Float[np.ndarray, "n K"]
@@ -68,16 +81,15 @@ class Pairs:
         object.__setattr__(self, "log_student", log_student)
 
     @classmethod
-    def from_logits(
-        cls, teacher: Float[np.ndarray, "n K"], logits: Float[np.ndarray, "n K"], *, split: str, view: View = "mu"
-    ) -> "Pairs":
+    def from_logits(cls, teacher: Any, logits: Any, *, split: str, view: View = "mu") -> "Pairs":
         """Pairs of a head that returns logits (n, K), through a float64 log-softmax. Raises like `Pairs`."""
-        wide = np.asarray(logits, dtype=np.float64)
-        return cls(teacher=teacher, log_student=wide - _log_sum_exp(wide), split=split, view=view)
+        wide = _numbers(logits, "logits").astype(np.float64)
+        log_student = wide - _log_sum_exp(wide) if wide.ndim == 2 and wide.size else wide
+        return cls(teacher=teacher, log_student=log_student, split=split, view=view)
 
 
-def _paired_rows(teacher: np.ndarray, log_student: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    t, log_s = np.asarray(teacher, dtype=np.float64), np.asarray(log_student, dtype=np.float64)
+def _paired_rows(teacher: Any, log_student: Any) -> tuple[np.ndarray, np.ndarray]:
+    t, log_s = _numbers(teacher, "teacher"), _numbers(log_student, "student")
     if t.ndim != 2 or t.shape != log_s.shape or t.shape[0] < 1 or t.shape[1] < 2:
         raise ValueError(
             f"teacher and student must share one shape (n, K) with n >= 1 and K >= 2, got {t.shape} and "
@@ -89,26 +101,45 @@ def _paired_rows(teacher: np.ndarray, log_student: np.ndarray) -> tuple[np.ndarr
     return rows
 
 
-def _on_simplex(rows: np.ndarray) -> np.ndarray:
+def _numbers(rows: Any, name: str) -> np.ndarray:
+    """What came in as an array of real numbers, in its own type: its tolerance depends on it."""
+    try:
+        found = np.asarray(rows.detach().cpu() if hasattr(rows, "detach") else rows)
+        kind = "masked" if isinstance(rows, np.ma.MaskedArray) else str(found.dtype)
+    except (TypeError, ValueError) as error:
+        found, kind = np.empty(0, object), str(error)
+    if kind == "masked" or found.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} rows must be real numbers in a rectangle, found {kind}: fill or drop masked rows, take the real "
+            "part of complex ones, and turn any other type into float32 or float64 first."
+        )
+    return found
+
+
+def _on_simplex(found: np.ndarray) -> np.ndarray:
+    rows, tolerance = found.astype(np.float64, copy=False), SUM_TOLERANCE.get(found.dtype.name, EXACT_TOLERANCE)
     lowest, total = rows.min(axis=1), rows.sum(axis=1)
-    valid = (lowest >= 0) & (np.abs(total - 1) <= SUM_TOLERANCE)  # false for NaN and infinities as well
+    valid = (lowest >= 0) & (np.abs(total - 1) <= tolerance)  # false for NaN and infinities as well
     if (row := _first(~valid)) is not None:
         raise ValueError(
             f"teacher row {row} has smallest entry {lowest[row]} and sum {total[row]}; entries must be >= 0 and "
-            f"sum to 1 within {SUM_TOLERANCE}: pass probabilities, not logits or counts."
+            f"sum to 1 within {tolerance:g} for {found.dtype}: pass probabilities, not logits or counts; if they are, "
+            "divide each row by its sum: rows / rows.sum(axis=1, keepdims=True)."
         )
     rows = rows / total[:, None]
     rows[rows < SMALLEST] = 0.0
     return rows
 
 
-def _on_log_simplex(log_rows: np.ndarray) -> np.ndarray:
+def _on_log_simplex(found: np.ndarray) -> np.ndarray:
+    log_rows, tolerance = found.astype(np.float64, copy=False), SUM_TOLERANCE.get(found.dtype.name, EXACT_TOLERANCE)
     normaliser = _log_sum_exp(log_rows)
-    valid = np.abs(normaliser[:, 0]) <= SUM_TOLERANCE  # false for NaN and infinities as well
+    valid = np.abs(normaliser[:, 0]) <= tolerance  # false for NaN and infinities as well
     if (row := _first(~valid)) is not None:
         raise ValueError(
-            f"student row {row} has logsumexp {normaliser[row, 0]}; it must be 0 within {SUM_TOLERANCE}: pass "
-            "log-probabilities, or logits through Pairs.from_logits; if it is nan or inf, the head overflowed."
+            f"student row {row} has logsumexp {normaliser[row, 0]}; it must be 0 within {tolerance:g} for "
+            f"{found.dtype}: pass log-probabilities, or logits through Pairs.from_logits; if it is nan or inf, the "
+            "head overflowed."
         )
     return log_rows - normaliser
 
@@ -125,20 +156,52 @@ def _first(flags: np.ndarray) -> int | None:
     return int(flags.argmax()) if flags.any() else None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """Teacher rows of another split, seen before the rows that are judged: their mean row, per stratum, becomes r.
+
+    teacher  (m, K) rows as in `Pairs`: the train rows;  split  their name
+    strata   (m,) labels of the condition, where the judged rows have them; a stratum absent here gets the uniform row
+    """
+
+    teacher: Float[np.ndarray, "m K"]
+    split: str
+    strata: Any = None
+
+    def __post_init__(self) -> None:
+        found = _numbers(self.teacher, "reference")
+        if found.ndim != 2 or found.shape[0] < 1:
+            raise ValueError(f"reference rows must have shape (m, K) with m >= 1, got {found.shape}.")
+        object.__setattr__(self, "teacher", _on_simplex(found))
+
+    def rows(self, names: list[str] | None) -> Float[np.ndarray, "S K"]:
+        """r of each named stratum, then of strata without a name here; of the one stratum where names is None."""
+        mean = self.teacher.mean(axis=0, keepdims=True)
+        if names is None or self.strata is None:
+            return mean.repeat(1 if names is None else len(names) + 1, axis=0)
+        known, codes = _strata(self.strata, len(self.teacher))
+        own = dict(zip(known, _within(self.teacher, codes), strict=True))
+        uniform = np.full_like(mean[0], 1 / mean.size)
+        return np.stack([*(own.get(name, uniform) for name in names), *own.values(), uniform])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
     """What one `Pairs` shows: measured facts and lower confidence bounds, in nats; properties derive the rest.
 
-    L1, L2 and L4 each err with probability at most delta / looks. L1, L2 and the normal limit speak of the
-    population margin with S smoothed by eta, L4 of the Brier margin (a squared distance, S as it is). None means
-    unavailable: L1 and L2 need teacher rows smoothed by eps > 0, L2 and the normal limit need n >= 2, the trace
-    needs a finite log S. A student that excludes what the teacher holds possible has loss = inf, margin = -inf.
+    Each bound but the normal limit errs with probability at most delta / looks. L4 speaks of the Brier margin (a
+    squared distance, S as it is), the others of the population margin with S smoothed by eta. None means
+    unavailable: L1 and L2 need teacher rows smoothed by eps > 0, L2 and the normal limit need n >= 2, L2 needs one
+    stratum, the trace a finite log S. A student that excludes what the teacher holds possible has loss = inf,
+    margin = -inf.
     """
 
     split: str
     view: View
     n: int
     classes: int  # K
+    strata: int  # 1 without a condition
+    single_rows: int  # strata with one row: no information, all their loss
     teacher_entropy_mean: float  # E H(T)
     mean_teacher_entropy: float  # H(Tbar)
     cross_entropy: float  # E[-sum_k T_k log S_k]
@@ -147,13 +210,20 @@ class Certificate:
     brier_margin: float  # G_B = E||T - Tbar||^2 - E||T - S||^2; <= 0 for a constant S
     smoothed_margin: float  # G_eta, the margin of (1 - eta) S + eta / K
     mcdiarmid_bound: float | None  # L1
-    population_bound: float | None  # L2, empirical Bernstein: the bound declared for the population claim
+    bernstein_bound: float | None  # L2, empirical Bernstein
+    betting_bound: float  # the bound declared for the population claim
     brier_bound: float  # L4
     wald_bound: float | None  # the normal limit: descriptive, no finite-sample guarantee
     eps: float
     eta: float
     delta: float
     looks: int  # how often this split has been opened, this time included
+    reference: str  # the split whose mean teacher row is r, or "uniform"
+
+    @property
+    def population_bound(self) -> float:
+        """The lower bound of the population margin that claims rest on: betting, for every teacher and every n."""
+        return self.betting_bound
 
     @property
     def info(self) -> float:
@@ -201,14 +271,12 @@ class Certificate:
 
     @property
     def certified_population(self) -> bool | None:
-        """The population margin is positive with confidence 1 - delta, by L2 alone.
+        """The population margin is positive with confidence 1 - delta, by `population_bound` alone.
 
-        None without L2, or on a split other than "certify": there the bound is descriptive, because the teacher,
-        the student or the choice between students has seen the rows.
+        None on a split other than "certify": there the bound is descriptive, because the teacher, the student or the
+        choice between students has seen the rows.
         """
-        if self.population_bound is None or self.split != CLAIM_SPLIT:
-            return None
-        return self.population_bound > 0
+        return self.population_bound > 0 if self.split == CLAIM_SPLIT else None
 
     def as_row(self) -> dict[str, str | int | float | bool | None]:
         """Every fact that needs no tau, as one flat dict of plain values; loss and margin may be infinite."""
@@ -218,85 +286,170 @@ class Certificate:
             "margin": self.margin,
             "imbalance": self.imbalance,
             "effective_clusters": self.effective_clusters,
+            "population_bound": self.population_bound,
             "certified_rows": self.certified_rows,
             "certified_population": self.certified_population,
         }
 
     def summary(self, tau: float = PAPER_TAU) -> str:
-        """The three claims in words, with split, view and n. Raises ValueError like `at`."""
+        """The three claims in words, with split, view, n and what the bound is about. Raises ValueError like `at`."""
         role = "" if self.split == CLAIM_SPLIT else " (descriptive)"
-        bound = "unavailable" if self.population_bound is None else f"{self.population_bound:+.4f}"
+        strata = f", strata {self.strata} ({self.single_rows} of one row)" if self.strata > 1 else ""
         return (
-            f"split {self.split}{role}, view {self.view}, n = {self.n}, K = {self.classes}; information in nats\n"
+            f"split {self.split}{role}, view {self.view}, n = {self.n}, K = {self.classes}{strata}; "
+            "information in nats\n"
             f"  on these rows      {WORDS[self.certified_rows]}: margin {self.margin:+.4f}\n"
             f"  at tau = {tau:<9g} {WORDS[self.certified_at(tau)]}: margin - tau {self.at(tau):+.4f}\n"
-            f"  in the population  {WORDS[self.certified_population]}: lower bound {bound}, "
-            f"confidence {1 - self.delta:g}, looks {self.looks}"
+            f"  in the population  {WORDS[self.certified_population]}: lower bound "
+            f"{self.population_bound:+.4f}, confidence {1 - self.delta:g}, looks {self.looks}\n"
+            f"  the bound is about the student mixed with {self.eta:g} of the uniform row, margin "
+            f"{self.smoothed_margin:+.4f}; reference row: {self.reference}"
         )
 
     def __str__(self) -> str:
         return self.summary()
 
 
-def certify(pairs: Pairs, *, delta: float = 0.05, looks: int = 1, eps: float = 0.0, eta: float = 0.01) -> Certificate:
+def certify(
+    pairs: Pairs,
+    *,
+    delta: float = 0.05,
+    looks: int = 1,
+    eps: float = 0.0,
+    eta: float = 0.01,
+    reference: Reference | None = None,
+    strata: Any = None,
+) -> Certificate:
     """Measure the margin of `pairs` and bound its population value from below.
 
-    delta  error probability, shared equally by all looks;  looks  openings of this split, this one included
-    eps    label smoothing, (1 - eps) T + eps / K, that the teacher rows already contain
-    eta    smoothing of the student inside the bounds; costs at most -log(1 - eta) nats of margin
+    delta      error probability, shared equally by all looks;  looks  openings of this split, this one included
+    eps        label smoothing, (1 - eps) T + eps / K, that the teacher rows already contain; only L1 and L2 need it
+    eta        share of the uniform row mixed into the student inside the bounds: costs at most -log(1 - eta) nats
+    reference  teacher rows that were seen before, which make r; the uniform row where none are given
+    strata     (n,) labels of a condition that the head may read: the margin is then the mean margin within strata
 
-    Raises TypeError for anything but `Pairs`; ValueError for a parameter out of range or a teacher row below
-    eps / K. Source: paper A, Lemma 1 and Theorem 1; each bound is documented where it is computed.
+    Raises TypeError for anything but `Pairs`; ValueError for a parameter out of range, a teacher row below eps / K, a
+    reference of the same split. Source: paper A, Lemma 1 and Theorem 1; each bound is documented where it is computed.
     """
     _check(pairs, delta, looks, eps, eta)
-    teacher, log_student = pairs.teacher, pairs.log_student
-    student = np.exp(log_student)
-    mean, variance = teacher.mean(axis=0), teacher.var(axis=0)
-    mean_teacher_entropy, teacher_entropy_mean = _entropies(teacher, _log(teacher))
-    mean_student_entropy, student_entropy_mean = _entropies(student, log_student)
-    cross_entropy = float(_cross_entropy(teacher, log_student).mean())
-    brier = float(variance.sum() - np.square(teacher - student).sum(axis=1).mean())
-    scores = _scores(teacher, mean, student, eta)
+    teacher, log_student, student = pairs.teacher, pairs.log_student, np.exp(pairs.log_student)
     n, classes = teacher.shape
+    codes = _strata(strata, n)[1]
+    shares, means, variances = np.bincount(codes) / n, _within(teacher, codes), _within(teacher, codes, np.var)
+    mean_teacher_entropy, teacher_entropy_mean = _entropies(teacher, _log(teacher), means, shares)
+    mean_student_entropy, student_entropy_mean = _entropies(student, log_student, _within(student, codes), shares)
+    cross_entropy = float(_cross_entropy(teacher, log_student).mean())
+    brier = float((shares * variances.sum(axis=1)).sum() - np.square(teacher - student).sum(axis=1).mean())
+    smoothed = _smoothed_loss(teacher, student, eta)
+    scores = _constant_loss(teacher, means, codes) - smoothed
+    box = (means[0], variances[0]) if strata is None else None
     level = delta / looks
-    width = math.log(classes / eta) + math.log(classes / eps) if eps > 0 else None
     return Certificate(
         split=pairs.split,
         view=pairs.view,
         n=n,
         classes=classes,
+        strata=len(shares),
+        single_rows=0 if strata is None else int((np.bincount(codes) == 1).sum()),
         teacher_entropy_mean=teacher_entropy_mean,
         mean_teacher_entropy=mean_teacher_entropy,
         cross_entropy=cross_entropy,
         student_info=mean_student_entropy - student_entropy_mean,
-        trace_covariance=_trace_covariance(mean, log_student.mean(axis=0), cross_entropy),
+        trace_covariance=_trace_covariance(shares[:, None] * means, _within(log_student, codes), cross_entropy),
         brier_margin=brier,
         smoothed_margin=float(scores.mean()),
-        mcdiarmid_bound=None if width is None else _mcdiarmid(scores, width, level),
-        population_bound=_bernstein(scores, mean, variance, width, eps, level) if width and n > 1 else None,
+        betting_bound=_evidence(pairs, reference, strata, eta, smoothed).bound(level),
         brier_bound=brier - 4 * _radius(n, level),  # per-row terms lie in [-2, 2]
-        wald_bound=_wald(scores, level) if n > 1 else None,
-        eps=eps,
-        eta=eta,
-        delta=delta,
-        looks=looks,
+        **_plug_in_bounds(scores, box, classes, eps, eta, level),
+        eps=float(eps),
+        eta=float(eta),
+        delta=float(delta),
+        looks=int(looks),
+        reference="uniform" if reference is None else reference.split,
+    )
+
+
+def _plug_in_bounds(
+    scores: np.ndarray, box: tuple[np.ndarray, np.ndarray] | None, classes: int, eps: float, eta: float, level: float
+) -> dict[str, Any]:
+    """L1, L2 and the normal limit from the scores at r = Tbar; box: mean and variance of T, if there is one stratum."""
+    many = len(scores) > 1
+    width = math.log(classes / eta) + math.log(classes / eps) if eps > 0 else None
+    return {
+        "mcdiarmid_bound": None if width is None else _mcdiarmid(scores, width, level),
+        "bernstein_bound": _bernstein(scores, *box, width, eps, level) if width and many and box else None,
+        "wald_bound": _wald(scores, level) if many else None,
+    }
+
+
+def evidence(pairs: Pairs, *, reference: Reference | None = None, strata: Any = None, eta: float = 0.01) -> "Evidence":
+    """The scores behind the bound by betting that `certify` states of the same arguments. Raises like it."""
+    _check(pairs, 0.5, 1, 0.0, eta)
+    return _evidence(pairs, reference, strata, eta, _smoothed_loss(pairs.teacher, np.exp(pairs.log_student), eta))
+
+
+def _evidence(pairs: Pairs, reference: Reference | None, strata: Any, eta: float, smoothed: np.ndarray) -> "Evidence":
+    (n, classes), (names, codes) = pairs.teacher.shape, _strata(strata, len(pairs.teacher))
+    given = reference or Reference(teacher=np.full((1, classes), 1 / classes), split="uniform")
+    if given.split == pairs.split or given.teacher.shape[1] != classes or (strata is None and given.strata is not None):
+        raise ValueError(
+            f"reference: wanted rows of another split than {pairs.split!r} with {classes} classes, and strata only if "
+            f"the pairs have them, found split {given.split!r} with {given.teacher.shape[1]} classes; pass train rows: "
+            "a reference that has seen the judged rows bounds nothing."
+        )
+    rows = (1 - eta) * given.rows(names if strata is not None else None) + eta / classes
+    means, mine = _within(pairs.teacher, codes), rows[: len(names)]
+    apart = _cross_entropy(means, np.log(mine)) - _cross_entropy(means, _log(means))
+    return Evidence(
+        scores=_constant_loss(pairs.teacher, rows, codes) - smoothed,
+        rows=rows,
+        divergence=max(0.0, float((np.bincount(codes) * apart).sum() / n)),
+        eta=float(eta),
     )
 
 
 def _check(pairs: Pairs, delta: float, looks: int, eps: float, eta: float) -> None:
     if not isinstance(pairs, Pairs):
         raise TypeError(f"certify takes Pairs, teacher and raw student on the same rows, got {type(pairs)}.")
-    if not 0 < delta < 1 or looks < 1:
-        raise ValueError(f"wanted 0 < delta < 1 and looks >= 1, got delta = {delta}, looks = {looks}.")
-    if not 0 <= eps < 1 or not 0 < eta < 1:
-        raise ValueError(f"wanted 0 <= eps < 1 and 0 < eta < 1, got eps = {eps}, eta = {eta}.")
-    # Float32 smoothing and renormalisation can lower an entry by 2e-6 of itself, which moves no printed digit.
+    _share("delta", delta, "pass one minus the confidence, such as 0.05")
+    _share("eta", eta, "pass the share of the uniform row mixed into the student, such as 0.01")
+    if not isinstance(looks, Integral) or isinstance(looks, bool) or looks < 1:
+        raise ValueError(f"looks: wanted a whole number >= 1, found {looks!r}; count how often the split was opened.")
+    _share("delta / looks", delta / looks, "no data set can carry so many looks at so small a delta")
+    if isinstance(eps, bool) or eps != 0:
+        _share("eps", eps, "pass the smoothing the teacher rows contain, 0 if none")
+    # Rounding of float32 rows and renormalisation can lower an entry by 2e-5 of itself, which moves no printed digit.
     floor, lowest = eps / pairs.teacher.shape[1], pairs.teacher.min(axis=1)
-    if (row := _first(lowest < floor * (1 - 2 * SUM_TOLERANCE))) is not None:
+    if (row := _first(lowest < floor * (1 - 2e-5))) is not None:
         raise ValueError(
             f"teacher row {row} has an entry {lowest[row]}, wanted >= eps / K = {floor}: eps states the smoothing "
             "the rows contain already; smooth the teacher before training, or pass the eps it was given."
         )
+
+
+def _share(name: str, value: Any, remedy: str) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool) or not LEAST <= float(value) < 1:
+        raise ValueError(f"{name}: wanted a number in [{LEAST:g}, 1), found {value!r}; {remedy}.")
+
+
+def _strata(labels: Any, n: int) -> tuple[list[str], np.ndarray]:
+    """Names of the strata, sorted, and the stratum of each row; one stratum where labels is None."""
+    if labels is None:
+        return ["all"], np.zeros(n, np.intp)
+    found = np.asarray(labels)
+    if found.shape != (n,) or found.dtype.kind not in "iubfUSO" or (found != found).any():
+        raise ValueError(
+            f"strata: wanted one label, a number or a text, for each of the {n} rows, found shape {found.shape} of "
+            f"{found.dtype}; pass the condition of each row, with a label of its own where it is missing."
+        )
+    names, codes = np.unique(found.astype(str), return_inverse=True)
+    return names.tolist(), codes
+
+
+def _within(rows: np.ndarray, codes: np.ndarray, statistic: Any = np.mean) -> np.ndarray:
+    """(S, K): the statistic over the rows of each stratum."""
+    strata = codes.max() + 1
+    return np.stack([statistic(rows[codes == s] if strata > 1 else rows, axis=0) for s in range(strata)])
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
@@ -309,29 +462,140 @@ def _cross_entropy(p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
     return -np.multiply(p, log_q, out=np.zeros_like(p), where=p > 0).sum(axis=1)
 
 
-def _entropies(p: np.ndarray, log_p: np.ndarray) -> tuple[float, float]:
-    """H(E p) and E H(p)."""
-    mean = p.mean(axis=0, keepdims=True)
-    return _cross_entropy(mean, _log(mean)).item(), float(_cross_entropy(p, log_p).mean())
+def _entropies(p: np.ndarray, log_p: np.ndarray, means: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
+    """H(E p), averaged over strata, and E H(p)."""
+    return float((shares * _cross_entropy(means, _log(means))).sum()), float(_cross_entropy(p, log_p).mean())
 
 
-def _trace_covariance(mean: np.ndarray, mean_log_student: np.ndarray, cross_entropy: float) -> float | None:
+def information(rows: Float[np.ndarray, "n K"]) -> float:
+    """I_T = H(Tbar) - E H(T) of rows on the simplex as they are, float64, nats; nothing is renormalised."""
+    mean_entropy, entropy_mean = _entropies(rows, _log(rows), rows.mean(axis=0, keepdims=True), np.ones(1))
+    return mean_entropy - entropy_mean
+
+
+def _trace_covariance(means: np.ndarray, log_students: np.ndarray, cross_entropy: float) -> float | None:
     """E<T - Tbar, log S>: KL(T || softmax a) is convex in the logits a, so this is an upper bound on the margin."""
-    if not np.isfinite(mean_log_student).all():
+    if not np.isfinite(log_students).all():
         return None
-    return float(-(mean * mean_log_student).sum() - cross_entropy)
+    return float(-(means * log_students).sum() - cross_entropy)
 
 
 # Bounds. The n rows are independent draws, used once; T and S were fixed before they were drawn. With p = E T let
 #     d_i(r) = sum_k T_ik log(S_ik / r_k);    population margin E d(p),  plug-in min_r mean_i d_i(r), at r = Tbar.
-# The plug-in is at most mean_i d_i(p): its bias is on the safe side. For T >= eps/K and S >= eta/K each d_i lies in
-# an interval of width W = log(K/eta) + log(K/eps). S smoothed by eta reads only z if S does, and is constant iff S is.
+# The plug-in is at most mean_i d_i(p): its bias is on the safe side. S smoothed by eta reads only z if S does, and is
+# constant iff S is. For T >= eps/K and S >= eta/K each d_i(Tbar) lies in an interval of W = log(K/eta) + log(K/eps).
 
 
-def _scores(teacher: np.ndarray, mean: np.ndarray, student: np.ndarray, eta: float) -> np.ndarray:
-    """d_i(Tbar) for the student smoothed by eta, (n,) nats."""
-    smoothed = (1 - eta) * student + eta / student.shape[1]
-    return _cross_entropy(teacher, _log(mean)) - _cross_entropy(teacher, _log(smoothed))
+def _constant_loss(teacher: np.ndarray, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """-sum_k T_ik log r_k, (n,) nats; rows (S, K): r of each stratum."""
+    return _cross_entropy(teacher, _log(rows) if len(rows) == 1 else _log(rows)[codes])
+
+
+def _smoothed_loss(teacher: np.ndarray, student: np.ndarray, eta: float) -> np.ndarray:
+    """-sum_k T_ik log S_ik for the student smoothed by eta, (n,) nats; d_i(r) is `_constant_loss` minus this."""
+    return _cross_entropy(teacher, _log((1 - eta) * student + eta / student.shape[1]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """All that the bound by betting reads; kept, it gives the bound at any other delta.
+
+    For a row r fixed before the rows were seen, E d(p) = E d(r) - KL(p || r). The first term is bounded from below on
+    two thirds of delta, the second from above on the third that is left. T needs no smoothing; r has it.
+    """
+
+    scores: Float[np.ndarray, " n"]  # d_i(r), nats
+    rows: Float[np.ndarray, "S K"]  # r of each stratum, entries >= eta / K
+    divergence: float  # mean over rows of KL(Tbar || r) in their stratum, nats; scores.mean() minus it is the plug-in
+    eta: float
+
+    def bound(self, delta: float) -> float:
+        """Lower bound of the population margin, nats, wrong with probability at most delta. Raises like `certify`."""
+        _share("delta", delta, "pass one minus the confidence, such as 0.05")
+        low = math.log(self.eta / self.rows.shape[1]) - math.log(self.rows.max())
+        width = -math.log(self.rows.min()) - low  # of an interval that holds every d_i(r), of any T and S
+        scaled = np.clip((self.scores - low) / width, 0, 1)
+        mean = low + width * _betting(scaled, math.log(1.5 / delta))
+        return float(mean - self._divergence_bound(math.log(3 / delta)))
+
+    def _divergence_bound(self, log_odds: float) -> float:
+        """Upper bound of KL(p || r), nats, wrong with probability at most exp(-log_odds): the best of the tilts.
+
+        For a tilt a let rho = sum_k p_k^(1-a) r_k^a. By Jensen E exp(a <T, log(r/p)>) <= rho, so Markov's inequality
+        for the product over rows gives -log rho <= log_odds / n + a KL(Tbar || r): a Renyi divergence (arXiv
+        1206.2459). With t = p / r both KL and 1 - rho are sums of r f(t) with f >= 0, whose ratio grows with t
+        (that of the second derivatives is t^a / (a (1-a))): KL <= (1 - rho) * ratio at the largest t possible.
+        Over strata all of it holds in the mean, with the shares of the population. Each tilt gets its part of the odds.
+        """
+        share = (log_odds + math.log(len(TILTS))) / len(self.scores)
+        bounds = [-math.log(self.rows.min())]  # of any p
+        for tilt in TILTS:
+            short = -math.expm1(-(share + tilt * self.divergence))  # bounds 1 - rho
+            t = 1 / self.rows.min() if len(self.rows) > 1 else _largest_ratio(self.rows[0], short, tilt)
+            bounds.append(short * (t * math.log(t) - t + 1) / float(_renyi_term(np.array([t]), tilt)[0]))
+        return min(bounds)
+
+
+def _renyi_term(t: np.ndarray, tilt: float) -> np.ndarray:
+    return (1 - tilt) * t + tilt - t ** (1 - tilt)
+
+
+def _largest_ratio(r: np.ndarray, short: float, tilt: float) -> float:
+    """The largest p_k / r_k that one class can have: r_k f(t) <= short for each class alone, and p_k <= 1."""
+    low, high = np.full_like(r, 1.001), 1 / r  # at t = 1 the ratio of the two terms is 0 / 0
+    for _ in range(60):
+        middle = (low + high) / 2
+        beyond = r * _renyi_term(middle, tilt) > short
+        low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
+    return float(high.max())
+
+
+def _betting(x: np.ndarray, log_odds: float) -> float:
+    """Lower bound of the mean of n draws from [0, 1], wrong with probability at most exp(-log_odds).
+
+    For each m the capital of a game that is fair if the mean is m, and no better if it is less, is an e-value; so is
+    its mean over several orders. Both fall as m grows. The bound is the largest m at which the mean reaches
+    exp(log_odds) (Markov's inequality). Orders are a function of n: a choice among orders would break the bound.
+    """
+    x = x[_orders(len(x))]
+    bets, spare = _bets(x, log_odds), ((0, 0), (0, -len(x[0]) % CHUNK))  # a bet of 0 leaves the capital as it is
+    x, bets = (np.pad(array, spare).reshape(ORDERS, CHUNK, -1) for array in (x, bets))
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        rejected = _log_capital(x, bets, middle) >= log_odds
+        low, high = (middle, high) if rejected else (low, middle)
+    return low
+
+
+@lru_cache(maxsize=1)
+def _orders(n: int) -> np.ndarray:
+    """(ORDERS, n): permutations from the raw output of a published generator, whose stream is fixed for good."""
+    orders = np.stack([np.argsort(np.random.PCG64(order).random_raw(n), kind="stable") for order in range(ORDERS)])
+    orders.setflags(write=False)
+    return orders
+
+
+def _bets(x: np.ndarray, log_odds: float) -> np.ndarray:
+    """sqrt(2 log_odds / (n var_{t-1})) before draw t, from a running mean and variance that start at 1/2 and 1/4."""
+    n = x.shape[1]
+    seen = np.arange(2, n + 2)
+    mean = (0.5 + x.cumsum(axis=1)) / seen
+    variance = (0.25 + np.square(x - mean).cumsum(axis=1)) / seen
+    before = np.concatenate([np.full((len(x), 1), 0.25), variance[:, :-1]], axis=1)
+    return np.sqrt(2 * log_odds / (n * before))
+
+
+def _log_capital(x: np.ndarray, bets: np.ndarray, m: float) -> float:
+    """Logarithm of the mean over orders of prod_t (1 + bet_t (x_t - m)), bets cut at 3 / (4 m): no factor is below 1/4.
+
+    That makes every factor fall as m grows, with the bet cut or not.
+    """
+    factors = np.minimum(bets, 0.75 / m)
+    factors *= x - m
+    factors += 1
+    capital = np.log(factors.prod(axis=1)).sum(axis=1)
+    return float(capital.max() + math.log(np.exp(capital - capital.max()).mean()))
 
 
 def _radius(n: int, delta: float) -> float:
@@ -417,7 +681,6 @@ class UsedDiagnostics:
     ) -> "UsedDiagnostics":
         """From teacher rows and log-probabilities of the used head, (n, K) each. Raises like `Pairs`."""
         rows, log_rows = _paired_rows(teacher, log_used)
-        mean_entropy, entropy_mean = _entropies(rows, _log(rows))
-        loss = float(_cross_entropy(rows, log_rows).mean()) - entropy_mean
-        n, classes = rows.shape
-        return cls(split=split, n=n, classes=classes, info=mean_entropy - entropy_mean, loss=loss)
+        info, (n, classes) = information(rows), rows.shape
+        loss = float(_cross_entropy(rows, log_rows).mean()) - float(_cross_entropy(rows, _log(rows)).mean())
+        return cls(split=split, n=n, classes=classes, info=info, loss=loss)

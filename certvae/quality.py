@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 Status = Literal["strict-feasible", "stress-case"]
+PAPER_TAUS = (0.05, 0.10, 0.20)  # nats: the safety buffers that both papers print
 SHARP = 0.5  # a row is sharp when its first exceeds its second probability by more than this
 
 

@@ -8,6 +8,9 @@ class TestWarmUp(StageLaws):
 
 class TestLinearHead(RawHeadLaws):
     model = Model(head=LearnedHead(hidden=()), ...)
+
+class TestBetting(LowerBoundLaws):
+    def bound(self, pairs, delta, reference): return evidence(pairs, reference=reference).bound(delta)
 """
 
 import dataclasses
@@ -19,15 +22,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 from torch import nn
 
 from certvae.canonical import canonical_json
+from certvae.certificate import Pairs, Reference
 from certvae.evaluation.diagnostics import HEAD_ROWS, head_logits
 from certvae.models.nets import Vae, build
 from certvae.protocols.judging import Look, Raw, Reads, Subject
 from certvae.spec.parts import Model
 from certvae.store.artifact import Artifact, Checkpoints, Content
 from certvae.store.store import Stage, Store, Workbench
+from tests.populations import population
 
 
 class Cut(Exception):
@@ -229,3 +235,49 @@ class RawHeadLaws:
         network = self.network()
         for part in (network.encoder, network.head):
             assert not [module for module in part.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+
+
+class LowerBoundLaws:
+    """A lower confidence bound of the population margin errs no more often than it says, whatever the rows are."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("hard", "soft", "rare", "smoothed", "blind")
+    quick: ClassVar[tuple[tuple[int, int], ...]] = ((50, 2), (360, 10))
+    thorough: ClassVar[tuple[tuple[int, int], ...]] = ((50, 100), (360, 50), (2000, 10), (2000, 100), (10_000, 200))
+
+    def bound(self, pairs: Pairs, delta: float, reference: Reference | None) -> float:
+        """Lower bound of the margin of these rows' population, in nats; the student is mixed with 1 % uniform."""
+        raise NotImplementedError
+
+    def test_it_covers(self) -> None:
+        for kind in self.kinds:
+            for n, classes in self.quick:
+                self._covers(kind, n, classes, repeats=40)
+
+    @pytest.mark.slow
+    def test_it_covers_large_and_small_samples_of_many_and_few_classes(self) -> None:
+        for kind in self.kinds:
+            for n, classes in (*self.quick, *self.thorough):
+                self._covers(kind, n, classes, repeats=60)
+
+    def _covers(self, kind: str, n: int, classes: int, repeats: int) -> None:
+        """With the uniform row and with train rows as the reference, at one error in five, where errors would show."""
+        truth, generator = population(kind, classes), np.random.default_rng([n, classes])
+        references = None, truth.reference(4 * n, generator)
+        wrong = 0
+        for repeat in range(repeats):
+            pairs = truth.pairs(truth.kinds(n, generator))
+            wrong += self.bound(pairs, 0.2, references[repeat % 2]) > truth.margin() + 1e-9
+        assert wrong <= binom.ppf(0.999, repeats, 0.2), (kind, n, classes, wrong)
+
+    def test_more_confidence_and_more_looks_cost_margin(self) -> None:
+        for kind in self.kinds:
+            truth, generator = population(kind, 10), np.random.default_rng(0)
+            pairs = truth.pairs(truth.kinds(200, generator))
+            found = [self.bound(pairs, delta, None) for delta in (0.4, 0.2, 0.05, 0.05 / 3, 0.001, 1e-9)]
+            assert found == sorted(found, reverse=True)
+
+    def test_the_names_of_the_classes_do_not_matter(self) -> None:
+        truth, generator = population(self.kinds[0], 10), np.random.default_rng(0)
+        pairs, order = truth.pairs(truth.kinds(100, generator)), generator.permutation(10)
+        renamed = Pairs(teacher=pairs.teacher[:, order], log_student=pairs.log_student[:, order], split="certify")
+        assert self.bound(renamed, 0.05, None) == pytest.approx(self.bound(pairs, 0.05, None), abs=1e-9)

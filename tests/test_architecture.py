@@ -41,6 +41,7 @@ ARRAYS = {"numpy", "jaxtyping"}
 MAY_IMPORT = {
     "terminal": {"tqdm"},
     "machine": {"torch"},
+    "spec": {"pydantic", "annotated_types"},
     "store": {"safetensors"},
     "data": {"PIL", "sklearn"},
     "models": {"torch", "safetensors"},
@@ -50,13 +51,13 @@ MAY_IMPORT = {
     "teachers": {"torch", "sklearn", "scipy", "array_api_compat", "threadpoolctl"},
     "evaluation": {"torch", "scipy"},
     "protocols": {"torch"},
-    "engine": {"ray", "optuna", "torch", "tyro", "rich"},
+    "engine": {"ray", "optuna", "torch", "tyro", "rich", "annotated_types"},
     "__main__": {"tyro"},
 }
 """Whom a room may import besides numpy and jaxtyping."""
 ANALYSIS = ARRAYS | {"pandas", "scipy", "matplotlib", "mpl_toolkits"}
 LONGEST_FUNCTION, LONGEST_FILE = 60, 500
-TRUSTED_BASE = 450  # lines of the one file that a sceptic audits
+TRUSTED_BASE = 690  # lines of the one file that a sceptic audits
 REGISTRIES = [
     ".".join(parts)
     for parts in (
@@ -192,8 +193,8 @@ class TestFloors:
         """By what really happens, and not by what is written: every module of the package is imported."""
         code = (
             f"import importlib, pkgutil, sys, {name} as package;"
-            f"names = [one.name for one in pkgutil.walk_packages(package.__path__, '{name}.')];"
-            f"[importlib.import_module(one) for one in names if '{name}' != 'certvae'];"
+            f"inside = pkgutil.walk_packages(package.__path__, '{name}.') if '{name}' != 'certvae' else ();"
+            "[importlib.import_module(one.name) for one in inside];"
             f"print(*sorted({HEAVY} & set(sys.modules)))"
         )
         command = [sys.executable, "-c", code]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certvae.canonical import canonical_json, digest, plain, stage_seed
+from certvae.canonical import canonical_json, digest, finite, leaves, plain, stage_seed
 from certvae.errors import ConfigFault
 
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -91,6 +91,35 @@ def test_keys_that_normalise_to_one_are_refused():
 def test_a_path_is_refused_with_the_reason():
     with pytest.raises(ConfigFault, match="give paths to the command, not to a spec"):
         canonical_json({"data": Path("a")})
+
+
+def test_leaves_stand_at_dotted_paths_and_types_at_those_of_their_branches():
+    tree = {"type": "Cell", "seed": 0, "head": {"type": "Learned", "hidden": [8, 4]}, "empty": {}}
+    assert dict(leaves(tree)) == {"type": "Cell", "seed": 0, "head": "Learned", "head.hidden": [8, 4]}
+
+
+@given(
+    st.recursive(
+        st.dictionaries(st.sampled_from("abc"), st.integers()), lambda t: st.dictionaries(st.sampled_from("abc"), t)
+    )
+)
+def test_no_leaf_is_lost_or_shadows_another(tree):
+    def values(branch):
+        return [leaf for one in branch.values() for leaf in (values(one) if isinstance(one, dict) else [one])]
+
+    found = list(leaves(tree))
+    assert [leaf for _, leaf in found] == values(tree)
+    assert len(dict(found)) == len(found)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")])
+def test_what_is_not_finite_is_none(value):
+    assert finite(value) is None
+
+
+@pytest.mark.parametrize("value", [0, 1.5, None, "nan", True, 10**400])
+def test_what_else_there_is_stays(value):
+    assert finite(value) is value
 
 
 def test_seeds_of_purposes_are_known():

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from certvae import certificate
 from certvae.simplex import (
+    FLOAT_SLACK,
     analytic_code,
     centred_log_ratio,
     code_energy,
@@ -383,3 +385,8 @@ class TestViewsAndCachedTargets:
         growth = log_student_bound(1.0, 10, 5.0) - log_student_bound(0.0, 10, 5.0)
         assert growth == pytest.approx(7.4535599, abs=1e-7)
         assert log_student_bound(0.0, 10, 5.0) == pytest.approx(np.log(10), abs=1e-12)
+
+
+def test_rounding_is_what_the_certificate_calls_so():
+    """Two files that stand alone, each to be read without the other: one number."""
+    assert certificate.FLOAT_SLACK == FLOAT_SLACK

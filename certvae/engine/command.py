@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, cast, get_args
 
 import tyro
+from annotated_types import Ge, Gt, Lt
 
 from certvae.engine.called import called
 from certvae.engine.goal import Goal
@@ -22,7 +23,7 @@ from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Data, DataName, Model, Training
 from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Witness
-from certvae.spec.validation import Above, AtLeast, Below, Checked, check_seeds, nearest, refuse
+from certvae.spec.validation import check_seeds, nearest, refuse, spec
 from certvae.store.log import note
 from certvae.store.store import Store
 from certvae.terminal import certvae, python
@@ -33,8 +34,8 @@ COMMANDS = "commands"
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run(Checked):
+@spec
+class Run:
     """How and where to run; nothing here changes a number, except which data, seeds and search."""
 
     data: str
@@ -51,13 +52,13 @@ class Run(Checked):
     """Use a store that others own or can write, such as a mounted one; the store's log notes it."""
     data_root: Path | None = None
     """Folder with the data set, zipped or extracted; CERTVAE_DATA or ./data when absent."""
-    limit: Annotated[int | None, AtLeast(2)] = None
+    limit: Annotated[int, Ge(2)] | None = None
     """Use this many train images: short for --data.limit."""
-    workers: Annotated[int | None, AtLeast(1)] = None
+    workers: Annotated[int, Ge(1)] | None = None
     """Slots at most; as many as the machine, or the cluster, has when absent."""
-    per_gpu: Annotated[int, AtLeast(1)] = 1
+    per_gpu: Annotated[int, Ge(1)] = 1
     """Cells that share a GPU; each may use that share of its memory."""
-    logical_gpus: Annotated[int, AtLeast(0)] = 0
+    logical_gpus: Annotated[int, Ge(0)] = 0
     """Pretend to so many GPUs on a machine without one, to try out a pool."""
     address: str | None = None
     """Ray cluster to run on, as host:port, or auto; a Ray of our own on this machine when absent."""
@@ -65,17 +66,17 @@ class Run(Checked):
     """Stop cleanly after this long, such as 90s, 30m or 6h; the same command goes on."""
     deadline: str | None = None
     """A cell that takes longer is ended with a stack dump, and counts as a timeout."""
-    search: Annotated[int, AtLeast(0), tyro.conf.arg(metavar="CONFIGS")] = 0
+    search: Annotated[int, Ge(0), tyro.conf.arg(metavar="CONFIGS")] = 0
     """Search this many configs (a total, not an increment), then confirm the winner on fresh seeds."""
     sampler: Sampler = "tpe"
     """Who proposes configs."""
-    lag: Annotated[int, AtLeast(1)] = 8
+    lag: Annotated[int, Ge(1)] = 8
     """Config k is proposed from the outcomes of configs 0 to k - lag: more runs at once, and knows less."""
-    early_stop: Annotated[float | None, Above(0), Below(1)] = None
+    early_stop: Annotated[float, Gt(0), Lt(1)] | None = None
     """Censor a cell halfway when, with this confidence, its config cannot become feasible or the best: 0.9, say."""
     every_mode: bool = False
     """Train all modes in a search, and not only the two that the goal reads; the confirmation always does."""
-    search_seed: Annotated[int, AtLeast(0)] = 0
+    search_seed: Annotated[int, Ge(0)] = 0
     """Seed of the proposals."""
     search_seeds: tuple[int, ...]
     """Every config of a search runs on these."""

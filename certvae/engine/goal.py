@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge
 
-from certvae.spec.validation import AtLeast, Checked, refuse
+from certvae.canonical import finite
+from certvae.spec.validation import refuse, spec
 
 Row = Mapping[str, Any]
 Score = Literal["mean", "worst", "mean-se"]
@@ -26,8 +28,8 @@ Outcome = Literal["complete", "incomplete", "censored"]
 """Censored: ended early, because it could not become feasible or better than the best."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Goal(Checked):
+@spec
+class Goal:
     """Maximise a margin subject to reconstruction, or trade one against the other."""
 
     mode: str = "full"
@@ -36,7 +38,7 @@ class Goal(Checked):
     """The paired mode whose PSNR is the yardstick."""
     score: Score = "mean"
     """How the margins of the search seeds become one number."""
-    psnr_drop: Annotated[float | None, AtLeast(0)] = 1.5
+    psnr_drop: Annotated[float, Ge(0)] | None = 1.5
     """Largest mean PSNR loss against the reference of the same config, dB; none when absent. A weight that blurs both,
     such as alpha_kl, is not held back by it: give a floor too."""
     psnr_floor: float | None = None
@@ -45,7 +47,6 @@ class Goal(Checked):
     """Two objectives, margin and PSNR, instead of one."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.psnr_drop is None and self.psnr_floor is None and not self.pareto:
             raise refuse(
                 "Goal.psnr_drop",
@@ -150,7 +151,7 @@ def _trouble(mode: Row | None, reference: Row | None) -> str:
             return "no result (the cell failed)"
         if row["outcome"] != "ok":
             return f"{row['outcome']}: {row['reason']}"
-        if not (_finite(row.get("margin")) and _finite(row.get("psnr_01"))):
+        if None in (finite(row.get("margin")), finite(row.get("psnr_01"))):
             return f"{row['mode']} has no finite margin or PSNR"
     return ""
 
@@ -197,7 +198,3 @@ def _dominates(one: Judged, two: Judged) -> bool:
 
 def _by_margin(config: Judged) -> float:
     return -(config.score or 0.0)
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

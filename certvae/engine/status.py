@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from certvae.canonical import leaves
 from certvae.data.dataset import Dataset
 from certvae.engine import failures
 from certvae.engine.dispatch import Cell
@@ -102,8 +103,9 @@ def _walked(cell: Cell, store: Store, dataset: Dataset) -> list[tuple[str, str, 
 
 def _nearest(store: Store, stage: Stage, inputs: Sequence[Any]) -> str:
     """What differs from the stored result of this stage that is most alike."""
-    wanted = _flat(store.body(stage, *inputs))
-    bodies = [_flat(folder.body) for folder in folders(store.disk, OBJECTS) if folder.body.get("stage") == stage.name]
+    wanted = dict(leaves(store.body(stage, *inputs)))
+    stored = (folder.body for folder in folders(store.disk, OBJECTS))
+    bodies = [dict(leaves(body)) for body in stored if body.get("stage") == stage.name]
     if not bodies:
         return "no result of this stage is stored yet"
     nearest = min(bodies, key=lambda body: sum(body.get(name) != value for name, value in wanted.items()))
@@ -111,14 +113,6 @@ def _nearest(store: Store, stage: Stage, inputs: Sequence[Any]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     said = ", ".join(f"{name} {nearest.get(name)} not {wanted[name]}" for name in names[:SHOWN])
     return f"the nearest has {said}{more}"
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """{dotted path: leaf} of a tree of JSON."""
-    if isinstance(value, dict):
-        below = [_flat(item, f"{name}.{key}".lstrip(".")) for key, item in value.items()]
-        return {path: leaf for leaves in below for path, leaf in leaves.items()}
-    return {name: value}
 
 
 def _sharers(cell: Cell, cells: Sequence[Cell], step: str) -> str:

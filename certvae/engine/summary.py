@@ -15,9 +15,9 @@ from certvae.engine import goal as goals
 from certvae.engine.goal import Judged
 from certvae.engine.rows import RowIndex
 from certvae.engine.search import SearchCells
+from certvae.quality import PAPER_TAUS
 from certvae.tracking.runs import flattened, without_seed
 
-TAUS = (0.05, 0.10, 0.20)
 SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
 VIEWS = "views"  # derived files: they may be deleted whenever no sweep runs
 SHOWN_REASONS = 5
@@ -27,7 +27,7 @@ HOPELESS = (
     "from (--teacher.*), train its features longer (--warm-up.training.epochs), or relax --teacher.thresholds.*"
 )
 Row = Mapping[str, Any]
-TAU_COLUMNS = tuple(f"margin_tau_{tau:.2f}" for tau in TAUS)
+TAU_COLUMNS = tuple(f"margin_tau_{tau:.2f}" for tau in PAPER_TAUS)
 COLUMNS = (
     *("config", "seed", "mode", "outcome", "teacher_status", "info", "loss", "margin", *TAU_COLUMNS),
     *("population_bound", "student_info", "psnr_01", "active_units", "split", "n"),
@@ -37,7 +37,7 @@ COLUMNS = (
 def with_taus(row: Row) -> dict[str, Any]:
     """A row with its margin at every tau: tau is a view, so it is derived here and never stored."""
     margin = row.get("margin")
-    return {**row, **{f"margin_tau_{tau:.2f}": None if margin is None else margin - tau for tau in TAUS}}
+    return {**row, **{f"margin_tau_{tau:.2f}": None if margin is None else margin - tau for tau in PAPER_TAUS}}
 
 
 def table_text(rows: Iterable[Row]) -> str:
@@ -97,7 +97,7 @@ def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
     table.title_justify = table.caption_justify = "left"
     for heading in ("seed", "mode", "teacher"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("I_T", "L_TS", "margin", *(f"-{tau:.2f}" for tau in TAUS), "bound", "MI", "PSNR", "AU"):
+    for heading in ("I_T", "L_TS", "margin", *(f"-{tau:.2f}" for tau in PAPER_TAUS), "bound", "MI", "PSNR", "AU"):
         table.add_column(heading, justify="right", no_wrap=True)
     before = rows[0]
     for row in rows:

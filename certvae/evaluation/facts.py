@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 
 from certvae.canonical import stage_seed
-from certvae.certificate import Certificate, Pairs, View, certify
+from certvae.certificate import Certificate, Pairs, Reference, View, certify
 from certvae.data.dataset import Dataset, Split
 from certvae.evaluation import diagnostics, heads
 from certvae.evaluation.diagnostics import Passage, evaluation, features
@@ -40,9 +40,10 @@ class Reader(Protocol):
 class Exam:
     """One network on the rows of one split, with the teacher rows it is held against.
 
-    looks    configs that may open this split: every bound uses delta / looks
-    eps      smoothing that the teacher rows contain
-    targets  what lies in the decoder's teacher slot
+    looks      configs that may open this split: every bound uses delta / looks
+    eps        smoothing that the teacher rows contain
+    reference  teacher rows of the train split, whose mean is the constant student that the bound bets against
+    targets    what lies in the decoder's teacher slot
     """
 
     vae: Vae
@@ -52,6 +53,7 @@ class Exam:
     split: Split
     looks: int
     eps: float
+    reference: Reference
     targets: Targets = cached
 
     def raw_logits(self, latent: Float[np.ndarray, "n d"] | None = None) -> Float[np.ndarray, "n K"]:
@@ -64,7 +66,8 @@ class Exam:
 
     def certify(self, pairs: Pairs) -> Certificate:
         """The certificate of pairs of this split."""
-        return certify(pairs, delta=DELTA, looks=self.looks, eps=self.eps)
+        reference = None if self.split == self.reference.split else self.reference
+        return certify(pairs, delta=DELTA, looks=self.looks, eps=self.eps, reference=reference)
 
 
 def exam(
@@ -73,20 +76,29 @@ def exam(
     teacher: Float[np.ndarray, "n K"],
     split: Split,
     looks: int,
-    eps: float,
+    known: Artifact,
     bench: Workbench,
     live: Reader | None = None,
 ) -> Exam:
     """Passes the split through the network, with its teacher rows in the decoder's slot.
 
     Args:
+        known: the teacher's artifact, with its smoothing and its train rows.
         live: a teacher that reads the features of this very network; its rows take the place of the frozen ones.
     """
     batches = evaluation(dataset, split, teacher, bench)
     seen = diagnostics.passage(vae, batches, live or cached)
     rows = teacher if live is None else live.rows(seen.mu)
     return Exam(
-        vae=vae, batches=batches, seen=seen, teacher=rows, split=split, looks=looks, eps=eps, targets=live or cached
+        vae=vae,
+        batches=batches,
+        seen=seen,
+        teacher=rows,
+        split=split,
+        looks=looks,
+        eps=known.facts["smoothing"],
+        reference=Reference(teacher=known.arrays["targets_train"], split="train"),
+        targets=live or cached,
     )
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from certvae.simplex import vertices
-from certvae.spec.parts import Conv, LearnedHead, Mlp, Model, SimplexHead
+from certvae.spec.parts import Conv, LearnedHead, Mlp, Model, SimplexHead, check_parameters
 from certvae.spec.validation import refuse
 
 Shape = tuple[int, int, int]
@@ -102,8 +102,11 @@ def build(model: Model, shape: Shape, classes: int, seed: int) -> Vae:
     """A freshly initialised network: same arguments, same weights, whatever was drawn before.
 
     Raises:
-        ConfigFault: when the image does not halve as often as the convolutions ask, or a simplex does not fit.
+        ConfigFault: when the image does not halve as often as the convolutions ask, a simplex does not fit, or there
+            are more parameters than a machine holds.
     """
+    with torch.device("meta"):  # shapes alone: nothing is allocated yet
+        check_parameters(sum(weight.numel() for weight in _assemble(model, shape, classes).parameters()))
     with torch.random.fork_rng(devices=[]):  # layers draw from the global generator when made; ours overwrites that
         vae = _assemble(model, shape, classes)
     _initialise(vae, torch.Generator().manual_seed(seed))

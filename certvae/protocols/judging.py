@@ -114,9 +114,8 @@ def examined(subject: Subject, look: Look, reads: Reads, bench: Workbench) -> "E
 
     vae = _network(subject, reads, bench)
     targets = trained.teacher_rows(subject.dataset, subject.model, subject.warm, subject.teacher, look.split, bench)
-    smoothing = subject.teacher.facts["smoothing"]
     live = trained.live_teacher(subject.teacher, bench) if isinstance(reads, Drifting) else None
-    return facts.exam(vae, subject.dataset, targets, look.split, look.looks, smoothing, bench, live)
+    return facts.exam(vae, subject.dataset, targets, look.split, look.looks, subject.teacher, bench, live)
 
 
 def _network(subject: Subject, reads: Reads, bench: Workbench) -> "Vae":

@@ -35,7 +35,7 @@ def teacher(
     from certvae.evaluation.diagnostics import features
     from certvae.protocols.trained import network
     from certvae.teachers.kinds import FeatureTeacher
-    from certvae.teachers.search import search
+    from certvae.teachers.searching import search
 
     vae = network(dataset, model, teacher.classes, warm, bench)
     train, guard = (features(vae, dataset, split, bench) for split in ("train", "guard"))

@@ -1,1 +1,25 @@
 """What names a cell: frozen trees of plain values, checked when built. Light: importing it loads no torch."""
+
+from certvae.spec import presets
+from certvae.spec.baselines import Baselines
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import Bernoulli, Conv, Data, Gaussian, LearnedHead, Mlp, Model, SimplexHead, Training
+from certvae.spec.rescue import Rescue
+from certvae.spec.simplex import Witness
+
+__all__ = [
+    "Baselines",
+    "Bernoulli",
+    "CellSpec",
+    "Conv",
+    "Data",
+    "Gaussian",
+    "LearnedHead",
+    "Mlp",
+    "Model",
+    "Rescue",
+    "SimplexHead",
+    "Training",
+    "Witness",
+    "presets",
+]

@@ -8,7 +8,6 @@ Stages are given only the branch they read, so branches are cache keys: see `cer
     nats per image for every loss term        epochs for every duration        [0, 1] for every pixel
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 
 from certvae.canonical import digest, plain
@@ -16,11 +15,11 @@ from certvae.spec.baselines import Baselines
 from certvae.spec.parts import Data, Model, Seed, SimplexHead, Training
 from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Witness, check_witness
-from certvae.spec.validation import Checked, refuse
+from certvae.spec.validation import refuse, spec
 
 
-@dataclass(frozen=True, kw_only=True)
-class CellSpec(Checked):
+@spec
+class CellSpec:
     """One (config, seed): one chain, one trial, one slot of the pool."""
 
     study: str = "tiny_fixed_q"
@@ -31,7 +30,6 @@ class CellSpec(Checked):
     training: Training = Training()
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.study or not set(self.study) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-."):
             raise refuse("CellSpec.study", "a name of a-z, 0-9, _, - and .", self.study, "choose such a name")
         if isinstance(self.protocol, Witness):

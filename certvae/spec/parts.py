@@ -1,71 +1,83 @@
 """Parts of a cell that every protocol has: images, networks, likelihoods, schedules."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import field
+from itertools import pairwise
+from typing import Annotated, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from certvae.canonical import SEED_LIMIT
-from certvae.spec.validation import Above, AtLeast, Below, Checked, refuse
+from certvae.spec.validation import refuse, spec
 
 DataName = Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet-200"]
 Covariance = Literal["diag", "tied", "spherical", "full"]
-Count = Annotated[int, AtLeast(1)]
-Weight = Annotated[float, AtLeast(0)]
-Positive = Annotated[float, Above(0)]
-Share = Annotated[float, AtLeast(0), Below(1)]
-Seed = Annotated[int, AtLeast(0), Below(SEED_LIMIT)]
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], MinLen(1)]
+Count = Annotated[int, Ge(1)]
+CountOrNone = Annotated[int, Ge(0)]
+Weight = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Share = Annotated[float, Ge(0), Lt(1)]
+ProperShare = Annotated[float, Gt(0), Lt(1)]
+Seed = Annotated[int, Ge(0), Lt(SEED_LIMIT)]
+Latent = Annotated[int, Ge(1), Le(65_536)]
+Width = Annotated[int, Ge(1), Le(1_048_576)]
+Classes = Annotated[int, Ge(2), Le(65_536)]
+MOST_PARAMETERS = 2**31
+"""Of one network: a size mistyped is refused before anything is allocated."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Data(Checked):
+@spec
+class Data:
     """Which images. Rows are split the same way for every run seed: train, guard (a share of train), certify (test)."""
 
     name: DataName = "digits"
     """The data set."""
-    limit: Annotated[int | None, AtLeast(2)] = None
+    limit: Annotated[int, Ge(2)] | None = None
     """Use this many official train images, drawn once; all when absent."""
-    certify_limit: Annotated[int | None, AtLeast(1)] = None
+    certify_limit: Count | None = None
     """Use this many official test images, drawn once; all when absent."""
-    size: Annotated[int | None, AtLeast(8)] = None
+    size: Annotated[int, Ge(8), Le(4096)] | None = None
     """Resize images to size x size pixels; as they are when absent."""
-    classes: Annotated[int | None, AtLeast(2)] = None
+    classes: Classes | None = None
     """Keep the images of the first so many classes; all when absent."""
-    guard_fraction: Annotated[float, Above(0), Below(1)] = 0.1
+    guard_fraction: ProperShare = 0.1
     """Share of official train rows that search and guards see, and training never."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mlp(Checked):
+@spec
+class Mlp:
     """Fully connected encoder with ReLU, and its mirror as decoder."""
 
-    hidden: Annotated[tuple[int, ...], AtLeast(1)] = (512, 256)
+    hidden: tuple[Width, ...] = (512, 256)
     """Widths of the hidden layers."""
-    latent: Count = 16
+    latent: Latent = 16
     """Latent dimension d."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Conv(Checked):
+@spec
+class Conv:
     """Convolutions 4x4 of stride 2 with GroupNorm and SiLU, one hidden layer, and the mirror as decoder."""
 
-    channels: Annotated[tuple[int, ...], AtLeast(1)] = (64, 128, 256)
+    channels: tuple[Width, ...] = (64, 128, 256)
     """Channels after each halving of the image."""
-    hidden: Annotated[int, AtLeast(0)] = 256
+    hidden: Annotated[int, Ge(0), Le(1_048_576)] = 256
     """Width of the fully connected layer before mu and logvar; 0 leaves it out."""
-    latent: Count = 64
+    latent: Latent = 64
     """Latent dimension d."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LearnedHead(Checked):
+@spec
+class LearnedHead:
     """A trained head on z: linear layers with SiLU between them. It sees z and nothing else."""
 
-    hidden: Annotated[tuple[int, ...], AtLeast(1)] = (256,)
+    hidden: tuple[Width, ...] = (256,)
     """Widths of hidden layers; none makes the head linear."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SimplexHead(Checked):
+@spec
+class SimplexHead:
     """The fixed witness softmax(beta V mu) of arXiv 2605.18224: no parameters."""
 
     beta: Positive = 5.0
@@ -76,21 +88,21 @@ class SimplexHead(Checked):
     """Reconstruction sends no gradient into the witness's part of the means; the rest is left to it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gaussian(Checked):
+@spec
+class Gaussian:
     """||x - xhat||^2 / (2 variance), summed over an image."""
 
     variance: Positive = 0.1
     """Observation variance s_x^2 in [0, 1] pixel space."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bernoulli(Checked):
+@spec
+class Bernoulli:
     """Cross-entropy of pixels in [0, 1], summed over an image."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Model(Checked):
+@spec
+class Model:
     """Encoder, decoder and raw head: the same for every mode of a chain."""
 
     encoder: Mlp | Conv = field(default_factory=Mlp)
@@ -99,9 +111,14 @@ class Model(Checked):
     decoder_sees_teacher: bool = True
     """The decoder reads z and T(x); the certificate never looks at the decoder."""
 
+    def __post_init__(self) -> None:
+        """What the widths alone tell; images and classes add to it when the network is built."""
+        head = self.head.hidden if isinstance(self.head, LearnedHead) else ()
+        check_parameters(2 * _weights(self.encoder) + _weights_between(self.encoder.latent, *head))
 
-@dataclass(frozen=True, kw_only=True)
-class Training(Checked):
+
+@spec
+class Training:
     """How long and how fast one stage trains, with Adam."""
 
     epochs: Count = 60
@@ -111,6 +128,30 @@ class Training(Checked):
     """Largest norm of the gradient."""
     report_every: Count = 1
     """Epochs between two points of the guard curve."""
+
+
+def check_parameters(count: int) -> None:
+    """Refuses a network of more than 2^31 parameters, before it is allocated.
+
+    Raises:
+        ConfigFault: above.
+    """
+    if count > MOST_PARAMETERS:
+        remedy = "make the layers narrower (hidden, channels, latent) or the images smaller (Data.size)"
+        raise refuse("Model.parameters", f"<= {MOST_PARAMETERS:,}", count, remedy)
+
+
+def _weights(encoder: Mlp | Conv) -> int:
+    """Of the layers between widths that an encoder names itself."""
+    match encoder:
+        case Mlp():
+            return _weights_between(*encoder.hidden, encoder.latent)
+        case Conv():
+            return 16 * _weights_between(*encoder.channels) + encoder.hidden * encoder.latent
+
+
+def _weights_between(*widths: int) -> int:
+    return sum(inside * outside for inside, outside in pairwise(widths))
 
 
 def check_tau(tau: float, classes: int) -> float:

@@ -1,27 +1,39 @@
 """The first paper's protocol: warm-up, teacher search, objective, rescue (arXiv 2605.05813)."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
-from certvae.canonical import SEED_LIMIT
+from annotated_types import Ge
+
 from certvae.quality import Thresholds
-from certvae.spec.parts import Count, Covariance, Share, Training, Weight
-from certvae.spec.validation import Above, AtLeast, Below, Checked, refuse
+from certvae.spec.parts import (
+    Classes,
+    Count,
+    CountOrNone,
+    Covariance,
+    Positive,
+    ProperShare,
+    Seed,
+    Several,
+    Share,
+    Training,
+    Weight,
+)
+from certvae.spec.validation import refuse, spec
 
 
-@dataclass(frozen=True, kw_only=True)
-class WarmUp(Checked):
+@spec
+class WarmUp:
     """The short plain VAE whose encoder gives the teacher its features, and every mode its start."""
 
     alpha_kl: Weight = 1.0
     """KL weight."""
-    kl_ramp_epochs: Annotated[int, AtLeast(0)] = 10
+    kl_ramp_epochs: CountOrNone = 10
     """Epochs in which the KL weight grows linearly from 0."""
     training: Training = Training(epochs=20)
 
 
-@dataclass(frozen=True, kw_only=True)
-class WarmUpGmm(Checked):
+@spec
+class WarmUpGmm:
     """Candidates for the teacher: Gaussian mixtures on frozen warm-up features (arXiv 2605.05813, teacher search).
 
     Every combination of whitening, covariance, regulariser and initialisation is one fit; each fit is read at every
@@ -29,44 +41,38 @@ class WarmUpGmm(Checked):
     a stress case.
     """
 
-    classes: Annotated[int, AtLeast(2)] = 10
+    classes: Classes = 10
     """K, the number of components."""
-    whitening: Annotated[tuple[int, ...], AtLeast(0)] = (0, 16, 32, 64)
+    whitening: Several[CountOrNone] = (0, 16, 32, 64)
     """PCA-whitening dimensions to try; 0 leaves the features as they are."""
-    covariance: tuple[Covariance, ...] = ("diag", "tied", "spherical")
-    regulariser: Annotated[tuple[float, ...], AtLeast(0)] = (1e-4, 1e-3, 1e-2)
+    covariance: Several[Covariance] = ("diag", "tied", "spherical")
+    regulariser: Several[Weight] = (1e-4, 1e-3, 1e-2)
     """Added to the diagonal of covariances."""
-    temperature: Annotated[tuple[float, ...], Above(0)] = (1.0, 2.0, 4.0)
+    temperature: Several[Positive] = (1.0, 2.0, 4.0)
     """Posterior logits are divided by it: larger is softer."""
     initialisations: Count = 3
-    fit_rows: Annotated[int, AtLeast(2)] = 50_000
+    fit_rows: Annotated[int, Ge(2)] = 50_000
     """At most so many train rows are used for a fit."""
     max_iterations: Count = 100
     smoothing: Share = 0.01
     """eps of T = (1 - eps) posterior + eps / K. The smoothed rows are the teacher."""
     thresholds: Thresholds = Thresholds()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("whitening", "covariance", "regulariser", "temperature"):
-            if not getattr(self, name):
-                raise refuse(f"WarmUpGmm.{name}", "a list with at least one value", (), "give one value or more")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Unaligned(Checked):
+@spec
+class Unaligned:
     """What `no_align` minimises: L_rec + alpha_kl L_KL + lambda_bal L_bal. It has no lambda_ts to read."""
 
     alpha_kl: Weight = 1.0
     """KL weight."""
     lambda_bal: Weight = 1.0
     """Weight of the student's usage balance."""
-    kl_ramp_epochs: Annotated[int, AtLeast(0)] = 0
+    kl_ramp_epochs: CountOrNone = 0
     """Epochs in which the KL weight grows linearly from 0."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Objective(Checked):
+@spec
+class Objective:
     """What `full` and `rescue` minimise: L_rec + alpha_kl L_KL + lambda_ts L_TS + lambda_bal L_bal."""
 
     alpha_kl: Weight = 1.0
@@ -75,11 +81,10 @@ class Objective(Checked):
     """Alignment weight, > 0."""
     lambda_bal: Weight = 1.0
     """Weight of the student's usage balance."""
-    kl_ramp_epochs: Annotated[int, AtLeast(0)] = 0
+    kl_ramp_epochs: CountOrNone = 0
     """Epochs in which the KL weight grows linearly from 0."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.lambda_ts <= 0:
             raise refuse("Objective.lambda_ts", "> 0", self.lambda_ts, "for no alignment read mode 'no_align'")
 
@@ -88,8 +93,8 @@ class Objective(Checked):
         return Unaligned(alpha_kl=self.alpha_kl, lambda_bal=self.lambda_bal, kl_ramp_epochs=self.kl_ramp_epochs)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SharedAffine(Checked):
+@spec
+class SharedAffine:
     """Used rows softmax(c log S + b): c in [0.1, 10] and b are fitted to a batch and shared by its rows."""
 
     tau: Weight = 0.10
@@ -98,27 +103,27 @@ class SharedAffine(Checked):
     """Steps of the fit of (c, b)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SafeMix(Checked):
+@spec
+class SafeMix:
     """Used rows (1 - weight) S + weight Tbar."""
 
     tau: Weight = 0.10
     """The used head stands in for the raw one while I_T - L_TS - tau of the raw head is negative, nats."""
-    weight: Annotated[float, Above(0), Below(1)] = 0.5
+    weight: ProperShare = 0.5
     """Share of the mean teacher row."""
 
 
 Protection = SharedAffine | SafeMix
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rescue(Checked):
+@spec
+class Rescue:
     """full, no_align and rescue from one warm-up and one teacher (arXiv 2605.05813)."""
 
     warm_up: WarmUp = WarmUp()
     teacher: WarmUpGmm = WarmUpGmm()
     objective: Objective = Objective()
-    teacher_seed: Annotated[int | None, AtLeast(0), Below(SEED_LIMIT)] = None
+    teacher_seed: Seed | None = None
     """One teacher for all seeds: that of this seed. Each seed searches its own when absent."""
     live_features: bool = False
     """Adds live_full, live_no_align and live_rescue: the same mixture read on the features of the encoder in training,

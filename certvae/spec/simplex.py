@@ -5,16 +5,14 @@ The fixed head itself is `certvae.spec.SimplexHead`: its gain is beta, and beta 
     nats per image for every loss term        epochs for every duration        K  classes
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from certvae.quality import Thresholds
-from certvae.spec.validation import Above, AtLeast, AtMost, Below, Checked, refuse
+from annotated_types import Ge, Gt, Le
 
-Count = Annotated[int, AtLeast(1)]
-Weight = Annotated[float, AtLeast(0)]
-Positive = Annotated[float, Above(0)]
-Share = Annotated[float, AtLeast(0), Below(1)]
+from certvae.quality import Thresholds
+from certvae.spec.parts import Classes, Count, CountOrNone, Covariance, Positive, Several, Share, Weight
+from certvae.spec.validation import refuse, spec
+
 WitnessMode = Literal["vae", "rst", "rst_prefit", "rst_alpha_prefit", "escape_collapsed", "escape_vae", "escape_prefit"]
 FOUR: tuple[WitnessMode, ...] = ("vae", "rst", "rst_prefit", "rst_alpha_prefit")
 ESCAPES: tuple[WitnessMode, ...] = ("escape_collapsed", "escape_vae", "escape_prefit")
@@ -25,8 +23,8 @@ def _require_smoothing(where: str, eps: float) -> None:
         raise refuse(f"{where}.smoothing", "> 0", eps, "the analytic code of a row with a zero is infinite; try 0.05")
 
 
-@dataclass(frozen=True, kw_only=True)
-class PcaGmm(Checked):
+@spec
+class PcaGmm:
     """Candidates for a label-free teacher: Gaussian mixtures on principal components of the pixels.
 
     The paper asks for nontrivial information at a controlled log-odds energy and prints no grid. Every combination of
@@ -35,17 +33,17 @@ class PcaGmm(Checked):
     if there is none, the best of all is run as a stress case. K is fixed, because a larger K buys I_T by itself.
     """
 
-    classes: Annotated[int, AtLeast(2)] = 10
+    classes: Classes = 10
     """K, the number of components."""
-    whitening: Annotated[tuple[int, ...], AtLeast(1)] = (16, 32, 64)
+    whitening: Several[Count] = (16, 32, 64)
     """Numbers of whitened principal components to try."""
-    covariance: tuple[Literal["diag", "tied", "spherical", "full"], ...] = ("diag", "tied", "full")
-    regulariser: Annotated[tuple[float, ...], AtLeast(0)] = (1e-4, 1e-2)
+    covariance: Several[Covariance] = ("diag", "tied", "full")
+    regulariser: Several[Weight] = (1e-4, 1e-2)
     """Added to the diagonal of covariances."""
-    temperature: Annotated[tuple[float, ...], Above(0)] = (1.0, 2.0, 5.0)
+    temperature: Several[Positive] = (1.0, 2.0, 5.0)
     """Posterior logits are divided by it: raw posteriors in many dimensions are nearly one-hot."""
     initialisations: Count = 3
-    fit_rows: Annotated[int, AtLeast(2)] = 20_000
+    fit_rows: Annotated[int, Ge(2)] = 20_000
     """At most so many train rows are used for a fit."""
     max_iterations: Count = 100
     smoothing: Share = 0.05
@@ -54,58 +52,53 @@ class PcaGmm(Checked):
     """Largest energy e* of the analytic code at gain beta = 5, nats."""
     energy_price: Weight = 1.0
     """Information that a nat of energy must buy."""
-    shift: Annotated[int, AtLeast(0)] = 0
+    shift: CountOrNone = 0
     """The teacher sees each image moved by up to so many pixels, one fixed draw per image; the student never does."""
     thresholds: Thresholds = Thresholds(info_share=0.3)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         _require_smoothing("PcaGmm", self.smoothing)
-        for name in ("whitening", "covariance", "regulariser", "temperature"):
-            if not getattr(self, name):
-                raise refuse(f"PcaGmm.{name}", "a list with at least one value", (), "give one value or more")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Labels(Checked):
+@spec
+class Labels:
     """Smoothed true labels. Printed numbers of arXiv 2605.18224 for MNIST are those of this teacher: it is here to
     reproduce them, and every table names it."""
 
-    classes: Annotated[int, AtLeast(2)] = 10
+    classes: Classes = 10
     """K; must be the number of classes of the data."""
     smoothing: Share = 0.05
     """eps of T = (1 - eps) onehot + eps / K, > 0."""
     thresholds: Thresholds = Thresholds(info_share=0.3)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         _require_smoothing("Labels", self.smoothing)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prefit(Checked):
+@spec
+class Prefit:
     """Encoder means are first fitted to the analytic code of the teacher: E ||P_W mu - scale mu*||^2."""
 
     epochs: Count = 5
     learning_rate: Positive = 1e-3
-    scale: Annotated[float, Above(0), AtMost(1)] = 0.3
+    scale: Annotated[float, Gt(0), Le(1)] = 0.3
     """The scaled code of rst_alpha_prefit. rst_prefit uses 1; 0.3 is near the equilibrium scale at alpha_kl = 8."""
     rest_weight: Weight = 0.01
     """Weight of the squared mean outside the witness subspace."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Escape(Checked):
+@spec
+class Escape:
     """How an escape from a low-margin start is recorded: one point before the first step, then every few steps."""
 
     points: Count = 100
     steps_per_point: Count = 4
-    low_scale: Annotated[float, Above(0), AtMost(1)] = 0.02
+    low_scale: Annotated[float, Gt(0), Le(1)] = 0.02
     """Scale of the prefit that escape_prefit starts from."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Witness(Checked):
+@spec
+class Witness:
     """A plain VAE and aligned ones against one teacher that never saw an encoder (arXiv 2605.18224).
 
     vae               no alignment; the witness is attached for the certificate alone
@@ -121,7 +114,7 @@ class Witness(Checked):
     """KL weight."""
     lambda_ts: Positive = 1.0
     """Alignment weight of all modes but vae."""
-    kl_ramp_epochs: Annotated[int, AtLeast(0)] = 0
+    kl_ramp_epochs: CountOrNone = 0
     """Epochs in which the KL weight grows linearly from 0; escapes feel the whole of it at once."""
     prefit: Prefit = Prefit()
     escape: Escape = Escape()
@@ -129,7 +122,6 @@ class Witness(Checked):
     """Which networks are trained and judged."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.modes or len(set(self.modes)) < len(self.modes):
             raise refuse("Witness.modes", "one or more different modes", self.modes, "name each mode once")
 

@@ -1,83 +1,87 @@
-"""Checked dataclasses: every field is coerced and bounded when a spec is built, never later.
+"""Specs are checked when they are built, never later: frozen pydantic dataclasses with their bounds at the fields.
 
-Bounds stand in the annotation, so that a reader sees them where the field is declared:
+    @spec
+    class Objective:
+        alpha_kl: Annotated[float, Ge(0)] = 1.0
 
-    alpha_kl: Annotated[float, AtLeast(0)] = 1.0
+A whole number is taken for a float and a list for a tuple. Nothing else is converted; NaN and infinities are refused.
 """
 
-import dataclasses
 import difflib
-import math
-import types
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
+from typing import Any, TypeVar, dataclass_transform, get_args, get_type_hints
+
+import pydantic.dataclasses
+from annotated_types import Ge, Gt, Le, Lt
 
 from certvae.canonical import SEED_LIMIT
 from certvae.errors import ConfigFault
 
-
-@dataclass(frozen=True)
-class AtLeast:
-    """value >= low."""
-
-    low: float
-
-    def allows(self, value: float) -> bool:
-        return value >= self.low
-
-    def __str__(self) -> str:
-        return f">= {self.low:g}"
+T = TypeVar("T")
+_CONFIG = pydantic.ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+_SIGNS = {Ge: ">=", Gt: ">", Le: "<=", Lt: "<"}
+_KINDS = {"float_type": "a number", "int_type": "a whole number", "string_type": "a text", "bool_type": "true or false"}
 
 
-@dataclass(frozen=True)
-class Above:
-    """value > low."""
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def spec(kind: type[T]) -> type[T]:
+    """Makes a class a frozen dataclass of named fields that refuses a wrong one by a ConfigFault."""
+    built: Any = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=_CONFIG)(kind)
+    build = built.__init__
 
-    low: float
+    @functools.wraps(build)
+    def checked(self: T, *values: Any, **fields: Any) -> None:
+        try:
+            build(self, *values, **{name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()})
+        except pydantic.ValidationError as error:
+            raise _refused(kind, error.errors(include_url=False)) from None
 
-    def allows(self, value: float) -> bool:
-        return value > self.low
-
-    def __str__(self) -> str:
-        return f"> {self.low:g}"
-
-
-@dataclass(frozen=True)
-class AtMost:
-    """value <= high."""
-
-    high: float
-
-    def allows(self, value: float) -> bool:
-        return value <= self.high
-
-    def __str__(self) -> str:
-        return f"<= {self.high:g}"
+    built.__init__ = checked
+    return built
 
 
-@dataclass(frozen=True)
-class Below:
-    """value < high."""
-
-    high: float
-
-    def allows(self, value: float) -> bool:
-        return value < self.high
-
-    def __str__(self) -> str:
-        return f"< {self.high:g}"
+def _refused(kind: type, errors: Sequence[Mapping[str, Any]]) -> ConfigFault:
+    """The first wrong field in our words; a union has an error for each of its members."""
+    field, *inner = map(str, errors[0]["loc"])
+    annotation = list(_flat(get_type_hints(kind, include_extras=True).get(field)))
+    wanted, remedy = _wanted(kind, errors, annotation)
+    place = ".".join([kind.__name__, field]) + "".join(f"[{index}]" for index in inner if index.isdigit())
+    return refuse(place, wanted, errors[0]["input"], remedy)
 
 
-Bound = AtLeast | Above | AtMost | Below
+def _wanted(kind: type, errors: Sequence[Mapping[str, Any]], annotation: list[Any]) -> tuple[str, str]:
+    """What the first of these errors wants, and what to do."""
+    error = errors[0]
+    match error["type"]:
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            bounds = [f"{_SIGNS[type(one)]} {astuple(one)[0]}" for one in annotation if type(one) in _SIGNS]
+            return " and ".join(bounds), "give a value inside the bounds"
+        case "literal_error":
+            known = tuple(word for word in annotation if isinstance(word, str))
+            return f"one of {', '.join(known)}", nearest(str(error["input"]), known)
+        case "finite_number":
+            return "a finite number", "give a finite number"
+        case "tuple_type":
+            return "a list", "give several values, or one in a list"
+        case "too_short":
+            return "a list with at least one value", "give one value or more"
+        case "dataclass_exact_type" | "is_instance_of":
+            names = [str(name) for one in errors if one["loc"][0] == error["loc"][0] for name in one["ctx"].values()]
+            return (f"one of {', '.join(names)}" if names[1:] else f"a {names[0]}"), "build one"
+        case "unexpected_keyword_argument":
+            return f"a field of {kind.__name__}", nearest(str(error["loc"][0]), (*get_type_hints(kind),))
+        case name if name in _KINDS:
+            return _KINDS[name], f"write it as {_KINDS[name]}"
+        case _:
+            return "given by its name", error["msg"]
 
 
-class Checked:
-    """Base of all specs: `__post_init__` coerces and bounds each field by its annotation."""
-
-    def __post_init__(self) -> None:
-        for name, annotation in get_type_hints(type(self), include_extras=True).items():
-            value = _coerce(annotation, getattr(self, name), f"{type(self).__name__}.{name}")
-            object.__setattr__(self, name, value)
+def _flat(annotation: Any) -> Iterator[Any]:
+    """Types, words and bounds that an annotation is made of."""
+    inner = get_args(annotation)
+    yield from (part for one in inner for part in _flat(one)) if inner else (annotation,)
 
 
 def refuse(where: str, wanted: str, found: Any, remedy: str) -> ConfigFault:
@@ -97,75 +101,6 @@ def nearest(word: str, known: tuple[str, ...]) -> str:
     """`did you mean ...?` when one of the known words is close, else the list of them."""
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
-
-
-def _coerce(annotation: Any, value: Any, where: str) -> Any:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _bounded(_coerce(arguments[0], value, where), arguments[1:], where)
-    if origin is Literal:
-        return _choice(arguments, value, where)
-    if origin is tuple:
-        return _tuple(arguments[0], value, where)
-    if origin in (Union, types.UnionType):
-        return _union(arguments, value, where)
-    return _scalar(annotation, value, where)
-
-
-def _bounded(value: Any, bounds: tuple[Any, ...], where: str) -> Any:
-    limits = [bound for bound in bounds if isinstance(bound, Bound)]
-    if value is not None and not all(limit.allows(item) for limit in limits for item in _items(value)):
-        raise refuse(where, " and ".join(map(str, limits)), value, "give a value inside the bounds")
-    return value
-
-
-def _items(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
-
-
-def _choice(known: tuple[str, ...], value: Any, where: str) -> Any:
-    if value not in known or isinstance(value, bool):
-        raise refuse(where, f"one of {', '.join(map(str, known))}", value, nearest(str(value), tuple(map(str, known))))
-    return value
-
-
-def _tuple(item: Any, values: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(values, list | tuple):
-        raise refuse(where, "a list", values, "give several values, or one in a list")
-    return tuple(_coerce(item, value, where) for value in values)
-
-
-def _union(members: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in members:
-        return None
-    others = [member for member in members if member is not type(None)]
-    if len(others) == 1:
-        return _coerce(others[0], value, where)
-    if not isinstance(value, tuple(others)):
-        raise refuse(where, f"one of {', '.join(member.__name__ for member in others)}", value, "build one of these")
-    return value
-
-
-def _scalar(kind: type, value: Any, where: str) -> Any:
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return _finite(float(value), where)
-    if kind is int and isinstance(value, int) and not isinstance(value, bool):
-        return int(value)
-    if kind not in (int, float) and isinstance(value, kind):
-        return value
-    raise refuse(where, _words(kind), value, f"write it as {_words(kind)}")
-
-
-def _finite(value: float, where: str) -> float:
-    if not math.isfinite(value):
-        raise refuse(where, "a finite number", value, "give a finite number")
-    return value
-
-
-def _words(kind: type) -> str:
-    if dataclasses.is_dataclass(kind):
-        return f"a {kind.__name__}"
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(kind, kind.__name__)
 
 
 def check_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from certvae.spec.simplex import Labels, PcaGmm
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench
 from certvae.teachers.mixture import FITTED, Features, Mixture, Rows
-from certvae.teachers.search import ENERGY_GAIN, search
+from certvae.teachers.searching import ENERGY_GAIN, search
 from certvae.training.batches import Batch
 
 SMALLEST_VARIANCE = 1e-6  # of the largest: a component that varies less is a constant pixel, and is not whitened

@@ -7,13 +7,13 @@ live point is the very point that `sync` logs, so the second one is no news.
 
 import contextlib
 import dataclasses
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from certvae.canonical import finite
 from certvae.errors import DiskFault
 from certvae.spec.cell import CellSpec
 from certvae.store.log import note
@@ -62,7 +62,7 @@ class LiveCurves:
         """Takes an event of a running cell and returns at once; only the end of an epoch is a point of a curve."""
         if "epoch" not in event or event.get("step"):
             return
-        point = {name: None if _is_bad(value) else value for name, value in event.items()}
+        point = {name: finite(value) for name, value in event.items()}
         with contextlib.suppress(DiskFault):  # the journal keeps curves of networks that diverge; no sweep ends for it
             note(self._disk, CURVES, {"cell": spec.cell, "step": step, "point": point})
         if len(self._waiting) + len(self._taken) < LIMIT:
@@ -168,7 +168,3 @@ class LiveCurves:
     def _known(self) -> "dict[str, Shown]":
         """What is in MLflow, by key, as of the last look."""
         return {} if self._index is None else self._index
-
-
-def _is_bad(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)

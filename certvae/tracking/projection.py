@@ -15,10 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from certvae.canonical import digest
-from certvae.certificate import PAPER_TAU
+from certvae.canonical import digest, finite
 from certvae.errors import redact
-from certvae.quality import Status
+from certvae.quality import PAPER_TAUS, Status
 from certvae.tracking.evidence import Evidence
 from certvae.tracking.runs import (
     DIGEST,
@@ -40,7 +39,6 @@ from certvae.tracking.runs import (
 PROJECTION = 2  # a changed projection needs a new number: runs that the old one wrote are then written again
 SPLITS = ("certify", "guard", "train")  # the better one first
 HEADLINE = ("info", "loss", "margin", "population_bound", "student_info", "psnr_01", "kl_rate", "active_units")
-TAUS = (0.05, PAPER_TAU, 0.20)  # nats; one column each
 TAU_STEPS = range(0, 501, 25)  # thousandths of a nat: below log K for every K >= 2
 STRICT: Status = "strict-feasible"
 VERSION = "stage_version_"
@@ -90,7 +88,7 @@ def show(entry: Entry, evidence: Evidence) -> Run:
 def _newest(rows: Iterable[Row]) -> Iterator[Row]:
     """Rows in order, one per network and split: of the newest code, and then the one that paid for most looks."""
     seen = set()
-    for row in sorted(map(_finite, rows), key=_order):
+    for row in sorted(map(_known, rows), key=_order):
         place = row["cell"], row["mode"], row["split"], _origin(row, row.get("key_trained"))
         if place not in seen:
             seen.add(place)
@@ -234,7 +232,7 @@ def _by_tau(row: Row) -> list[Point]:
     margin = number(row.get("margin"))
     if margin is None:
         return []
-    points = [Point(f"margin_tau_{tau:.2f}", 0, margin - tau) for tau in TAUS]
+    points = [Point(f"margin_tau_{tau:.2f}", 0, margin - tau) for tau in PAPER_TAUS]
     for step in TAU_STEPS:
         points += [Point("margin_by_tau", step, margin - step / 1000), Point("tau", step, step / 1000)]
     return points
@@ -303,7 +301,6 @@ def _order(row: Row) -> tuple:
     return row["config"], row["seed"], row["mode"], split, _code(row), -row.get("looks", 0), digest(row)
 
 
-def _finite(row: Row) -> Row:
-    """The row with None for what is not finite: that has no canonical text and never goes to MLflow."""
-    bad = {name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)}
-    return {name: None if name in bad else value for name, value in row.items()}
+def _known(row: Row) -> Row:
+    """The row with None for what is not finite: that never goes to MLflow."""
+    return {name: finite(value) for name, value in row.items()}

@@ -5,11 +5,11 @@ units     nats for information, dB for PSNR, seconds for durations; what is not 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from certvae.canonical import plain
+from certvae.canonical import TYPE, leaves, plain
 from certvae.spec.cell import CellSpec
 
 KEY, DIGEST, NOTE = "certvae.key", "certvae.digest", "mlflow.note.content"
@@ -94,7 +94,8 @@ def flattened(spec: Mapping[str, Any]) -> dict[str, str]:
 
     Columns are narrow, so the name of the branch that holds most of a spec, `protocol`, is left out.
     """
-    return {name.removeprefix("protocol."): text for name, text in _leaves(spec, "") if name != "study"}
+    told = {path: value for path, value in leaves(spec) if path not in ("study", TYPE) and not _names(path, value)}
+    return {path.removeprefix("protocol."): _text(told[path]) for path in sorted(told)}
 
 
 def config_name(config: str) -> str:
@@ -117,15 +118,10 @@ def without_seed(params: dict[str, str]) -> dict[str, str]:
     return {name: text for name, text in params.items() if name != "seed"}
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    match value:
-        case dict():
-            kind, own = str(value.get("type", "")), path.rpartition(".")[2]
-            if path and kind and kind.lower() != own.replace("_", ""):
-                yield path, kind
-            for name in sorted(value.keys() - {"type"}):
-                yield from _leaves(value[name], f"{path}.{name}" if path else name)
-        case list():
-            yield path, ",".join(map(str, value))
-        case _:
-            yield path, str(value)
+def _names(path: str, kind: Any) -> bool:
+    """Whether a branch is called as its type, such as `warm_up`."""
+    return str(kind).lower() == path.rpartition(".")[2].replace("_", "")
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

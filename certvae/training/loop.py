@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from certvae.canonical import stage_seed
+from certvae.canonical import finite, stage_seed
 from certvae.errors import NumberFault
 from certvae.models.nets import Vae, load_weights, weights
 from certvae.spec.parts import Training
@@ -62,7 +62,7 @@ def fit(
         values = _run_epoch(vae, loss, batches, training, optimiser, epoch, seed, pace)
         _check_finite(vae, values, stage, epoch, training, curve)
         if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
-            means = dict(zip(NAMES, map(_number, values.mean(dim=0).tolist()), strict=True))
+            means = dict(zip(NAMES, map(finite, values.mean(dim=0).tolist()), strict=True))
             curve.append({"epoch": epoch + 1, **means, **evaluate(vae)})
             pace.point(curve[-1])
         if time.monotonic() - saved >= bench.checkpoint_seconds and epoch + 1 < training.epochs:
@@ -110,7 +110,7 @@ class _Pace:
         if now - self._told >= REPORT_SECONDS:
             self._told = now
             self._bench.report(
-                {**self._fixed, "epoch": epoch, "step": step + 1, "loss": _number(float(values[step, 0]))}
+                {**self._fixed, "epoch": epoch, "step": step + 1, "loss": finite(float(values[step, 0]))}
             )
 
     def point(self, point: Mapping[str, float | None]) -> None:
@@ -170,7 +170,3 @@ def _load_moments(optimiser: torch.optim.Adam, arrays: Mapping[str, np.ndarray])
 
 def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -36,12 +36,12 @@ def bench(tmp_path) -> Workbench:
 
 
 def exam_of(vae: Vae, dataset, teacher, bench, split="guard") -> judgement.Exam:
-    return judgement.exam(vae, dataset, teacher.arrays[f"targets_{split}"], split, 1, 0.05, bench)
+    return judgement.exam(vae, dataset, teacher.arrays[f"targets_{split}"], split, 1, teacher, bench)
 
 
 def facts_of(vae: Vae, dataset, teacher, bench) -> dict:
     exam = exam_of(vae, dataset, teacher, bench)
-    found = witness_facts.witness_facts(exam, simplex.witness_of(vae), Gaussian(), teacher, 0)
+    found = witness_facts.witness_facts(exam, witness_facts.witness_of(vae), Gaussian(), 0)
     return {**judgement.facts(exam, dataset.std, 0), **found}
 
 
@@ -81,9 +81,9 @@ class TestFairFacts:
     def test_a_turned_code_is_found_by_the_rotation_and_not_by_the_fixed_axes(self, dataset, teacher, bench):
         """An encoder whose means are the analytic code on other axes: healthy, aligned with nothing."""
         vae = build(MODEL, dataset.shape, K, 0)
-        vae.encoder = _TurnedCode(simplex.witness_of(vae), teacher, dataset)  # pyright: ignore[reportAttributeAccessIssue]
+        vae.encoder = _TurnedCode(witness_facts.witness_of(vae), teacher, dataset)  # pyright: ignore[reportAttributeAccessIssue]
         exam = exam_of(vae, dataset, teacher, bench, "train")
-        found = witness_facts.fair_facts(exam, simplex.witness_of(vae), Gaussian(), dataset, teacher, 0, bench)
+        found = witness_facts.fair_facts(exam, witness_facts.witness_of(vae), Gaussian(), dataset, teacher, 0, bench)
         assert found["train_margin"] < 0 < 1.9 < found["rotation_margin"]
         assert found["affine_margin"] > 1.9
         assert found["train_n"] == len(dataset.rows("train"))

@@ -27,7 +27,10 @@ class TestRefusals:
             (lambda: Training(epochs=True), "epochs must be a whole number, got True (bool)"),
             (lambda: Training(epochs=0), "epochs must be >= 1"),
             (lambda: WarmUpGmm(temperature=()), "at least one value"),
-            (lambda: WarmUpGmm(temperature=(1.0, 0.0)), "temperature must be > 0"),
+            (
+                lambda: WarmUpGmm(temperature=(1.0, 0.0)),
+                "temperature[1] must be > 0, got 0.0 | WarmUpGmm.temperature[1]",
+            ),
             (lambda: CellSpec(seed=-1), "seed must be >= 0"),
             (lambda: CellSpec(seed=2**32), "seed must be"),
             (lambda: CellSpec(study="../up"), "a name of a-z"),

@@ -19,7 +19,7 @@ class TestRefusals:
             (lambda: Labels(smoothing=0), "the analytic code of a row with a zero is infinite"),
             (lambda: PcaGmm(smoothing=0), "the analytic code of a row with a zero is infinite"),
             (lambda: PcaGmm(whitening=()), "whitening must be a list with at least one value"),
-            (lambda: PcaGmm(whitening=(0,)), "whitening must be >= 1"),
+            (lambda: PcaGmm(whitening=(0,)), "whitening[0] must be >= 1"),
             (lambda: PcaGmm(covariance=("round",)), "one of diag, tied, spherical, full"),  # pyright: ignore[reportArgumentType]
             (lambda: PcaGmm(energy_budget=0), "energy_budget must be > 0"),
             (lambda: Prefit(scale=0), "scale must be > 0"),
@@ -28,7 +28,7 @@ class TestRefusals:
             (lambda: Witness(lambda_ts=0), "lambda_ts must be > 0"),
             (lambda: Witness(modes=()), "one or more different modes"),
             (lambda: Witness(modes=("vae", "vae")), "name each mode once"),
-            (lambda: Witness(modes=("full",)), "modes must be one of vae, rst"),  # pyright: ignore[reportArgumentType]
+            (lambda: Witness(modes=("full",)), "modes[0] must be one of vae, rst"),  # pyright: ignore[reportArgumentType]
         ],
     )
     def test_says_what_was_wanted_and_what_to_do(self, build, said):

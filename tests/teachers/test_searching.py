@@ -11,7 +11,7 @@ from certvae.errors import TeacherFault
 from certvae.quality import Thresholds, judge, measure, score
 from certvae.spec.rescue import WarmUpGmm
 from certvae.teachers import mixture
-from certvae.teachers.search import Search, search
+from certvae.teachers.searching import Search, search
 
 SPEC = WarmUpGmm(
     classes=3,
@@ -240,7 +240,7 @@ def test_one_k_means_serves_all_covariances_and_regularisers(monkeypatch):
             made.append(given)
             super().__init__(*given)
 
-    monkeypatch.setattr("certvae.teachers.search.Start", Counted)
+    monkeypatch.setattr("certvae.teachers.searching.Start", Counted)
     found()
     assert len(made) == 2 * SPEC.initialisations
 

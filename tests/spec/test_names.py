@@ -1,0 +1,44 @@
+"""What names a result: cells of every preset and study, on every data set, are called as they always were.
+
+A digest that changes here makes every stored result of that study a stranger: change one on purpose, with a line of
+why in the commit.
+"""
+
+import importlib
+from typing import get_args
+
+import pytest
+
+from certvae.canonical import digest
+from certvae.spec import presets
+from certvae.spec.parts import DataName
+
+DATA = get_args(DataName)
+PRESETS = {
+    "rescue": "60330e5a0931527a",
+    "witness": "ec6b8466f7ac307d",
+}
+STUDIES = {
+    "cifar100_baselines": "6fc55f6767e0c3ba",
+    "cifar100_fixed_teacher": "5caa2ff4a618e463",
+    "cifar100_teacher_search": "3d484abd20b86b82",
+    "cifar10_rescue": "070f33c0f2860ee7",
+    "mnist_simplex": "1d06cc457399cbe0",
+    "search_margin_psnr": "9e2f79b29a9ffe13",
+    "simplex_escape": "0162d97d42353259",
+    "simplex_search": "1b62a6c6cffb78d0",
+    "simplex_stress": "0d5e009e1b20d241",
+    "tiny_fixed_q": "9e2f79b29a9ffe13",
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_presets_have_the_names_they_had(name):
+    assert digest([getattr(presets, name)(data).cell for data in DATA])[:16] == PRESETS[name]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_configs_of_a_study_have_the_names_they_had(name):
+    study = importlib.import_module(f"sweeps.{name}").STUDY
+    cells = {data: [config.cell for config in study.configs(study.preset(data))] for data in DATA}
+    assert digest(cells | {"goal": digest(study.goal)})[:16] == STUDIES[name]

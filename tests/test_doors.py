@@ -1,0 +1,27 @@
+"""Doors of the rooms: what a package exports is there, and hides no file of the same name."""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+import pytest
+
+import certvae
+
+ROOMS = [room.name for room in pkgutil.iter_modules(certvae.__path__, "certvae.") if room.ispkg]
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_what_is_exported_is_there_and_hides_no_file(name):
+    room = importlib.import_module(name)
+    files = {file.name for file in pkgutil.iter_modules(room.__path__)}
+    for exported in getattr(room, "__all__", ()):
+        found = getattr(room, exported)
+        assert isinstance(found, ModuleType) or exported not in files
+
+
+def test_a_cell_is_built_by_what_the_door_of_specs_shows():
+    from certvae.spec import CellSpec, Data, LearnedHead, Mlp, Model, Rescue, presets  # noqa: PLC0415
+
+    spec = CellSpec(data=Data(name="digits"), model=Model(encoder=Mlp(), head=LearnedHead()), protocol=Rescue())
+    assert presets.rescue("digits").cell != spec.cell
