@@ -137,7 +137,7 @@ def gpus(listed: Sequence[str], seen: Sequence[str]) -> Iterator[Finding]:
         yield Finding("gpus", "note", "none: cells run on CPU cores", "")
     elif not seen and chosen:
         yield Finding(
-            "gpus", "note", f"{len(listed)} hidden by {said}: cells run on CPUs", f"unset {[*chosen][0]}"
+            "gpus", "note", f"{len(listed)} hidden by {said}: cells run on CPUs", f"unset {next(iter(chosen))}"
         )
     elif len(seen) < len(listed) and not chosen:
         remedy = "update the driver (torch says what it needs: `python -c 'import torch; torch.zeros(1).cuda()'`)"

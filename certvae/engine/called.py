@@ -10,6 +10,8 @@ from certvae.errors import ConfigFault, Fault
 
 Given, Result = ParamSpec("Given"), TypeVar("Result")
 
+THEIRS = 36
+"""The number of the fault for an error in code of a user."""
 NOT_THEIRS = (Path(__file__).parents[1], *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")))
 
 
@@ -35,18 +37,24 @@ def refused(function: Callable[..., object], error: Exception) -> ConfigFault:
         last = theirs[-1]
         name, where = last.name, f"{last.filename}:{last.lineno}, `{(last.line or '').strip()}`"
     else:
-        code = getattr(function, "__code__", None)
-        where = f"{code.co_filename}:{code.co_firstlineno}" if code else name
+        where = place_of(function)
     if isinstance(error, SyntaxError):
         where = f"{error.filename}:{error.lineno}"
     said = (str(error).strip() or "no message").splitlines()[0]
     return ConfigFault(
-        36,
+        THEIRS,
         f"{name} raised {type(error).__name__}: {said}",
         where=where,
         cause="this function belongs to the study",
         remedy="mend it, or give it values that it accepts",
     )
+
+
+def place_of(function: Callable[..., object]) -> str:
+    """Where a function is written."""
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"{name}, {code.co_filename}:{code.co_firstlineno}" if code else name
 
 
 def _is_theirs(filename: str) -> bool:

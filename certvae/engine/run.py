@@ -14,11 +14,11 @@ from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, S
 from certvae.engine.gate import open_certify, opened_for
 from certvae.engine.goal import Goal
 from certvae.engine.progress import Board
-from certvae.engine.propose import export, sketched
+from certvae.engine.propose import export, sketched, spec_of
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, check_rule, settle_rule
-from certvae.engine.search import SearchCells, censored, proposed
-from certvae.engine.study import Study
+from certvae.engine.search import SearchCells, censored, proposals, proposed
+from certvae.engine.study import Study, configs_of
 from certvae.errors import ConfigFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
@@ -66,7 +66,7 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
 
 def _plain(context: Context) -> int:
     """Every config of the study on every seed."""
-    configs = context.study.configs(context.base)
+    configs = configs_of(context.study, context.base)
     for config in configs:
         check(config, context.dataset)
     cells = [Cell(replace(config, seed=seed), looks=len(configs)) for config in configs for seed in context.run.seeds]
@@ -118,14 +118,14 @@ def _search(context: Context) -> int:
     search = rule_of(context.study, context.run, context.base, context.goal)
     check_rule(search, context.store)
     cells = SearchCells(search, context.store, context.rows)
-    total = search.total * len(search.seeds) + len(search.confirmation_seeds)
-    left = _left(context, search)
+    wanted = _wanted(context, search)
+    left = _left(context, wanted)
     if left and (opened := opened_for(context.store, context.base.study)):
         text = f"certify was opened before, for {', '.join(config[:12] for config in opened)}: another winner will be"
         context.console.print(
             f"{text} confirmed on guard rows alone (--study NAME has a gate of its own)", soft_wrap=True
         )
-    if _planned(context, total, left):
+    if _planned(context, len(wanted), left):
         return ExitCode.DONE
     settle_rule(search, context.store)
     collector = _Collector(cells, context.rows)
@@ -140,21 +140,30 @@ def _search(context: Context) -> int:
     return ExitCode.INCOMPLETE if ended == ExitCode.DONE and not (cells.winner and _all_ok(rows)) else ended
 
 
-def _left(context: Context, search: Search) -> list[Cell]:
-    """Cells of a search that are still to run: those proposed so far, and sketches of those that are not."""
-    known = proposed(context.store, search.space, search.base)[: search.total]
-    specs = known + sketched(range(len(known), search.total), search.space, search.base)
-    confirmed = {row["seed"] for row in context.rows.all()}
-    fresh = [cell for cell in search.confirmation(specs[-1]) if cell.spec.seed not in confirmed]
-    stopped = censored(context.store, search.base.study)
-    cells = _distinct([*(cell for spec in specs for cell in search.cells(spec)), *fresh])
-    return [cell for cell in cells if cell.spec.cell not in stopped and not context.rows.of(cell)]
+def _wanted(context: Context, search: Search) -> list[Cell]:
+    """Cells of a search: of the configs proposed so far, of sketches of those that are not, and of a winner."""
+    known, base = proposals(context.store, search.base.study)[: search.total], search.base
+    how = {"space": search.space, "base": base, "goal": search.goal, "sampler": search.sampler}
+    further = sketched(known, search.total, study_seed=search.study_seed, **how)
+    specs = [spec_of(one, search.space, base) for one in known] + further
+    return _distinct([*(cell for spec in specs for cell in search.cells(spec)), *search.confirmation(specs[-1])])
+
+
+def _left(context: Context, wanted: Sequence[Cell]) -> list[Cell]:
+    """Those of them that are still to run; a winner that was confirmed is known by its seeds."""
+    stopped = censored(context.store, context.base.study)
+    confirmed = {row["seed"] for row in context.rows.all()} & set(context.run.confirmation_seeds)
+    return [
+        cell
+        for cell in wanted
+        if cell.spec.cell not in stopped and cell.spec.seed not in confirmed and not context.rows.of(cell)
+    ]
 
 
 def _known_cells(context: Context) -> list[Cell]:
     """The cells of the plain run, those of every config proposed so far, and those of a winner on fresh seeds."""
     run, study, base = context.run, context.study, context.base
-    cells = [Cell(replace(config, seed=seed)) for config in study.configs(base) for seed in run.seeds]
+    cells = [Cell(replace(config, seed=seed)) for config in configs_of(study, base) for seed in run.seeds]
     if study.space is None:
         return cells
     search, found = rule_of(study, run, base, context.goal), proposed(context.store, study.space, base)
