@@ -125,7 +125,7 @@ def _report(arguments: Sequence[str]) -> int:
     return page.main(list(arguments))
 
 
-def ui(store: Path = STORE, port: int = UI_PORT) -> int:
+def ui(store: Path = STORE, port: int = UI_PORT, trust_store: bool = False) -> int:
     """Open MLflow's UI on the runs of a store, for this machine alone; Ctrl-C ends it.
 
     A database that is not there is made from the store's rows first. With MLFLOW_TRACKING_URI set to a database, its
@@ -134,11 +134,12 @@ def ui(store: Path = STORE, port: int = UI_PORT) -> int:
     Args:
         store: Folder of the store.
         port: It listens on 127.0.0.1 and this port.
+        trust_store: Use a store that others own or can write.
     """
     from certvae.tracking import ui as pages
     from certvae.tracking.ledger import database, default_uri, rebuild, tracking_uri
 
-    opened = _opened(store)
+    opened = _opened(store, trust_store)
     uri = tracking_uri(opened)
     if uri.startswith(pages.HTTP):
         print(f"MLFLOW_TRACKING_URI is a server: open {pages.page(uri, None)}")
@@ -168,7 +169,7 @@ def _check_port(port: int) -> None:
         ) from error
 
 
-def ledger(store: Path = STORE, study: str | None = None) -> int:
+def ledger(store: Path = STORE, study: str | None = None, trust_store: bool = False) -> int:
     """Make the MLflow runs of a store anew, from its rows and objects alone; the same store gives the same runs.
 
     The database in the store, views/mlflow.db, is thrown away and written again; it may be missing or broken. Where
@@ -179,10 +180,11 @@ def ledger(store: Path = STORE, study: str | None = None) -> int:
     Args:
         store: Folder of the store.
         study: Only this study.
+        trust_store: Use a store that others own or can write.
     """
     from certvae.tracking.ledger import Ledger, rebuild
 
-    opened = _opened(store)
+    opened = _opened(store, trust_store)
     done = rebuild(opened, study)
     print(f"{done}\nSee it: {Ledger(opened, study or '').ui_command}")
     return ExitCode.BUG if done.behind else ExitCode.DONE
@@ -361,7 +363,7 @@ def _parsed(commands: Mapping[str, Command], arguments: Sequence[str], program: 
     return tyro.extras.subcommand_cli_from_dict(dict(commands), prog=program, description=about, args=list(arguments))
 
 
-def _opened(store: Path) -> "Store":
+def _opened(store: Path, trust: bool) -> "Store":
     from certvae.store.layout import STORE as MARK
     from certvae.store.layout import no_store
     from certvae.store.store import Store
@@ -369,7 +371,7 @@ def _opened(store: Path) -> "Store":
     root = store.resolve()
     if not (root / MARK).exists():
         raise no_store(root)  # opening it would make one
-    return Store(root)
+    return Store(root, trust=trust)
 
 
 def _audited(found: "Report") -> int:

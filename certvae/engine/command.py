@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, cast, get_args
 
 import tyro
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from certvae.engine.called import called
 from certvae.engine.goal import Goal
@@ -31,6 +31,8 @@ from certvae.terminal import certvae, python
 HELP_WIDTH = 80
 COMMANDS = "commands"
 """The log of a store that holds the commands of its studies."""
+MOST = 100_000
+"""More slots or configs than any run has; a slip of the finger is refused."""
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -54,11 +56,11 @@ class Run:
     """Folder with the data set, zipped or extracted; CERTVAE_DATA or ./data when absent."""
     limit: Annotated[int, Ge(2)] | None = None
     """Use this many train images: short for --data.limit."""
-    workers: Annotated[int, Ge(1)] | None = None
+    workers: Annotated[int, Ge(1), Le(MOST)] | None = None
     """Slots at most; as many as the machine, or the cluster, has when absent."""
-    per_gpu: Annotated[int, Ge(1)] = 1
+    per_gpu: Annotated[int, Ge(1), Le(64)] = 1
     """Cells that share a GPU; each may use that share of its memory."""
-    logical_gpus: Annotated[int, Ge(0)] = 0
+    logical_gpus: Annotated[int, Ge(0), Le(1024)] = 0
     """Pretend to so many GPUs on a machine without one, to try out a pool."""
     address: str | None = None
     """Ray cluster to run on, as host:port, or auto; a Ray of our own on this machine when absent."""
@@ -66,7 +68,7 @@ class Run:
     """Stop cleanly after this long, such as 90s, 30m or 6h; the same command goes on."""
     deadline: str | None = None
     """A cell that takes longer is ended with a stack dump, and counts as a timeout."""
-    search: Annotated[int, Ge(0), tyro.conf.arg(metavar="CONFIGS")] = 0
+    search: Annotated[int, Ge(0), Le(MOST), tyro.conf.arg(metavar="CONFIGS")] = 0
     """Search this many configs (a total, not an increment), then confirm the winner on fresh seeds."""
     sampler: Sampler = "tpe"
     """Who proposes configs."""
@@ -210,7 +212,7 @@ def seconds(text: str | None, field: str) -> float | None:
     """
     if text is None:
         return None
-    number, unit = text[:-1], text[-1:]
-    if unit not in UNITS or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)([smh])", text)
+    if found is None or not float(found[1]):
         raise refuse(field, "a duration such as 90s, 30m or 6h", text, "give a number and a unit")
-    return float(number) * UNITS[unit]
+    return float(found[1]) * UNITS[found[2]]

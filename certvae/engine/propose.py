@@ -33,6 +33,8 @@ from certvae.engine.goal import Goal, Judged
 from certvae.errors import ConfigFault, SearchFault
 from certvae.spec.cell import CellSpec
 
+SKETCHED = 64
+"""Configs that a plan asks the real sampler for."""
 Sampler = Literal["tpe", "gp", "nsga2", "random", "grid"]
 Space = Callable[[BaseTrial, CellSpec], CellSpec]
 """Draws a config: suggests values on the trial and puts them into the base."""
@@ -105,6 +107,8 @@ def sketched(
     study = rebuilt([], known, goal, _sampler(sampler, digest_seed(study_seed, len(known))))
     proposals, drawn = list(known), []
     while len(proposals) < total and not exhausted(proposals):
+        if len(drawn) == SKETCHED:  # it looks through all trials for each: at random for the rest, and at once
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=study_seed))
         proposal, spec = _asked(study, len(proposals), space, base, sampler)
         proposals.append(proposal)
         drawn.append(spec)

@@ -183,7 +183,7 @@ def _unsafe(root: Path) -> StoreFault:
         f"found uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
         where=str(root),
         cause="whoever can write a store can change results",
-        remedy="run `chmod go-w` on it, choose another folder, or give --trust-store to the run",
+        remedy="run `chmod go-w` on it, choose another folder, or trust it by --trust-store",
     )
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from certvae.cluster.slots import local_slots
-from certvae.errors import RayFault
+from certvae.errors import ConfigFault
 
 
 def test_without_a_gpu_a_slot_is_a_core():
@@ -36,5 +36,5 @@ def test_fewer_workers_than_slots_may_be_asked_for():
 
 @pytest.mark.parametrize(("workers", "gpus", "said"), [(9, 8, "9 slots asked for, 8"), (10**4, 0, "CPU cores")])
 def test_more_slots_than_there_are_is_refused(workers, gpus, said):
-    with pytest.raises(RayFault, match=said):
+    with pytest.raises(ConfigFault, match=said):
         local_slots(workers, 1, gpus)

@@ -48,6 +48,8 @@ def test_a_study_of_another_name_is_another_study():
         (["--seeds", "-1"], "whole numbers"),
         (["--workers", "0"], "workers must be >= 1"),
         (["--lag", "0"], "lag must be >= 1"),
+        (["--search", str(10**13)], "search must be .*100000"),
+        (["--model.encoder.hidden"], "hidden must be a list with at least one value"),
         (["--goal.psnr-drop", "-1"], "psnr_drop must be >= 0"),
         (["--study", "Bad Name"], "a name of a-z"),
         (["--data", "mnits"], "did you mean 'mnist'"),
@@ -79,7 +81,7 @@ def test_durations(text, wanted):
     assert seconds(text, "budget") == wanted
 
 
-@pytest.mark.parametrize("text", ["6", "h", "-1h", "0s", "6 h", "1d", ""])
+@pytest.mark.parametrize("text", ["6", "h", "-1h", "0s", "6 h", "1d", "", "²h", "٣h", "1e3h", "9" * 400 + "h"])
 def test_durations_that_are_none(text):
     with pytest.raises(ConfigFault, match="a duration such as"):
         seconds(text, "budget")
