@@ -8,7 +8,8 @@ from typing import ParamSpec, TypeVar
 
 from certvae.errors import ConfigFault, Fault
 
-Given, Result = ParamSpec("Given"), TypeVar("Result")
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 THEIRS = 36
 """The number of the fault for an error in code of a user."""
