@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
     {"errors", "certificate", "simplex", "installed"},
-    {"canonical", "equilibrium", "quality", "terminal"},
+    {"answers", "canonical", "equilibrium", "quality", "terminal"},
     {"spec", "store"},
     {"data", "models", "tracking"},
     {"training", "cluster"},

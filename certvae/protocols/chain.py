@@ -33,6 +33,7 @@ Only = tuple[str, ...]
 VERSIONED = ("certvae", "torch", "numpy", "scikit-learn")
 STAGES = (
     *(stages.warm_up, stages.teacher, stages.aligned, stages.no_align),
+    *(stages.head_only, stages.untrained, stages.permuted_teacher),
     *(rescue.protected, rescue.live_aligned, rescue.live_no_align, baselines.baseline),
     *(simplex.labels_teacher, simplex.pca_teacher, simplex.vae, simplex.initial, simplex.collapsed),
     *(simplex.prefit, simplex.escape),

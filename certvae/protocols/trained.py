@@ -10,8 +10,9 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from certvae.canonical import stage_seed
 from certvae.certificate import Pairs, certify
-from certvae.data.dataset import Dataset, Split
+from certvae.data.dataset import SPLITS, Dataset, Split
 from certvae.evaluation import diagnostics, subspace
 from certvae.evaluation.diagnostics import evaluation, features
 from certvae.models.nets import Vae, build, load_weights, weights
@@ -53,6 +54,12 @@ def teacher_rows(
         return kinds.read(teacher, bench.device).rows(dataset, split)
     vae = network(dataset, model, teacher.facts["classes"], warm, bench)
     return FeatureTeacher.of(teacher, bench.device).rows(features(vae, dataset, split, bench))
+
+
+def permuted(rows: Float[np.ndarray, "n K"], split: Split, seed: int) -> Float[np.ndarray, "n K"]:
+    """Rows of a split in an order that is drawn once per (seed, split)."""
+    drawn = np.random.default_rng(stage_seed(seed, "teacher", 1 + SPLITS.index(split)))
+    return rows[drawn.permutation(len(rows))]
 
 
 def train(

@@ -14,15 +14,19 @@ BASELINES = ("vanilla", "beta_vae_low", "beta_vae_high", "kl_annealing", "free_b
 ESCAPES = ("escape_collapsed", "escape_vae", "escape_prefit")
 ORDER = (
     *("full", "no_align", "rescue", "protected_rescue", *LIVE),
+    *("head_only", "full_long", "permuted", "untrained"),
     *("vae", "rst", "rst_prefit", "rst_alpha_prefit", *ESCAPES),
     *BASELINES,
 )
-UNALIGNED = ("no_align", "live_no_align", "vae", *BASELINES)
+UNALIGNED = ("no_align", "live_no_align", "permuted", "untrained", "vae", *BASELINES)
 CONTINUES = {"rescue": "no_align", "protected_rescue": "no_align", "live_rescue": "live_no_align"}
 """Modes that start where another one ended."""
 CONTRASTS = (
     ("full", "no_align"),
+    ("full", "head_only"),
+    ("head_only", "no_align"),
     ("rescue", "full"),
+    ("rescue", "full_long"),
     ("protected_rescue", "rescue"),
     ("live_full", "live_no_align"),
     ("live_rescue", "live_full"),
