@@ -41,7 +41,7 @@ ARRAYS = {"numpy", "jaxtyping"}
 MAY_IMPORT = {
     "terminal": {"tqdm"},
     "spec": {"pydantic", "annotated_types"},
-    "store": {"safetensors"},
+    "store": {"psutil", "safetensors"},
     "data": {"PIL", "sklearn"},
     "models": {"torch", "safetensors"},
     "tracking": {"mlflow", "sqlalchemy", "PIL"},

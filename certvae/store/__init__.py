@@ -4,12 +4,4 @@ from certvae.store.artifact import Artifact, Content
 from certvae.store.folders import Corrupt
 from certvae.store.store import Stage, Store, Workbench, stage
 
-__all__ = [
-    "Artifact",
-    "Content",
-    "Corrupt",
-    "Stage",
-    "Store",
-    "Workbench",
-    "stage",
-]
+__all__ = ["Artifact", "Content", "Corrupt", "Stage", "Store", "Workbench", "stage"]

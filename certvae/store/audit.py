@@ -16,9 +16,9 @@ from pathlib import Path
 
 from certvae.canonical import canonical_json
 from certvae.errors import DiskFault, StoreFault
-from certvae.store.disk import Disk
+from certvae.store.disk import Disk, remove, sweep
 from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, quarantine
-from certvae.store.layout import STORE, is_safe, no_store, read_identity, remove, repair_identity, sweep
+from certvae.store.layout import STORE, is_safe, no_store, read_identity, repair_identity
 from certvae.store.records import PLAN, ROWS, read_record, record_paths
 
 CORRUPT, FOREIGN, UNREADABLE = 1, 2, 4
@@ -106,7 +106,7 @@ def repair(root: Path) -> Report:
             repair_identity(disk)
         elif finding.bit == CORRUPT:
             quarantine(disk, finding.path, finding.reason)
-    sweep(disk)
+    sweep(root / "tmp")
     return verify(root)
 
 

@@ -7,19 +7,19 @@ tmp/ lock/ quarantine/ log/ views/            scratch, evidence, or derived
 
 import errno
 import os
-import shutil
 import stat
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from certvae.errors import StoreFault
-from certvae.store.disk import Disk, disk_fault, disk_faults
+from certvae.store.disk import Disk, disk_fault, disk_faults, sweep
 from certvae.store.failpoints import Failpoints
 from certvae.store.folders import Corrupt, crosses, quarantine
 from certvae.store.log import note
-from certvae.store.process import is_dead, owner
-from certvae.store.records import LIMIT, publish_file, seal, unseal
+from certvae.store.process import owner
+from certvae.store.records import LIMIT, publish_file
+from certvae.store.sealed import seal, unseal
 
 LAYOUT = 1
 STORE = "STORE.json"
@@ -69,7 +69,7 @@ def open_root(path: Path, *, test_store: bool = False, trust: bool = False) -> t
             raise _no_test_store(root)
         if not safe:
             note(disk, "trusted", {"owner": owner(), "uid": root.stat().st_uid, "mode": oct(root.stat().st_mode)})
-        sweep(disk)
+        sweep(root / "tmp")
     return disk, identity
 
 
@@ -103,29 +103,6 @@ def is_safe(path: Path, uid: int) -> bool:
     """True when the entry belongs to this user and nobody else can write it."""
     status = path.lstat()
     return status.st_uid == uid and not (status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
-
-
-def sweep(disk: Disk) -> int:
-    """Removes what dead processes of this host left in `tmp/` and returns how much; other hosts are left to `gc`."""
-    dead: dict[str, bool] = {}
-    removed = 0
-    with os.scandir(disk.root / "tmp") as entries:
-        for entry in entries:
-            made_by = entry.name.rpartition(".")[0].rpartition(".")[2]
-            if made_by not in dead:
-                dead[made_by] = is_dead(made_by)
-            if dead[made_by]:
-                remove(Path(entry.path))
-                removed += 1
-    return removed
-
-
-def remove(path: Path) -> None:
-    """Removes a file or a folder of scratch; somebody else may have been faster."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _failpoints(armed: bool) -> Failpoints | None:

@@ -3,60 +3,27 @@
     rows/<study>/<digest>.json      one line of a table; four lines of pandas read a folder of them
     plan/<kind>/<name>.json         a decision that must not change: plan entries, proposals, the certify gate
 
-A record's text is the canonical JSON of its fields and of `digest`, the SHA-256 of that text without `digest`. A row is
-named by its digest: to publish it again is a no-op, and a row that was shown never changes.
+A record is sealed by a field `digest`. A row is named by it: to publish it again is a no-op, and a row that was shown
+never changes.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from certvae.canonical import canonical_json, digest
+from certvae.canonical import digest
 from certvae.errors import StoreFault
 from certvae.store.disk import Disk, disk_faults
 from certvae.store.folders import ATTEMPTS, Corrupt, quarantine, unsettled
+from certvae.store.sealed import seal, unseal
 
-DIGEST = "digest"
 ROWS = "rows"
 PLAN = "plan"
 _NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,127}")
 LIMIT = 2**24
 
 Record = dict[str, Any]
-
-
-def seal(record: Mapping[str, Any]) -> bytes:
-    """The text of a record with its digest.
-
-    Raises:
-        ConfigFault: for values that are not plain finite JSON.
-        StoreFault: when the record has a field called `digest` already.
-    """
-    if DIGEST in record:
-        raise StoreFault(
-            10,
-            f"a record must have no field {DIGEST!r}, got one",
-            where="record",
-            cause="that field is the record's own checksum",
-            remedy="give the field another name",
-        )
-    return canonical_json({**record, DIGEST: digest(record)})
-
-
-def unseal(data: bytes) -> tuple[Record, str]:
-    """The record without its digest, and the digest.
-
-    Raises:
-        ValueError: when the text is not exactly what `seal` wrote.
-    """
-    record = json.loads(data)
-    wanted = record.pop(DIGEST, None) if isinstance(record, dict) else None
-    if not isinstance(wanted, str) or hashlib.sha256(_without(data, wanted)).hexdigest() != wanted:
-        raise ValueError("it has another SHA-256")
-    return record, wanted
 
 
 def put_row(disk: Disk, row: Mapping[str, Any]) -> str:
@@ -185,12 +152,6 @@ def _get(disk: Disk, path: Path) -> Record | None:
     except Corrupt as corrupt:
         quarantine(disk, path, corrupt.reason)
         return None
-
-
-def _without(data: bytes, wanted: str) -> bytes:
-    """The text without `"digest":"<wanted>"` and its comma: cheaper than canonical JSON made again, and stricter."""
-    head, _, tail = data.partition(b'"%s":"%s"' % (DIGEST.encode(), wanted.encode()))
-    return head.removesuffix(b",") + tail if head.endswith(b",") else head + tail.removeprefix(b",")
 
 
 def _own_name(path: Path, record: Record, sha: str) -> Any:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import certvae.store.audit as audit
+import certvae.store.records as records
 from certvae.canonical import SCHEMA, digest, plain
-from certvae.store import audit, records
 from certvae.store.artifact import Artifact, Checkpoints, Content, forget_finished, read_facts, refuse_non_finite
 from certvae.store.folders import Corrupt, Folder, open_folder, other_bytes, publish, quarantine
 from certvae.store.layout import open_root
@@ -159,7 +160,7 @@ class Store:
         found = self._find(request)
         if found is not None:
             return found
-        with self._locks.hold(request.key):
+        with self._locks.hold(request.key, f"stage {stage.name}"):
             return self._find(request) or self._execute(request)
 
     def busy(self, stage: Stage, *inputs: Any, **named: Any) -> bool:

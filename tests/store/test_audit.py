@@ -13,7 +13,7 @@ from certvae.store.artifact import ARRAYS, Checkpoints, Content
 from certvae.store.audit import CORRUPT, FOREIGN, UNREADABLE, gc, repair, status, verify
 from certvae.store.folders import discard
 from certvae.store.layout import STORE
-from certvae.store.records import seal
+from certvae.store.sealed import seal
 from certvae.store.selftest import draw, run_chain, summarise, walk
 from certvae.store.store import Stage, Store, audit
 

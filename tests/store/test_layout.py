@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from certvae.errors import DiskFault, StoreFault
-from certvae.store import layout as module
-from certvae.store.disk import Disk
+from certvae.store import disk as scratch
+from certvae.store.disk import Disk, sweep, temporary
 from certvae.store.failpoints import Failpoints
 from certvae.store.folders import Corrupt
-from certvae.store.layout import FOLDERS, STORE, open_root, read_identity, repair_identity, sweep
+from certvae.store.layout import FOLDERS, STORE, open_root, read_identity, repair_identity
 from certvae.store.log import events
 from certvae.store.process import owner
-from certvae.store.records import seal
+from certvae.store.sealed import seal
 from certvae.store.selftest import ended, forked
 
 
@@ -208,18 +208,32 @@ class TestSweep:
     def test_a_faster_sweeper_does_no_harm(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         disk, _ = open_root(tmp_path)
         self.leave(tmp_path, 4)
-        remove = module.remove
+        remove = scratch.remove
 
         def twice(path: Path) -> None:
             remove(path)
             remove(path)
 
-        monkeypatch.setattr(module, "remove", twice)
-        assert sweep(disk) == 4
-        assert sweep(disk) == 0
+        monkeypatch.setattr(scratch, "remove", twice)
+        assert sweep(disk.root / "tmp") == 4
+        assert sweep(disk.root / "tmp") == 0
+
+    def test_of_one_name_alone(self, tmp_path: Path) -> None:
+        """Beside a file that many write, such as a download, only what was begun under its own name goes."""
+
+        def die() -> None:
+            for name in (".a.tar.gz", ".a.tar"):
+                temporary(tmp_path, name).mkdir()
+
+        assert ended(forked(die)) == 0
+        mine = temporary(tmp_path, ".a.tar.gz")
+        mine.touch()
+        assert sweep(tmp_path, ".a.tar.gz") == 1
+        assert mine.exists()
+        assert [path.name[:7] for path in tmp_path.iterdir() if path != mine] == [".a.tar."]
 
     @pytest.mark.slow
     def test_f33_a_hundred_thousand(self, tmp_path: Path) -> None:
         disk, _ = open_root(tmp_path)
         self.leave(tmp_path, 100_000)
-        assert sweep(disk) == 100_000
+        assert sweep(disk.root / "tmp") == 100_000
