@@ -8,6 +8,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import logging
 import os
 import shutil
 import stat
@@ -19,6 +20,7 @@ from certvae.errors import DiskFault
 from certvae.store.failpoints import Failpoints
 from certvae.store.process import is_dead, owner
 
+_log = logging.getLogger(__name__)
 _RERUN = "run the same command again"
 _REFUSALS = {
     errno.ENOSPC: (1, "disk full", f"free space, then {_RERUN}"),
@@ -181,6 +183,23 @@ class Disk:
         except OSError as error:
             error.filename = error.filename or str(path)
             raise
+
+
+def put_view(path: Path, data: bytes) -> bool:
+    """Writes what can be made again (a view, a note of a failure), whole or not at all, over what was there.
+
+    False, and one line in the log that says what the disk refused, where it cannot be written: no run ends for it.
+    """
+    draft = temporary(path.parent, f".{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError as error:
+        remove(draft)
+        _log.warning("%s", disk_fault(error, "view"))
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import hashlib
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from certvae.canonical import SCHEMA, digest
 from certvae.errors import DeterminismFault, StoreFault
 from certvae.store.disk import Disk, disk_faults, sweep, temporary
 from certvae.store.sealed import stamp, unstamp
+from certvae.terminal import python
 
 MANIFEST = "MANIFEST"
 ATTEMPTS = 3
@@ -61,6 +62,8 @@ class Folder:
     body: dict[str, Any]
     files: dict[str, tuple[int, str]]
     """{name: (size in bytes, SHA-256)}."""
+    programs: tuple[str, ...] = ()
+    """Digests of the texts of the program that had a part in it; no part of what it is."""
 
     @property
     def digest(self) -> str:
@@ -143,7 +146,14 @@ def open_folder(disk: Disk, path: Path) -> Folder | None:
     return _open(disk, path)  # published between two of our calls, it looked cut; now it is whole, or corrupt
 
 
-def publish(disk: Disk, parent: str, body: Mapping[str, Any], files: Mapping[str, bytes], label: str = "") -> Folder:
+def publish(
+    disk: Disk,
+    parent: str,
+    body: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    label: str = "",
+    programs: Iterable[str] = (),
+) -> Folder:
     """Publishes files as `<parent>/<digest of body>`; a no-op when the same bytes are there already.
 
     Args:
@@ -151,6 +161,7 @@ def publish(disk: Disk, parent: str, body: Mapping[str, Any], files: Mapping[str
         body: JSON that names the folder.
         files: name -> bytes.
         label: what is being published, for faults.
+        programs: who had a part in it.
 
     Raises:
         DeterminismFault: other bytes were published under the same body; both are kept.
@@ -158,14 +169,21 @@ def publish(disk: Disk, parent: str, body: Mapping[str, Any], files: Mapping[str
         StoreFault: store and `tmp/` lie on different file systems, or entries keep turning corrupt.
     """
     target = disk.root / parent / digest(body)
-    with publishing(disk, target, body, label, sum(map(len, files.values()))) as draft:
+    with publishing(disk, target, body, label, sum(map(len, files.values())), programs) as draft:
         for name in sorted(files):
             draft.write(name, files[name])
     return draft.folder
 
 
 @contextlib.contextmanager
-def publishing(disk: Disk, target: Path, body: Mapping[str, Any], label: str = "", needed: int = 0) -> Iterator[Draft]:
+def publishing(
+    disk: Disk,
+    target: Path,
+    body: Mapping[str, Any],
+    label: str = "",
+    needed: int = 0,
+    programs: Iterable[str] = (),
+) -> Iterator[Draft]:
     """Publishes a folder that is too large for memory: written file by file, then renamed once.
 
         with publishing(disk, target, body, "decode digits", needed=size) as draft:
@@ -187,10 +205,10 @@ def publishing(disk: Disk, target: Path, body: Mapping[str, Any], label: str = "
             disk.make_folder(staged)
             draft = Draft(disk, staged)
             yield draft
-            listing = dict(draft.files)
-            draft.write(MANIFEST, stamp({"schema": SCHEMA, "key": digest(body), "body": body, "files": listing}))
+            ours = Folder(disk, target, dict(body), dict(draft.files), tuple(sorted(programs)))
+            draft.write(MANIFEST, _manifest(ours))
             disk.sync_folder(staged)
-            draft.folder = _move(disk, staged, target, Folder(disk, target, dict(body), listing))
+            draft.folder = _move(disk, staged, target, ours)
         finally:
             if staged.exists():
                 disk.clear(staged)
@@ -235,7 +253,9 @@ def discard(disk: Disk, path: Path) -> None:
 
 def folders(disk: Disk, parent: str) -> Iterator[Folder]:
     """Every folder below `<parent>/` that can be opened, in order of name; corrupt ones are left to `repair`."""
-    for path in sorted((disk.root / parent).iterdir()):
+    with disk_faults("read"):
+        paths = sorted((disk.root / parent).iterdir())
+    for path in paths:
         with contextlib.suppress(Corrupt):
             folder = open_folder(disk, path)
             if folder is not None:
@@ -255,7 +275,7 @@ def unsettled(path: Path) -> StoreFault:
         f"could not publish in {ATTEMPTS} attempts: each time a corrupt entry was in the way",
         where=str(path),
         cause="the disk is failing, or something else writes into the store",
-        remedy="run `python -m certvae verify --store DIR`",
+        remedy=f"check the disk, then run `{python('-m', 'certvae', 'verify', '--store', str(path.parents[1]))}`",
     )
 
 
@@ -289,6 +309,11 @@ def _winner(disk: Disk, target: Path) -> Folder | None:
         return None
 
 
+def _manifest(folder: Folder) -> bytes:
+    told = {"programs": folder.programs} if folder.programs else {}
+    return stamp({"schema": SCHEMA, "key": digest(folder.body), "body": folder.body, "files": folder.files, **told})
+
+
 def _parse(disk: Disk, path: Path, data: bytes) -> Folder:
     try:
         manifest = unstamp(data)
@@ -296,7 +321,7 @@ def _parse(disk: Disk, path: Path, data: bytes) -> Folder:
         raise Corrupt(path, f"{MANIFEST} {error}") from error
     try:
         schema, key, body = manifest["schema"], manifest["key"], manifest["body"]
-        names = (key, body.get("name"))
+        names, programs = (key, body.get("name")), tuple(map(str, manifest.get("programs", ())))
         files = {name: (int(size), str(sha)) for name, (size, sha) in manifest["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Corrupt(path, f"{MANIFEST} has another form") from error
@@ -304,7 +329,7 @@ def _parse(disk: Disk, path: Path, data: bytes) -> Folder:
         raise _other_schema(path, schema)
     if key != digest(body) or path.name not in names:
         raise Corrupt(path, "the folder's name is not the digest of its body")
-    return Folder(disk, path, body, files)
+    return Folder(disk, path, body, files, programs)
 
 
 def _check_listing(folder: Folder) -> None:
