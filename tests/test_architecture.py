@@ -23,7 +23,7 @@ from certvae.errors import Fault
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
-    {"errors", "certificate", "simplex", "installed"},
+    {"errors", "certificate", "installed", "machine", "simplex"},
     {"answers", "canonical", "equilibrium", "quality", "terminal"},
     {"spec", "store"},
     {"data", "models", "tracking"},
@@ -39,9 +39,10 @@ LIGHT = ("certvae", "certvae.spec", "certvae.store", "analysis")
 HEAVY = {"torch", "sklearn", "ray", "optuna", "mlflow"}
 ARRAYS = {"numpy", "jaxtyping"}
 MAY_IMPORT = {
+    "machine": {"psutil"},
     "terminal": {"tqdm"},
     "spec": {"pydantic", "annotated_types"},
-    "store": {"safetensors"},
+    "store": {"psutil", "safetensors"},
     "data": {"PIL", "sklearn"},
     "models": {"torch", "safetensors"},
     "tracking": {"mlflow", "sqlalchemy", "PIL"},

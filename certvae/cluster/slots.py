@@ -1,10 +1,10 @@
 """Where cells run: folders that a worker needs, and the slots of the pool. None of it can change a number."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from certvae import machine
 from certvae.errors import RayFault
 
 
@@ -47,7 +47,7 @@ def local_slots(workers: int | None, per_gpu: int, logical_gpus: int) -> Slots:
     Raises:
         RayFault: when more slots are asked for than there are.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = machine.cores()
     gpus = logical_gpus or _gpus()
     most = gpus * per_gpu if gpus else cores
     count = min(workers or most, most)

@@ -1,17 +1,15 @@
 """Decodes chosen rows of a source, once, into the folder that `dataset` opens.
 
-The folder is written under a hidden name beside its place, synced, and renamed: whole or absent, whenever a process
-dies. Two processes that decode the same rows at once write the same bytes, and the second rename finds the work done.
+The folder is published as every result is: whole or absent whenever a process dies, with a manifest of its bytes. Two
+processes that decode the same rows at once write the same bytes, and the second finds the work done.
 One thread does it: images of 64 x 64 are so small that threads spend more time waiting for the interpreter's lock than
 Pillow works without it (6,700 images a second with one thread, 5,700 with two, 4,800 with four).
 """
 
-import errno
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
@@ -21,10 +19,8 @@ from certvae.canonical import canonical_json
 from certvae.data.dataset import BLOCK, LAYOUT, SPLITS, array_digest, content_digest, sealed
 from certvae.data.source import Contents, Unreadable
 from certvae.errors import DataFault
-from certvae.store.disk import Disk, disk_faults, draft_of, remove, remove_dead_drafts
+from certvae.store.folders import Cache, Sink, publishing
 from certvae.terminal import bar
-
-_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,22 +76,14 @@ def publish(target: Path, view: View, about: dict[str, Any], *, label: str | Non
         DataFault: images that cannot be read: how many, and the first.
         DiskFault: the disk refused.
     """
-    disk = Disk(target.parent)
-    with disk_faults(f"decode {target.name}", math.prod(view.shape)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_dead_drafts(target)
-        draft = draft_of(target)
-        try:
-            disk.make_folder(draft)
-            blocks = _write_images(draft / "images.npy", view, label)
-            _write_array(draft / "labels.npy", view.labels)
-            _write_array(draft / "splits.npy", view.splits)
-            disk.write(draft / "facts.json", canonical_json(sealed(_facts(view, about, blocks))))
-            disk.sync_folder(draft)
-            _rename(disk, draft, target)
-            disk.sync_folder(target.parent)
-        finally:
-            remove(draft)
+    body, size = {"name": target.name, "layout": LAYOUT}, math.prod(view.shape)
+    with publishing(Cache(target.parent), target, body, f"decode {target.name}", size) as draft:
+        with draft.open("images.npy") as file:
+            blocks = _write_images(file, view, label)
+        for name, array in (("labels.npy", view.labels), ("splits.npy", view.splits)):
+            with draft.open(name) as file:
+                np.save(file, array, allow_pickle=False)
+        draft.write("facts.json", canonical_json(sealed(_facts(view, about, blocks))))
 
 
 def resized(images: UInt8[np.ndarray, "m C h w"], side: int) -> UInt8[np.ndarray, "m C side side"]:
@@ -106,23 +94,21 @@ def resized(images: UInt8[np.ndarray, "m C h w"], side: int) -> UInt8[np.ndarray
     return np.stack(scaled).reshape(*images.shape[:2], side, side)
 
 
-def _write_images(path: Path, view: View, label: str | None) -> list[_Block]:
+def _write_images(file: Sink, view: View, label: str | None) -> list[_Block]:
     """Writes block by block with calls: on a full disk a memory-mapped page would end the process instead."""
     n = view.shape[0]
-    with path.open("xb") as file, bar(n, label, unit="image") as shown:
+    with bar(n, label, unit="image") as shown:
         header = {"descr": "|u1", "fortran_order": False, "shape": view.shape}
         np.lib.format.write_array_header_1_0(file, header)
         blocks = []
         for first in range(0, n, BLOCK):
             blocks.append(_write_block(file, view, first))
             shown.update(min(BLOCK, n - first))
-        file.flush()
-        os.fsync(file.fileno())
     _require_readable([name for block in blocks for name in block.unreadable], view)
     return blocks
 
 
-def _write_block(file: BinaryIO, view: View, first: int) -> _Block:
+def _write_block(file: Sink, view: View, first: int) -> _Block:
     try:
         pixels = np.ascontiguousarray(view.pixels(first))
     except Unreadable as reason:
@@ -136,13 +122,6 @@ def _write_block(file: BinaryIO, view: View, first: int) -> _Block:
         total=train.sum(axis=(0, 2, 3), dtype=np.uint64),
         total_of_squares=squares.sum(axis=(0, 2, 3), dtype=np.uint64),
     )
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    with path.open("xb") as file:
-        np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _facts(view: View, about: dict[str, Any], blocks: list[_Block]) -> dict[str, Any]:
@@ -169,14 +148,6 @@ def _moments(blocks: list[_Block], count: int) -> tuple[list[float], list[float]
     squares = [sum(map(int, column)) for column in zip(*(block.total_of_squares for block in blocks), strict=True)]
     variances = [(count * square - total**2) / count**2 for total, square in zip(totals, squares, strict=True)]
     return [total / count for total in totals], [math.sqrt(variance) for variance in variances]
-
-
-def _rename(disk: Disk, draft: Path, target: Path) -> None:
-    try:
-        disk.rename(draft, target)
-    except OSError as reason:
-        if reason.errno not in _TAKEN:
-            raise
 
 
 def _require_readable(unreadable: list[str], view: View) -> None:

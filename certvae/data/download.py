@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from certvae.errors import DataFault
-from certvae.store.disk import disk_faults, draft_of, remove, remove_dead_drafts
+from certvae.store.disk import disk_faults, remove, sweep, temporary
 from certvae.terminal import bar
 
 TIMEOUT = 30.0  # seconds without a byte
@@ -43,8 +43,8 @@ def download(pinned: Pinned, root: Path, *, progress: bool = True, loopback: boo
     target = root / pinned.place
     with disk_faults(f"download of {target.name}", pinned.size):
         target.parent.mkdir(parents=True, exist_ok=True)
-        remove_dead_drafts(target)
-        draft = draft_of(target)
+        sweep(target.parent, f".{target.name}")
+        draft = temporary(target.parent, f".{target.name}")
         try:
             with draft.open("xb") as file:
                 _receive(pinned, file, target, progress=progress, loopback=loopback)

@@ -247,6 +247,7 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
     """Ledger, what failed and why, and the exit code."""
     ledger = Ledger(context.store, context.base.study)
     synced = ledger.sync(context.rows.all())
+    context.store.expect(context.base.study, {})
     if synced.behind:
         context.console.print(str(synced), style="yellow", highlight=False, markup=False, soft_wrap=True)
     report = python("analysis/report.py", "--store", str(context.run.store), "--study", context.base.study)

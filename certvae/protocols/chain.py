@@ -168,7 +168,7 @@ def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int
         judged = [
             _judged(store, stage, chain, dataset, trained, look, reads) for stage in judges(chain.spec, mode, split)
         ]
-        rows.append(_row(chain, mode, split, dataset, judged))
+        rows.append(store.with_program(_row(chain, mode, split, dataset, judged)))
         store.put_row(rows[-1])
     return rows
 
