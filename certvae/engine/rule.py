@@ -7,11 +7,11 @@ from certvae.canonical import plain
 from certvae.data.dataset import Split
 from certvae.engine.dispatch import Cell
 from certvae.engine.early_stop import StopRule
-from certvae.engine.goal import Goal
 from certvae.engine.propose import Sampler, Space
 from certvae.errors import SearchFault
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal
 from certvae.spec.validation import check_seeds
 from certvae.store.store import Store
 
