@@ -20,12 +20,13 @@ import pandas as pd
 from analysis.parameters import config_order
 from analysis.views import Refused
 from certvae.errors import StoreFault
+from certvae.spec.goal import RULE, Goal
 from certvae.spec.modes import ordered
 from certvae.store.artifact import read_arrays, read_facts
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
 from certvae.store.layout import read_identity
-from certvae.store.records import ROWS, rows
+from certvae.store.records import ROWS, get_document, rows
 from certvae.store.store import OBJECTS
 
 Mixable = Literal["versions", "environments", "splits"]
@@ -98,6 +99,12 @@ def open_store(store: Path | str) -> Disk:
             remedy="give --store the folder that the study was run with",
         )
     return disk
+
+
+def searched(store: Path | str, study: str) -> tuple[Goal, tuple[int, ...]] | None:
+    """The goal and the seeds of the search that a store holds for a study; None where nothing was searched."""
+    rule = get_document(open_store(store), RULE, study)
+    return None if rule is None else (Goal.of(rule["goal"]), tuple(rule["seeds"]))
 
 
 def curves(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:

@@ -38,6 +38,7 @@ class Material:
     Args:
         parts: the rows that tables are about, of one split.
         tried: guard rows of all configs of a search, or None when there is one config.
+        scored: these configs, judged; see `analysis.search.configs`.
         curves, candidates, pictures: what `parts` points at; see `analysis.load`.
         teachers: config -> teacher rows of one seed, where the witness is a simplex.
     """
@@ -45,6 +46,7 @@ class Material:
     view: View
     parts: Partition
     tried: Partition | None
+    scored: pd.DataFrame | None
     curves: pd.DataFrame
     candidates: pd.DataFrame
     pictures: list[Pictures]
@@ -154,10 +156,10 @@ def trajectories(material: Material) -> Section:
 def reconstruction(material: Material) -> Section:
     """PSNR in its two spaces, margin against PSNR, and pictures."""
     blocks: list[Table | Plot] = [tables.reconstruction_table(material.parts)]
-    pair = search.pair_of(material.rows)
-    if pair is not None:
+    goal = material.view.goal
+    if {goal.mode, goal.reference} <= set(material.rows["mode"]):
         for suffix, label, rows in by_config(material.rows, material.rows):
-            picture = margins.margin_against_psnr(rows, pair[1], material.view)
+            picture = margins.margin_against_psnr(rows, material.view)
             blocks.append(plot(f"margin_against_psnr{suffix}", "Margin against PSNR", picture, label=label))
     blocks += _grids(material)
     return Section(
@@ -201,27 +203,27 @@ def teachers(material: Material) -> Section:
 
 def tried_configs(material: Material) -> Section:
     """The search: configs, Pareto front, importance and slices of parameters."""
-    title = "Search"
-    if material.tried is None:
+    title, scored, view = "Search", material.scored, material.view
+    if material.tried is None or scored is None:
         return Section("search", title, (), ())
-    strict, view = material.tried.strict, material.view
-    if search.pair_of(strict.rows) is None:
+    rows = everything(material.tried)
+    if not {view.goal.mode, view.goal.reference} <= set(rows["mode"]):
         return Section("search", title, ("No mode of this search has its reference for reconstruction.",), ())
-    scored, varied = search.configs(strict, view), parameters(strict.rows)
-    origin = search_caption(strict.rows, scored, view.tau)
-    blocks: list[Table | Plot] = [config_table(strict, view)]
+    varied, origin = parameters(rows), search_caption(rows, scored, view.tau)
+    blocks: list[Table | Plot] = [config_table(scored, rows, view)]
     if scored["complete"].any():
         picture = margins.config_tradeoff(scored, view, origin)
-        blocks.append(plot("config_tradeoff", "Configs: mean margin against mean PSNR, with the Pareto front", picture))
+        alt = "Configs: score against mean PSNR, with the Pareto front"
+        blocks.append(plot("config_tradeoff", alt, picture))
     words = ["An order of configs on the guard split, not a selection."]
     if int(scored["complete"].sum()) >= search.LEAST_CONFIGS and varied.shape[1]:
         found = search.importance(scored, varied)
         bars = margins.parameter_importance(found, origin)
-        lines = margins.slices(scored, varied, view.tau, origin)
+        lines = margins.slices(scored, varied, view, origin)
         blocks += [
-            importance_table(found, strict.rows, origin),
+            importance_table(found, rows, origin),
             plot("importance", "Importance of parameters", bars),
-            plot("slices", "Mean margin against each parameter", lines),
+            plot("slices", "Score against each parameter", lines),
         ]
     else:
         words.append(f"Fewer than {search.LEAST_CONFIGS} complete configs: importance would be that of chance.")

@@ -15,6 +15,7 @@ from certvae import quality
 from certvae.certificate import FLOAT_SLACK, PAPER_TAU, WORDS
 from certvae.errors import Fault
 from certvae.quality import Thresholds
+from certvae.spec.goal import Goal
 from certvae.spec.parts import check_tau
 
 REPLICATE = ["study", "config", "seed", "mode", "split"]
@@ -33,15 +34,13 @@ class View:
     Args:
         tau: the safety buffer of claims, in nats.
         taus: the buffers that tables show as columns.
-        psnr_drop: a config may lose so many dB of psnr_01 against its paired reference; None for no such bound.
-        psnr_floor: an absolute floor on psnr_01, dB; None for no such bound.
+        goal: what configs are ordered by; its bounds on psnr_01, dB, are drawn beside margins.
         thresholds: quality control of teachers.
     """
 
     tau: float = PAPER_TAU
     taus: tuple[float, ...] = (0.0, 0.05, 0.10, 0.20)
-    psnr_drop: float | None = 1.5
-    psnr_floor: float | None = None
+    goal: Goal = Goal()
     thresholds: Thresholds = Thresholds()
 
     @property
@@ -52,8 +51,9 @@ class View:
     @property
     def constraint(self) -> str:
         """The PSNR constraint in words."""
-        floor = [] if self.psnr_floor is None else [f"psnr_01 ≥ {self.psnr_floor:g} dB"]
-        drop = [] if self.psnr_drop is None else [f"psnr_01 ≥ psnr_01 of the paired reference − {self.psnr_drop:g} dB"]
+        least, loss = self.goal.psnr_floor, self.goal.psnr_drop
+        floor = [] if least is None else [f"psnr_01 ≥ {least:g} dB"]
+        drop = [] if loss is None else [f"psnr_01 ≥ psnr_01 of the paired reference − {loss:g} dB"]
         return " and ".join(floor + drop) or "none"
 
 

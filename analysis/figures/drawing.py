@@ -126,8 +126,8 @@ def unclaimed(axes: Axes, below: float) -> None:
 
 def psnr_regions(absolute: Axes, change: Axes, view: View) -> list[Patch]:
     """The feasible region of each PSNR constraint in force, on the axes whose x it bounds; one legend entry."""
-    floors = [(absolute, view.psnr_floor), (change, None if view.psnr_drop is None else -view.psnr_drop)]
-    return [feasible_region(axes, least, view.tau) for axes, least in floors if least is not None][:1]
+    bounds = [(absolute, view.goal.psnr_floor, 1), (change, view.goal.psnr_drop, -1)]
+    return [feasible_region(axes, sign * bound, view.tau) for axes, bound, sign in bounds if bound is not None][:1]
 
 
 def feasible_region(axes: Axes, least: float, tau: float) -> Patch:

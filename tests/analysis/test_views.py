@@ -19,6 +19,7 @@ from analysis.views import (
 )
 from certvae.errors import ConfigFault
 from certvae.quality import Thresholds
+from certvae.spec.goal import Goal
 from tests.analysis_rows import MARGIN, STRESS, chains, filled, lost, row
 
 
@@ -128,6 +129,6 @@ def test_a_row_without_a_finite_margin_has_failed(tmp_path):
 
 def test_a_view_says_its_constraint():
     assert View().constraint == "psnr_01 ≥ psnr_01 of the paired reference − 1.5 dB"
-    assert View(psnr_drop=None, psnr_floor=15).constraint == "psnr_01 ≥ 15 dB"
-    assert View(psnr_drop=None).constraint == "none"
+    assert View(goal=Goal(psnr_drop=None, psnr_floor=15)).constraint == "psnr_01 ≥ 15 dB"
+    assert View(goal=Goal(psnr_drop=None, pareto=True)).constraint == "none"
     assert View(tau=0.15).columns == (0.0, 0.05, 0.10, 0.15, 0.20)

@@ -6,9 +6,11 @@ import pytest
 
 from analysis import printed
 from analysis.load import load
+from analysis.search import configs
 from analysis.tables import beside, margins
 from analysis.tables.search import config_table
-from analysis.views import Partition, Refused, View, partition
+from analysis.views import Partition, Refused, View, everything, partition
+from certvae.spec.goal import Goal
 from certvae.spec.modes import expected_sign, ordered
 from tests.analysis_rows import MARGIN, STRESS, chains, filled, lost, row, search
 
@@ -143,7 +145,8 @@ def test_tables_of_several_configs_name_them(tmp_path):
 
 
 def test_a_table_of_configs_shows_scores_and_parameters(tmp_path):
-    table = config_table(partition(load(filled(tmp_path, search(30)))).strict)
+    parts = partition(load(filled(tmp_path, search(30))))
+    table = config_table(configs(parts, Goal()), everything(parts), View())
     headings = [column.heading for column in table.columns]
     assert {"lambda_ts", "learning_rate", "G_0 mean", "G_0 min", "meets the constraint", "on the front"} <= set(
         headings
