@@ -22,6 +22,7 @@ from analysis.views import Refused
 from certvae.errors import StoreFault
 from certvae.spec.goal import RULE, Goal
 from certvae.spec.modes import ordered
+from certvae.spec.quantities import QUANTITIES
 from certvae.store.artifact import read_arrays, read_facts
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
@@ -33,16 +34,10 @@ Mixable = Literal["versions", "environments", "splits"]
 IDENTITY = ("study", "config", "cell", "seed", "mode", "split", "outcome", "reason")
 TEXTS = (
     *("data", "data_digest", "substitute", "environment", "view"),
-    *("teacher_source", "teacher_status", "teacher_verdict", "teacher_features"),
+    *(one.name for one in QUANTITIES if one.form == "text" and one.name not in IDENTITY),
 )
 KEYS = ("key_warm_up", "key_teacher", "key_trained", "key_judged")
-NUMBERS = (
-    *("classes", "n", "info", "loss", "margin", "imbalance", "student_info", "sampled_margin", "brier_margin"),
-    *("mcdiarmid_bound", "population_bound", "brier_bound", "wald_bound", "delta", "looks"),
-    *("psnr_01", "psnr_std", "psnr_01_latent_only", "kl_rate", "active_units", "student_used_classes"),
-    *("teacher_info", "teacher_top1_margin", "teacher_high_margin_share"),
-    *("teacher_hard_usage_kl", "teacher_soft_usage_kl", "teacher_min_mass", "teacher_code_energy", "teacher_seed"),
-)
+NUMBERS = tuple(one.name for one in QUANTITIES if one.form != "text" and one.name not in IDENTITY)
 """Present in every frame, NaN where a row has no such number."""
 POINT = ("epoch", "guard_margin", "guard_student_info", "guard_psnr_01")
 CANDIDATE = ("chosen", "classes", "info", "top1_margin", "min_mass")

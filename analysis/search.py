@@ -83,7 +83,7 @@ def goal_of(rows: pd.DataFrame) -> Goal:
 def importance(scored: pd.DataFrame, varied: pd.DataFrame, score: str = "score") -> pd.DataFrame:
     """How much each parameter alone moves the score, over the complete configs.
 
-    Columns: parameter, importance, direction, n. Importance is epsilon squared of Kruskal and Wallis (Tomczak and
+    Columns: parameter, importance, direction, configs. Importance is epsilon squared of Kruskal and Wallis (Tomczak and
     Tomczak, 2014), (H - k + 1) / (n - k) and at least 0, over the k values of a parameter, or its quartiles when it has
     more than 6: the share of the variance of the score's ranks that lies between these groups, with its expectation
     under no effect taken off. It sees main effects of any shape and no interactions. Direction is Spearman's rank
@@ -103,7 +103,7 @@ def importance(scored: pd.DataFrame, varied: pd.DataFrame, score: str = "score")
         )
     values = complete[score].to_numpy(float)
     found = [_importance(name, varied.loc[complete["config"], name], values) for name in varied.columns]
-    columns = ["parameter", "importance", "direction", "n"]
+    columns = ["parameter", "importance", "direction", "configs"]
     return pd.DataFrame(found, columns=columns).sort_values("importance", ascending=False, ignore_index=True)
 
 

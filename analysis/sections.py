@@ -24,7 +24,7 @@ from analysis.tables.search import config_table, importance_table
 from analysis.tables.simplex import witness_table
 from analysis.tables.teachers import candidate_table, live_table, used_table
 from analysis.views import Partition, View, everything
-from certvae.spec.modes import BASELINES, ESCAPES, LIVE, expected_sign
+from certvae.spec.modes import expected_sign, named
 
 MOST_CANDIDATES = 20  # lines of the table of candidates on a page
 NOTHING_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated."
@@ -109,8 +109,8 @@ def latent(material: Material) -> Section:
     """Fair heads, what may be said of the code, and its diagnostics."""
     parts, rows = material.parts, material.rows
     blocks = [head_table(parts)]
-    blocks += [verdict_table(parts)] if "affine_population_bound" in rows else []
-    blocks += [used_table(parts)] if "used_loss" in rows else []
+    blocks += [verdict_table(parts)] if rows["affine_population_bound"].notna().any() else []
+    blocks += [used_table(parts)] if rows["used_loss"].notna().any() else []
     return Section("latent", "Other heads, and the code", (), (*blocks, code_table(parts)))
 
 
@@ -142,7 +142,7 @@ def buffers(material: Material) -> Section:
 def trajectories(material: Material) -> Section:
     """Guard curves and rescue transitions."""
     blocks: list[Table | Plot] = []
-    escapes = material.curves["mode"].isin(ESCAPES)
+    escapes = material.curves["mode"].isin(named("escape"))
     for suffix, label, curves in by_config(material.curves[~escapes], material.rows):
         picture = margins.margin_curves(curves, material.view.tau)
         blocks.append(plot(f"margin_curves{suffix}", "Guard margin over epochs, seed by seed", picture, label=label))
@@ -179,7 +179,7 @@ def witness(material: Material) -> Section:
     if taught and rows["alpha_kl"].nunique() > 1:
         picture = simplex.stress_grid(rows, next(iter(taught.values())), tau)
         blocks.append(plot("stress", "Margins against alpha_kl", picture))
-    escapes = material.curves["mode"].isin(ESCAPES)
+    escapes = material.curves["mode"].isin(named("escape"))
     for suffix, label, curves in by_config(material.curves[escapes], rows):
         picture = simplex.escape_panels(curves, tau, float(rows["force_floor"].min()))
         blocks.append(
@@ -193,7 +193,7 @@ def teachers(material: Material) -> Section:
     thresholds = material.view.thresholds
     rows, candidates = material.rows, material.candidates
     blocks: list[Table | Plot] = [tables.teacher_table(material.parts, thresholds)]
-    blocks += [live_table(material.parts, material.view)] if rows["mode"].isin(LIVE).any() else []
+    blocks += [live_table(material.parts, material.view)] if rows["mode"].isin(named("live")).any() else []
     if candidates["info"].notna().any():
         picture = margins.teacher_quality(candidates, thresholds)
         blocks.append(plot("teacher_quality", "Diagnostics of all teacher candidates with thresholds", picture))
@@ -240,7 +240,7 @@ def papers(material: Material) -> Section:
     blocks = [beside.beside_table(strict, table) for table in repeated]
     if rows["data"].isin(TAU_SENSITIVITY["data"]).all() and beside.comparable(strict, *TAU_SENSITIVITY["data"]):
         blocks.append(beside.tau_beside_table(strict))
-    if rows["mode"].isin(BASELINES).any() and len(strict.rows):
+    if rows["mode"].isin(named("baseline")).any() and len(strict.rows):
         blocks.append(baseline_table(strict, material.view))
     blocks += [beside.printed_table(table) for table in printed]
     words = () if blocks else ("The papers print no table about this data set; the signs above are what they claim.",)

@@ -151,11 +151,6 @@ def tau_column(tau: float) -> str:
     return f"margin_tau_{tau:.2f}" if round(tau, 2) == tau else f"margin_tau_{tau:g}"
 
 
-def tau_heading(tau: float) -> str:
-    """The symbol of the margin at tau, such as `G_0.10`."""
-    return "G_0" if tau == 0 else f"G_{tau_column(tau).removeprefix('margin_tau_')}"
-
-
 def claims(margins: pd.Series, tau: float) -> pd.Series:
     """`certified` or `not certified` for each margin G_0 at tau; `no number` where there is none."""
     words = pd.Series(WORDS[False], index=margins.index, dtype=object)
@@ -169,7 +164,8 @@ def failed(frame: pd.DataFrame) -> pd.Series:
 
 def _with_status(frame: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
     bare = frame.drop(columns=["teacher_status", "teacher_verdict"], errors="ignore")
-    bare = bare.assign(energy_budget=frame["spec"].map(_energy_budget).astype(float))
+    told = bare.get("energy_budget", pd.Series(index=bare.index, dtype=float))
+    bare = bare.assign(energy_budget=told.fillna(bare["spec"].map(_energy_budget)).astype(float))
     measured = bare.loc[bare["teacher_info"].notna(), list(QUALITY)].drop_duplicates()
     teachers = (dict(zip(QUALITY, numbers, strict=True)) for numbers in measured.itertuples(index=False, name=None))
     verdicts = [_verdict(teacher, thresholds) for teacher in teachers]
@@ -186,7 +182,7 @@ def _verdict(teacher: Mapping[str, Any], thresholds: Thresholds) -> quality.Verd
 
 
 def _energy_budget(spec: Any) -> float:
-    """The budget of the teacher's code energy (arXiv 2605.18224), where the protocol of a spec has one."""
+    """The budget of the teacher's code energy (arXiv 2605.18224), for rows that do not tell it."""
     match spec:
         case {"protocol": {"teacher": {"energy_budget": budget}}}:
             return budget

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from analysis.load import load
+from analysis.table import columns
 from analysis.views import (
     Refused,
     Strict,
@@ -14,7 +15,6 @@ from analysis.views import (
     partition,
     strict_rows,
     tau_column,
-    tau_heading,
     with_taus,
 )
 from certvae.errors import ConfigFault
@@ -114,7 +114,7 @@ def test_tau_is_a_view(frame):
 
 def test_taus_that_need_more_digits_keep_them():
     assert [tau_column(tau) for tau in (0.1, 0.05, 0.125)] == ["margin_tau_0.10", "margin_tau_0.05", "margin_tau_0.125"]
-    assert [tau_heading(tau) for tau in (0.0, 0.1)] == ["G_0", "G_0.10"]
+    assert [one.heading for one in columns(tau_column(0.0), tau_column(0.1))] == ["G_0", "G_0.10"]
 
 
 def test_claims_are_words_and_the_word_is_never_collapsed():
