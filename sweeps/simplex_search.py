@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from optuna.trial import BaseTrial
 
-from certvae.engine.goal import Goal
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal
 from certvae.spec.parts import DataName, SimplexHead
 from certvae.spec.presets import protocol_of, witness
 

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "__main__": {"tyro"},
 }
 """Whom a room may import besides numpy and jaxtyping."""
-ANALYSIS = ARRAYS | {"pandas", "scipy", "matplotlib", "mpl_toolkits"}
+ANALYSIS = ARRAYS | {"pandas", "scipy", "matplotlib", "mpl_toolkits", "jinja2", "tyro"}
 LONGEST_FUNCTION, LONGEST_FILE = 60, 500
 TRUSTED_BASE = 690  # lines of the one file that a sceptic audits
 REGISTRIES = [

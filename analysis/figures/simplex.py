@@ -82,8 +82,6 @@ def teacher_rows(store: Path | str, key: str, split: str = "guard") -> Rows:
 
 def first_teachers(store: Path | str, rows: pd.DataFrame) -> dict[str, Rows]:
     """Guard teacher rows of the first seed of every config whose rows are of a simplex witness, by config."""
-    if "mean_square_mu_witness" not in rows:
-        return {}
     known = rows[rows["mean_square_mu_witness"].notna()].sort_values("seed")
     keys = dict(reversed(list(zip(known["config"], known["key_teacher"], strict=True))))
     return {config: teacher_rows(store, key) for config, key in keys.items()}

@@ -11,10 +11,10 @@ from typing import Annotated, Any, get_args
 import tyro
 from annotated_types import Ge, Gt, Lt
 
-from certvae.engine.goal import Goal
 from certvae.engine.propose import Sampler
 from certvae.engine.study import Study, study_name
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal
 from certvae.spec.parts import DataName
 from certvae.spec.validation import check_seeds, refuse, spec
 from certvae.terminal import python

@@ -12,12 +12,12 @@ from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.data.dataset import Dataset
 from certvae.data.loading import load
 from certvae.engine.command import Run, seconds
-from certvae.engine.goal import Goal
 from certvae.engine.rows import RowIndex
 from certvae.engine.study import Study
 from certvae.protocols import chain
 from certvae.protocols import chain as stages
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal
 from certvae.store.store import Store
 from certvae.training import environment
 

@@ -19,9 +19,9 @@ from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
 from certvae.canonical import digest
-from certvae.engine.goal import Goal, Judged
 from certvae.errors import ConfigFault, SearchFault
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal, Judged
 
 Sampler = Literal["tpe", "gp", "nsga2", "random", "grid"]
 Space = Callable[[BaseTrial, CellSpec], CellSpec]

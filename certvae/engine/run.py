@@ -12,7 +12,6 @@ from certvae.engine.command import Run, command
 from certvae.engine.context import Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from certvae.engine.gate import open_certify, opened_for
-from certvae.engine.goal import Goal
 from certvae.engine.progress import Board
 from certvae.engine.propose import export, sketched
 from certvae.engine.rows import RowIndex
@@ -22,6 +21,7 @@ from certvae.engine.study import Study
 from certvae.errors import ConfigFault
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal
 from certvae.terminal import python
 from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger

@@ -7,9 +7,9 @@ A study is a Python module with one of these in it: no YAML, no registry. To mak
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from certvae.engine.goal import Goal
 from certvae.engine.propose import Space
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal
 from certvae.spec.parts import DataName
 from certvae.spec.validation import check_seeds
 

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from certvae.engine.dispatch import Ended
 from certvae.engine.gate import opened_for
-from certvae.engine.goal import Goal
 from certvae.engine.propose import export, propose, rebuilt, sketched
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, settle_rule
@@ -23,6 +22,7 @@ from certvae.engine.summary import search_shown
 from certvae.errors import ConfigFault, SearchFault
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal
 from certvae.spec.rescue import Objective, Rescue
 from certvae.store.store import Store
 from sweeps import search_margin_psnr
