@@ -28,6 +28,9 @@ STUDIES = (cifar100_teacher_search, cifar100_fixed_teacher, cifar10_rescue, cifa
 IDS = [module.STUDY.name for module in STUDIES]
 ALL_DATA: tuple[DataName, ...] = typing.get_args(DataName)
 
+LIVE = ("live_full", "live_no_align", "live_rescue")
+CONTROLS = ("head_only", "untrained")
+
 
 def run(store: Store, cells: list[CellSpec]) -> list[dict]:
     dataset = small_digits(store.path.parent / "cache")
@@ -45,11 +48,11 @@ class TestPresets:
 
     def test_the_search_trains_towards_the_frozen_and_the_live_teacher(self):
         modes = chain.modes(cifar100_teacher_search.preset("cifar100"))
-        assert modes == ("full", "no_align", "rescue", "live_full", "live_no_align", "live_rescue")
+        assert modes == ("full", "no_align", "rescue", *LIVE, *CONTROLS)
 
     def test_the_rescue_is_shown_with_and_without_protection(self):
         modes = chain.modes(cifar10_rescue.preset("cifar10"))
-        assert modes == ("full", "no_align", "rescue", "protected_rescue")
+        assert modes == ("full", "no_align", "rescue", "protected_rescue", *CONTROLS)
 
     def test_baselines_have_the_epochs_of_a_chain_up_to_one_mode(self):
         chained, alone = (module.preset("cifar100") for module in (cifar100_teacher_search, cifar100_baselines))
