@@ -22,9 +22,14 @@ The search `tags.kind = 'network'` finds all networks, `tags.mode = 'full'` thos
 
 Margins and information are in nats, PSNR in dB. Made from the store; what is changed here is not kept by a rebuild.
 """
-SHOWN_TAGS = ("mode", "seed", "teacher_status", "words")
-SHOWN_METRICS = ("margin", *(f"margin_tau_{tau:.2f}" for tau in TAUS), "population_bound", "psnr_01")
-COLUMNS = (*(f"tags.`{name}`" for name in SHOWN_TAGS), *(f"metrics.`{name}`" for name in SHOWN_METRICS))
+METRICS = ("margin", *(f"margin_tau_{tau:.2f}" for tau in TAUS), "population_bound", "psnr_01")
+WIDTHS = {f"metrics.`{name}`": 82 for name in METRICS} | {  # pixels: at 1280 the numbers are seen without scrolling
+    "tags.`teacher_status`": 115,
+    "tags.`words`": 100,
+    "tags.`mode`": 90,
+    "tags.`seed`": 55,
+}
+COLUMNS = tuple(WIDTHS)
 
 
 def _section(name: str, columns: int, height: int) -> dict[str, Any]:
@@ -39,13 +44,15 @@ def _chart(kind: str, title: str, section: str, metric: str, **more: Any) -> dic
 
 TAU, NUMBERS = "Sensitivity to tau", "Numbers"
 MOST_RUNS = 20  # in one chart, as many as the list shows with an eye
-OVER_TAU = {"selectedMetricKeys": ["margin_by_tau"], "xAxisKey": "metric", "selectedXAxisMetricKey": "tau"}
+OVER_TAU = {"xAxisKey": "metric", "selectedXAxisMetricKey": "tau"}
 LINEAR = {"useGlobalXaxisKey": False, "lineSmoothness": 0, "scaleType": "linear", "xAxisScaleType": "linear"}
 STATE = {
     "searchFilter": "tags.kind = 'network'",
     "orderByKey": "metrics.`margin`",
     "orderByAsc": False,
     "selectedColumns": COLUMNS,
+    "columnOrder": COLUMNS,
+    "columnWidths": WIDTHS,
     "runsHiddenMode": f"FIRST_{MOST_RUNS}_RUNS",
     "isAccordionReordered": True,  # sections stay as they are listed; MLflow's own follow
     "compareRunSections": [_section(TAU, 1, 420), _section(NUMBERS, 3, 360)],

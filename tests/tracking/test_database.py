@@ -44,7 +44,7 @@ def test_any_path_survives_its_spelling(tmp_path: Path, name: str) -> None:
     assert sqlite_file(spelled(path)) == path
 
 
-@pytest.mark.parametrize("uri", ["./mlruns", "mlruns", "/home/me/mlruns", "file:///home/me/mlruns", "file:mlruns"])
+@pytest.mark.parametrize("uri", ["./mlruns", "mlruns", "/data/me/mlruns", "file:///data/me/mlruns", "file:mlruns"])
 def test_a_folder_is_refused_and_both_remedies_work(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(ConfigFault, match="must be a database or a server") as found:
