@@ -83,14 +83,12 @@ def _told(client: MlflowClient, run: Any, names: dict[str, str], points: Callabl
     tags = {name: text for name, text in data.tags.items() if name != "mlflow.user"}
     if PARENT in tags:
         tags[PARENT] = names.get(tags[PARENT], "unknown")
-    with tempfile.TemporaryDirectory() as folder:
-        place = run.info.artifact_uri
-        if place.startswith("file:"):
-            folder = url2pathname(urlsplit(place).path)
-        else:
-            for file in client.list_artifacts(run_id):
-                client.download_artifacts(run_id, file.path, folder)
-        files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(folder).glob("*"))}
+    place = run.info.artifact_uri
+    with tempfile.TemporaryDirectory() as got:
+        for file in () if place.startswith("file:") else client.list_artifacts(run_id):
+            client.download_artifacts(run_id, file.path, got)
+        folder = Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else got)
+        files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*"))}
     return {
         "name": run.info.run_name,
         "status": run.info.status,

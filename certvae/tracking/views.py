@@ -6,7 +6,8 @@ The UI reads such a view from a tag of the experiment, the one that its button "
 import json
 from typing import Any
 
-from certvae.tracking.projection import PROJECTION, TAUS
+from certvae.quality import PAPER_TAUS
+from certvae.tracking.projection import PROJECTION
 from certvae.tracking.runs import NOTE
 
 WRITTEN = "certvae.projection"  # by which projection the runs of an experiment were written
@@ -22,7 +23,7 @@ The search `tags.kind = 'network'` finds all networks, `tags.mode = 'full'` thos
 
 Margins and information are in nats, PSNR in dB. Made from the store; what is changed here is not kept by a rebuild.
 """
-METRICS = ("margin", *(f"margin_tau_{tau:.2f}" for tau in TAUS), "population_bound", "psnr_01")
+METRICS = ("margin", *(f"margin_tau_{tau:.2f}" for tau in PAPER_TAUS), "population_bound", "psnr_01")
 WIDTHS = {f"metrics.`{name}`": 82 for name in METRICS} | {  # pixels: at 1280 the numbers are seen without scrolling
     "tags.`teacher_status`": 115,
     "tags.`words`": 100,
