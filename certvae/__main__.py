@@ -15,7 +15,9 @@ from certvae.store.layout import STORE, no_store
 from certvae.store.selftest import selftest as run_selftest
 from certvae.store.store import Store
 from certvae.tracking import ui as pages
-from certvae.tracking.ledger import Ledger, database, default_uri, rebuild, tracking_uri
+from certvae.tracking.ledger import Ledger, rebuild
+from certvae.tracking.ledger import pages as pages_of
+from certvae.tracking.uri import HTTP, chosen, database, spelled
 
 
 def verify(store: Path) -> int:
@@ -84,23 +86,24 @@ def ledger(store: Path, study: str | None = None) -> int:
 def ui(store: Path = Path("certvae-store"), port: int = pages.PORT) -> int:
     """Open MLflow's UI on the runs of a store, for this machine alone; Ctrl-C ends it.
 
-    A database that is not there is made from the store's rows first. With MLFLOW_TRACKING_URI set to a database, its
-    runs are shown.
+    It opens on the networks of a study, sorted by margin. Studies that are not shown are written from the store's rows
+    first. With MLFLOW_TRACKING_URI set to a database, its runs are shown.
 
     Args:
         store: Folder of the store.
         port: It listens on 127.0.0.1 and this port.
     """
     opened = _opened(store)
-    uri = tracking_uri(opened)
-    if uri.startswith(pages.HTTP):
-        print(f"MLFLOW_TRACKING_URI is a server: open {pages.page(uri, None)}")
-    else:
-        if uri == default_uri(opened) and not database(opened).exists():
-            print(rebuild(opened))
-        print(f"Open {pages.page(uri, None, port)}, end with Ctrl-C", flush=True)
-        pages.serve(uri, port)
-    return 0
+    uri = chosen()
+    remote = uri is not None and uri.startswith(HTTP)
+    if not remote:
+        pages.check_port(port)
+    for study, page in pages_of(opened, port).items():
+        print(f"Open {page} for {study}")
+    if remote:
+        return 0
+    print("Ctrl-C ends it.", flush=True)
+    return pages.serve(uri or spelled(database(opened)), port)
 
 
 def selftest(kills: int = 200, seed: int = 0, locks: bool = True) -> int:

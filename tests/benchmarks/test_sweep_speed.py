@@ -31,7 +31,8 @@ from certvae.spec.cell import CellSpec
 from certvae.spec.presets import rescue
 from certvae.spec.rescue import Rescue
 from certvae.store.store import Store
-from certvae.tracking.ledger import Watermark, default_uri
+from certvae.tracking.ledger import Watermark
+from certvae.tracking.uri import database
 from certvae.training import environment
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
@@ -220,8 +221,8 @@ def finished(tmp_path_factory) -> Path:
 
 def show(store: Store) -> None:
     """Marks the ledger as complete: to write 14,000 runs takes minutes, and `test_ledger_speed` measures it."""
-    Path(default_uri(store).removeprefix("sqlite:///")).touch()
-    Watermark(store, STUDY, default_uri(store), store.rows(STUDY)).put(0)
+    Path(database(store).removeprefix("sqlite:///")).touch()
+    Watermark(store, STUDY, database(store), store.rows(STUDY)).put(0)
 
 
 def real_rows(store: Store, base: CellSpec) -> dict[str, dict]:
