@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from certvae import canonical
 from certvae.canonical import stage_seed
 from certvae.certificate import Certificate, Pairs, Reference, View, certify
 from certvae.data.dataset import Dataset, Split
@@ -186,9 +187,7 @@ def within_rate(exam: Exam, logits: Float[np.ndarray, "n K"]) -> bool:
 
 def finite(found: Mapping[str, Fact]) -> dict[str, Fact]:
     """Facts with what is not finite as None."""
-    return {
-        name: value if not isinstance(value, float) or np.isfinite(value) else None for name, value in found.items()
-    }
+    return {name: canonical.finite(value) for name, value in found.items()}
 
 
 def teacher_quality(teacher: Float[np.ndarray, "n K"]) -> dict[str, float]:

@@ -4,13 +4,12 @@ training.
     features  (n, d)  posterior means         T  (n, K)  teacher rows         rows in the order of the split
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
-from certvae.canonical import stage_seed
+from certvae.canonical import finite, stage_seed
 from certvae.certificate import Pairs, certify
 from certvae.data.dataset import SPLITS, Dataset, Split
 from certvae.evaluation import diagnostics, subspace
@@ -159,8 +158,7 @@ def _on_guard_live(
     def numbers(vae: Vae) -> dict[str, float | None]:
         seen = diagnostics.passage(vae, batches, live)
         rows = live.rows(seen.mu)
-        moved = drift(cached, rows, "guard")
-        known = {"guard_drift": moved if math.isfinite(moved) else None}
+        known = {"guard_drift": finite(drift(cached, rows, "guard"))}
         return diagnostics.guard_numbers(vae.head, seen, rows) | known
 
     return numbers
