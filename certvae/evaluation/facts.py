@@ -139,14 +139,23 @@ def posthoc_facts(exam: Exam, dataset: Dataset, teacher: Artifact, seed: int, be
     order = heads.relabelling(T, raw.log_student)
     affine = affine_head(train, T, guard, guard_T, bench.device)
     short = heads.short_head(train, T, stage_seed(seed, "judge", 1))
-    y, guard_y, exam_y = (dataset.labels[dataset.rows(split)] for split in ("train", "guard", exam.split))
-    probe = heads.label_probe(train, y, guard, guard_y, dataset.classes, bench.device)
     return {
         **of_head(exam, affine.logits(exam.seen.mu), "affine"),
         **of_head(exam, short.logits(exam.seen.mu), "short_affine"),
         **of_head(exam, exam.raw_logits()[:, order], "relabelled"),
-        "probe_accuracy": heads.accuracy(probe.logits(exam.seen.mu), exam_y),
+        "probe_accuracy": _probe_accuracy(exam, dataset, train, guard, bench),
     }
+
+
+def _probe_accuracy(
+    exam: Exam, dataset: Dataset, train: Float[np.ndarray, "n d"], guard: Float[np.ndarray, "g d"], bench: Workbench
+) -> float | None:
+    """How well labels are read from the latent; None where there are none."""
+    if dataset.classes is None:
+        return None
+    y, guard_y, exam_y = (dataset.labels[dataset.rows(split)] for split in ("train", "guard", exam.split))
+    probe = heads.label_probe(train, y, guard, guard_y, dataset.classes, bench.device)
+    return heads.accuracy(probe.logits(exam.seen.mu), exam_y)
 
 
 def finite(found: Mapping[str, Fact]) -> dict[str, Fact]:
