@@ -115,7 +115,7 @@ def resized(images: UInt8[np.ndarray, "m C h w"], side: int) -> UInt8[np.ndarray
 def _write_images(path: Path, view: View, label: str | None) -> list[_Block]:
     """Writes block by block with calls: on a full disk a memory-mapped page would end the process instead.
 
-    While one block is decoded, a second thread digests and writes the one before: neither needs the interpreter.
+    While one block is decoded, a second thread orders, writes and digests the one before: none needs the interpreter.
     """
     n, blocks, writing = view.shape[0], [], None
     with path.open("xb") as file, bar(n, label) as advance, ThreadPoolExecutor(1) as writer:
@@ -135,7 +135,7 @@ def _write_images(path: Path, view: View, label: str | None) -> list[_Block]:
 
 def _decoded(view: View, first: int) -> np.ndarray | Unreadable:
     try:
-        return np.ascontiguousarray(view.pixels(first))
+        return view.pixels(first)
     except Unreadable as reason:
         return reason
 
@@ -144,6 +144,7 @@ def _write_block(file: BinaryIO, pixels: np.ndarray | Unreadable, is_train: np.n
     if isinstance(pixels, Unreadable):
         nothing = np.zeros(1, dtype=np.uint64)
         return _Block("", nothing, nothing, tuple(pixels.files))
+    pixels = np.ascontiguousarray(pixels)
     file.write(pixels.data)
     total, squares = _sums(pixels[is_train])
     return _Block(digest=array_digest(pixels), total=total, total_of_squares=squares)

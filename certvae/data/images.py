@@ -14,7 +14,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -72,10 +72,11 @@ class Index:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Images below a folder, scaled to `size` pixels where that is given."""
+    """Images below a folder, scaled to `size` pixels where that is given; `progress` shows a bar while they are read."""
 
     path: Path
     size: int | None = None
+    progress: bool = field(default=True, compare=False)
 
     @cached_property
     def index(self) -> Index:
@@ -85,7 +86,8 @@ class ImageFolder:
     @cached_property
     def headers(self) -> tuple[Header, ...]:
         """Of every image in the order of the index; every file is read once."""
-        return _headers(self.path, self.index.names)
+        label = f"reading {self.path.name}" if self.progress else None
+        return _headers(self.path, self.index.names, label)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -211,10 +213,10 @@ def _classes(rows: list[_Row], path: Path) -> np.ndarray | None:
     return classes
 
 
-def _headers(path: Path, names: tuple[str, ...]) -> tuple[Header, ...]:
+def _headers(path: Path, names: tuple[str, ...], label: str | None) -> tuple[Header, ...]:
     headers: list[Header] = []
     unreadable: list[str] = []
-    with bar(len(names), f"reading {path.name}") as advance:
+    with bar(len(names), label) as advance:
         for name in names:
             try:
                 headers.append(_header((path / name).read_bytes()))

@@ -103,7 +103,7 @@ def describe(name: str, *, size: int | None = None) -> Description:
 def _source(data: Data, root: Path | str | None, *, is_decoded: bool, progress: bool) -> Source | None:
     """Files to decode, or to compare the decoded copy with: a name of somebody's own data is a digest already."""
     if is_name(data.name):
-        return None if is_decoded else own(data, root)
+        return None if is_decoded else own(data, root, progress=progress)
     official, root = named(data.name), None if root is None else Path(root)
     return found(official, root) or (None if is_decoded else _fetched(data.name, official, root, progress))
 

@@ -47,7 +47,7 @@ def is_name(name: str) -> bool:
     return OWN.fullmatch(name) is not None
 
 
-def source_of(place: str, size: int | None) -> Source:
+def source_of(place: str, size: int | None, *, progress: bool = True) -> Source:
     """What lies at a place.
 
     Raises:
@@ -57,14 +57,14 @@ def source_of(place: str, size: int | None) -> Source:
     path = Path(rest).expanduser().absolute()
     match _kind(place):
         case "folder":
-            return ImageFolder(path, size)
+            return ImageFolder(path, size, progress)
         case "npz":
             return read_arrays(path)
         case _:
             return called(kind, rest)
 
 
-def own(data: Data, place: str | Path | None) -> Source:
+def own(data: Data, place: str | Path | None, *, progress: bool = True) -> Source:
     """What lies at a place, which must be what the spec names.
 
     Raises:
@@ -79,7 +79,7 @@ def own(data: Data, place: str | Path | None) -> Source:
             remedy=f"name it with --data {'module:function' if data.name.startswith('module') else 'folder:PATH'}, "
             "or give load() the place of its description",
         )
-    found = source_of(str(place), data.size)
+    found = source_of(str(place), data.size, progress=progress)
     if name_of(str(place), found) != data.name:
         raise DataFault(
             51,
