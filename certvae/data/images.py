@@ -72,7 +72,7 @@ class Index:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Images below a folder, scaled to `size` pixels where that is given; `progress` shows a bar while they are read."""
+    """Images below a folder, scaled to `size` pixels where that is given; `progress` shows a bar."""
 
     path: Path
     size: int | None = None

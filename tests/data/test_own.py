@@ -1,6 +1,7 @@
 """What a function of one's own returns, and how its errors are told."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ number = 3
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch) -> Path:
+def here(tmp_path, monkeypatch) -> Iterator[Path]:
     (tmp_path / "my_rows.py").write_text(MODULE)
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     monkeypatch.chdir(tmp_path)
