@@ -9,6 +9,7 @@ part of the data set. Grey images make one channel, all others three. Without `s
 it they are cut to a square about their centre and scaled.
 """
 
+import functools
 import hashlib
 import io
 from collections import Counter
@@ -35,13 +36,11 @@ _PROGRAMS = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 _GREY, _COLOUR = {"1", "L", "LA"}, {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr", "HSV", "LAB"}
 
 
-def _formats() -> frozenset[str]:
+@functools.cache
+def formats() -> frozenset[str]:
     """Suffixes that Pillow opens by itself: without those that ask another program, or know no pixels."""
     suffixes = Image.registered_extensions()
     return frozenset(suffix for suffix, form in suffixes.items() if form in Image.OPEN and form not in _PROGRAMS)
-
-
-FORMATS = _formats()
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ _Row = tuple[int, str, str]  # the place of its part in PARTS, its class folder 
 
 
 def _index(path: Path) -> Index:
-    names = sorted(name for name, _ in entries(path) if Path(name).suffix.lower() in FORMATS) if path.is_dir() else []
+    names = sorted(name for name, _ in entries(path) if Path(name).suffix.lower() in formats()) if path.is_dir() else []
     if not names:
         raise _empty(path)
     top = _top(names)
@@ -281,7 +280,7 @@ def _empty(path: Path) -> DataFault:
         return _refusal(25, f"no folder of images: {what}", path, "name a folder, as --data folder:PATH")
     found = sorted({Path(name).suffix or name for name, _ in entries(path)})
     shown = f"files of {', '.join(found[:5])}" if found else "nothing"
-    return _refusal(25, f"no images in this folder, but {shown}", path, f"bring images: {', '.join(sorted(FORMATS))}")
+    return _refusal(25, f"no images in this folder, but {shown}", path, f"bring images: {', '.join(sorted(formats()))}")
 
 
 def _refusal(number: int, what: str, path: Path, remedy: str) -> DataFault:

@@ -25,7 +25,7 @@ from certvae.data.dataset import LAYOUT, Dataset, open_dataset
 from certvae.data.decoding import View, publish
 from certvae.data.digits import DIGITS, DRAW_SEED
 from certvae.data.download import download, downloads
-from certvae.data.images import FORMATS
+from certvae.data.images import formats
 from certvae.data.mnist import FASHION_MNIST, MNIST
 from certvae.data.own import is_name, is_own, name_of, own, source_of
 from certvae.data.source import Contents, Official, Source, counted, joined
@@ -180,7 +180,7 @@ def _require_no_near_miss(name: str, official: Official, root: Path, *, is_named
     for other in (root.parent, *below):
         if official.find(other) is not None:
             raise _elsewhere(name, root, f"but {other} has it", f"name that: --data-root {other}")
-    if any(Path(entry.name).suffix.lower() in FORMATS for folder in (root, *below) for entry in _listed(folder)):
+    if any(Path(entry.name).suffix.lower() in formats() for folder in (root, *below) for entry in _listed(folder)):
         raise _elsewhere(name, root, "but images of another data set", f"take them as they are: --data folder:{root}")
 
 
