@@ -1,19 +1,9 @@
-"""What is written for a terminal: bars, and commands for the Python that runs now with short paths."""
+"""What is written for a terminal: commands for the Python that runs now with short paths."""
 
 import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
-
-PATIENCE = 1.0  # seconds; what ends sooner, or fails, needs no bar
-
-
-def bar(total: int, label: str | None, **look: Any) -> tqdm:
-    """A bar with a label; none without one."""
-    return tqdm(total=total, desc=label, disable=label is None, delay=PATIENCE, **look)
 
 
 def python(*arguments: str) -> str:

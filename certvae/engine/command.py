@@ -6,17 +6,18 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import tyro
 from annotated_types import Ge, Gt, Lt
 
+from certvae.data.loading import SOURCES
 from certvae.engine.propose import Sampler
 from certvae.engine.study import Study, study_name
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
 from certvae.spec.parts import DataName
-from certvae.spec.validation import check_seeds, refuse, spec
+from certvae.spec.validation import check_seeds, nearest, refuse, spec
 from certvae.terminal import python
 
 EXIT_CODES = """Exit codes: 0 done, 1 a bug of ours, 2 wrong input and nothing started, 3 finished with failed cells or
@@ -150,8 +151,10 @@ def _branch(preset: CellSpec, name: str) -> tuple[str, Any, Any]:
 
 
 def _data_of(study: Study, arguments: list[str]) -> DataName:
-    """The preset depends on the data set, so `--data` is read first; a wrong name is left to the real parser."""
+    """The preset depends on the data set, so `--data` is read first."""
     given = dict(itertools.pairwise(arguments)).get("--data", "")
     joined = [flag.removeprefix("--data=") for flag in arguments if flag.startswith("--data=")]
-    known = {name: name for name in get_args(DataName)}
-    return known.get((joined or [given])[-1], study.data)
+    name = (joined or [given])[-1] or study.data
+    if name not in SOURCES:
+        raise refuse("data", f"one of {', '.join(SOURCES)}", name, nearest(name, tuple(SOURCES)))
+    return name

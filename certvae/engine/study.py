@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from certvae.engine.propose import Space
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
-from certvae.spec.parts import DataName
+from certvae.spec.parts import DataName, Description
 from certvae.spec.validation import check_seeds
 
 
@@ -27,7 +27,7 @@ class Study:
         name: names rows, MLflow experiments and the certify gate.
         about: what `--help` says first.
         data: the data set it runs on when nothing else is asked for.
-        preset: data set -> the cell of seed 0 with this study's protocol for it.
+        preset: data set, or the description of another -> the cell of seed 0 with this study's protocol for it.
         configs: base -> the configs of a plain run, declared together: each certify bound uses delta / their number.
         seeds: the seeds of a plain run, each certified.
         space: (trial, base) -> a config; without it the study cannot search.
@@ -39,7 +39,7 @@ class Study:
     name: str
     about: str
     data: DataName
-    preset: Callable[[DataName], CellSpec]
+    preset: Callable[[str | Description], CellSpec]
     configs: Callable[[CellSpec], tuple[CellSpec, ...]] = only
     seeds: tuple[int, ...] = (0, 1, 2)
     space: Space | None = None

@@ -142,13 +142,11 @@ def posthoc_facts(exam: Exam, dataset: Dataset, teacher: Artifact, seed: int, be
     raw = Pairs.from_logits(T, diagnostics.head_logits(exam.vae.head, train.mu), split="train")
     order = heads.relabelling(T, raw.log_student)
     short = heads.short_head(train.mu, T, stage_seed(seed, "judge", 1))
-    y, guard_y, exam_y = (dataset.labels[dataset.rows(split)] for split in (*FITTED_ON, exam.split))
-    probe = heads.label_probe(train.mu, y, guard.mu, guard_y, dataset.classes, bench.device)
     return {
         **affine_facts(exam, train, guard, teacher, seed, bench),
         **of_head(exam, short.logits(exam.seen.mu), "short_affine"),
         **of_head(exam, exam.raw_logits()[:, order], "relabelled"),
-        "probe_accuracy": heads.accuracy(probe.logits(exam.seen.mu), exam_y),
+        "probe_accuracy": _probe_accuracy(exam, dataset, train, guard, bench),
     }
 
 
@@ -183,6 +181,15 @@ def within_rate(exam: Exam, logits: Float[np.ndarray, "n K"]) -> bool:
     """Whether the margin of a head on draws, given its logits, is at most the KL rate."""
     rate = diagnostics.kl_rate(exam.seen.mu, exam.seen.logvar)
     return exam.certify(exam.pairs(logits, "sampled")).margin <= rate + RATE_SLACK
+
+
+def _probe_accuracy(exam: Exam, dataset: Dataset, train: Passage, guard: Passage, bench: Workbench) -> float | None:
+    """How well labels are read from the latent; None where there are none."""
+    if dataset.classes is None:
+        return None
+    y, guard_y, exam_y = (dataset.labels[dataset.rows(split)] for split in (*FITTED_ON, exam.split))
+    probe = heads.label_probe(train.mu, y, guard.mu, guard_y, dataset.classes, bench.device)
+    return heads.accuracy(probe.logits(exam.seen.mu), exam_y)
 
 
 def finite(found: Mapping[str, Fact]) -> dict[str, Fact]:

@@ -47,6 +47,7 @@ def test_a_study_of_another_name_is_another_study():
         (["--lag", "0"], "lag must be >= 1"),
         (["--goal.psnr-drop", "-1"], "psnr_drop must be >= 0"),
         (["--study", "Bad Name"], "a name of a-z"),
+        (["--data", "mnits"], "did you mean 'mnist'"),
         (["--data.name", "mnist"], "name must be digits, as --data says"),
         (["--data=mnist", "--data", "cifar10"], "name must be cifar10, as --data says"),
     ],
@@ -61,7 +62,6 @@ def test_a_value_outside_its_bounds_is_refused(flags, said):
     [
         (["--objective.lambda-tss", "1"], "objective.lambda-ts"),
         (["--training.epochs", "many"], "many"),
-        (["--data", "mnits"], "mnist"),
         (["--alpha-kl", "1"], "alpha-kl"),
     ],
 )
