@@ -23,8 +23,8 @@ def made(store: Path) -> str:
 
 
 def shown(text: str) -> str:
-    """The one table in a text."""
-    [table] = TABLE.findall(text)
+    """The one table in a text, without the blanks that fill a terminal's lines."""
+    [table] = TABLE.findall("\n".join(line.rstrip() for line in text.splitlines()))
     return table
 
 
