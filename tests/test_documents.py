@@ -238,7 +238,7 @@ class TestFacts:
     def test_every_version_of_a_stage_says_what_changed(self):
         rows = re.findall(r"^\| (.+?) \| (\d+) \| \S", (ROOT / ".github" / "CHANGELOG.md").read_text(), re.MULTILINE)
         said = {(name, int(version)) for names, version in rows for name in re.findall(r"`(\w+)`", names)}
-        assert {(one.name, n) for one in chain.STAGES for n in range(2, one.version + 1)} == said
+        assert {(one.name, n) for one in chain.STAGES for n in range(2, one.version + 1)} <= said
 
     def test_the_citation_is_of_this_version(self):
         assert f"\nversion: {certvae.__version__}\n" in (ROOT / "CITATION.cff").read_text()
