@@ -12,7 +12,7 @@ from jaxtyping import install_import_hook
 
 SHAPED = (
     *("certificate", "simplex", "equilibrium", "quality"),
-    *("models", "training.objective", "teachers.search", "evaluation.diagnostics", "training.baselines"),
+    *("models", "training.objective", "teachers.searching", "evaluation.diagnostics", "training.baselines"),
 )
 
 
