@@ -1,8 +1,11 @@
 """Rows of a store to one frame, and what the rows point at: curves, teacher candidates, pictures.
 
-    frame = load("store", "tiny_fixed_q", split="certify")        one line per stored row, numbers as they were measured
-    strict, stress = partition(frame)                             analysis.views
-    summary(strict)                                               analysis.compare
+    from analysis.compare import summary
+    from analysis.views import partition
+
+    frame = load("store", "tiny_fixed_q", split="certify")  # one line per stored row, numbers as they were measured
+    strict, stress = partition(frame)
+    summary(strict)
 
 Rows of different code versions, environments or splits are not mixed unless asked: their numbers are not replications
 of one experiment. Values that are not finite or not available are NaN: never feasible, never averaged in silence.

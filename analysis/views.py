@@ -1,6 +1,8 @@
 """Views on rows: tau, the PSNR constraint and the quality thresholds. Changing one re-partitions and never retrains.
 
-    strict, stress = partition(frame)        strict may be averaged, stress is listed row by row
+    from analysis.load import load
+
+    strict, stress = partition(load("store", "tiny_fixed_q"))  # strict may be averaged, stress is listed row by row
 
 `Strict` cannot be built from rows with a stress case among them, and every aggregation takes `Strict` alone.
 """

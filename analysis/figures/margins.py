@@ -2,8 +2,11 @@
 
 The other pictures of a report are here as well, so that a notebook needs one import:
 
-    curves = load.curves("store", frame)
-    figures.margin_curves(curves, tau=0.10)
+    from analysis import load
+    from analysis.figures import margins
+
+    curves = load.curves("store", load.load("store", "tiny_fixed_q"))
+    margins.margin_curves(curves, tau=0.10)
 """
 
 import numpy as np

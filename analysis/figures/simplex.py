@@ -1,8 +1,10 @@
 """Pictures of the simplex witness (arXiv 2605.18224): the idea, the margin-energy path, escapes, and KL stress.
 
-    rows = load.load("store", "mnist_simplex", split="guard")
-    teacher = simplex_figures.teacher_rows("store", rows["key_teacher"].iloc[0])
-    simplex_figures.margin_energy(rows, teacher, tau=0.10)
+    from analysis.load import load
+
+    rows = load("store", "mnist_simplex", split="guard")
+    teacher = teacher_rows("store", rows["key_teacher"].iloc[0])
+    margin_energy(rows, teacher, tau=0.10)
 
 Each is a pure function of frames and arrays. Energies are nats of KL to N(0, I): half the squared length of a mean.
 """

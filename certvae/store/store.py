@@ -5,8 +5,11 @@
 Whole or absent, immutable, verified on every read. Kill any process at any time and run the same again: what was
 published is found, the rest is computed. Locks only save work; no decision is taken from a clock.
 
-    warm = store.call(stages.warm_up, dataset, model, warm_up, seed)
-    warm.facts["curve"]
+    @stage(version=1)
+    def doubled(number: float, *, bench: Workbench) -> Content:
+        return Content({}, {"number": 2 * number})
+
+    Store(Path("store")).call(doubled, 21.0).facts["number"]  # 42.0: computed once, read for ever
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """The ledger: a store's rows and curves in MLflow. One writer, idempotent, live, and made anew by one call.
 
-    ledger = Ledger(store, "tiny_fixed_q")           nothing happens yet; MLflow is imported when it is needed
-    live = ledger.live(); live.heard(spec, step, event); live.close()
-    print(ledger.sync(store.rows("tiny_fixed_q")))   three times, and nothing changes
+    store = Store(Path("store"))
+    ledger = Ledger(store, "tiny_fixed_q")  # nothing happens yet: MLflow is imported when it is needed
+    print(ledger.sync(store.rows("tiny_fixed_q")))  # three times, and nothing changes
 
 MLflow is a view: no result depends on it, and no call here raises because it is away. SQLite in the store by default,
 any MLFLOW_TRACKING_URI otherwise. Margins are in nats; tau is a view on them, so it needs no other run.
