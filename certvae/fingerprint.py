@@ -22,7 +22,7 @@ CAPABILITIES = {"AVX512": {"avx512vl", "avx512bw", "avx512dq", "fma"}, "AVX2": {
 """What torch compiles its loops for -> flags of a CPU that runs them, the widest first."""
 
 
-def described(model: str, *, threads: int, deterministic: bool, tf32: bool) -> dict[str, Any]:
+def described(model: str, *, threads: int, deterministic: bool, tf32: bool | str) -> dict[str, Any]:
     """All that can change a bit of a result besides the spec, the data and the code version."""
     return {
         "python": ".".join(map(str, sys.version_info[:2])),
