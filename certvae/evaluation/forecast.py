@@ -148,8 +148,8 @@ def _leading(rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n d"]:
     n, features = rows.shape
     if features <= DENSE:
         return rows.astype(np.float64)
-    _, _, directions = svds(rows, k=min(MODES, n - 1), v0=np.ones(min(n, features), rows.dtype))
-    return (rows @ directions.T).astype(np.float64)
+    found: Any = svds(rows, k=min(MODES, n - 1), v0=np.ones(min(n, features), rows.dtype))
+    return (rows @ found[2].T).astype(np.float64)
 
 
 def _largest(covariance: Float[np.ndarray, "d d"], count: int) -> Float[np.ndarray, " count"]:
