@@ -4,6 +4,7 @@ warm_up -> teacher -> full
                    -> no_align -> rescue            rescue differs from full by its start alone
                                -> protected_rescue  the same, a used head training in the raw head's place
                    -> head_only, full_long, permuted, untrained      controls: what a claim stands beside
+                   -> guarded_full, no_align -> guarded_rescue       full and rescue, weighed by a controller
                    -> live_full, live_no_align -> live_rescue        the same three under a teacher that drifts
 
 The printed CIFAR-100 tables of the paper show another I_T for every mode of one seed, which no function of x does: that
@@ -56,6 +57,10 @@ class RescueProtocol:
         if protocol.protection is not None:
             held = (*given, goal, protocol.protection, *schedule, no_align, teacher)
             networks[PROTECTED] = Step(PROTECTED, protected, held)
+        if protocol.controller is not None:
+            held = (*given, goal, protocol.controller, *schedule)
+            networks["guarded_full"] = Step("guarded_full", stages.guarded, (*held, start, teacher))
+            networks["guarded_rescue"] = Step("guarded_rescue", stages.guarded, (*held, no_align, teacher))
         if protocol.live_features:
             networks |= self._live(start, teacher)
         return Graph(teacher, networks, read)

@@ -1,6 +1,6 @@
 """The modes of all protocols, one row each: their order in tables, what is compared with what, and the printed signs.
 
-    rescue, live, witness, escape, baseline    the family: what kind of network it is
+    rescue, guarded, live, control, witness, escape, baseline    the family: what kind of network it is
 
 To add a mode, add its row: tables, pictures, paired differences and searches follow. A mode without a row is shown
 after those that have one, in alphabetical order, and has no expected sign.
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["rescue", "live", "control", "witness", "escape", "baseline"]
+Family = Literal["rescue", "guarded", "live", "control", "witness", "escape", "baseline"]
 Sign = Literal["+", "-"]
 
 
@@ -22,7 +22,7 @@ class Mode:
     family: Family
     """rescue and baseline: arXiv 2605.05813; live: under a teacher that drifts; witness and escape: 2605.18224.
 
-    control: what a claim stands beside; no paper prints one."""
+    control: what a claim stands beside; guarded: its weights are set by a controller; no paper prints one."""
     sign: Sign | None = None
     """Of the margin, as the papers print it; None where they print none."""
     against: tuple[str, ...] = ()
@@ -44,6 +44,8 @@ MODES = (
     Mode("no_align", "rescue", "-", look=1),
     Mode("rescue", "rescue", "+", against=("full", "full_long"), continues="no_align", reference="no_align", look=2),
     Mode("protected_rescue", "rescue", "+", against=("rescue",), continues="no_align", reference="no_align"),
+    Mode("guarded_full", "guarded", against=("full",), reference="no_align"),
+    Mode("guarded_rescue", "guarded", against=("rescue",), continues="no_align", reference="no_align"),
     Mode("live_full", "live", "+", ("live_no_align",), reference="live_no_align", priority=1, twin="full"),
     Mode("live_no_align", "live", "-", twin="no_align"),
     Mode("live_rescue", "live", "+", ("live_full",), "live_no_align", reference="live_no_align", twin="rescue"),

@@ -1,10 +1,22 @@
 """The first paper's protocol: warm-up, teacher search, objective, rescue (arXiv 2605.05813)."""
 
-from typing import Annotated, Literal
+from dataclasses import fields
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from certvae.canonical import TYPE
 from certvae.quality import Thresholds
+from certvae.spec.control import (
+    Alternate,
+    Barrier,
+    Fixed,
+    Guard,
+    Rollback,
+    Staged,
+    StudentFirst,
+    check_control,
+)
 from certvae.spec.parts import (
     Classes,
     Count,
@@ -115,6 +127,8 @@ class SafeMix:
 
 Protection = SharedAffine | SafeMix
 ControlMode = Literal["head_only", "untrained", "full_long", "permuted"]
+CAME_LATER = ("controller",)
+"""Optional fields of `Rescue` that earlier results did not know."""
 
 
 @spec
@@ -136,6 +150,19 @@ class Rescue:
     """Modes that a claim stands beside: head_only aligns the head and leaves the code alone; untrained is the network
     as it was initialised; full_long is full for the epochs of no_align and rescue; permuted is full towards teacher
     rows that belong to other images, and must not be certified on rows that it has not seen."""
+    controller: Fixed | Guard | StudentFirst | Rollback | Barrier | Alternate | Staged | None = None
+    """Adds guarded_full and guarded_rescue: the same objective, its weights set by the margin of the guard rows. Their
+    rows are never pooled with those of the plain modes."""
     fair_heads: bool = True
     """Fits heads after training, so that not certified is said of a latent only after it had a fair chance. Their cost
     grows with K and the train rows."""
+
+    def identity(self) -> dict[str, Any]:
+        """All fields; one that came later leaves no trace at its default, so cells keep the names they had."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        later = {name for name in CAME_LATER if named[name] is None}
+        return {TYPE: type(self).__name__, **{name: value for name, value in named.items() if name not in later}}
+
+    def __post_init__(self) -> None:
+        if self.controller is not None:
+            check_control(self.controller, self.objective.lambda_ts)

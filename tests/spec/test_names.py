@@ -21,6 +21,7 @@ STUDIES = {
     "cifar100_fixed_teacher": "715812995903e61c",
     "cifar100_teacher_search": "9d7a7a54d8b4bf79",
     "cifar10_rescue": "dce03896d4def07d",
+    "collapse_and_rescue": "3e4a0fa9f44c238c",
     "mnist_simplex": "1d06cc457399cbe0",
     "search_margin_psnr": "aeec2cc90646b603",
     "simplex_escape": "0162d97d42353259",
