@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from analysis.views import Refused
+from .views import Refused
 
 Method = Literal["t", "bootstrap"]
 LEVEL = 0.95

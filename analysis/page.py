@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis.table import Table, clean
+from .table import Table, clean
 
 HERE = Path(__file__).parent
 MOST_BYTES = 300_000  # a larger table is not put into the page a second time for download

@@ -7,24 +7,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import compare, search
-from analysis.figures import margins, simplex
-from analysis.figures.drawing import inline, saved
-from analysis.figures.search import search_caption
-from analysis.load import Pictures
-from analysis.page import Claim, Plot, Section
-from analysis.parameters import labels, parameters
-from analysis.printed import TAU_SENSITIVITY, printed_for
-from analysis.table import Table, text
-from analysis.tables import beside
-from analysis.tables import margins as tables
-from analysis.tables.baselines import baseline_table, verdict_table
-from analysis.tables.latent import code_table, head_table
-from analysis.tables.search import config_table, importance_table
-from analysis.tables.simplex import witness_table
-from analysis.tables.teachers import candidate_table, live_table, used_table
-from analysis.views import Partition, View, everything
 from certvae.spec.modes import expected_sign, named
+
+from . import compare, search
+from .figures import margins, simplex
+from .figures.drawing import inline, saved
+from .figures.search import search_caption
+from .load import Pictures
+from .page import Claim, Plot, Section
+from .parameters import labels, parameters
+from .printed import TAU_SENSITIVITY, printed_for
+from .table import Table, text
+from .tables import beside
+from .tables import margins as tables
+from .tables.baselines import baseline_table, verdict_table
+from .tables.latent import code_table, head_table
+from .tables.search import config_table, importance_table
+from .tables.simplex import witness_table
+from .tables.teachers import candidate_table, live_table, used_table
+from .views import Partition, View, everything
 
 MOST_CANDIDATES = 20  # lines of the table of candidates on a page
 NOTHING_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated."

@@ -18,10 +18,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis.captions import caption, subject
-from analysis.compare import CELL
-from analysis.figures.curves import margin_curves, rescue_transitions
-from analysis.figures.drawing import (
+from certvae.certificate import FLOAT_SLACK
+from certvae.spec.modes import ordered
+
+from ..captions import caption, subject
+from ..compare import CELL
+from ..parameters import labels
+from ..table import clean
+from ..views import View
+from .curves import margin_curves, rescue_transitions
+from .drawing import (
     FORMULA,
     INK,
     MARGIN,
@@ -36,14 +42,9 @@ from analysis.figures.drawing import (
     titled,
     unclaimed,
 )
-from analysis.figures.reconstructions import reconstruction_grid
-from analysis.figures.search import config_tradeoff, parameter_importance, slices
-from analysis.figures.teachers import teacher_quality
-from analysis.parameters import labels
-from analysis.table import clean
-from analysis.views import View
-from certvae.certificate import FLOAT_SLACK
-from certvae.spec.modes import ordered
+from .reconstructions import reconstruction_grid
+from .search import config_tradeoff, parameter_importance, slices
+from .teachers import teacher_quality
 
 __all__ = [
     "config_tradeoff",
