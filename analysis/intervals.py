@@ -7,8 +7,7 @@ bootstrap    percentile bootstrap of the mean: it behaves like a normal interval
 sign_flip    exact when the paired differences are symmetric, but its smallest p is 2 / 2^n: 0.25 for three seeds
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -22,25 +21,18 @@ BOOTSTRAP_SEEDS = 25  # below, a nominal 95 % percentile interval covers less th
 EXACT_SEEDS = 16  # up to here all 2^n sign patterns are tried, beyond a fixed draw of so many of them
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A two-sided confidence interval for a mean over seeds."""
 
-    mean: float
     low: float
     high: float
-    n: int
-    method: Method
-    level: float
 
 
-@dataclass(frozen=True)
-class SignFlip:
-    """A two-sided p-value with the smallest one that n seeds can give."""
+class SignFlip(NamedTuple):
+    """A two-sided p-value with the smallest one that so many seeds can give."""
 
     p: float
     smallest: float
-    n: int
 
 
 def interval(values: Float[np.ndarray, " n"], method: Method = "t", level: float = LEVEL) -> Interval:
@@ -57,7 +49,7 @@ def interval(values: Float[np.ndarray, " n"], method: Method = "t", level: float
         case "bootstrap":
             given = {"confidence_level": level, "method": "percentile", "rng": np.random.default_rng(0)}
             low, high = stats.bootstrap((values,), np.mean, **given).confidence_interval
-    return Interval(float(values.mean()), float(low), float(high), len(values), method, level)
+    return Interval(float(low), float(high))
 
 
 def sign_flip(differences: Float[np.ndarray, " n"]) -> SignFlip:
@@ -70,11 +62,11 @@ def sign_flip(differences: Float[np.ndarray, " n"]) -> SignFlip:
     if n == 0 or not np.isfinite(differences).all():
         raise _bad_values(differences, 1)
     if n == 1:
-        return SignFlip(1.0, 1.0, 1)
+        return SignFlip(1.0, 1.0)
     tried = 2 ** min(n, EXACT_SEEDS)
     given = {"permutation_type": "samples", "n_resamples": tried, "vectorized": True, "rng": np.random.default_rng(0)}
     found = stats.permutation_test((differences,), np.mean, **given)
-    return SignFlip(float(found.pvalue), 2 / tried if n <= EXACT_SEEDS else 2 / (1 + tried), n)
+    return SignFlip(float(found.pvalue), 2 / tried if n <= EXACT_SEEDS else 2 / (1 + tried))
 
 
 def _check(values: np.ndarray, method: Method) -> None:

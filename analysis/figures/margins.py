@@ -1,13 +1,4 @@
-"""Pictures of margins, each a pure function of a frame: margin by seed and mode, against tau, against PSNR.
-
-The other pictures of a report are here as well, so that a notebook needs one import:
-
-    from analysis import load
-    from analysis.figures import margins
-
-    curves = load.curves("store", load.load("store", "tiny_fixed_q"))
-    margins.margin_curves(curves, tau=0.10)
-"""
+"""Pictures of margins: by seed and mode, against tau, against PSNR."""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +17,6 @@ from ..compare import CELL
 from ..parameters import labels
 from ..table import clean
 from ..views import View
-from .curves import margin_curves, rescue_transitions
 from .drawing import (
     FORMULA,
     INK,
@@ -42,22 +32,7 @@ from .drawing import (
     titled,
     unclaimed,
 )
-from .reconstructions import reconstruction_grid
-from .search import config_tradeoff, parameter_importance, slices
-from .teachers import teacher_quality
 
-__all__ = [
-    "config_tradeoff",
-    "heat_map",
-    "margin_against_psnr",
-    "margin_against_tau",
-    "margin_curves",
-    "parameter_importance",
-    "reconstruction_grid",
-    "rescue_transitions",
-    "slices",
-    "teacher_quality",
-]
 MOST_LINES = 30
 HALF = 0.5  # of the colour map: brighter cells bear black ink
 ZOOM = 0.3  # nats; the taus of the papers lie below
