@@ -20,8 +20,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.parameters import config_order
-from analysis.views import Refused
 from certvae.errors import StoreFault
 from certvae.spec.goal import RULE, Goal
 from certvae.spec.modes import ordered
@@ -32,6 +30,9 @@ from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
 from certvae.store.layout import read_identity
 from certvae.store.records import ROWS, get_document, rows
 from certvae.store.store import OBJECTS
+
+from .parameters import config_order
+from .views import Refused
 
 Mixable = Literal["versions", "environments", "splits"]
 IDENTITY = ("study", "config", "cell", "seed", "mode", "split", "outcome", "reason")
