@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= certvae-store
 
-.PHONY: demo test format lock clean
+.PHONY: demo test test-any-cpu test-lowest-cpu format docs rooms readme lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python sweeps/tiny_fixed_q.py --data digits --store $(STORE)
@@ -15,9 +15,39 @@ test: $(VENV)/.ready
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest
 
+# Numbers that a processor computes its own way: all else is the same everywhere.
+NUMERIC := $(addprefix tests/,test_certificate.py test_simplex.py test_equilibrium.py test_quality.py test_papers.py \
+	training teachers evaluation protocols models)
+# Instruction sets that an x86-64 processor can be told to use: PyTorch, oneDNN, OpenBLAS, MKL and numpy in turn.
+LOWEST := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem MKL_CBWR=COMPATIBLE \
+	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR"
+numeric = OMP_NUM_THREADS=1 $(1) $(BIN)/python -m pytest -n 0 $(NUMERIC)
+
+test-lowest-cpu: $(VENV)/.ready
+	$(call numeric,$(LOWEST))
+
+test-any-cpu: test-lowest-cpu
+	$(call numeric,)
+	$(call numeric,ATEN_CPU_CAPABILITY=default)
+	$(call numeric,ATEN_CPU_CAPABILITY=avx2)
+	$(call numeric,DNNL_MAX_CPU_ISA=SSE41)
+	$(call numeric,OPENBLAS_CORETYPE=Haswell)
+	$(if $(shell grep -m 1 avx512f /proc/cpuinfo),$(call numeric,OPENBLAS_CORETYPE=SkylakeX))
+	$(call numeric,NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR")
+
 format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+MODULES = $(shell find certvae analysis -name '*.py' ! -name '__main__.py' | sed 's|/__init__.py$$||; s|\.py$$||; s|/|.|g' | sort)
+docs: $(VENV)/.ready
+	PYTHONWARNINGS=ignore $(BIN)/pdoc --docformat google --output-directory docs $(MODULES)
+
+rooms: $(VENV)/.ready
+	$(BIN)/python -m tests.rooms
+
+readme: $(VENV)/.ready
+	$(BIN)/python -m tests.demo_table
 
 # The environment is the lock, hash for hash; the project itself comes last and brings nothing with it.
 $(VENV)/.ready: requirements.lock pyproject.toml
@@ -32,4 +62,4 @@ lock:
 		--all-extras pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) docs

@@ -15,13 +15,13 @@ from analysis.views import NO_TEACHER, UNKNOWN, Partition, Refused, Strict, clai
 from certvae.certificate import WORDS
 from certvae.spec.modes import contrasts as known_contrasts
 from certvae.spec.modes import expected_sign
+from certvae.spec.quantities import read_by
 
-QUANTITIES = ("margin", "info", "loss", "student_info", "psnr_01", "psnr_std", "kl_rate", "active_units")
 CONFIG = ["study", "config"]
 CELL = ["study", "config", "seed"]
 
 
-def summary(strict: Strict, quantities: Sequence[str] = QUANTITIES) -> pd.DataFrame:
+def summary(strict: Strict, quantities: Sequence[str] = read_by("summary")) -> pd.DataFrame:
     """One line per config, mode and quantity: mean, sd and worst values over seeds.
 
     Columns: study, config, mode, quantity, split, mean, sd, min, max, n (seeds that were run), n_failed (of these,

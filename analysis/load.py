@@ -1,8 +1,11 @@
 """Rows of a store to one frame, and what the rows point at: curves, teacher candidates, pictures.
 
-    frame = load("store", "tiny_fixed_q", split="certify")        one line per stored row, numbers as they were measured
-    strict, stress = partition(frame)                             analysis.views
-    summary(strict)                                               analysis.compare
+    from analysis.compare import summary
+    from analysis.views import partition
+
+    frame = load("store", "tiny_fixed_q", split="certify")  # one line per stored row, numbers as they were measured
+    strict, stress = partition(frame)
+    summary(strict)
 
 Rows of different code versions, environments or splits are not mixed unless asked: their numbers are not replications
 of one experiment. Values that are not finite or not available are NaN: never feasible, never averaged in silence.
@@ -20,28 +23,24 @@ import pandas as pd
 from analysis.parameters import config_order
 from analysis.views import Refused
 from certvae.errors import StoreFault
+from certvae.spec.goal import RULE, Goal
 from certvae.spec.modes import ordered
+from certvae.spec.quantities import QUANTITIES
 from certvae.store.artifact import read_arrays, read_facts
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
 from certvae.store.layout import read_identity
-from certvae.store.records import ROWS, rows
+from certvae.store.records import ROWS, get_document, rows
 from certvae.store.store import OBJECTS
 
 Mixable = Literal["versions", "environments", "splits"]
 IDENTITY = ("study", "config", "cell", "seed", "mode", "split", "outcome", "reason")
 TEXTS = (
     *("data", "data_digest", "substitute", "environment", "view"),
-    *("teacher_source", "teacher_status", "teacher_verdict", "teacher_features"),
+    *(one.name for one in QUANTITIES if one.form == "text" and one.name not in IDENTITY),
 )
 KEYS = ("key_warm_up", "key_teacher", "key_trained", "key_judged")
-NUMBERS = (
-    *("classes", "n", "info", "loss", "margin", "imbalance", "student_info", "sampled_margin", "brier_margin"),
-    *("mcdiarmid_bound", "population_bound", "brier_bound", "wald_bound", "delta", "looks"),
-    *("psnr_01", "psnr_std", "psnr_01_latent_only", "kl_rate", "active_units", "student_used_classes"),
-    *("teacher_info", "teacher_top1_margin", "teacher_high_margin_share"),
-    *("teacher_hard_usage_kl", "teacher_soft_usage_kl", "teacher_min_mass", "teacher_code_energy", "teacher_seed"),
-)
+NUMBERS = tuple(one.name for one in QUANTITIES if one.form != "text" and one.name not in IDENTITY)
 """Present in every frame, NaN where a row has no such number."""
 POINT = ("epoch", "guard_margin", "guard_student_info", "guard_psnr_01")
 CANDIDATE = ("chosen", "classes", "info", "top1_margin", "min_mass")
@@ -98,6 +97,12 @@ def open_store(store: Path | str) -> Disk:
             remedy="give --store the folder that the study was run with",
         )
     return disk
+
+
+def searched(store: Path | str, study: str) -> tuple[Goal, tuple[int, ...]] | None:
+    """The goal and the seeds of the search that a store holds for a study; None where nothing was searched."""
+    rule = get_document(open_store(store), RULE, study)
+    return None if rule is None else (Goal.of(rule["goal"]), tuple(rule["seeds"]))
 
 
 def curves(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:

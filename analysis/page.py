@@ -171,7 +171,7 @@ def markdown(table: Table) -> str:
         f"### {_markdown(table.title)}",
         "",
         _pipes([_markdown(column.heading) for column in table.columns]),
-        _pipes([":--" if column.style == "text" else "--:" for column in table.columns]),
+        _pipes([":--" if column.form == "text" else "--:" for column in table.columns]),
         *(_pipes([_markdown(cell) for cell in line]) for line in table.texts()),
         "",
         *(f"- {_markdown(note)}" for note in table.notes),
@@ -181,7 +181,7 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """A booktabs table float."""
-    kinds = "".join("l" if column.style == "text" else "r" for column in table.columns)
+    kinds = "".join("l" if column.form == "text" else "r" for column in table.columns)
     heading = " & ".join(_latex_heading(column) for column in table.columns)
     lines = [
         r"\begin{table}",
@@ -227,7 +227,7 @@ def _html_line(columns: tuple[Column, ...], cells: list[str]) -> str:
 
 
 def _cell_class(column: Column, cell: str = "") -> str:
-    if column.style != "text":
+    if column.form != "text":
         return ' class="number"'
     return ' class="long"' if len(cell) > LONG else ""
 

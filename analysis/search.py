@@ -1,16 +1,18 @@
-"""Configs of a search: their scores, the Pareto front, and which parameters moved the margin.
+"""Configs of a search, judged by the goal that the search had, and which parameters moved the score.
 
-Nothing is selected here. A config with a failed seed is incomplete: its means are NaN, never those of the survivors.
+Which config is feasible and which is best, `certvae.spec.goal` says, here as in the search itself.
 """
+
+from collections.abc import Iterable
+from math import nan
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
 from scipy import stats
 
-from analysis.compare import CELL, CONFIG
 from analysis.parameters import is_number
-from analysis.views import DECLARED, Refused, Strict, View, strict_rows
+from analysis.views import Partition, Refused, everything
+from certvae.spec.goal import Goal, Judged, judge, pareto_front, ranked
 from certvae.spec.modes import searched
 
 LEAST_CONFIGS = 10
@@ -18,62 +20,70 @@ BINS = 4
 MANY_VALUES = 6  # a numeric parameter with more values than this is cut into quartiles
 
 
-def configs(strict: Strict, view: View = DECLARED) -> pd.DataFrame:
-    """One line per config, from its strict-feasible seeds.
+def configs(parts: Partition, goal: Goal, seeds: Iterable[int] = ()) -> pd.DataFrame:
+    """One line per config, the best first, from the guard rows of its strict-feasible seeds.
 
-    Columns: study, config, split, mode, reference, margin and psnr_01 (means over seeds, of the mode that a search is
-    about), margin_min, psnr_change (mean paired difference to the reference, dB), n, n_failed, complete, feasible
-    (complete, and the PSNR constraint of `view` holds for the means), front (on the Pareto front of both means).
+    Columns: study, config, split, mode, reference, score, margin_min and psnr_01 (mean over seeds) of the mode,
+    psnr_change (mean paired difference to the reference, dB), slack (dB), n (seeds scored), n_failed, n_stress, cells,
+    outcome, reason, complete, feasible, front. A config with a failed seed has no score.
+
+    Args:
+        parts: rows of one study.
+        goal: what the search maximised, see `load.searched`.
+        seeds: those of the search; by default all that are there.
 
     Raises:
-        Refused: for anything but `Strict`, or when no mode has its reference.
+        Refused: no guard row.
     """
-    rows = strict_rows(strict)
-    mode, reference = _pair(rows)
-    fields = [*CELL, "split", "margin", "psnr_01"]
-    ours, other = (rows.loc[rows["mode"] == name, fields] for name in (mode, reference))
-    cells = ours.merge(other, on=[*CELL, "split"], how="outer", suffixes=("", "_reference"))
-    cells = cells.assign(psnr_change=cells["psnr_01"] - cells["psnr_01_reference"])
-    numbers = ["margin", "psnr_01", "psnr_change"]
-    groups = cells.assign(whole=cells[numbers].notna().all(axis=1)).groupby([*CONFIG, "split"], sort=True)
-    found = groups[numbers].mean().assign(margin_min=groups["margin"].min(), n=groups.size())
-    found = found.assign(n_failed=found["n"] - groups["whole"].sum(), complete=groups["whole"].all())
-    for name in (*numbers, "margin_min"):
-        found[name] = found[name].where(found["complete"])
-    return found.assign(
-        mode=mode,
-        reference=reference,
-        feasible=found["complete"] & _constraint(found, view),
-        front=pareto(found["margin"].to_numpy(), found["psnr_01"].to_numpy()),
-    ).reset_index()
+    rows = everything(parts)
+    guard = rows[rows["split"] == "guard"]
+    guard = guard[guard["seed"].isin(list(seeds))] if seeds else guard
+    if guard.empty:
+        raise Refused(
+            10,
+            f"wanted guard rows, found {', '.join(sorted(set(rows['split']))) or 'none'}",
+            where="configs",
+            cause="a search is judged on the guard split, so that certify rows are new to its winner",
+            remedy="load the rows of split guard",
+        )
+    wanted = sorted(set(seeds) or set(guard["seed"]))
+    judged = [
+        judge(str(config), wanted, lines.to_dict("records"), goal)
+        for config, lines in guard.groupby("config", sort=False)
+    ]
+    front = {one.config for one in pareto_front(judged)}
+    given = {"study": guard["study"].iloc[0], "split": "guard", "mode": goal.mode, "reference": goal.reference}
+    lines = [{**given, **_line(one), "cells": len(wanted), "front": one.config in front} for one in ranked(judged)]
+    return pd.DataFrame(lines)
 
 
-def pair_of(rows: pd.DataFrame) -> tuple[str, str] | None:
-    """The mode that a search over these rows is about, and its reference; None when there is no such pair."""
-    return searched(zip(rows["config"], rows["mode"], strict=True))
+def _line(one: Judged) -> dict[str, object]:
+    scored = one.score is not None
+    return {
+        **{
+            name: getattr(one, name)
+            for name in ("config", "outcome", "reason", "n", "n_failed", "n_stress", "feasible")
+        },
+        "reason": one.reason or None,
+        "complete": scored,
+        "score": one.score if scored else nan,
+        "margin_min": min(one.margins, default=nan),
+        "psnr_01": one.psnr if scored else nan,
+        "psnr_change": nan if one.psnr_drop is None else -one.psnr_drop,
+        "slack": one.slack if scored else nan,
+    }
 
 
-def ranked(scored: pd.DataFrame) -> pd.DataFrame:
-    """Feasible configs first, then by falling mean margin: an order to look at, not a selection."""
-    return scored.sort_values(["feasible", "margin", "config"], ascending=[False, False, True], ignore_index=True)
+def goal_of(rows: pd.DataFrame) -> Goal:
+    """The usual goal for rows of no search: about the mode that most configs have together with its reference."""
+    pair = searched(zip(rows["config"], rows["mode"], strict=True))
+    return Goal() if pair is None else Goal(mode=pair[0], reference=pair[1])
 
 
-def pareto(margin: Float[np.ndarray, " n"], psnr: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """True where no other point is at least as good in both and better in one; never for a NaN."""
-    front = np.zeros(len(margin), dtype=bool)
-    known = np.flatnonzero(np.isfinite(margin) & np.isfinite(psnr))
-    order = known[np.lexsort((-psnr[known], -margin[known]))]
-    best, last = -np.inf, (np.nan, np.nan)
-    for point in order:
-        if psnr[point] > best or (margin[point], psnr[point]) == last:
-            front[point], best, last = True, psnr[point], (margin[point], psnr[point])
-    return front
-
-
-def importance(scored: pd.DataFrame, varied: pd.DataFrame, score: str = "margin") -> pd.DataFrame:
+def importance(scored: pd.DataFrame, varied: pd.DataFrame, score: str = "score") -> pd.DataFrame:
     """How much each parameter alone moves the score, over the complete configs.
 
-    Columns: parameter, importance, direction, n. Importance is epsilon squared of Kruskal and Wallis (Tomczak and
+    Columns: parameter, importance, direction, configs. Importance is epsilon squared of Kruskal and Wallis (Tomczak and
     Tomczak, 2014), (H - k + 1) / (n - k) and at least 0, over the k values of a parameter, or its quartiles when it has
     more than 6: the share of the variance of the score's ranks that lies between these groups, with its expectation
     under no effect taken off. It sees main effects of any shape and no interactions. Direction is Spearman's rank
@@ -93,28 +103,8 @@ def importance(scored: pd.DataFrame, varied: pd.DataFrame, score: str = "margin"
         )
     values = complete[score].to_numpy(float)
     found = [_importance(name, varied.loc[complete["config"], name], values) for name in varied.columns]
-    columns = ["parameter", "importance", "direction", "n"]
+    columns = ["parameter", "importance", "direction", "configs"]
     return pd.DataFrame(found, columns=columns).sort_values("importance", ascending=False, ignore_index=True)
-
-
-def _pair(rows: pd.DataFrame) -> tuple[str, str]:
-    pair = pair_of(rows)
-    if pair is None:
-        raise Refused(
-            10,
-            f"wanted a mode and its reference, found {', '.join(sorted(set(rows['mode']))) or 'no rows'}",
-            where="configs",
-            cause="the PSNR constraint of a search is relative to a mode without alignment",
-            remedy="give the rows of whole chains",
-        )
-    return pair
-
-
-def _constraint(found: pd.DataFrame, view: View) -> pd.Series:
-    """Both bounds of a view on the means; NaN meets none."""
-    floor = -np.inf if view.psnr_floor is None else view.psnr_floor
-    drop = np.inf if view.psnr_drop is None else view.psnr_drop
-    return (found["psnr_01"] >= floor) & (found["psnr_change"] >= -drop)
 
 
 def _importance(name: str, parameter: pd.Series, score: np.ndarray) -> tuple[str, float, float, int]:
@@ -128,10 +118,10 @@ def _importance(name: str, parameter: pd.Series, score: np.ndarray) -> tuple[str
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's: the correlation of ranks, NaN for a constant."""
+    """Spearman's; NaN for a constant."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return np.nan
-    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+        return nan
+    return float(stats.spearmanr(x, y).statistic)
 
 
 def _epsilon_squared(groups: list[np.ndarray]) -> float:

@@ -24,7 +24,7 @@ from analysis.tables.search import config_table, importance_table
 from analysis.tables.simplex import witness_table
 from analysis.tables.teachers import candidate_table, live_table, used_table
 from analysis.views import Partition, View, everything
-from certvae.spec.modes import BASELINES, ESCAPES, LIVE, expected_sign
+from certvae.spec.modes import expected_sign, named
 
 MOST_CANDIDATES = 20  # lines of the table of candidates on a page
 NOTHING_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated."
@@ -38,6 +38,7 @@ class Material:
     Args:
         parts: the rows that tables are about, of one split.
         tried: guard rows of all configs of a search, or None when there is one config.
+        scored: these configs, judged; see `analysis.search.configs`.
         curves, candidates, pictures: what `parts` points at; see `analysis.load`.
         teachers: config -> teacher rows of one seed, where the witness is a simplex.
     """
@@ -45,6 +46,7 @@ class Material:
     view: View
     parts: Partition
     tried: Partition | None
+    scored: pd.DataFrame | None
     curves: pd.DataFrame
     candidates: pd.DataFrame
     pictures: list[Pictures]
@@ -107,8 +109,8 @@ def latent(material: Material) -> Section:
     """Fair heads, what may be said of the code, and its diagnostics."""
     parts, rows = material.parts, material.rows
     blocks = [head_table(parts)]
-    blocks += [verdict_table(parts)] if "affine_population_bound" in rows else []
-    blocks += [used_table(parts)] if "used_loss" in rows else []
+    blocks += [verdict_table(parts)] if rows["affine_population_bound"].notna().any() else []
+    blocks += [used_table(parts)] if rows["used_loss"].notna().any() else []
     return Section("latent", "Other heads, and the code", (), (*blocks, code_table(parts)))
 
 
@@ -140,7 +142,7 @@ def buffers(material: Material) -> Section:
 def trajectories(material: Material) -> Section:
     """Guard curves and rescue transitions."""
     blocks: list[Table | Plot] = []
-    escapes = material.curves["mode"].isin(ESCAPES)
+    escapes = material.curves["mode"].isin(named("escape"))
     for suffix, label, curves in by_config(material.curves[~escapes], material.rows):
         picture = margins.margin_curves(curves, material.view.tau)
         blocks.append(plot(f"margin_curves{suffix}", "Guard margin over epochs, seed by seed", picture, label=label))
@@ -154,10 +156,10 @@ def trajectories(material: Material) -> Section:
 def reconstruction(material: Material) -> Section:
     """PSNR in its two spaces, margin against PSNR, and pictures."""
     blocks: list[Table | Plot] = [tables.reconstruction_table(material.parts)]
-    pair = search.pair_of(material.rows)
-    if pair is not None:
+    goal = material.view.goal
+    if {goal.mode, goal.reference} <= set(material.rows["mode"]):
         for suffix, label, rows in by_config(material.rows, material.rows):
-            picture = margins.margin_against_psnr(rows, pair[1], material.view)
+            picture = margins.margin_against_psnr(rows, material.view)
             blocks.append(plot(f"margin_against_psnr{suffix}", "Margin against PSNR", picture, label=label))
     blocks += _grids(material)
     return Section(
@@ -177,7 +179,7 @@ def witness(material: Material) -> Section:
     if taught and rows["alpha_kl"].nunique() > 1:
         picture = simplex.stress_grid(rows, next(iter(taught.values())), tau)
         blocks.append(plot("stress", "Margins against alpha_kl", picture))
-    escapes = material.curves["mode"].isin(ESCAPES)
+    escapes = material.curves["mode"].isin(named("escape"))
     for suffix, label, curves in by_config(material.curves[escapes], rows):
         picture = simplex.escape_panels(curves, tau, float(rows["force_floor"].min()))
         blocks.append(
@@ -191,7 +193,7 @@ def teachers(material: Material) -> Section:
     thresholds = material.view.thresholds
     rows, candidates = material.rows, material.candidates
     blocks: list[Table | Plot] = [tables.teacher_table(material.parts, thresholds)]
-    blocks += [live_table(material.parts, material.view)] if rows["mode"].isin(LIVE).any() else []
+    blocks += [live_table(material.parts, material.view)] if rows["mode"].isin(named("live")).any() else []
     if candidates["info"].notna().any():
         picture = margins.teacher_quality(candidates, thresholds)
         blocks.append(plot("teacher_quality", "Diagnostics of all teacher candidates with thresholds", picture))
@@ -201,27 +203,27 @@ def teachers(material: Material) -> Section:
 
 def tried_configs(material: Material) -> Section:
     """The search: configs, Pareto front, importance and slices of parameters."""
-    title = "Search"
-    if material.tried is None:
+    title, scored, view = "Search", material.scored, material.view
+    if material.tried is None or scored is None:
         return Section("search", title, (), ())
-    strict, view = material.tried.strict, material.view
-    if search.pair_of(strict.rows) is None:
+    rows = everything(material.tried)
+    if not {view.goal.mode, view.goal.reference} <= set(rows["mode"]):
         return Section("search", title, ("No mode of this search has its reference for reconstruction.",), ())
-    scored, varied = search.configs(strict, view), parameters(strict.rows)
-    origin = search_caption(strict.rows, scored, view.tau)
-    blocks: list[Table | Plot] = [config_table(strict, view)]
+    varied, origin = parameters(rows), search_caption(rows, scored, view.tau)
+    blocks: list[Table | Plot] = [config_table(scored, rows, view)]
     if scored["complete"].any():
         picture = margins.config_tradeoff(scored, view, origin)
-        blocks.append(plot("config_tradeoff", "Configs: mean margin against mean PSNR, with the Pareto front", picture))
+        alt = "Configs: score against mean PSNR, with the Pareto front"
+        blocks.append(plot("config_tradeoff", alt, picture))
     words = ["An order of configs on the guard split, not a selection."]
     if int(scored["complete"].sum()) >= search.LEAST_CONFIGS and varied.shape[1]:
         found = search.importance(scored, varied)
         bars = margins.parameter_importance(found, origin)
-        lines = margins.slices(scored, varied, view.tau, origin)
+        lines = margins.slices(scored, varied, view, origin)
         blocks += [
-            importance_table(found, strict.rows, origin),
+            importance_table(found, rows, origin),
             plot("importance", "Importance of parameters", bars),
-            plot("slices", "Mean margin against each parameter", lines),
+            plot("slices", "Score against each parameter", lines),
         ]
     else:
         words.append(f"Fewer than {search.LEAST_CONFIGS} complete configs: importance would be that of chance.")
@@ -238,7 +240,7 @@ def papers(material: Material) -> Section:
     blocks = [beside.beside_table(strict, table) for table in repeated]
     if rows["data"].isin(TAU_SENSITIVITY["data"]).all() and beside.comparable(strict, *TAU_SENSITIVITY["data"]):
         blocks.append(beside.tau_beside_table(strict))
-    if rows["mode"].isin(BASELINES).any() and len(strict.rows):
+    if rows["mode"].isin(named("baseline")).any() and len(strict.rows):
         blocks.append(baseline_table(strict, material.view))
     blocks += [beside.printed_table(table) for table in printed]
     words = () if blocks else ("The papers print no table about this data set; the signs above are what they claim.",)

@@ -5,13 +5,14 @@ Every format (CSV, Markdown, LaTeX, HTML) is made from the same `Table`; the CSV
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-Style = Literal["signed", "plain", "decibel", "short", "count", "share", "p", "text"]
+from certvae.spec.quantities import BY_NAME, Form, Quantity
+
 ABSENT = "–"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
@@ -22,7 +23,63 @@ class Column:
 
     name: str
     heading: str
-    style: Style = "plain"
+    form: Form = "plain"
+
+
+def _made(form: Form, **headings: str) -> dict[str, Quantity]:
+    return {name: Quantity(name, heading, form=form) for name, heading in headings.items()}
+
+
+MADE = {
+    **_made("text", label="config", short="config", contrast="difference", of="of", endpoint="endpoint", code="code"),
+    **_made("text", claim="at tau", on_rows="on these rows", at_tau="at tau", in_population="in the population"),
+    **_made("text", feasible="meets the constraint", front="on the front", parameter="parameter", whose="whose"),
+    **_made("text", mark="", verdict="verdict", covariance="covariance", expected="printed sign", sign="signs"),
+    **_made("text", source="teacher"),
+    **_made("count", n="seeds", n_failed="n_failed", n_stress="stress cases", configs="configs", cells="seeds run"),
+    **_made("count", strict="strict-feasible", stress="stress cases", no_teacher="no teacher at all"),
+    **_made("count", infeasible_searches="infeasible searches", diverged="diverged rows", unknown="teacher unknown"),
+    **_made("count", certified="certified at tau", agree="seeds with the printed sign"),
+    **_made("count", whitening="whitened dimensions", initialisation="start"),
+    **_made("short", regulariser="regulariser", temperature="temperature", clusters="exp I_T", share="best G_0 / I_T"),
+    **_made("plain", score="score", importance="epsilon squared", probe="linear probe"),
+    **_made("plain", posthoc_student_info="post-hoc I_S"),
+    **_made("coarse", psnr_change="PSNR change"),
+    **_made("signed", mean="mean", low="95 % low", high="95 % high", direction="rank correlation"),
+    **_made("signed", posthoc_margin="post-hoc head", **{"margin_tau_0.00": "G_0"}),
+    **_made("p", p="sign-flip p", p_smallest="smallest p possible"),
+}
+"""What tables are made of besides the quantities of rows."""
+_DERIVED = {
+    r"(?P<of>.+)_(?P<what>printed|ours)": "{what}: {of}",
+    r"(?P<of>.+)_mean_se": "{of} mean − standard error",
+    r"(?P<of>.+)_(?P<what>mean|min|max|sd)": "{of} {what}",
+    r"(?P<what>certify|train)_(?P<of>.+)": "{of} on {what} rows",
+    r"(?P<of>margin)_tau_(?P<what>[\d.e-]+)": "G_{what}",
+    r"(?P<of>.+)_tau_(?P<what>[\d.e-]+)": "{of}, G_{what}",
+}
+"""Names made of another one: `loss_printed`, `margin_tau_0.10_min`, `certify_margin`, `affine_margin_tau_0.10`."""
+
+
+def columns(*names: str) -> tuple[Column, ...]:
+    """Columns of a frame, called and shown as the quantities that they are made of; `teacher_` may be left away.
+
+    Raises:
+        KeyError: a name that no quantity has.
+    """
+    return tuple(map(_column, names))
+
+
+def _column(name: str) -> Column:
+    known = MADE.get(name) or BY_NAME.get(name)
+    if known:
+        return Column(name, known.heading, known.form)
+    for pattern, words in _DERIVED.items():
+        if found := re.fullmatch(pattern, name):
+            of = _column(found["of"])
+            return Column(name, words.format(**{**found.groupdict(), "of": of.heading}), of.form)
+    known = BY_NAME[f"teacher_{name}"]
+    return Column(name, known.heading, known.form)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,36 +105,37 @@ class Table:
     def texts(self, *, page: bool = False) -> list[list[str]]:
         """The cells of all lines as they are shown, or of those that fit on a page."""
         shown = self.frame.head(self.lines) if page else self.frame
-        columns = [[text(value, column.style) for value in shown[column.name]] for column in self.columns]
+        columns = [[text(value, column.form) for value in shown[column.name]] for column in self.columns]
         return [list(line) for line in zip(*columns, strict=True)]
 
 
-def present(frame: pd.DataFrame, columns: Sequence[Column]) -> tuple[Column, ...]:
+def present(frame: pd.DataFrame, columns: Iterable[Column]) -> tuple[Column, ...]:
     """Those columns of which the frame knows at least one value."""
     return tuple(column for column in columns if column.name in frame and frame[column.name].notna().any())
 
 
-def text(value: Any, style: Style) -> str:
+SMALL = 1e-4
+_FORMATS = {
+    "signed": "{:+.4f}",
+    "plain": "{:.4f}",
+    "coarse": "{:.2f}",
+    "short": "{:.3g}",
+    "count": "{:.0f}",
+    "share": "{:.0%}",
+    "p": "{:.4f}",
+    "tiny": "{:.1e}",
+}
+
+
+def text(value: Any, form: Form) -> str:
     """One cell; a value that is missing or not finite is a dash, never a number."""
-    if style == "text":
+    if form == "text":
         return ABSENT if _missing(value) else clean(str(value))
     if _missing(value) or not math.isfinite(value):
         return ABSENT
-    match style:
-        case "signed":
-            return f"{value:+.4f}".replace("-", "−")
-        case "plain":
-            return f"{value:.4f}".replace("-", "−")
-        case "decibel":
-            return f"{value:.2f}".replace("-", "−")
-        case "short":
-            return f"{value:.3g}".replace("-", "−")
-        case "count":
-            return f"{value:.0f}"
-        case "share":
-            return f"{100 * value:.0f} %"
-        case "p":
-            return f"{value:.4f}" if value >= 1e-4 else f"{value:.1e}".replace("-", "−")
+    if form == "count" and value != round(value):  # a mean of counts
+        return _FORMATS["coarse"].format(value)
+    return _FORMATS["tiny" if form == "p" and value < SMALL else form].format(value).replace("-", "−")
 
 
 def clean(words: str) -> str:

@@ -1,6 +1,8 @@
 """Views on rows: tau, the PSNR constraint and the quality thresholds. Changing one re-partitions and never retrains.
 
-    strict, stress = partition(frame)        strict may be averaged, stress is listed row by row
+    from analysis.load import load
+
+    strict, stress = partition(load("store", "tiny_fixed_q"))  # strict may be averaged, stress is listed row by row
 
 `Strict` cannot be built from rows with a stress case among them, and every aggregation takes `Strict` alone.
 """
@@ -15,6 +17,7 @@ from certvae import quality
 from certvae.certificate import FLOAT_SLACK, PAPER_TAU, WORDS
 from certvae.errors import ExitCode, Fault
 from certvae.quality import PAPER_TAUS, Thresholds
+from certvae.spec.goal import Goal
 from certvae.spec.parts import check_tau
 
 REPLICATE = ["study", "config", "seed", "mode", "split"]
@@ -33,15 +36,13 @@ class View:
     Args:
         tau: the safety buffer of claims, in nats.
         taus: the buffers that tables show as columns.
-        psnr_drop: a config may lose so many dB of psnr_01 against its paired reference; None for no such bound.
-        psnr_floor: an absolute floor on psnr_01, dB; None for no such bound.
+        goal: what configs are ordered by; its bounds on psnr_01, dB, are drawn beside margins.
         thresholds: quality control of teachers.
     """
 
     tau: float = PAPER_TAU
     taus: tuple[float, ...] = (0.0, *PAPER_TAUS)
-    psnr_drop: float | None = 1.5
-    psnr_floor: float | None = None
+    goal: Goal = Goal()
     thresholds: Thresholds = Thresholds()
 
     @property
@@ -52,8 +53,9 @@ class View:
     @property
     def constraint(self) -> str:
         """The PSNR constraint in words."""
-        floor = [] if self.psnr_floor is None else [f"psnr_01 ≥ {self.psnr_floor:g} dB"]
-        drop = [] if self.psnr_drop is None else [f"psnr_01 ≥ psnr_01 of the paired reference − {self.psnr_drop:g} dB"]
+        least, loss = self.goal.psnr_floor, self.goal.psnr_drop
+        floor = [] if least is None else [f"psnr_01 ≥ {least:g} dB"]
+        drop = [] if loss is None else [f"psnr_01 ≥ psnr_01 of the paired reference − {loss:g} dB"]
         return " and ".join(floor + drop) or "none"
 
 
@@ -151,11 +153,6 @@ def tau_column(tau: float) -> str:
     return f"margin_tau_{tau:.2f}" if round(tau, 2) == tau else f"margin_tau_{tau:g}"
 
 
-def tau_heading(tau: float) -> str:
-    """The symbol of the margin at tau, such as `G_0.10`."""
-    return "G_0" if tau == 0 else f"G_{tau_column(tau).removeprefix('margin_tau_')}"
-
-
 def claims(margins: pd.Series, tau: float) -> pd.Series:
     """`certified` or `not certified` for each margin G_0 at tau; `no number` where there is none."""
     words = pd.Series(WORDS[False], index=margins.index, dtype=object)
@@ -169,7 +166,8 @@ def failed(frame: pd.DataFrame) -> pd.Series:
 
 def _with_status(frame: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
     bare = frame.drop(columns=["teacher_status", "teacher_verdict"], errors="ignore")
-    bare = bare.assign(energy_budget=frame["spec"].map(_energy_budget).astype(float))
+    told = bare.get("energy_budget", pd.Series(index=bare.index, dtype=float))
+    bare = bare.assign(energy_budget=told.fillna(bare["spec"].map(_energy_budget)).astype(float))
     measured = bare.loc[bare["teacher_info"].notna(), list(QUALITY)].drop_duplicates()
     teachers = (dict(zip(QUALITY, numbers, strict=True)) for numbers in measured.itertuples(index=False, name=None))
     verdicts = [_verdict(teacher, thresholds) for teacher in teachers]
@@ -186,7 +184,7 @@ def _verdict(teacher: Mapping[str, Any], thresholds: Thresholds) -> quality.Verd
 
 
 def _energy_budget(spec: Any) -> float:
-    """The budget of the teacher's code energy (arXiv 2605.18224), where the protocol of a spec has one."""
+    """The budget of the teacher's code energy (arXiv 2605.18224), for rows that do not tell it."""
     match spec:
         case {"protocol": {"teacher": {"energy_budget": budget}}}:
             return budget

@@ -62,7 +62,7 @@ def certify(
         print(certificate.summary(tau))
     except (ValueError, TypeError) as error:
         raise ConfigFault(
-            31,
+            8,
             str(error),
             where=f"{teacher}, {logits}",
             cause="the arrays or an option are not what a certificate is made of",
@@ -82,7 +82,7 @@ def _pairs(teacher: Path, logits: Path, split: str) -> "Pairs":
             arrays.append(np.load(path, allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
             raise ConfigFault(
-                32,
+                9,
                 f"no array can be read: {error}",
                 where=str(path),
                 cause="the file is absent, or no .npy file of numbers",
@@ -125,51 +125,34 @@ def _report(arguments: Sequence[str]) -> int:
     return page.main(list(arguments))
 
 
-def ui(store: Path = STORE, port: int = UI_PORT, trust_store: bool = False) -> int:
+def ui(store: Path = STORE, port: int = UI_PORT) -> int:
     """Open MLflow's UI on the runs of a store, for this machine alone; Ctrl-C ends it.
 
-    A database that is not there is made from the store's rows first. With MLFLOW_TRACKING_URI set to a database, its
-    runs are shown.
+    It opens on the networks of a study, sorted by margin. Studies that are not shown are written from the store's rows
+    first. With MLFLOW_TRACKING_URI set to a database, its runs are shown.
 
     Args:
         store: Folder of the store.
         port: It listens on 127.0.0.1 and this port.
-        trust_store: Use a store that others own or can write.
     """
-    from certvae.tracking import ui as pages
-    from certvae.tracking.ledger import database, default_uri, rebuild, tracking_uri
+    from certvae.tracking import ui as server
+    from certvae.tracking.ledger import pages
+    from certvae.tracking.uri import HTTP, chosen, database, spelled
 
-    opened = _opened(store, trust_store)
-    uri = tracking_uri(opened)
-    if uri.startswith(pages.HTTP):
-        print(f"MLFLOW_TRACKING_URI is a server: open {pages.page(uri, None)}")
+    opened = _opened(store)
+    uri = chosen()
+    remote = uri is not None and uri.startswith(HTTP)
+    if not remote:
+        server.check_port(port)
+    for study, page in pages(opened, port).items():
+        print(f"Open {page} for {study}")
+    if remote:
         return ExitCode.DONE
-    _check_port(port)
-    if uri == default_uri(opened) and not database(opened).exists():
-        print(rebuild(opened))
-    print(f"Open {pages.page(uri, None, port)}, end with Ctrl-C", flush=True)
-    return pages.serve(uri, port)
+    print("Ctrl-C ends it.", flush=True)
+    return server.serve(uri or spelled(database(opened)), port)
 
 
-def _check_port(port: int) -> None:
-    """Refuses a port that somebody listens on: nobody is sent to a page that is not theirs."""
-    import socket
-
-    try:
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
-    except (OSError, OverflowError) as error:
-        raise ConfigFault(
-            33,
-            f"port {port} cannot be listened on: {error}",
-            where="--port",
-            cause="another program, or another user's UI, has it",
-            remedy=f"give another one: --port {port + 1 if 1024 <= port < 65535 else UI_PORT + 1}",
-        ) from error
-
-
-def ledger(store: Path = STORE, study: str | None = None, trust_store: bool = False) -> int:
+def ledger(store: Path = STORE, study: str | None = None) -> int:
     """Make the MLflow runs of a store anew, from its rows and objects alone; the same store gives the same runs.
 
     The database in the store, views/mlflow.db, is thrown away and written again; it may be missing or broken. Where
@@ -180,11 +163,10 @@ def ledger(store: Path = STORE, study: str | None = None, trust_store: bool = Fa
     Args:
         store: Folder of the store.
         study: Only this study.
-        trust_store: Use a store that others own or can write.
     """
     from certvae.tracking.ledger import Ledger, rebuild
 
-    opened = _opened(store, trust_store)
+    opened = _opened(store)
     done = rebuild(opened, study)
     print(f"{done}\nSee it: {Ledger(opened, study or '').ui_command}")
     return ExitCode.BUG if done.behind else ExitCode.DONE
@@ -363,7 +345,7 @@ def _parsed(commands: Mapping[str, Command], arguments: Sequence[str], program: 
     return tyro.extras.subcommand_cli_from_dict(dict(commands), prog=program, description=about, args=list(arguments))
 
 
-def _opened(store: Path, trust: bool) -> "Store":
+def _opened(store: Path) -> "Store":
     from certvae.store.layout import STORE as MARK
     from certvae.store.layout import no_store
     from certvae.store.store import Store
@@ -371,7 +353,7 @@ def _opened(store: Path, trust: bool) -> "Store":
     root = store.resolve()
     if not (root / MARK).exists():
         raise no_store(root)  # opening it would make one
-    return Store(root, trust=trust)
+    return Store(root)
 
 
 def _audited(found: "Report") -> int:

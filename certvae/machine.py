@@ -1,103 +1,62 @@
-"""This machine as a number sees it: the fingerprint that enters every key, and what may be said of it without torch.
+"""What this process may use of its machine: the least of what is there, what it is bound to, and what a cgroup allows.
 
-Results are equal byte for byte only under equal fingerprints: one torch build, one device model, one thread count.
-torch takes a second and half a gigabyte. A question to a store needs none of it: where there is no GPU, the kernel
-tells what torch would say.
+A container, a batch system or a user's slice limits processor time and memory by cgroups, of version 1 or 2, at any
+level of their tree; Python and psutil look at the whole machine.
 """
 
-import functools
+import math
 import os
-import platform
-import re
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from certvae.installed import version
+import psutil
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
-ACCELERATORS = ("nvidia[0-9]*", "nvidiactl", "nvhost-gpu", "dxg", "kfd")
-"""Files in /dev that a driver of GPUs makes."""
-CAPABILITIES = {"AVX512": {"avx512vl", "avx512bw", "avx512dq", "fma"}, "AVX2": {"avx2", "fma"}, "DEFAULT": set()}
-"""What torch compiles its loops for -> flags of a CPU that runs them, the widest first."""
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
-def fingerprint(device_model: str, *, threads: int, deterministic: bool, tf32: bool) -> dict[str, Any]:
-    """All that can change a bit of a result besides the spec, the data and the code version."""
-    return {
-        "python": ".".join(map(str, sys.version_info[:2])),
-        "packages": {name: version(name) for name in PACKAGES},
-        "device": device_model,
-        "threads": threads,
-        "deterministic": deterministic,
-        "tf32": tf32,
-    }
+def cores() -> int:
+    """CPU cores that this process may keep busy, at least one; a share of a core counts as one."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min([there, *_quotas()])))
 
 
-@functools.cache
-def expected() -> dict[str, Any]:
-    """The fingerprint that a settled worker of this machine has."""
-    return fingerprint(light_device_model() or device_model(device()), threads=1, deterministic=True, tf32=False)
+def memory() -> int:
+    """Bytes of memory that this process may fill, together with all others under the same limit."""
+    limits = (*_read("", "memory.max"), *_read("memory", "memory.limit_in_bytes"))
+    return min([psutil.virtual_memory().total, *(int(limit) for limit in limits if limit.isdigit())])
 
 
-def device() -> str:
-    """The device of this process: its first visible GPU, or the CPU."""
-    import torch  # noqa: PLC0415
-
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
-
-
-def device_model(device: str) -> str:
-    """The model of a GPU with its libraries, or the architecture of a CPU with what torch computes with on it."""
-    import torch  # noqa: PLC0415
-
-    if device.startswith("cuda"):
-        return (
-            f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-        )
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+def _quotas() -> Iterator[float]:
+    """Cores' worth of processor time, by each limit that there is."""
+    for text in _read("", "cpu.max"):
+        quota, _, period = text.partition(" ")
+        if quota.isdigit() and period.isdigit():
+            yield int(quota) / int(period)
+    for quota, period in zip(_read("cpu", "cpu.cfs_quota_us"), _read("cpu", "cpu.cfs_period_us"), strict=False):
+        if quota.isdigit() and period.isdigit():  # -1: no limit
+            yield int(quota) / int(period)
 
 
-def light_device_model(proc: Path = Path("/proc"), dev: Path = Path("/dev")) -> str | None:
-    """`device_model` of a machine without GPUs, told without torch; None where only torch can tell."""
-    cpus = proc / "cpuinfo"
-    if platform.machine() != "x86_64" or not cpus.exists():
-        return None
-    if any(found for name in ACCELERATORS for found in dev.glob(name)):
-        return None
-    flags = re.search(r"^flags\s*:(.*)$", cpus.read_text(), re.MULTILINE)
-    if flags is None:
-        return None
-    there, asked = set(flags[1].split()), os.environ.get("ATEN_CPU_CAPABILITY", "")
-    widest = next(name for name, needs in CAPABILITIES.items() if needs <= there)
-    forced = {name.lower(): name for name in CAPABILITIES}
-    return f"{platform.machine()} {forced.get(asked, widest)}"
-
-
-def gpu_count() -> int:
-    """GPUs that this process may use."""
-    if light_device_model() is not None:
-        return 0
-    import torch  # noqa: PLC0415
-
-    return torch.cuda.device_count()
-
-
-def cpu_count(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPU cores that this process may use: those of its affinity, where the system has one, within its quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota = _quota(cgroup)
-    return cores if quota is None else max(1, min(cores, int(quota)))
-
-
-def _quota(cgroup: Path) -> float | None:
-    """CPU time that a container may use, in cores: of cgroups version 2 or 1; None without a limit."""
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+def _read(controller: str, name: str) -> Iterator[str]:
+    """What a file says in the cgroup of this process and in all above it; nothing where there is none."""
+    for folder in _folders(controller):
         try:
-            words = " ".join((cgroup / name).read_text() for name in files).split()
-            quota, period = float(words[0]), float(words[1])
-        except (OSError, ValueError, IndexError):  # there is none, or it says `max`
+            yield (folder / name).read_text().strip()
+        except OSError:
             continue
-        return quota / period if quota > 0 and period > 0 else None
-    return None
+
+
+def _folders(controller: str) -> Iterator[Path]:
+    """Folders of this process's cgroup in the tree of one controller, from its own up; version 2 has one tree."""
+    try:
+        lines = OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        return  # no Linux
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controller in controllers.split(","):
+            trees = (CGROUPS / (tree or "unified") for tree in (controllers, controller))
+            root = next((tree for tree in trees if tree.is_dir()), CGROUPS)
+            own = root / place.strip("/")
+            yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(root))

@@ -1,4 +1,4 @@
-"""What is written for a terminal: bars, commands that work where they are typed, and how a command ends."""
+"""What is written for a terminal: commands that work where they are typed, and how a command ends."""
 
 import os
 import shlex
@@ -8,20 +8,11 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from certvae.errors import ConfigFault, ExitCode, Fault
 from certvae.installed import provider
 
-PATIENCE = 1.0  # seconds; what ends sooner, or fails, needs no bar
 PROGRAM = Path(__file__).parent
-
-
-def bar(total: int, label: str | None, **look: Any) -> tqdm:
-    """A bar with a label; none without one."""
-    return tqdm(total=total, desc=label, disable=label is None, delay=PATIENCE, **look)
 
 
 def python(*arguments: str) -> str:

@@ -17,12 +17,12 @@ from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.spec.baselines import SEVEN, Baseline, Baselines, VqVae
 from certvae.spec.cell import CellSpec
-from certvae.spec.parts import DataName
+from certvae.spec.parts import Description
 from certvae.spec.presets import rescue
 from certvae.spec.rescue import Rescue
 
 
-def preset(data: DataName) -> CellSpec:
+def preset(data: str | Description) -> CellSpec:
     """The seven baselines under the teacher of the presets, with the epochs of a whole chain up to one mode."""
     base = rescue(data)
     chain = base.protocol

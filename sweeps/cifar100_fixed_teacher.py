@@ -14,13 +14,13 @@ from dataclasses import replace
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.spec.cell import CellSpec
-from certvae.spec.parts import DataName
+from certvae.spec.parts import Description
 from certvae.spec.presets import rescue
 
 TEACHER_SEED = 0
 
 
-def preset(data: DataName) -> CellSpec:
+def preset(data: str | Description) -> CellSpec:
     """The chain of the presets under the teacher of one seed."""
     base = rescue(data)
     return replace(base, protocol=replace(base.protocol, teacher_seed=TEACHER_SEED))

@@ -15,12 +15,12 @@ from dataclasses import replace
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.spec.cell import CellSpec
-from certvae.spec.parts import DataName
+from certvae.spec.parts import Description
 from certvae.spec.presets import rescue
 from certvae.spec.rescue import SharedAffine
 
 
-def preset(data: DataName) -> CellSpec:
+def preset(data: str | Description) -> CellSpec:
     """The chain of the presets with a protected rescue beside the plain one."""
     base = rescue(data)
     return replace(base, protocol=replace(base.protocol, protection=SharedAffine()))

@@ -10,10 +10,10 @@ the certify split, once.
 
 import sys
 
-from certvae.engine.goal import Goal
 from certvae.engine.main import main
 from certvae.engine.space import weights
 from certvae.engine.study import Study
+from certvae.spec.goal import Goal
 from certvae.spec.presets import rescue
 
 STUDY = Study(

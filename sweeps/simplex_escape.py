@@ -16,12 +16,12 @@ from dataclasses import replace
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.spec.cell import CellSpec
-from certvae.spec.parts import DataName
+from certvae.spec.parts import Description
 from certvae.spec.presets import protocol_of, witness
 from certvae.spec.simplex import ESCAPES
 
 
-def preset(data: DataName) -> CellSpec:
+def preset(data: str | Description) -> CellSpec:
     """The three escapes; a plain VAE is trained where one of them starts."""
     base = witness(data)
     return replace(base, protocol=replace(protocol_of(base), modes=ESCAPES))

@@ -13,15 +13,15 @@ from dataclasses import replace
 
 from optuna.trial import BaseTrial
 
-from certvae.engine.goal import Goal
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.spec.cell import CellSpec
-from certvae.spec.parts import DataName, SimplexHead
+from certvae.spec.goal import Goal
+from certvae.spec.parts import Description, SimplexHead
 from certvae.spec.presets import protocol_of, witness
 
 
-def preset(data: DataName) -> CellSpec:
+def preset(data: str | Description) -> CellSpec:
     """The searched mode, and the plain VAE that reconstruction is held against."""
     base = witness(data)
     return replace(base, protocol=replace(protocol_of(base), modes=("vae", "rst_alpha_prefit")))

@@ -15,13 +15,13 @@ from dataclasses import replace
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.spec.cell import CellSpec
-from certvae.spec.parts import DataName
+from certvae.spec.parts import Description
 from certvae.spec.presets import protocol_of, witness
 
 STRESS = (1.0, 2.0, 4.0, 8.0)
 
 
-def preset(data: DataName) -> CellSpec:
+def preset(data: str | Description) -> CellSpec:
     """The plain VAE and the two ends of the prefit scale: none, and the scaled code."""
     base = witness(data)
     return replace(base, protocol=replace(protocol_of(base), modes=("vae", "rst", "rst_alpha_prefit")))

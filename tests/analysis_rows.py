@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from certvae.canonical import digest
+from certvae.canonical import digest, plain
+from certvae.spec.goal import RULE, Goal
 from certvae.store.artifact import Content
 from certvae.store.store import Store, stage
 
@@ -122,6 +123,12 @@ def search(configs: int, seeds: Iterable[int] = range(3), split: str = "guard") 
                 psnr = PSNR[mode] - (0.0 if mode == "no_align" else float(strength) / 12)
                 found.append(row(seed, mode, split, margin=float(margin), psnr_01=psnr, parameters=parameters))
     return found
+
+
+def searched(path: Path, rows: Iterable[Mapping[str, Any]], goal: Goal, seeds: Iterable[int] = range(3)) -> Path:
+    """A store with these rows, as a search for this goal on these seeds leaves it."""
+    Store(path).put_document(RULE, STUDY, plain({"goal": goal, "seeds": list(seeds)}))
+    return filled(path, rows)
 
 
 def filled(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:

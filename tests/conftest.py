@@ -11,8 +11,8 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
 SHAPED = (
-    *("certificate", "simplex", "equilibrium", "quality", "nets", "objective"),
-    *("teacher", "diagnostics", "baselines"),
+    *("certificate", "simplex", "equilibrium", "quality"),
+    *("models", "training.objective", "teachers.searching", "evaluation.diagnostics", "training.baselines"),
 )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-Failure = Literal["refused", "500", "429", "half", "garbage", "hang"]
-FAILURES: tuple[Failure, ...] = ("refused", "500", "429", "half", "garbage", "hang")
+Failure = Literal["refused", "500", "429", "half", "garbage", "hang", "drip"]
+FAILURES: tuple[Failure, ...] = ("refused", "500", "429", "half", "garbage", "hang", "drip")
 
 
 @contextlib.contextmanager
@@ -35,6 +35,10 @@ def _handler(failure: Failure, released: threading.Event) -> type[BaseHTTPReques
             match failure:
                 case "hang":
                     released.wait(60)
+                case "drip":
+                    self._reply(200, b"{", promised=10_000)
+                    while not released.wait(0.2):
+                        self.wfile.write(b" ")  # every byte in time, and no end
                 case "half":
                     self._reply(200, b'{"experiment": {"experiment_', promised=1000)
                 case "garbage":

@@ -31,7 +31,7 @@ def rows_of(cell: Cell) -> list[dict]:
     psnr = 20 - 0.8 * math.log1p(goal.lambda_ts) - 0.3 * goal.alpha_kl
     named = {"study": spec.study, "cell": spec.cell, "config": spec.config, "seed": spec.seed, "outcome": "ok"}
     facts = {"teacher_status": "strict-feasible", "reason": "", "n": 100}
-    numbers = {"full": (margin, psnr), "no_align": (-0.1, 20 - 0.3 * goal.alpha_kl), "rescue": (margin, psnr)}
+    numbers = dict.fromkeys(chain.modes(spec), (margin, psnr)) | {"no_align": (-0.1, 20 - 0.3 * goal.alpha_kl)}
     return [
         {**named, **facts, "mode": mode, "split": split, "margin": value, "psnr_01": quality}
         for split in cell.splits

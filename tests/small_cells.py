@@ -48,7 +48,7 @@ def small_digits(cache: Path, limit: int = 240) -> Dataset:
 
 def small_cell(model: Model = MODEL, training: Training = TRAINING, seed: int = 0, **protocol: Any) -> CellSpec:
     """A chain of three epochs a stage and one teacher candidate."""
-    given = {"warm_up": WARM_UP, "teacher": TEACHER, "objective": OBJECTIVE, **protocol}
+    given = {"warm_up": WARM_UP, "teacher": TEACHER, "objective": OBJECTIVE, "controls": (), **protocol}
     return CellSpec(study="small", seed=seed, model=model, protocol=Rescue(**given), training=training)
 
 

@@ -56,7 +56,9 @@ def judge(mode: str, seed: int, weight: float, split: str, sharpness: float, *, 
 def cell(seed: int = 0, alpha_kl: float = 0.5, study: str = "small") -> CellSpec:
     """A spec; alpha_kl is also how close the student of `full` comes to the teacher."""
     model = Model(encoder=Mlp(hidden=(8,), latent=2), decoder_sees_teacher=False)
-    return CellSpec(study=study, seed=seed, model=model, protocol=Rescue(objective=Objective(alpha_kl=alpha_kl)))
+    return CellSpec(
+        study=study, seed=seed, model=model, protocol=Rescue(objective=Objective(alpha_kl=alpha_kl), controls=())
+    )
 
 
 def weight(spec: CellSpec) -> float:

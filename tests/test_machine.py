@@ -1,97 +1,79 @@
-"""What is told of a machine without torch is what torch tells of it."""
+"""What may be used of a machine: bounded by affinity and by cgroups of both versions, wherever in their tree."""
 
-import json
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from certvae import machine
+from certvae.machine import cores, memory
 
-ASK = """
-import json, sys
-from certvae import machine
-light, loaded = machine.light_device_model(), "torch" in sys.modules
-from certvae.training import environment
-environment.settle()
-print(json.dumps([light, loaded, machine.expected(), environment.fingerprint(machine.device())]))
-"""
+Limit = Callable[[str, str], None]
 
 
-@pytest.mark.parametrize("forced", ["", "default", "avx2", "AVX2", "no-such-thing"])
-def test_the_expected_fingerprint_is_that_of_a_settled_process(forced: str) -> None:
-    """Torch obeys a variable, in lower case alone; `avx512` is left out, which not every CPU has."""
-    told = {**os.environ, "ATEN_CPU_CAPABILITY": forced}
-    done = subprocess.run([sys.executable, "-c", ASK], env=told, capture_output=True, text=True, check=True)
-    light, loaded, expected, settled = json.loads(done.stdout)
-    assert not loaded
-    assert expected == settled
-    assert light in (None, settled["device"])
+@pytest.fixture
+def limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Limit:
+    """Writes a file of a tree of cgroups, in which this process is in /batch/job (version 2) and /docker/id (1)."""
+    tree, own = tmp_path / "cgroup", tmp_path / "self"
+    own.write_text("4:memory:/docker/id\n3:cpu,cpuacct:/docker/id\n1:name=systemd:/x\n0::/batch/job\n")
+    tree.mkdir()
+    monkeypatch.setattr(machine, "CGROUPS", tree)
+    monkeypatch.setattr(machine, "OWN_CGROUPS", own)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+
+    def write(place: str, text: str) -> None:
+        (tree / place).parent.mkdir(parents=True, exist_ok=True)
+        (tree / place).write_text(text + "\n")
+
+    return write
 
 
-class TestLight:
-    def tree(self, folder: Path, flags: str | None, *devices: str) -> tuple[Path, Path]:
-        proc, dev = folder / "proc", folder / "dev"
-        proc.mkdir()
-        dev.mkdir()
-        if flags is not None:
-            (proc / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n\n")
-        for name in devices:
-            (dev / name).touch()
-        return proc, dev
-
-    @pytest.fixture(autouse=True)
-    def on_x86(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
-        monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
-
-    @pytest.mark.parametrize(
-        ("flags", "model"),
-        [
-            ("fpu sse4_2", "x86_64 DEFAULT"),
-            ("avx2 fma", "x86_64 AVX2"),
-            ("avx2 avx512vl avx512bw avx512dq fma", "x86_64 AVX512"),
-            ("avx2 avx512vl avx512bw fma", "x86_64 AVX2"),
-            (None, None),
-        ],
-    )
-    def test_the_flags_of_the_kernel_decide(self, tmp_path: Path, flags: str | None, model: str | None) -> None:
-        assert machine.light_device_model(*self.tree(tmp_path, flags)) == model
-
-    @pytest.mark.parametrize("driver", ["nvidia0", "kfd", "dxg"])
-    def test_where_there_may_be_a_gpu_torch_is_asked(self, tmp_path: Path, driver: str) -> None:
-        assert machine.light_device_model(*self.tree(tmp_path, "avx2 fma", driver)) is None
+def test_without_limits_it_is_the_machine(limit: Limit) -> None:
+    assert (cores(), memory()) == (8, psutil.virtual_memory().total)
 
 
-class TestCores:
-    """macOS has no affinity, and a container may have a quota: both were once unknown."""
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1), ("nonsense", 8), ("", 8)],
+)
+def test_a_quota_of_version_2(limit: Limit, text: str, wanted: int) -> None:
+    limit("batch/job/cpu.max", text)
+    assert cores() == wanted
 
-    def test_without_an_affinity_the_cores_of_the_machine_count(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-        monkeypatch.setattr(os, "cpu_count", lambda: 6)
-        assert machine.cpu_count(tmp_path) == 6
 
-    @pytest.mark.parametrize(
-        ("files", "cores"),
-        [
-            ({"cpu.max": "max 100000\n"}, 8),
-            ({"cpu.max": "250000 100000\n"}, 2),
-            ({"cpu.max": "10000 100000\n"}, 1),
-            ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-            ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
-            ({"cpu.max": "nonsense"}, 8),
-            ({}, 8),
-        ],
-    )
-    def test_a_quota_bounds_them(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], cores: int
-    ) -> None:
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-        (tmp_path / "cpu").mkdir()
-        for name, text in files.items():
-            (tmp_path / name).write_text(text)
-        assert machine.cpu_count(tmp_path) == cores
+def test_the_tightest_limit_on_the_way_up_counts(limit: Limit) -> None:
+    limit("batch/job/cpu.max", "600000 100000")
+    limit("batch/cpu.max", "300000 100000")
+    limit("cpu.max", "400000 100000")
+    assert cores() == 3
+    limit("batch/memory.max", "1073741824")
+    limit("batch/job/memory.max", "max")
+    assert memory() == 2**30
+
+
+def test_a_container_that_sees_its_own_part_of_the_tree(limit: Limit) -> None:
+    """Its path in the tree is that of the host, the tree that is mounted begins at the container."""
+    limit("cpu.max", "200000 100000")
+    assert cores() == 2
+
+
+@pytest.mark.parametrize("tree", ["cpu,cpuacct", "cpu"])
+def test_a_quota_of_version_1(limit: Limit, tree: str) -> None:
+    limit(f"{tree}/docker/id/cpu.cfs_period_us", "50000")
+    limit(f"{tree}/docker/id/cpu.cfs_quota_us", "-1")
+    assert cores() == 8
+    limit(f"{tree}/docker/id/cpu.cfs_quota_us", "150000")
+    assert cores() == 3
+    limit("memory/docker/id/memory.limit_in_bytes", str(2**29))
+    assert memory() == 2**29
+
+
+def test_a_system_without_affinity_or_cgroups(limit: Limit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "absent")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert cores() == 5
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1

@@ -14,6 +14,7 @@ from certvae.store import selftest as module
 from certvae.store.audit import CORRUPT, FOREIGN
 from certvae.store.selftest import Tally, draw, run_chain
 from certvae.store.store import Store
+from certvae.tracking import ui
 from certvae.tracking.ledger import Ledger
 from tests.small_ledgers import STUDY, database, locked, ready_store, text, wait_until
 from tests.small_rows import cell, fill
@@ -70,11 +71,11 @@ def test_ledger_makes_a_deleted_or_broken_database_anew_identical(
         harm(database(store))
         assert main(["ledger", "--store", str(store.path)]) == 0
         said = capsys.readouterr().out
-        assert "MLflow: 14 runs written, 0 unchanged" in said
+        assert "MLflow: 14 runs created, 0 updated, 0 unchanged" in said
         assert f"certvae ui --store {store.path}" in said
         assert text(store) == told
     assert main(["ledger", "--store", str(store.path), "--study", "other"]) == 0
-    assert "MLflow: 0 runs written, 5 unchanged" in capsys.readouterr().out
+    assert "MLflow: 0 runs created, 0 updated, 5 unchanged" in capsys.readouterr().out
     fill(store, [cell(1, study="other")], ("guard", "certify"))
     with locked(store):
         assert main(["ledger", "--store", str(store.path), "--study", "other"]) == 1
@@ -129,8 +130,8 @@ def test_the_ui_shows_a_store_whose_database_is_gone(tmp_path: Path) -> None:
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert server.stdout is not None
-        assert server.stdout.readline().startswith("MLflow: 5 runs written")
-        assert f"http://127.0.0.1:{port}" in server.stdout.readline()
+        assert server.stdout.readline().startswith("MLflow: 5 runs created")
+        assert server.stdout.readline().startswith(f"Open http://127.0.0.1:{port}/#/experiments/")
         client = MlflowClient(f"http://127.0.0.1:{port}")
         wait_until(lambda: _answers(port), 120)
         found = client.get_experiment_by_name(STUDY)
@@ -144,6 +145,19 @@ def test_the_ui_shows_a_store_whose_database_is_gone(tmp_path: Path) -> None:
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_port_that_is_taken_is_said_with_one_that_is_free(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path / "store")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["ui", "--store", str(store.path), "--port", str(port)]) == 2
+        told = capsys.readouterr()
+        remedy = int(told.err.rpartition("--port ")[2])
+        ui.check_port(remedy)
+    assert f"port {port} must be free" in told.err
+    assert told.out == ""
+    ui.check_port(port)
 
 
 def test_the_ui_of_no_store_is_refused_and_none_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

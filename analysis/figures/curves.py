@@ -19,7 +19,7 @@ from analysis.figures.drawing import (
     mode_handles,
     titled,
 )
-from certvae.spec.modes import CONTINUES, ordered
+from certvae.spec.modes import BY_NAME, ordered
 
 COLUMNS = 4
 MOST_PANELS = 16
@@ -90,7 +90,7 @@ def _both(curves: pd.DataFrame) -> pd.DataFrame:
 def _chain(axes: Axes, chain: pd.DataFrame, modes: list[str]) -> None:
     for mode in modes:
         points = chain[chain["mode"] == mode]
-        before = chain[chain["mode"] == CONTINUES.get(mode)]
+        before = chain[chain["mode"] == (BY_NAME[mode].continues if mode in BY_NAME else None)]
         shifted = points.assign(epoch=points["epoch"] + before["epoch"].max()) if len(before) else points
         _line(axes, shifted, "guard_margin", mode, modes)
         _joint(axes, before, shifted, "guard_margin")

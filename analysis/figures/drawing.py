@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from analysis.views import View
-from certvae.spec.modes import ordered
+from certvae.spec.modes import MODES, ordered
 
 STYLE = Path(__file__).parents[1] / "certvae.mplstyle"
 LEGEND_INCHES = 2.2  # what a legend beside the axes takes from a title
@@ -43,23 +43,22 @@ class Look:
 
 
 _SOLID, _DASHED, _DASH_DOT, _DOTTED = "-", (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (1, 1.2))
-LOOKS = {
-    "full": Look("C0", _SOLID, "o"),
-    "no_align": Look("C1", _DASHED, "s"),
-    "rescue": Look("C2", _DASH_DOT, "^"),
-    "vae": Look("C1", _DASHED, "s"),
-    "rst": Look("C0", _SOLID, "o"),
-    "rst_prefit": Look("C2", _DASH_DOT, "^"),
-    "rst_alpha_prefit": Look("C3", _DOTTED, "D"),
-}
+LOOKS = (
+    Look("C0", _SOLID, "o"),
+    Look("C1", _DASHED, "s"),
+    Look("C2", _DASH_DOT, "^"),
+    Look("C3", _DOTTED, "D"),
+)
+"""Of the modes that always look the same."""
 _LINES, _MARKERS = (_DOTTED, _DASHED, _DASH_DOT, _SOLID), "vDPX*<>p"
 
 
 def look(mode: str, modes: Iterable[str]) -> Look:
     """How a mode is drawn among others; the papers' modes always look the same."""
-    if mode in LOOKS:
-        return LOOKS[mode]
-    number = ordered(one for one in modes if one not in LOOKS).index(mode)
+    fixed = {one.name: LOOKS[one.look] for one in MODES if one.look is not None}
+    if mode in fixed:
+        return fixed[mode]
+    number = ordered(one for one in modes if one not in fixed).index(mode)
     return Look(f"C{(3 + number) % 7}", _LINES[number % len(_LINES)], _MARKERS[number % len(_MARKERS)])
 
 
@@ -126,8 +125,8 @@ def unclaimed(axes: Axes, below: float) -> None:
 
 def psnr_regions(absolute: Axes, change: Axes, view: View) -> list[Patch]:
     """The feasible region of each PSNR constraint in force, on the axes whose x it bounds; one legend entry."""
-    floors = [(absolute, view.psnr_floor), (change, None if view.psnr_drop is None else -view.psnr_drop)]
-    return [feasible_region(axes, least, view.tau) for axes, least in floors if least is not None][:1]
+    bounds = [(absolute, view.goal.psnr_floor, 1), (change, view.goal.psnr_drop, -1)]
+    return [feasible_region(axes, sign * bound, view.tau) for axes, bound, sign in bounds if bound is not None][:1]
 
 
 def feasible_region(axes: Axes, least: float, tau: float) -> Patch:

@@ -2,8 +2,11 @@
 
 The other pictures of a report are here as well, so that a notebook needs one import:
 
-    curves = load.curves("store", frame)
-    figures.margin_curves(curves, tau=0.10)
+    from analysis import load
+    from analysis.figures import margins
+
+    curves = load.curves("store", load.load("store", "tiny_fixed_q"))
+    margins.margin_curves(curves, tau=0.10)
 """
 
 import numpy as np
@@ -117,14 +120,14 @@ def margin_against_tau(rows: pd.DataFrame, tau: float) -> Figure:
 
 
 @drawn
-def margin_against_psnr(rows: pd.DataFrame, reference: str, view: View) -> Figure:
+def margin_against_psnr(rows: pd.DataFrame, view: View) -> Figure:
     """Every seed and mode: margin against PSNR, and against the change of PSNR with the feasible region.
 
     Args:
         rows: strict and stress rows of one config and split; stress cases are hollow.
-        reference: the mode to which a change of PSNR is paired.
-        view: tau and the PSNR constraint.
+        view: tau, and the goal with its PSNR constraint; a change of PSNR is paired to its reference.
     """
+    reference = view.goal.reference
     modes = ordered(rows["mode"])
     base = rows.loc[rows["mode"] == reference, [*CELL, "psnr_01"]].rename(columns={"psnr_01": "base"})
     points = rows.merge(base, on=CELL, how="left")

@@ -21,11 +21,11 @@ RATIO = 30  # positive values that span more than this are shown on a logarithmi
 
 @drawn
 def config_tradeoff(scored: pd.DataFrame, view: View, origin: str) -> Figure:
-    """One point per complete config: mean margin against mean PSNR with the Pareto front, and the feasible region.
+    """One point per complete config: score against mean PSNR with the Pareto front, and the feasible region.
 
     Args:
         scored: from `search.configs`.
-        view: tau and the PSNR constraint that made `scored`.
+        view: tau, and the goal that made `scored`.
         origin: the caption of the rows behind it.
     """
     figure = canvas(8.6, 3.6)
@@ -33,14 +33,14 @@ def config_tradeoff(scored: pd.DataFrame, view: View, origin: str) -> Figure:
     for axes, name in ((left, "psnr_01"), (right, "psnr_change")):
         _points(axes, scored, name)
     front = scored[scored["front"]].sort_values("psnr_01")
-    (line,) = left.plot(front["psnr_01"], front["margin"], color="C5", linewidth=1.4, zorder=3, label="Pareto front")
+    (line,) = left.plot(front["psnr_01"], front["score"], color="C5", linewidth=1.4, zorder=3, label="Pareto front")
     left.set(xlabel="mean psnr_01, dB ([0,1] pixels)")
-    left.set_ylabel(f"mean {MARGIN}", **FORMULA)
-    right.set(xlabel=f"mean psnr_01 - psnr_01 of {scored['reference'].iloc[0]}, dB")
+    left.set_ylabel(f"{view.goal.score} {MARGIN}", **FORMULA)
+    right.set(xlabel=f"mean psnr_01 - psnr_01 of {view.goal.reference}, dB")
     regions = psnr_regions(left, right, view)
     legend(figure, [*_handles(), line, boundary(left, view.tau), *regions])
     incomplete = int((~scored["complete"]).sum())
-    title = f"{len(scored)} configs of {scored['mode'].iloc[0]}, {incomplete} incomplete and not shown"
+    title = f"{len(scored)} configs of {view.goal.mode}, {incomplete} incomplete and not shown"
     return titled(figure, title, origin)
 
 
@@ -57,12 +57,12 @@ def parameter_importance(found: pd.DataFrame, origin: str) -> Figure:
     axes.set_yticks(places, found["parameter"])
     axes.set_xlim(0, 1)
     axes.set_xlabel("epsilon squared of Kruskal and Wallis (main effects)")
-    return titled(figure, "Which parameters move the mean margin", origin)
+    return titled(figure, "Which parameters move the score", origin)
 
 
 @drawn
-def slices(scored: pd.DataFrame, varied: pd.DataFrame, tau: float, origin: str) -> Figure:
-    """The mean margin of every complete config against each parameter that differs."""
+def slices(scored: pd.DataFrame, varied: pd.DataFrame, view: View, origin: str) -> Figure:
+    """The score of every complete config against each parameter that differs."""
     names = list(varied)[:MOST_SLICES]
     columns = min(COLUMNS, len(names))
     lines = ceil(len(names) / columns)
@@ -74,8 +74,8 @@ def slices(scored: pd.DataFrame, varied: pd.DataFrame, tau: float, origin: str) 
     for axes, name in zip(panels.flat, names, strict=False):
         _slice(axes, values, f"by {name}")
         axes.set_xlabel(name)
-    shown = [boundary(axes, tau) for axes in panels.flat[: len(names)]]
-    figure.supylabel(f"mean {MARGIN}", fontsize=9, **FORMULA)
+    shown = [boundary(axes, view.tau) for axes in panels.flat[: len(names)]]
+    figure.supylabel(f"{view.goal.score} {MARGIN}", fontsize=9, **FORMULA)
     legend(figure, [*_handles(), shown[0]])
     return titled(figure, "Slices of the search", origin)
 
@@ -86,7 +86,7 @@ def search_caption(rows: pd.DataFrame, scored: pd.DataFrame, tau: float) -> str:
     parts = (
         f"split {' and '.join(sorted(set(scored['split'])))}",
         f"n = {len(scored)} configs, {seeds(rows['seed'])}",
-        f"n_failed = {failures} of {int(scored['n'].sum())} cells",
+        f"n_failed = {failures} of {int(scored['cells'].sum())} cells",
         f"tau = {tau:.2f} nats",
         versions(rows),
     )
@@ -109,8 +109,8 @@ def _slice(axes: Axes, values: pd.DataFrame, name: str) -> None:
 def _points(axes: Axes, scored: pd.DataFrame, name: str) -> None:
     size = min(18.0, max(4.0, 4000 / len(scored)))
     for feasible, (colour, marker) in _LOOKS.items():
-        mine = scored[scored["feasible"] == feasible].dropna(subset="margin")
-        axes.scatter(mine[name], mine["margin"], s=size, color=colour, marker=marker, linewidths=1.0, alpha=0.8)
+        mine = scored[scored["feasible"] == feasible].dropna(subset="score")
+        axes.scatter(mine[name], mine["score"], s=size, color=colour, marker=marker, linewidths=1.0, alpha=0.8)
 
 
 _LOOKS = {True: ("C0", "o"), False: ("C1", "x")}

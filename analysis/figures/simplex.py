@@ -1,8 +1,10 @@
 """Pictures of the simplex witness (arXiv 2605.18224): the idea, the margin-energy path, escapes, and KL stress.
 
-    rows = load.load("store", "mnist_simplex", split="guard")
-    teacher = simplex_figures.teacher_rows("store", rows["key_teacher"].iloc[0])
-    simplex_figures.margin_energy(rows, teacher, tau=0.10)
+    from analysis.load import load
+
+    rows = load("store", "mnist_simplex", split="guard")
+    teacher = teacher_rows("store", rows["key_teacher"].iloc[0])
+    margin_energy(rows, teacher, tau=0.10)
 
 Each is a pure function of frames and arrays. Energies are nats of KL to N(0, I): half the squared length of a mean.
 """
@@ -82,8 +84,6 @@ def teacher_rows(store: Path | str, key: str, split: str = "guard") -> Rows:
 
 def first_teachers(store: Path | str, rows: pd.DataFrame) -> dict[str, Rows]:
     """Guard teacher rows of the first seed of every config whose rows are of a simplex witness, by config."""
-    if "mean_square_mu_witness" not in rows:
-        return {}
     known = rows[rows["mean_square_mu_witness"].notna()].sort_values("seed")
     keys = dict(reversed(list(zip(known["config"], known["key_teacher"], strict=True))))
     return {config: teacher_rows(store, key) for config, key in keys.items()}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from certvae import machine
+from certvae import fingerprint, machine
 from certvae.errors import ConfigFault, RayFault
 
 
@@ -20,8 +20,6 @@ class Place:
     """The share of a GPU's memory that a cell may use."""
     deadline_seconds: float | None = None
     """A cell that takes longer is ended, with a dump of all its stacks."""
-    trusted: bool = False
-    """The user trusts a store that others own or can write."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,8 @@ def local_slots(workers: int | None, per_gpu: int, logical_gpus: int) -> Slots:
     Raises:
         ConfigFault: when more slots are asked for than there are.
     """
-    cores = machine.cpu_count()
-    gpus = logical_gpus or machine.gpu_count()
+    cores = machine.cores()
+    gpus = logical_gpus or fingerprint.gpu_count()
     most = gpus * per_gpu if gpus else cores
     count = min(workers or most, most)
     if workers is not None and workers > most:

@@ -1,11 +1,6 @@
-"""Data sets as memory-mapped pixels with splits, one file per source."""
+"""Data sets -> memory-mapped pixels with train, guard and certify rows; one file per source."""
 
 from certvae.data.dataset import SPLITS, Dataset, Split
-from certvae.data.loading import load
+from certvae.data.loading import SOURCES, describe, load
 
-__all__ = [
-    "SPLITS",
-    "Dataset",
-    "Split",
-    "load",
-]
+__all__ = ["SOURCES", "SPLITS", "Dataset", "Split", "describe", "load"]

@@ -1,6 +1,6 @@
 """A data set as stages see it: memory-mapped pixels, labels, and rows by split.
 
-    images   (n, C, H, W)   uint8   images * scale is in [0, 1]
+    images   (n, C, H, W)   uint8   images * scale is in [0, 1]; float32 where values are no bytes, with scale 1
     labels   (n,)           int64   in [0, classes)
     rows     (m,)           int64   rows of one split, ascending; train, guard and certify share no row, and cover all
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from certvae.canonical import digest
 from certvae.errors import DataFault
@@ -30,7 +30,7 @@ from certvae.store.disk import disk_faults
 Split = Literal["train", "guard", "certify"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-LAYOUT = 1
+LAYOUT = 2
 BLOCK = 256
 """Rows per digest, and per task of the decoder."""
 SAMPLED = 8
@@ -42,6 +42,7 @@ class Dataset:
     """The images of one `Data` spec.
 
     digest      SHA-256 over pixels, labels and splits: what stages of this data set are keyed by
+    classes     None where there are no labels
     mean, std   per channel, of the train rows, in [0, 1] pixel space
     files       names the official files as they were when they were decoded
     source      what was read, for messages
@@ -52,7 +53,7 @@ class Dataset:
     path: Path
     digest: str
     shape: tuple[int, int, int]
-    classes: int
+    classes: int | None
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -61,13 +62,15 @@ class Dataset:
     substitute: str | None
 
     @property
-    def images(self) -> UInt8[np.ndarray, "n C H W"]:
+    def images(self) -> UInt8[np.ndarray, "n C H W"] | Float32[np.ndarray, "n C H W"]:
         """All pixels, mapped read-only: index them by `rows`. Raises DataFault when they changed on disk."""
         return self._arrays.images
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class numbers, never seen by training: for probes and tables."""
+        """Class numbers, never seen by training: for probes and tables. Raises DataFault where there are none."""
+        if self.classes is None:
+            raise _unlabelled(self)
         return self._arrays.labels
 
     def rows(self, split: Split) -> Int64[np.ndarray, " m"]:
@@ -100,9 +103,9 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Arrays:
-    """The three arrays of a data set on disk."""
+    """The three arrays of a data set on disk; labels are empty where there are none."""
 
-    images: UInt8[np.ndarray, "n C H W"]
+    images: UInt8[np.ndarray, "n C H W"] | Float32[np.ndarray, "n C H W"]
     labels: Int64[np.ndarray, " n"]
     splits: UInt8[np.ndarray, " n"]
 
@@ -131,7 +134,8 @@ def open_dataset(path: Path, *, verify: bool = False) -> Dataset:
 
 def content_digest(facts: dict[str, Any]) -> str:
     """SHA-256 over what a stage can see: pixels (as digests of blocks), their scale, labels, classes and splits."""
-    return digest({key: facts[key] for key in ("shape", "scale", "classes", "blocks", "labels", "splits")})
+    named = ["shape", "scale", "classes", "blocks", "labels", "splits"]
+    return digest({key: facts[key] for key in (named if facts["dtype"] == "uint8" else [*named, "dtype"])})
 
 
 def array_digest(array: np.ndarray) -> str:
@@ -173,7 +177,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _differences(facts: dict[str, Any], arrays: Arrays, *, every_block: bool) -> Iterator[str]:
-    if arrays.images.dtype != np.uint8 or list(arrays.images.shape) != [facts["n"], *facts["shape"]]:
+    if arrays.images.dtype != facts["dtype"] or list(arrays.images.shape) != [facts["n"], *facts["shape"]]:
         yield f"images.npy holds {arrays.images.dtype} {arrays.images.shape}"
     if array_digest(arrays.labels) != facts["labels"]:
         yield "labels.npy does not match its digest"
@@ -187,6 +191,16 @@ def _differences(facts: dict[str, Any], arrays: Arrays, *, every_block: bool) ->
 def _blocks(count: int, *, every_block: bool) -> list[int]:
     step = 1 if every_block else max(1, math.ceil(count / (SAMPLED - 1)))
     return sorted({*range(0, count, step), count - 1})
+
+
+def _unlabelled(dataset: Dataset) -> DataFault:
+    return DataFault(
+        16,
+        f"{dataset.name} has no labels, and they are asked for",
+        where=dataset.source,
+        cause="the images lie in no class folders, or the arrays came without labels",
+        remedy="choose a teacher that reads images, or bring labels: class folders, or an array y",
+    )
 
 
 def _absent(path: Path) -> DataFault:

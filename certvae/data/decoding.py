@@ -1,30 +1,29 @@
 """Decodes chosen rows of a source, once, into the folder that `dataset` opens.
 
-The folder is written under a hidden name beside its place, synced, and renamed: whole or absent, whenever a process
-dies. Two processes that decode the same rows at once write the same bytes, and the second rename finds the work done.
-One thread does it: images of 64 x 64 are so small that threads spend more time waiting for the interpreter's lock than
+The folder is published as every result is: whole or absent whenever a process dies, with a manifest of its bytes. Two
+processes that decode the same rows at once write the same bytes, and the second finds the work done.
+One thread decodes: images of 64 x 64 are so small that threads spend more time waiting for the interpreter's lock than
 Pillow works without it (6,700 images a second with one thread, 5,700 with two, 4,800 with four).
 """
 
-import errno
 import math
-import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8, UInt64
+from jaxtyping import Float64, Int64, UInt8, UInt64
 from PIL import Image
 
 from certvae.canonical import canonical_json
 from certvae.data.dataset import BLOCK, LAYOUT, SPLITS, array_digest, content_digest, sealed
+from certvae.data.progress import bar
 from certvae.data.source import Contents, Unreadable
 from certvae.errors import DataFault
-from certvae.store.disk import Disk, disk_faults, draft_of, remove, remove_dead_drafts
-from certvae.terminal import bar
+from certvae.store.folders import Cache, Sink, publishing
 
-_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+Sums = UInt64[np.ndarray, " C"] | Float64[np.ndarray, " C"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +32,14 @@ class View:
 
     rows     (n,) official rows, counted through train and then test
     splits   (n,) the place of each row's split in SPLITS
-    classes  how many classes the rows are of
+    classes  how many classes the rows are of; None without labels
     size     side of the images in pixels; None leaves them as they are
     """
 
     contents: Contents
     rows: Int64[np.ndarray, " n"]
     splits: UInt8[np.ndarray, " n"]
-    classes: int
+    classes: int | None
     size: int | None
 
     @property
@@ -50,9 +49,10 @@ class View:
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:
-        return self.contents.labels[self.rows]
+        labels = self.contents.labels
+        return np.empty(0, dtype=np.int64) if labels is None else labels[self.rows]
 
-    def pixels(self, first: int) -> UInt8[np.ndarray, "m C H W"]:
+    def pixels(self, first: int) -> np.ndarray:
         """One block of rows. Raises Unreadable."""
         images = self.contents.read(self.rows[first : first + BLOCK])
         return images if self.size in (None, images.shape[2]) else resized(images, self.size)
@@ -63,11 +63,14 @@ class View:
 
 @dataclass(frozen=True)
 class _Block:
-    """What one block leaves behind: its digest, exact sums over its train rows, and files that could not be read."""
+    """What one block leaves behind: its digest, sums over its train rows, and files that could not be read.
+
+    The sums are whole numbers where pixels are bytes, and so the same for blocks of any size.
+    """
 
     digest: str
-    total: UInt64[np.ndarray, " C"]
-    total_of_squares: UInt64[np.ndarray, " C"]
+    total: Sums
+    total_of_squares: Sums
     unreadable: tuple[str, ...] = ()
 
 
@@ -80,22 +83,14 @@ def publish(target: Path, view: View, about: dict[str, Any], *, label: str | Non
         DataFault: images that cannot be read: how many, and the first.
         DiskFault: the disk refused.
     """
-    disk = Disk(target.parent)
-    with disk_faults(f"decode {target.name}", math.prod(view.shape)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_dead_drafts(target)
-        draft = draft_of(target)
-        try:
-            disk.make_folder(draft)
-            blocks = _write_images(draft / "images.npy", view, label)
-            _write_array(draft / "labels.npy", view.labels)
-            _write_array(draft / "splits.npy", view.splits)
-            disk.write(draft / "facts.json", canonical_json(sealed(_facts(view, about, blocks))))
-            disk.sync_folder(draft)
-            _rename(disk, draft, target)
-            disk.sync_folder(target.parent)
-        finally:
-            remove(draft)
+    body, size = {"name": target.name, "layout": LAYOUT}, math.prod(view.shape)
+    with publishing(Cache(target.parent), target, body, f"decode {target.name}", size) as draft:
+        with draft.open("images.npy") as file:
+            blocks = _write_images(file, view, label)
+        for name, array in (("labels.npy", view.labels), ("splits.npy", view.splits)):
+            with draft.open(name) as file:
+                np.save(file, array, allow_pickle=False)
+        draft.write("facts.json", canonical_json(sealed(_facts(view, about, blocks))))
 
 
 def resized(images: UInt8[np.ndarray, "m C h w"], side: int) -> UInt8[np.ndarray, "m C side side"]:
@@ -106,43 +101,46 @@ def resized(images: UInt8[np.ndarray, "m C h w"], side: int) -> UInt8[np.ndarray
     return np.stack(scaled).reshape(*images.shape[:2], side, side)
 
 
-def _write_images(path: Path, view: View, label: str | None) -> list[_Block]:
-    """Writes block by block with calls: on a full disk a memory-mapped page would end the process instead."""
-    n = view.shape[0]
-    with path.open("xb") as file, bar(n, label, unit="image") as shown:
-        header = {"descr": "|u1", "fortran_order": False, "shape": view.shape}
+def _write_images(file: Sink, view: View, label: str | None) -> list[_Block]:
+    """Writes block by block with calls: on a full disk a memory-mapped page would end the process instead.
+
+    While one block is decoded, a second thread orders, writes and digests the one before: none needs the interpreter.
+    """
+    n, blocks, writing = view.shape[0], [], None
+    with bar(n, label) as advance, ThreadPoolExecutor(1) as writer:
+        header = {"descr": np.dtype(view.contents.dtype).str, "fortran_order": False, "shape": view.shape}
         np.lib.format.write_array_header_1_0(file, header)
-        blocks = []
         for first in range(0, n, BLOCK):
-            blocks.append(_write_block(file, view, first))
-            shown.update(min(BLOCK, n - first))
-        file.flush()
-        os.fsync(file.fileno())
+            pixels = _decoded(view, first)
+            blocks += [writing.result()] if writing else []
+            writing = writer.submit(_write_block, file, pixels, view.is_train(first))
+            advance(min(BLOCK, n - first))
+        blocks += [writing.result()] if writing else []
     _require_readable([name for block in blocks for name in block.unreadable], view)
     return blocks
 
 
-def _write_block(file: BinaryIO, view: View, first: int) -> _Block:
+def _decoded(view: View, first: int) -> np.ndarray | Unreadable:
     try:
-        pixels = np.ascontiguousarray(view.pixels(first))
+        return view.pixels(first)
     except Unreadable as reason:
-        nothing = np.zeros(view.shape[1], dtype=np.uint64)
-        return _Block("", nothing, nothing, tuple(reason.files))
+        return reason
+
+
+def _write_block(file: Sink, pixels: np.ndarray | Unreadable, is_train: np.ndarray) -> _Block:
+    if isinstance(pixels, Unreadable):
+        nothing = np.zeros(1, dtype=np.uint64)
+        return _Block("", nothing, nothing, tuple(pixels.files))
+    pixels = np.ascontiguousarray(pixels)
     file.write(pixels.data)
-    train = pixels[view.is_train(first)]
-    squares = np.square(train, dtype=np.uint16)
-    return _Block(
-        digest=array_digest(pixels),
-        total=train.sum(axis=(0, 2, 3), dtype=np.uint64),
-        total_of_squares=squares.sum(axis=(0, 2, 3), dtype=np.uint64),
-    )
+    total, squares = _sums(pixels[is_train])
+    return _Block(digest=array_digest(pixels), total=total, total_of_squares=squares)
 
 
-def _write_array(path: Path, array: np.ndarray) -> None:
-    with path.open("xb") as file:
-        np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
+def _sums(train: np.ndarray) -> tuple[Sums, Sums]:
+    """Per channel, of values and of their squares."""
+    wide, most = (np.uint64, np.uint16) if train.dtype == np.uint8 else (np.float64, np.float64)
+    return train.sum(axis=(0, 2, 3), dtype=wide), np.square(train, dtype=most).sum(axis=(0, 2, 3), dtype=wide)
 
 
 def _facts(view: View, about: dict[str, Any], blocks: list[_Block]) -> dict[str, Any]:
@@ -150,6 +148,7 @@ def _facts(view: View, about: dict[str, Any], blocks: list[_Block]) -> dict[str,
     mean, std = _moments(blocks, int((view.splits == SPLITS.index("train")).sum()) * shape[1] * shape[2])
     facts = about | {
         "layout": LAYOUT,
+        "dtype": view.contents.dtype.__name__,
         "n": n,
         "shape": shape,
         "scale": view.contents.scale,
@@ -164,19 +163,11 @@ def _facts(view: View, about: dict[str, Any], blocks: list[_Block]) -> dict[str,
 
 
 def _moments(blocks: list[_Block], count: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, from whole-number sums, so the same for any blocks."""
-    totals = [sum(map(int, column)) for column in zip(*(block.total for block in blocks), strict=True)]
-    squares = [sum(map(int, column)) for column in zip(*(block.total_of_squares for block in blocks), strict=True)]
-    variances = [(count * square - total**2) / count**2 for total, square in zip(totals, squares, strict=True)]
+    """Mean and standard deviation of each channel; `tolist` makes Python's numbers, whose integers have no bound."""
+    totals = [sum(column) for column in zip(*(block.total.tolist() for block in blocks), strict=True)]
+    squares = [sum(column) for column in zip(*(block.total_of_squares.tolist() for block in blocks), strict=True)]
+    variances = [max(0, count * square - total**2) / count**2 for total, square in zip(totals, squares, strict=True)]
     return [total / count for total in totals], [math.sqrt(variance) for variance in variances]
-
-
-def _rename(disk: Disk, draft: Path, target: Path) -> None:
-    try:
-        disk.rename(draft, target)
-    except OSError as reason:
-        if reason.errno not in _TAKEN:
-            raise
 
 
 def _require_readable(unreadable: list[str], view: View) -> None:
@@ -186,5 +177,5 @@ def _require_readable(unreadable: list[str], view: View) -> None:
             f"{len(unreadable):,} of {len(view.rows):,} images are unreadable; first: {unreadable[0]}",
             where="decoding",
             cause="the download or the extraction was cut off, or files were changed",
-            remedy="remove the archive or folder and run the same command: the official archive is downloaded",
+            remedy="bring whole files: from the official archive again, or without these where they are yours",
         )

@@ -1,31 +1,28 @@
-"""Downloads over https, and keeps a file only if its size and SHA-256 are the pinned ones.
+"""Files of a publisher, kept only if their SHA-256 is the pinned one.
 
-The bytes go to a hidden file beside the target, are checked, and are renamed once: a target is whole or absent. Plain
-http is refused, as the first address and as the target of a redirect.
+They go to this user's cache folder (`downloads()`), never into a folder that somebody else filled. pooch writes beside
+the target, compares and renames: a target is whole or absent.
 """
 
-import hashlib
-import http.client
-import os
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
+import pooch
+import requests
+
+from certvae.data.progress import bar
 from certvae.errors import DataFault
-from certvae.store.disk import disk_faults, draft_of, remove, remove_dead_drafts
-from certvae.terminal import bar
+from certvae.store.disk import disk_faults
 
 TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 2**18
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pinned:
-    """A file of the publisher: its address, its bytes, and where it is kept below the data root."""
+    """A file of the publisher: its address, its bytes, and where it is kept below a data root."""
 
     url: str
     size: int
@@ -33,93 +30,70 @@ class Pinned:
     place: str
 
 
-def download(pinned: Pinned, root: Path, *, progress: bool = True, loopback: bool = False) -> Path:
-    """Puts the pinned file below root, or leaves nothing there. `loopback` allows http from this machine.
+def downloads() -> Path:
+    """Where downloaded files are kept: `certvae` in the cache folder of this user (on Linux, of XDG_CACHE_HOME)."""
+    return Path(pooch.os_cache("certvae"))
+
+
+def download(pinned: Pinned, root: Path, *, progress: bool = True) -> Path:
+    """Puts the pinned file below root, or leaves nothing there.
 
     Raises:
-        DataFault: no network, an address that is not https, or other bytes than the pinned ones.
+        DataFault: no network, or other bytes than the pinned ones.
         DiskFault: root cannot be written.
     """
     target = root / pinned.place
-    with disk_faults(f"download of {target.name}", pinned.size):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_dead_drafts(target)
-        draft = draft_of(target)
-        try:
-            with draft.open("xb") as file:
-                _receive(pinned, file, target, progress=progress, loopback=loopback)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
-        finally:
-            remove(draft)
+    with bar(pinned.size, target.name if progress else None, of_bytes=True) as advance:
+        told: Any = _Limit(pinned, advance)  # pooch takes any object with the methods of a bar; its types do not
+        downloader: Any = pooch.HTTPDownloader(progressbar=told, chunk_size=_CHUNK, timeout=TIMEOUT)
+        with disk_faults(f"download of {target.name}", pinned.size):
+            try:
+                pooch.retrieve(pinned.url, f"sha256:{pinned.sha256}", target.name, target.parent, downloader=downloader)
+            except requests.RequestException as reason:
+                raise _unreachable(pinned, reason) from reason
+            except ValueError as reason:
+                raise _wrong(pinned, str(reason)) from reason
     return target
 
 
-def _receive(pinned: Pinned, file: BinaryIO, target: Path, *, progress: bool, loopback: bool) -> None:
-    sha256, received = hashlib.sha256(), 0
-    label = target.name if progress else None
-    with bar(pinned.size, label, unit="B", unit_scale=True) as shown:
-        for chunk in _chunks(pinned.url, target, loopback):
-            received += len(chunk)
-            if received > pinned.size:
-                raise _wrong(pinned, target, f"more than {pinned.size:,} bytes")
-            file.write(chunk)
-            sha256.update(chunk)
-            shown.update(len(chunk))
-    if received != pinned.size:
-        raise _wrong(pinned, target, f"{received:,} bytes")
-    if sha256.hexdigest() != pinned.sha256:
-        raise _wrong(pinned, target, f"SHA-256 {sha256.hexdigest()}")
+class _Limit:
+    """What pooch takes for a progress bar: it hears of every chunk, and ends a body that does not end."""
+
+    total = 0
+
+    def __init__(self, pinned: Pinned, advance: Callable[[int], None]):
+        self._pinned, self._advance, self._chunks = pinned, advance, 0
+
+    def update(self, size: int) -> None:
+        self._advance(size)
+        self._chunks += 1
+        if (self._chunks - 2) * _CHUNK > self._pinned.size:
+            raise ValueError(f"more than {self._pinned.size:,} bytes")
+
+    def reset(self) -> None:
+        """The end of a body: pooch now tells the whole size once more."""
+        self._advance, self._chunks = lambda _: None, 0
+
+    def close(self) -> None:
+        """The bar closes by itself."""
 
 
-def _chunks(url: str, target: Path, loopback: bool) -> Iterator[bytes]:
-    """The body as it comes. Its errors are those of the network; errors of the disk arise in the caller."""
-    _require_https(url, loopback)
-    try:
-        opener = urllib.request.build_opener(_Redirects(loopback))
-        with opener.open(url, timeout=TIMEOUT) as response:
-            while chunk := response.read(_CHUNK):
-                yield chunk
-    except (OSError, http.client.HTTPException) as reason:
-        raise DataFault(
-            1,
-            f"{target.name} is absent and could not be downloaded: {reason}",
-            where=url,
-            cause="no network here, or the server is down",
-            remedy=f"download it on another machine and give its folder with --data-root, or put it at {target}",
-        ) from reason
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to https only."""
-
-    def __init__(self, loopback: bool):
-        self.loopback = loopback
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        _require_https(newurl, self.loopback)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _require_https(url: str, loopback: bool) -> None:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "https" or (loopback and parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        return
-    raise DataFault(
-        2,
-        f"only https is trusted, not {url}",
-        where=url,
-        cause="the server sends to an address that anybody on the way can change",
-        remedy="download the file by hand from a place you trust, and put it below the data root",
+def _unreachable(pinned: Pinned, reason: BaseException) -> DataFault:
+    name = Path(pinned.place).name
+    return DataFault(
+        1,
+        f"{name} is absent and could not be downloaded: {reason}",
+        where=pinned.url,
+        cause="no network here, or the server is down",
+        remedy=f"download it elsewhere, put it as {pinned.place} into a folder, and name that with --data-root",
     )
 
 
-def _wrong(pinned: Pinned, target: Path, got: str) -> DataFault:
+def _wrong(pinned: Pinned, reason: str) -> DataFault:
     return DataFault(
         2,
-        f"{target.name} is not the pinned file: want {pinned.size:,} bytes with SHA-256 {pinned.sha256}, got {got}",
+        f"{Path(pinned.place).name} is not the pinned file of {pinned.size:,} bytes: {reason}",
         where=pinned.url,
         cause="the download was cut off, or the server holds another file",
-        remedy=f"run the same command again, or put the right file at {target}; nothing was kept",
+        remedy=f"run the same command again, or bring the file yourself: as {pinned.place} below --data-root",
     )

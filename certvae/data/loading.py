@@ -5,10 +5,11 @@
     train     the rest
 
 The draws are fixed: they depend on the data set and its `Data` spec, never on a run's seed. A smaller limit keeps a
-subset of the rows of a larger one.
+subset of the rows of a larger one. Data of one's own are split as `own` says.
 """
 
 import errno
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,42 +19,57 @@ import numpy as np
 from jaxtyping import Int64
 
 from certvae.canonical import digest
-from certvae.data import cifar, mnist, tiny_imagenet
-from certvae.data.dataset import LAYOUT, Dataset, Split, open_dataset
+from certvae.data.archives import is_visible
+from certvae.data.cifar import CIFAR10, CIFAR100
+from certvae.data.dataset import LAYOUT, Dataset, open_dataset
 from certvae.data.decoding import View, publish
-from certvae.data.digits import _DRAW_SEED, Digits
-from certvae.data.download import Pinned, download
-from certvae.data.source import Contents, counted, joined
+from certvae.data.digits import DIGITS, DRAW_SEED
+from certvae.data.download import download, downloads
+from certvae.data.images import formats
+from certvae.data.mnist import FASHION_MNIST, MNIST
+from certvae.data.own import is_name, is_own, name_of, own, source_of
+from certvae.data.source import Contents, Official, Source, counted, joined
+from certvae.data.tiny_imagenet import TINY_IMAGENET
 from certvae.errors import DataFault
-from certvae.spec.parts import Data, DataName
+from certvae.spec.parts import Data, Description
+from certvae.spec.validation import nearest
 from certvae.store.disk import disk_faults
-
-__all__ = ["Dataset", "Split", "load"]
 
 ROOT_VARIABLE = "CERTVAE_DATA"
 LARGEST_ZOOM = 4
+MOST_LOOKED_AT = 100
+BYTES = 1 / 255  # scale of images whose values are bytes
+SOURCES: dict[str, Official] = {
+    "digits": DIGITS,
+    "mnist": MNIST,
+    "fashion-mnist": FASHION_MNIST,
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "tiny-imagenet-200": TINY_IMAGENET,
+}
+"""Every data set that has a name. A new one is a file beside those of these, and a line here."""
 
 
-Source = Digits | mnist.Idx | cifar.Cifar | tiny_imagenet.TinyImageNet
-
-
-def load(data: Data, root: Path | None = None, *, cache: Path, progress: bool = True, verify: bool = False) -> Dataset:
+def load(
+    data: Data, root: Path | str | None = None, *, cache: Path, progress: bool = True, verify: bool = False
+) -> Dataset:
     """Opens a data set; the first time it is found or downloaded, and decoded into a folder below `cache`.
 
-    root is where official files are looked for and downloaded to: the argument, else the environment variable
-    CERTVAE_DATA, else ./data. Where the official files are gone, the decoded folder serves alone. With `verify` every
-    pixel is compared with its digest, else a sample.
+    root is where official files are looked for, and only read: the argument, else the environment variable
+    CERTVAE_DATA, else ./data, and always `download.downloads()`, where files are downloaded to. Where the official
+    files are gone, the decoded folder serves alone. With `verify` every pixel is compared with its digest, else a
+    sample. For data of one's own root is the place that was described, and only needed before they are decoded.
 
     Raises:
-        DataFault: files absent and not to be downloaded, damaged, unsafe, changed since they were decoded, or too few
-            for the spec.
-        DiskFault: `cache` or root cannot be written.
+        DataFault: files absent and not to be downloaded, damaged, changed since they were decoded, or too few for the
+            spec.
+        DiskFault: `cache` or the folder of downloads cannot be written.
     """
     target = Path(cache).absolute() / f"{data.name}-{digest([LAYOUT, data])[:16]}"
     with disk_faults(f"load {data.name}"):
-        source = find(data.name, _root(root))
-        if not target.exists():
-            source = source or _fetched(data.name, _root(root), progress)
+        is_decoded = target.exists()
+        source = _source(data, root, is_decoded=is_decoded, progress=progress)
+        if not is_decoded and source is not None:
             _decode(data, source, target, progress)
         dataset = open_dataset(target, verify=verify)
         if source is not None and source.fingerprint != dataset.files:
@@ -61,30 +77,58 @@ def load(data: Data, root: Path | None = None, *, cache: Path, progress: bool = 
     return dataset
 
 
-def find(name: DataName, root: Path) -> Source | None:
-    """The official files below root, or None."""
-    match name:
-        case "digits":
-            return Digits()
-        case "mnist" | "fashion-mnist":
-            return mnist.find(name, root)
-        case "cifar10" | "cifar100":
-            return cifar.find(name, root)
-        case "tiny-imagenet-200":
-            return tiny_imagenet.find(root)
+def describe(name: str, *, size: int | None = None) -> Description:
+    """What presets and specs must know of a data set, without decoding a pixel: its name in a spec, shape and classes.
+
+    Args:
+        name: one of SOURCES, whose files are not looked at, or `folder:PATH`, `npz:PATH` or `module:function`.
+        size: side that images are scaled to.
+
+    Raises:
+        DataFault: no such data set, or what lies there is none.
+    """
+    if not is_own(name):
+        official = named(name)
+        shape, classes, n, place = official.shape, official.classes, sum(official.rows), None
+    else:
+        with disk_faults(f"read {name}"):
+            source = source_of(name, size)
+            with source.open() as contents:
+                shape, classes, n, place = contents.shape, contents.classes, contents.n, name
+            name = name_of(name, source)
+    shape = (shape[0], size, size) if size else shape
+    return Description(name=name, shape=shape, classes=classes, n=n, place=place)
 
 
-def pins(name: DataName) -> tuple[Pinned, ...]:
-    """What is downloaded when a data set is absent."""
-    match name:
-        case "digits":
-            return ()
-        case "mnist" | "fashion-mnist":
-            return mnist.pins(name)
-        case "cifar10" | "cifar100":
-            return (cifar.layout(name).archive,)
-        case "tiny-imagenet-200":
-            return (tiny_imagenet.ARCHIVE,)
+def _source(data: Data, root: Path | str | None, *, is_decoded: bool, progress: bool) -> Source | None:
+    """Files to decode, or to compare the decoded copy with: a name of somebody's own data is a digest already."""
+    if is_name(data.name):
+        return None if is_decoded else own(data, root, progress=progress)
+    official, root = named(data.name), None if root is None else Path(root)
+    return found(official, root) or (None if is_decoded else _fetched(data.name, official, root, progress))
+
+
+def named(name: str) -> Official:
+    """The data set of this name.
+
+    Raises:
+        DataFault: there is none.
+    """
+    if name not in SOURCES:
+        raise DataFault(
+            13,
+            f"no data set is called {name!r}",
+            where="data",
+            cause=f"the data sets are {', '.join(SOURCES)}, and data of your own",
+            remedy=nearest(name, tuple(SOURCES)),
+        )
+    return SOURCES[name]
+
+
+def found(official: Official, root: Path | None) -> Source | None:
+    """The official files below root, or among the downloads, or None."""
+    is_fetched = official.pins and all((downloads() / pinned.place).exists() for pinned in official.pins)
+    return official.find(_root(root)) or (official.find(downloads()) if is_fetched else None)
 
 
 def view(data: Data, contents: Contents) -> View:
@@ -94,30 +138,60 @@ def view(data: Data, contents: Contents) -> View:
         DataFault: more rows, more classes or another size than the data set can give, or a split without rows.
     """
     _check_size(data, contents)
-    classes = _classes(data, contents)
-    kept = np.flatnonzero(contents.labels < classes)
-    train = _draw(data, kept[kept < contents.n_train], "limit")
+    kept = _kept(data, contents)
+    own_guard = contents.n_train - contents.n_guard
+    train = _draw(data, kept[kept < own_guard], "limit")
     certify = _draw(data, kept[kept >= contents.n_train], "certify_limit")
-    n_guard = round(len(train) * data.guard_fraction)
-    _check_splits(data, len(train) - n_guard, n_guard, len(certify))
-    rows = np.concatenate([train, certify])
-    splits = np.repeat(np.arange(3, dtype=np.uint8), [len(train) - n_guard, n_guard, len(certify)])
+    guard = kept[(kept >= own_guard) & (kept < contents.n_train)]
+    if not contents.n_guard:
+        train, guard = np.split(train, [len(train) - round(len(train) * data.guard_fraction)])
+    _check_splits(data, len(train), len(guard), len(certify))
+    rows = np.concatenate([train, guard, certify])
+    splits = np.repeat(np.arange(3, dtype=np.uint8), [len(train), len(guard), len(certify)])
     order = np.argsort(rows)
-    return View(contents=contents, rows=rows[order], splits=splits[order], classes=classes, size=data.size)
+    return View(
+        contents=contents,
+        rows=rows[order],
+        splits=splits[order],
+        classes=data.classes or contents.classes,
+        size=data.size,
+    )
 
 
 def _root(root: Path | None) -> Path:
     return Path(root or os.environ.get(ROOT_VARIABLE) or "data").absolute()
 
 
-def _fetched(name: DataName, root: Path, progress: bool) -> Source:
-    for pinned in pins(name):
-        if not (root / pinned.place).exists():
-            download(pinned, root, progress=progress)
-    source = find(name, root)
+def _fetched(name: str, official: Official, root: Path | None, progress: bool) -> Source:
+    _require_no_near_miss(name, official, _root(root), is_named=root is not None)
+    for pinned in official.pins:
+        download(pinned, downloads(), progress=progress)
+    source = official.find(downloads())
     if source is None:
-        raise FileNotFoundError(errno.ENOENT, "removed right after it was downloaded", str(root))
+        raise FileNotFoundError(errno.ENOENT, "removed right after it was downloaded", str(downloads()))
     return source
+
+
+def _require_no_near_miss(name: str, official: Official, root: Path, *, is_named: bool) -> None:
+    """Looks one level up and one down before anything is fetched: there is where a root that is wrong often is."""
+    if is_named and not root.exists():
+        raise _elsewhere(name, root, "which is not there", "name a folder that is, or none")
+    below = [entry for entry in _listed(root) if entry.is_dir() and is_visible(entry.name)]
+    for other in (root.parent, *below):
+        if official.find(other) is not None:
+            raise _elsewhere(name, root, f"but {other} has it", f"name that: --data-root {other}")
+    if any(Path(entry.name).suffix.lower() in formats() for folder in (root, *below) for entry in _listed(folder)):
+        raise _elsewhere(name, root, "but images of another data set", f"take them as they are: --data folder:{root}")
+
+
+def _listed(folder: Path) -> list[Path]:
+    return list(itertools.islice(folder.iterdir(), MOST_LOOKED_AT)) if folder.is_dir() else []
+
+
+def _elsewhere(name: str, root: Path, what: str, remedy: str) -> DataFault:
+    return DataFault(
+        14, f"{name} is not below {root}, {what}", where=str(root), cause="the root is another one", remedy=remedy
+    )
 
 
 def _decode(data: Data, source: Source, target: Path, progress: bool) -> None:
@@ -132,15 +206,15 @@ def _about(data: Data, contents: Contents, source: Source) -> dict[str, str | No
         "name": data.name,
         "source": str(source.path),
         "files": source.fingerprint,
-        "substitute": joined(contents.shortfall, *_choices(data, contents)),
+        "substitute": joined(contents.deviation, *_choices(data, contents)),
     }
 
 
 def _choices(data: Data, contents: Contents) -> Iterator[str | None]:
     """How the spec departs from the whole data set."""
-    kept = contents.labels < _classes(data, contents)
-    n_train, n_test = int(kept[: contents.n_train].sum()), int(kept[contents.n_train :].sum())
-    if data.classes:
+    kept = _kept(data, contents)
+    n_train, n_test = int((kept < contents.n_train - contents.n_guard).sum()), int((kept >= contents.n_train).sum())
+    if data.classes and contents.classes:
         yield counted(data.classes, contents.classes, "classes")
     if data.limit:
         yield counted(data.limit, n_train, "train images drawn")
@@ -150,11 +224,16 @@ def _choices(data: Data, contents: Contents) -> Iterator[str | None]:
         yield f"resized from {contents.shape[1]} to {data.size} pixels"
 
 
-def _classes(data: Data, contents: Contents) -> int:
-    classes = data.classes or contents.classes
-    if classes > contents.classes:
-        raise _impossible(data, f"classes must be <= {contents.classes}, got {classes}", "keep fewer classes")
-    return classes
+def _kept(data: Data, contents: Contents) -> Int64[np.ndarray, " m"]:
+    """Rows of the first so many classes."""
+    if data.classes is None:
+        return np.arange(contents.n)
+    if contents.labels is None or contents.classes is None:
+        raise _impossible(data, f"classes must be absent, got {data.classes}: there are no labels", "leave it out")
+    if data.classes > contents.classes:
+        wanted = f"classes must be <= {contents.classes}, got {data.classes}"
+        raise _impossible(data, wanted, "keep fewer classes")
+    return np.flatnonzero(contents.labels < data.classes)
 
 
 def _draw(
@@ -163,26 +242,31 @@ def _draw(
     limit = data.limit if field == "limit" else data.certify_limit
     if limit is not None and limit > len(rows):
         raise _impossible(data, f"{field} must be <= {len(rows):,}, got {limit:,}", "lower it, or leave it out")
-    return np.random.default_rng(_DRAW_SEED).permutation(rows)[:limit]
+    return np.random.default_rng(DRAW_SEED).permutation(rows)[:limit]
 
 
 def _check(contents: Contents, path: Path) -> None:
-    labels = contents.labels
-    if not 0 < contents.n_train < len(labels) or labels.min() < 0 or labels.max() >= contents.classes:
+    labels, classes = contents.labels, contents.classes
+    found, fits = "", True
+    if labels is not None and classes is not None:
+        least, most = labels.min(initial=0), labels.max(initial=0)
+        found, fits = f", labels {least} to {most} for {classes} classes", least >= 0 and most < classes
+    if not 0 < contents.n_train < contents.n or not fits:
         raise DataFault(
-            7,
-            f"{contents.n_train:,} train and {len(labels) - contents.n_train:,} test images, "
-            f"labels {labels.min(initial=0)} to {labels.max(initial=0)} for {contents.classes} classes",
+            15,
+            f"{contents.n_train:,} train and {contents.n - contents.n_train:,} test images{found}",
             where=str(path),
             cause="the files were cut off, or are those of another data set",
-            remedy=f"remove {path} and run the same command: the official files are downloaded",
+            remedy="bring the official files again, or name another folder with --data-root",
         )
 
 
 def _check_size(data: Data, contents: Contents) -> None:
     side = contents.shape[1]
-    if data.name == "digits" and data.size not in (None, side):
-        raise _impossible(data, f"size must be {side}, got {data.size}: 17 grey levels are not resized", "leave it out")
+    is_image = contents.scale == BYTES and contents.shape[1] > 1
+    if not is_image and data.size not in (None, side):
+        why = "17 grey levels, floats and vectors are not resized"
+        raise _impossible(data, f"size must be {side}, got {data.size}: {why}", "leave it out")
     if data.size is not None and data.size > LARGEST_ZOOM * side:
         raise _impossible(data, f"size must be <= {LARGEST_ZOOM * side}, got {data.size}", "choose a smaller size")
 

@@ -5,26 +5,27 @@ An idx file is: two zero bytes, the type (8: unsigned bytes), the number of dime
 """
 
 import gzip
+import hashlib
 import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 
-from certvae.data.archives import DAMAGED, truncated
+from certvae.data.archives import DAMAGED, LARGEST_STREAM, Bounded, damaged
 from certvae.data.download import Pinned
-from certvae.data.source import Contents, counted, files_digest, joined
+from certvae.data.source import Contents, Official, counted, file_digest, files_digest, joined
 from certvae.errors import DataFault
 
 Name = Literal["mnist", "fashion-mnist"]
 
-LARGEST = 2**28
+_ROWS = (60_000, 10_000)
 _UNSIGNED_BYTES = bytes([0, 0, 8])
 _SERVER = {
     "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -47,31 +48,39 @@ _FILES = {
         ("t10k-labels-idx1-ubyte", 5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
     ),
 }
-
-
-def pins(name: Name) -> tuple[Pinned, ...]:
-    """The official files, in the order train images, train labels, test images, test labels."""
-    return tuple(
-        Pinned(url=f"{_SERVER[name]}/{file}.gz", size=size, sha256=sha256, place=f"{_FOLDER[name]}/{file}.gz")
-        for file, size, sha256 in _FILES[name]
+# SHA-256 of what the official files unpack to, where it is known: a mirror may have packed them anew.
+_UNPACKED = {
+    "mnist": (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     )
+}
 
 
 def find(name: Name, root: Path) -> "Idx | None":
-    """The four files below root, or None when one is absent. The .gz wins: it carries a checksum."""
-    folders = (root / _FOLDER[name], root / Path(_FOLDER[name]).parent, root / name)
-    for folder in folders:
-        found = [_either(folder / file) for file, _, _ in _FILES[name]]
-        files = tuple(file for file in found if file is not None)
-        if len(files) == len(found):
-            return Idx(folder, files)
+    """The four files below root, or in it, or None when all are absent. The .gz wins: it carries a checksum.
+
+    Raises:
+        DataFault: some of the four are there, or they are those of the other data set.
+    """
+    for folder in (root / _FOLDER[name], root / Path(_FOLDER[name]).parent, root / name, root):
+        found = {file: _spelled(folder, file) for file, _, _ in _FILES[name]}
+        files = tuple(file for file in found.values() if file is not None)
+        if 0 < len(files) < len(found):
+            raise _partly(folder, [file for file, there in found.items() if there is None])
+        if files:
+            _require(name, files[-1])
+            return Idx(name, folder, files)
     return None
 
 
 @dataclass(frozen=True)
 class Idx:
-    """Four idx files, in the order of `pins`."""
+    """Four idx files, in the order train images, train labels, test images, test labels."""
 
+    name: Name
     path: Path
     files: tuple[Path, ...]
 
@@ -81,17 +90,36 @@ class Idx:
 
     @contextmanager
     def open(self) -> Iterator[Contents]:
-        train, train_labels, test, test_labels = (read_idx(file) for file in self.files)
+        unpacked = [_unpacked(file) for file in self.files]
+        train, train_labels, test, test_labels = map(_read, self.files, unpacked)
         _check_shapes(self.path, train, train_labels, test, test_labels)
-        train_note = counted(len(train), 60_000, "train images")
-        test_note = counted(len(test), 10_000, "test images")
+        train_note = counted(len(train), _ROWS[0], "train images")
+        test_note = counted(len(test), _ROWS[1], "test images")
         yield Contents.of_arrays(
             np.concatenate([train, test])[:, None],
             np.concatenate([train_labels, test_labels]),
             n_train=len(train),
             classes=10,
-            shortfall=joined(train_note, test_note),
+            deviation=joined(train_note, test_note) or self._deviation(unpacked),
         )
+
+    def _deviation(self, unpacked: list[bytes]) -> str | None:
+        """Whether the right number of images are the right ones."""
+        if tuple(hashlib.sha256(content).hexdigest() for content in unpacked) == _UNPACKED.get(self.name):
+            return None
+        pinned = [sha256 for _, _, sha256 in _FILES[self.name]]
+        return None if [file_digest(file) for file in self.files] == pinned else "not the official files"
+
+
+def _official(name: Name) -> Official:
+    pins = (
+        Pinned(url=f"{_SERVER[name]}/{file}.gz", size=size, sha256=sha256, place=f"{_FOLDER[name]}/{file}.gz")
+        for file, size, sha256 in _FILES[name]
+    )
+    return Official(shape=(1, 28, 28), classes=10, rows=_ROWS, find=partial(find, name), pins=tuple(pins))
+
+
+MNIST, FASHION_MNIST = _official("mnist"), _official("fashion-mnist")
 
 
 def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
@@ -100,12 +128,22 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
     Raises:
         DataFault: truncated, or not an idx file of unsigned bytes.
     """
+    return _read(path, _unpacked(path))
+
+
+def _unpacked(path: Path) -> bytes:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(LARGEST)
+            return Bounded(file, LARGEST_STREAM).read()
+    except DAMAGED as reason:
+        raise damaged(path, reason) from reason
+
+
+def _read(path: Path, content: bytes) -> UInt8[np.ndarray, "..."]:
+    try:
         return _array(content)
     except DAMAGED as reason:
-        raise truncated(path, reason) from reason
+        raise damaged(path, reason) from reason
 
 
 def _array(content: bytes) -> UInt8[np.ndarray, "..."]:
@@ -128,10 +166,36 @@ def _check_shapes(path: Path, *arrays: UInt8[np.ndarray, "..."]) -> None:
             f"images {train} with labels {train_labels}, test images {test} with labels {test_labels}",
             where=str(path),
             cause="the four files do not belong together",
-            remedy=f"remove {path} and run the same command: the official files are downloaded",
+            remedy="bring all four from one place, or name another folder with --data-root",
         )
 
 
-def _either(file: Path) -> Path | None:
-    packed = file.with_name(f"{file.name}.gz")
-    return packed if packed.is_file() else file if file.is_file() else None
+def _spelled(folder: Path, file: str) -> Path | None:
+    """The file under one of the names that mirrors give it: `train-images.idx3-ubyte` is one of them."""
+    spellings = (file, file.replace("-idx", ".idx"))
+    paths = [folder / f"{spelling}{packed}" for packed in (".gz", "") for spelling in spellings]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _require(name: Name, test_labels: Path) -> None:
+    """The files of both data sets have the same names: the smallest one tells them apart."""
+    found = file_digest(test_labels)
+    for other, files in _FILES.items():
+        if other != name and found in (files[-1][2], *_UNPACKED.get(other, ())[-1:]):
+            raise DataFault(
+                12,
+                f"these are the files of {other}, and {name} is wanted",
+                where=str(test_labels.parent),
+                cause="the folder, or the name of the data set, is another one than meant",
+                remedy=f"say --data {other}, or name another folder with --data-root",
+            )
+
+
+def _partly(folder: Path, absent: list[str]) -> DataFault:
+    return DataFault(
+        11,
+        f"{4 - len(absent)} of 4 files are there; absent: {', '.join(absent)}",
+        where=str(folder),
+        cause="a download that was cut off, or files of another name",
+        remedy="put the absent files beside the others, or name a folder without them with --data-root",
+    )

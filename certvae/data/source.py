@@ -1,21 +1,27 @@
-"""What a reader of official data promises to the one who decodes them.
+"""What a reader of images promises to the one who decodes them.
 
-    labels   (n,)           int64   in [0, classes); all official train rows first, then all official test rows
-    images   (m, C, H, W)   uint8   images * scale is in [0, 1]
+    labels   (n,)           int64     in [0, classes); all train rows first, then all test rows
+    images   (m, C, H, W)   uint8     images * scale is in [0, 1]
+                            float32   where values are no bytes; the scale is 1
 
 Every source has a `path` (for messages), a `fingerprint` that names the files as they are without decoding a pixel,
-and a context manager `open()` that gives its `Contents`: labels at once, pixels block by block.
+and a context manager `open()` that gives its `Contents`: labels at once, pixels block by block. A data set is one file
+with one `Official` and one line in `loading.SOURCES`.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int64, Integer, UInt8
 
 from certvae.canonical import digest
+from certvae.data.download import Pinned
 
 
 class Unreadable(Exception):
@@ -30,17 +36,24 @@ class Unreadable(Exception):
 class Contents:
     """An opened source.
 
-    read       pixels of official rows, counted through train and then test; raises Unreadable
-    shortfall  how the files fall short of the official data set, for table titles; None for the official one
+    labels     None where there are none
+    n_train    so many rows come first: of them are train and guard drawn
+    n_guard    the last so many of these are the guard split, where the source has one of its own
+    classes    None without labels
+    read       pixels of rows, counted through train and then test; raises Unreadable
+    deviation  how the files differ from the official data set, for table titles; None where they do not
     """
 
-    labels: Int64[np.ndarray, " n"]
+    labels: Int64[np.ndarray, " n"] | None
+    n: int
     n_train: int
+    n_guard: int = 0
     shape: tuple[int, int, int]
-    classes: int
-    read: Callable[[Int64[np.ndarray, " m"]], UInt8[np.ndarray, "m C H W"]]
+    classes: int | None
+    read: Callable[[Int64[np.ndarray, " m"]], np.ndarray]
+    dtype: type[np.uint8] | type[np.float32] = np.uint8
     scale: float = 1 / 255
-    shortfall: str | None = None
+    deviation: str | None = None
 
     @classmethod
     def of_arrays(
@@ -51,18 +64,47 @@ class Contents:
         n_train: int,
         classes: int,
         scale: float = 1 / 255,
-        shortfall: str | None = None,
+        deviation: str | None = None,
     ) -> "Contents":
         """Contents that fit in memory."""
         return cls(
             labels=labels.astype(np.int64),
+            n=len(labels),
             n_train=n_train,
             shape=images.shape[1:],
             classes=classes,
             read=images.__getitem__,
             scale=scale,
-            shortfall=shortfall,
+            deviation=deviation,
         )
+
+
+class Source(Protocol):
+    """Files of a data set that were found."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @cached_property
+    def fingerprint(self) -> str: ...
+
+    def open(self) -> AbstractContextManager[Contents]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Official:
+    """A data set as its publisher describes it.
+
+    rows   train and test rows
+    find   the files below a root, or at it; None where they are absent
+    pins   what is downloaded then
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    rows: tuple[int, int]
+    find: Callable[[Path], Source | None]
+    pins: tuple[Pinned, ...] = ()
 
 
 def file_digest(path: Path) -> str:

@@ -11,7 +11,7 @@ val rows by name, so the zip, its folder and a folder with sorted val images are
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,9 +22,9 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from certvae.canonical import digest
-from certvae.data.archives import DAMAGED, Files, folder_files, folder_sizes, zip_files
+from certvae.data.archives import DAMAGED, Files, entries, folder_files, zip_files
 from certvae.data.download import Pinned
-from certvae.data.source import Contents, Unreadable, counted, file_digest, joined
+from certvae.data.source import Contents, Official, Unreadable, counted, file_digest, joined
 from certvae.errors import DataFault
 
 NAME = "tiny-imagenet-200"
@@ -39,16 +39,18 @@ ARCHIVE = Pinned(
 
 _TRAIN = re.compile(r"train/(n\d{8})/(?:images/)?([^/]+\.jpe?g)", re.IGNORECASE)
 _VAL = re.compile(r"val/(?:(n\d{8})/)?(?:images/)?([^/]+\.jpe?g)", re.IGNORECASE)
+_CLASSES = "wnids.txt"
 _ANNOTATIONS = "val/val_annotations.txt"
 _UNREADABLE = (*DAMAGED, SyntaxError, Image.DecompressionBombError)
 
 
 def find(root: Path) -> "TinyImageNet | None":
-    """The zip below root, else the extracted folder, else None. The zip wins: its bytes can be checked."""
+    """The zip below root, else the extracted folder, else root itself, or None. The zip's bytes can be checked."""
     for path in (root / ARCHIVE.place, root / NAME):
         if path.exists():
             return TinyImageNet(path)
-    return None
+    is_inside = (root / _CLASSES).is_file() or (root.is_file() and root.name == ARCHIVE.place)
+    return TinyImageNet(root) if is_inside else None
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,12 @@ class TinyImageNet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The zip by its bytes; a folder of 100,000 images by names and sizes."""
+        """The zip by its bytes; a folder of 100,000 images by names and sizes of what is read of it."""
         if self.path.is_file():
             return file_digest(self.path)
-        return digest({name: size for name, size in folder_sizes(self.path).items() if not name.startswith("test/")})
+        found = dict(entries(self.path))
+        top = _top(found)
+        return digest({name: entry.stat().st_size for name, entry in found.items() if _is_read(name, top)})
 
     @contextmanager
     def open(self) -> Iterator[Contents]:
@@ -71,19 +75,20 @@ class TinyImageNet:
             index = Index.of(files, self.path)
             yield Contents(
                 labels=index.labels,
+                n=len(index.names),
                 n_train=index.n_train,
                 shape=(3, SIDE, SIDE),
                 classes=len(index.classes),
                 read=partial(decoded, files.read, index.names),
-                shortfall=self._shortfall(index),
+                deviation=self._deviation(index),
             )
 
     def _files(self) -> AbstractContextManager[Files]:
         return zip_files(self.path) if self.path.is_file() else folder_files(self.path)
 
-    def _shortfall(self, index: "Index") -> str | None:
+    def _deviation(self, index: "Index") -> str | None:
         foreign = self.path.is_file() and self.fingerprint != ARCHIVE.sha256
-        return index.shortfall() or ("not the official archive" if foreign else None)
+        return index.deviation() or ("not the official archive" if foreign else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,7 @@ class Index:
             classes=classes,
         )
 
-    def shortfall(self) -> str | None:
+    def deviation(self) -> str | None:
         train = np.bincount(self.labels[: self.n_train], minlength=len(self.classes))
         even = len(set(train.tolist())) == 1
         per_class = counted(int(train[0]), 500, "train images per class") if even else None
@@ -124,14 +129,23 @@ class Index:
 
 def _below_top(files: Files) -> Files:
     """Names as seen from the folder of wnids.txt: archives put everything below one folder."""
-    tops = [name.removesuffix("wnids.txt") for name in files.names if name.split("/")[-1] == "wnids.txt"]
-    top = min(tops, key=len, default="")
+    top = _top(files.names)
     inside = tuple(name.removeprefix(top) for name in files.names if name.startswith(top))
     return Files(inside, lambda name: files.read(top + name))
 
 
+def _top(names: Iterable[str]) -> str:
+    tops = [name.removesuffix(_CLASSES) for name in names if name.split("/")[-1] == _CLASSES]
+    return min(tops, key=len, default="")
+
+
+def _is_read(name: str, top: str) -> bool:
+    inside = name.removeprefix(top)
+    return inside in (_CLASSES, _ANNOTATIONS) or bool(_TRAIN.fullmatch(inside) or _VAL.fullmatch(inside))
+
+
 def _classes(files: Files, folders: set[str], path: Path) -> tuple[str, ...]:
-    listed = _text(files, "wnids.txt", path).split()
+    listed = _text(files, _CLASSES, path).split()
     empty, unlisted = sorted(set(listed) - folders), sorted(folders - set(listed))
     if empty:
         raise _fault(path, f"wnids.txt names {len(listed)} classes, without train images: {_first(empty)}")
@@ -205,6 +219,11 @@ def decode(content: bytes) -> UInt8[np.ndarray, "3 64 64"]:
         return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
+TINY_IMAGENET = Official(
+    shape=(3, SIDE, SIDE), classes=MOST_CLASSES, rows=(100_000, 10_000), find=find, pins=(ARCHIVE,)
+)
+
+
 def _first(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
@@ -214,6 +233,6 @@ def _fault(path: Path, what: str) -> DataFault:
         7,
         what,
         where=str(path),
-        cause="a mirror that changed the data set, or an extraction that was cut off",
-        remedy=f"remove {path} and run the same command: the official archive is downloaded",
+        cause="a mirror that changed the data set, an extraction that was cut off, or other images in its layout",
+        remedy=f"bring the official archive again; images of your own, of any classes, are --data folder:{path}",
     )

@@ -8,19 +8,21 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import tyro
 from annotated_types import Ge, Gt, Le, Lt
 
+from certvae.data.loading import SOURCES, describe
+from certvae.data.own import is_own
 from certvae.engine.called import called
-from certvae.engine.goal import Goal
 from certvae.engine.propose import Sampler
 from certvae.engine.study import Study, study_name
 from certvae.errors import ExitCode
 from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
-from certvae.spec.parts import Data, DataName, Model, Training
+from certvae.spec.goal import Goal
+from certvae.spec.parts import Data, Description, Model, Training
 from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Witness
 from certvae.spec.validation import check_seeds, nearest, refuse, spec
@@ -41,8 +43,8 @@ class Run:
     """How and where to run; nothing here changes a number, except which data, seeds and search."""
 
     data: str
-    """The data set: digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet-200, or one of your own, with a
-    colon: folder:PATH, npz:PATH or module:FUNCTION."""
+    """The data set: digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet-200, or your own: folder:PATH,
+    npz:PATH or module:FUNCTION."""
     seeds: tuple[int, ...]
     """Seeds of a plain run; each is one cell per config."""
     study: str = ""
@@ -50,8 +52,6 @@ class Run:
     the data set where that is another one, when absent."""
     store: Path = Path("certvae-store")
     """Folder of results. The same command on the same store resumes."""
-    trust_store: bool = False
-    """Use a store that others own or can write, such as a mounted one; the store's log notes it."""
     data_root: Path | None = None
     """Folder with the data set, zipped or extracted; CERTVAE_DATA or ./data when absent."""
     limit: Annotated[int, Ge(2)] | None = None
@@ -113,9 +113,10 @@ def parse(study: Study, arguments: Sequence[str]) -> tuple[Run, CellSpec, Goal]:
         SystemExit: from tyro, with code 2, for unknown flags and wrong types.
     """
     run, rest = _run_of(study, arguments)
-    preset = called(study.preset, _known(run.data))
+    preset = called(study.preset, described(run.data))
     if not isinstance(preset, CellSpec):
         raise refuse("preset", f"a function that gives a CellSpec for {run.data}", preset, "let it know this data set")
+    run = dataclasses.replace(run, study=run.study or study_name(study, preset.data.name))
     about = _described(study.about)
     if {"-h", "--help"} & set(rest):
         print(tyro.extras.get_parser(Run, default=run, description=about, add_help=False).format_help())
@@ -136,19 +137,22 @@ def _run_of(study: Study, arguments: Sequence[str]) -> tuple[Run, list[str]]:
     run, rest = tyro.cli(Run, default=default, args=list(arguments), add_help=False, return_unknown_args=True)
     for seeds in (run.seeds, run.search_seeds, run.confirmation_seeds):
         check_seeds(seeds)
-    return dataclasses.replace(run, study=run.study or study_name(study, run.data)), rest
+    return run, rest
 
 
-def _known(data: str) -> DataName:
-    """The name of a data set, or of one's own, which has a colon; a preset says what it knows.
+def described(data: str) -> str | Description:
+    """What a preset is asked for: the name of a data set, or the description of one's own.
 
     Raises:
-        ConfigFault: for any other text.
+        ConfigFault: it is neither.
+        DataFault: nothing lies there, or what is no data set.
     """
-    known = get_args(DataName)
-    if data not in known and ":" not in data:
-        raise refuse("data", f"one of {', '.join(known)}, or one of your own", data, nearest(data, known))
-    return cast(DataName, data)
+    if is_own(data):
+        return describe(data)
+    if data not in SOURCES:
+        own = ", or data of your own: folder:PATH, npz:PATH, module:FUNCTION"
+        raise refuse("data", f"one of {', '.join(SOURCES)}{own}", data, nearest(data, tuple(SOURCES)))
+    return data
 
 
 def _cell(run: Run, preset: CellSpec, given: Fields) -> CellSpec:
@@ -194,14 +198,25 @@ def remember(command: Command, store: Store, study: str) -> None:
 def anywhere(arguments: Sequence[str], run: Run) -> list[str]:
     """The same options with whole paths: they mean the same in any folder."""
     folders = {"--store": run.store, "--data-root": run.data_root}
+    places = {name: str(path.absolute()) for name, path in folders.items() if path}
+    if (data := place_of(run.data)) is not None:
+        places["--data"] = data
     kept, left = [], iter(arguments)
     for argument in left:
         name, joined, _ = argument.partition("=")
-        if name.replace("_", "-") not in folders:
+        if name.replace("_", "-") not in places:
             kept.append(argument)
         elif not joined:
             next(left, None)
-    return kept + [word for name, path in folders.items() if path for word in (name, str(path.absolute()))]
+    return kept + [word for pair in places.items() for word in pair]
+
+
+def place_of(data: str) -> str | None:
+    """Where data of one's own lie, in any folder; None for a data set that has a name."""
+    kind, _, path = data.partition(":")
+    if not is_own(data):
+        return None
+    return f"{kind}:{Path(path).expanduser().absolute()}" if kind in ("folder", "npz") else data
 
 
 def seconds(text: str | None, field: str) -> float | None:

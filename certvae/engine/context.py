@@ -7,18 +7,18 @@ from typing import Any
 
 from rich.console import Console
 
-from certvae import machine
 from certvae.canonical import digest
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.data.dataset import Dataset
 from certvae.data.loading import load
-from certvae.engine.command import Command, Run, seconds
-from certvae.engine.goal import Goal
+from certvae.engine.command import Command, Run, place_of, seconds
 from certvae.engine.rows import RowIndex
 from certvae.engine.study import Study
+from certvae.fingerprint import expected
 from certvae.protocols import chain
 from certvae.protocols import chain as stages
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal
 from certvae.store.store import Store
 
 
@@ -34,21 +34,20 @@ class Context:
         self.command, self.console = command, console
         self.budget_seconds = seconds(run.budget, "budget")
         self.slots = slots_of(run)
-        self.store = Store(run.store, fingerprint=machine.expected(), trust=run.trust_store)
+        self.store = Store(run.store, fingerprint=expected())
         self.place = Place(
             str(self.store.path),
-            None if run.data_root is None else str(run.data_root.absolute()),
+            place_of(run.data) or (run.data_root and str(run.data_root.absolute())),
             str(self.store.path / "data"),
             gpu_share=1 / run.per_gpu,
             deadline_seconds=seconds(run.deadline, "deadline"),
-            trusted=run.trust_store,
         )
         self.rows = RowIndex(self.store.rows(base.study), made_here(on_cluster=run.address is not None), chain.modes)
 
     @functools.cached_property
     def dataset(self) -> Dataset:
         """Found, fetched or opened when it is asked for: `--status` needs none."""
-        return load(self.base.data, self.run.data_root, cache=Path(self.place.cache), verify=True)
+        return load(self.base.data, self.place.data_root, cache=Path(self.place.cache), verify=True)
 
 
 def slots_of(run: Run) -> Slots:
@@ -66,7 +65,7 @@ def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool
         on_cluster: the devices of a cluster are not those of this machine, so a row's own device is taken for granted.
     """
     current = {f"stage_version_{stage.name}": stage.version for stage in stages.STAGES}
-    here = machine.expected()
+    here = expected()
     environments = {here["device"]: digest(here)}
 
     def is_current(row: Mapping[str, Any]) -> bool:

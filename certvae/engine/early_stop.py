@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from certvae.canonical import plain
-from certvae.engine.goal import Goal, Judged
+from certvae.spec.goal import Goal, Judged
 from certvae.spec.parts import Training
 from certvae.store.artifact import Artifact
 

@@ -28,6 +28,7 @@ def open_certify(store: Store, study: str, configs: tuple[str, ...]) -> int:
         if not looked <= set(declared):
             raise _opened_before(store, study, sorted(looked), declared)
         store.put_document(GATE, study, {"configs": declared})
+    store.expect(study, {GATE: [study]})
     return len(declared)
 
 

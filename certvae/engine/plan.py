@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
-from certvae import machine
+from certvae import fingerprint
 from certvae.cluster.slots import Slots
 from certvae.data.dataset import SPLITS, Dataset
 from certvae.engine.dispatch import Cell
@@ -215,7 +215,7 @@ def probe_step_seconds(spec: CellSpec, dataset: Dataset, batch_size: int) -> flo
     from certvae.training.losses import chain_loss  # noqa: PLC0415
 
     environment.settle()
-    device = machine.device()
+    device = fingerprint.device()
     vae = build(spec.model, dataset.shape, spec.protocol.teacher.classes, seed=0).to(device)
     optimiser = torch.optim.Adam(vae.parameters(), fused=True)
     loss, noise = chain_loss(spec.model, Unaligned(), 0.0), torch.Generator(device).manual_seed(0)

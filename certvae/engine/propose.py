@@ -29,9 +29,9 @@ from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
 from certvae.canonical import digest
 from certvae.engine.called import THEIRS, called, place_of
-from certvae.engine.goal import Goal, Judged
 from certvae.errors import ConfigFault, SearchFault
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal, Judged
 
 SKETCHED = 64
 """Configs that a plan asks the real sampler for."""

@@ -7,11 +7,11 @@ from certvae.canonical import plain
 from certvae.data.dataset import Split
 from certvae.engine.dispatch import Cell
 from certvae.engine.early_stop import StopRule
-from certvae.engine.goal import Goal
 from certvae.engine.propose import Sampler, Space
 from certvae.errors import SearchFault
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import RULE, Goal
 from certvae.spec.validation import check_seeds
 from certvae.store.store import Store
 
@@ -102,7 +102,7 @@ def settle_rule(search: Search, store: Store) -> None:
         SearchFault: the store holds proposals made by another rule.
     """
     check_rule(search, store)
-    store.put_document("search", search.base.study, plain(search.rule()))
+    store.put_document(RULE, search.base.study, plain(search.rule()))
 
 
 def check_rule(search: Search, store: Store) -> None:
@@ -112,7 +112,7 @@ def check_rule(search: Search, store: Store) -> None:
         SearchFault: they differ.
     """
     wanted = plain(search.rule())
-    found = store.get_document("search", search.base.study)
+    found = store.get_document(RULE, search.base.study)
     differing = [] if found is None else [name for name in wanted if found.get(name) != wanted[name]]
     if found is None or not differing:
         return

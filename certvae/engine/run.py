@@ -12,7 +12,6 @@ from certvae.engine.command import Command, Run, remember
 from certvae.engine.context import Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from certvae.engine.gate import open_certify, opened_for
-from certvae.engine.goal import Goal
 from certvae.engine.progress import Board
 from certvae.engine.propose import export, sketched, spec_of
 from certvae.engine.rows import RowIndex
@@ -22,6 +21,7 @@ from certvae.engine.study import Study, configs_of
 from certvae.errors import ConfigFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal
 from certvae.terminal import certvae
 from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger
@@ -259,6 +259,7 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
     """Ledger, what failed and why, and the exit code."""
     ledger = Ledger(context.store, context.base.study)
     synced = ledger.sync(context.rows.all())
+    context.store.expect(context.base.study, {})
     if synced.behind:
         context.console.print(str(synced), style="yellow", highlight=False, markup=False, soft_wrap=True)
     report = certvae("report", "--store", str(context.store.path), "--study", context.base.study)

@@ -10,17 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from certvae.engine import goal as goals
 from certvae.engine.dispatch import Cell, Ended
 from certvae.engine.early_stop import Halfway, StopRule, halfway_epoch, learn
 from certvae.engine.gate import open_certify, opened_for
-from certvae.engine.goal import NO_STRICT_TEACHER, Judged
 from certvae.engine.propose import Proposal, Space, exhausted, propose, spec_of
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import SEARCHED, Search
 from certvae.errors import SearchFault, StoreFault
 from certvae.protocols import chain
+from certvae.spec import goal as goals
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import NO_STRICT_TEACHER, Judged
 from certvae.store.store import Store
 from certvae.tracking.evidence import Evidence
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from certvae.engine.called import called
-from certvae.engine.goal import Goal
 from certvae.engine.propose import Space
 from certvae.spec.cell import CellSpec
-from certvae.spec.parts import DataName
+from certvae.spec.goal import Goal
+from certvae.spec.parts import DataName, Description
 from certvae.spec.validation import check_seeds, refuse
 
 
@@ -29,7 +29,7 @@ class Study:
         name: names rows, MLflow experiments and the certify gate.
         about: what `--help` says first.
         data: the data set it runs on when nothing else is asked for.
-        preset: data set -> the cell of seed 0 with this study's protocol for it.
+        preset: data set, or the description of another -> the cell of seed 0 with this study's protocol for it.
         configs: base -> the configs of a plain run, declared together: each certify bound uses delta / their number.
         seeds: the seeds of a plain run, each certified.
         space: (trial, base) -> a config; without it the study cannot search.
@@ -41,7 +41,7 @@ class Study:
     name: str
     about: str
     data: DataName
-    preset: Callable[[DataName], CellSpec]
+    preset: Callable[[str | Description], CellSpec]
     configs: Callable[[CellSpec], tuple[CellSpec, ...]] = only
     seeds: tuple[int, ...] = (0, 1, 2)
     space: Space | None = None

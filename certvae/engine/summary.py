@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console, Group
 from rich.table import Table
 
-from certvae.engine import goal as goals
-from certvae.engine.goal import Judged
 from certvae.engine.rows import RowIndex
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
+from certvae.spec import goal as goals
+from certvae.spec.goal import Judged
 from certvae.tracking.runs import flattened, without_seed
 
 SHORT = {"strict-feasible": "strict", "stress-case": "stress"}

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from certvae import canonical
 from certvae.canonical import stage_seed
 from certvae.certificate import Certificate, Pairs, Reference, View, certify
 from certvae.data.dataset import Dataset, Split
 from certvae.evaluation import diagnostics, heads
-from certvae.evaluation.diagnostics import Passage, evaluation, features
+from certvae.evaluation.diagnostics import Passage, evaluation
 from certvae.evaluation.heads import affine_head
 from certvae.models.nets import Vae
 from certvae.quality import measure
@@ -25,6 +26,9 @@ from certvae.training.batches import Batch, Batches, Constant, Targets, cached
 
 PICTURES = 8  # rows whose reconstruction is kept
 DELTA = 0.05  # one minus the confidence of every bound
+FITTED_ON: tuple[Split, Split] = ("train", "guard")  # rows that a head is fitted on, and those that stop the fit
+TRAIN_DRAW, GUARD_DRAW = 11, 12  # counters of the seed of draws: none share a stream
+RATE_SLACK = 1e-9  # nats: a margin above the KL rate by more than rounding contradicts the theorem
 Fact = str | float | int | bool | None
 
 
@@ -133,27 +137,64 @@ def of_head(exam: Exam, logits: Float[np.ndarray, "n K"], name: str) -> dict[str
 
 def posthoc_facts(exam: Exam, dataset: Dataset, teacher: Artifact, seed: int, bench: Workbench) -> dict[str, Fact]:
     """Heads that are fitted on train rows after training, held against the rows of the exam; see `heads`."""
-    train, guard = (features(exam.vae, dataset, split, bench) for split in ("train", "guard"))
-    T, guard_T = teacher.arrays["targets_train"], teacher.arrays["targets_guard"]
-    raw = Pairs.from_logits(T, diagnostics.head_logits(exam.vae.head, train), split="train")
+    train, guard = (diagnostics.passage(exam.vae, evaluation(dataset, split, None, bench)) for split in FITTED_ON)
+    T = teacher.arrays["targets_train"]
+    raw = Pairs.from_logits(T, diagnostics.head_logits(exam.vae.head, train.mu), split="train")
     order = heads.relabelling(T, raw.log_student)
-    affine = affine_head(train, T, guard, guard_T, bench.device)
-    short = heads.short_head(train, T, stage_seed(seed, "judge", 1))
-    y, guard_y, exam_y = (dataset.labels[dataset.rows(split)] for split in ("train", "guard", exam.split))
-    probe = heads.label_probe(train, y, guard, guard_y, dataset.classes, bench.device)
+    short = heads.short_head(train.mu, T, stage_seed(seed, "judge", 1))
     return {
-        **of_head(exam, affine.logits(exam.seen.mu), "affine"),
+        **affine_facts(exam, train, guard, teacher, seed, bench),
         **of_head(exam, short.logits(exam.seen.mu), "short_affine"),
         **of_head(exam, exam.raw_logits()[:, order], "relabelled"),
-        "probe_accuracy": heads.accuracy(probe.logits(exam.seen.mu), exam_y),
+        "probe_accuracy": _probe_accuracy(exam, dataset, train, guard, bench),
     }
+
+
+def affine_facts(
+    exam: Exam, train: Passage, guard: Passage, teacher: Artifact, seed: int, bench: Workbench
+) -> dict[str, Fact]:
+    """The best affine head on means with its gain, and the best on draws: do means vary, does the channel carry?
+
+    `affine_gain` is the Lipschitz constant of its logits in z, up to what softmax ignores: with it a margin bounds how
+    far the means spread (arXiv 2605.05813, Theorem 1; graded by the gain in this project).
+    """
+    T, guard_T = teacher.arrays["targets_train"], teacher.arrays["targets_guard"]
+    drawn, guard_drawn = draws(train, seed, TRAIN_DRAW), draws(guard, seed, GUARD_DRAW)
+    on_means = affine_head(train.mu, T, guard.mu, guard_T, bench.device)
+    on_draws = affine_head(drawn, T, guard_drawn, guard_T, bench.device).logits(draws(exam.seen, seed))
+    sampled = exam.certify(exam.pairs(on_draws, "sampled"))
+    return {
+        **of_head(exam, on_means.logits(exam.seen.mu), "affine"),
+        "affine_gain": on_means.gain,
+        "sampled_affine_margin": sampled.margin,
+        "sampled_affine_population_bound": sampled.population_bound,
+        "sampled_affine_within_rate": within_rate(exam, on_draws),
+    }
+
+
+def draws(seen: Passage, seed: int, *counters: int) -> Float[np.ndarray, "n d"]:
+    """One draw z ~ q(z|x) per row; without counters those of the sampled margin that every row shows."""
+    return diagnostics.sampled(seen, np.random.default_rng(stage_seed(seed, "judge", *counters)))
+
+
+def within_rate(exam: Exam, logits: Float[np.ndarray, "n K"]) -> bool:
+    """Whether the margin of a head on draws, given its logits, is at most the KL rate."""
+    rate = diagnostics.kl_rate(exam.seen.mu, exam.seen.logvar)
+    return exam.certify(exam.pairs(logits, "sampled")).margin <= rate + RATE_SLACK
+
+
+def _probe_accuracy(exam: Exam, dataset: Dataset, train: Passage, guard: Passage, bench: Workbench) -> float | None:
+    """How well labels are read from the latent; None where there are none."""
+    if dataset.classes is None:
+        return None
+    y, guard_y, exam_y = (dataset.labels[dataset.rows(split)] for split in (*FITTED_ON, exam.split))
+    probe = heads.label_probe(train.mu, y, guard.mu, guard_y, dataset.classes, bench.device)
+    return heads.accuracy(probe.logits(exam.seen.mu), exam_y)
 
 
 def finite(found: Mapping[str, Fact]) -> dict[str, Fact]:
     """Facts with what is not finite as None."""
-    return {
-        name: value if not isinstance(value, float) or np.isfinite(value) else None for name, value in found.items()
-    }
+    return {name: canonical.finite(value) for name, value in found.items()}
 
 
 def teacher_quality(teacher: Float[np.ndarray, "n K"]) -> dict[str, float]:
@@ -165,8 +206,7 @@ def teacher_quality(teacher: Float[np.ndarray, "n K"]) -> dict[str, float]:
 
 def _on_draws(exam: Exam, seed: int) -> dict[str, Fact]:
     """One draw z ~ q(z|x) per row: a margin on means can sit on a channel that the posterior noise drowns."""
-    drawn = diagnostics.sampled(exam.seen, np.random.default_rng(stage_seed(seed, "judge")))
-    found = exam.certify(exam.pairs(exam.raw_logits(drawn), "sampled"))
+    found = exam.certify(exam.pairs(exam.raw_logits(draws(exam.seen, seed)), "sampled"))
     return {
         "sampled_margin": found.margin,
         "sampled_loss": found.loss,
@@ -190,6 +230,7 @@ def _code(seen: Passage) -> dict[str, Fact]:
         "kl_rate": diagnostics.kl_rate(seen.mu, seen.logvar),
         "mean_square_mu": float(np.square(seen.mu, dtype=np.float64).sum(axis=1).mean()),
         "active_units": diagnostics.active_units(seen.mu),
+        "posterior_std": float(np.exp(0.5 * seen.logvar.astype(np.float64)).mean()),
     }
 
 

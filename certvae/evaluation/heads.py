@@ -41,6 +41,11 @@ class AffineHead:
         """Logits (nats) of latent rows."""
         return z.astype(np.float64) @ self.weight.T + self.bias
 
+    @property
+    def gain(self) -> float:
+        """Spectral norm of W without the part that adds the same to every logit, which a softmax ignores."""
+        return float(np.linalg.norm(self.weight - self.weight.mean(axis=0), 2))
+
 
 def affine_head(z: Latents, T: Rows, guard_z: Latents, guard_T: Rows, device: str = "cpu") -> AffineHead:
     """The affine head of least E KL(T || softmax(W z + b)) plus L2 on train rows, stopped early on guard rows.

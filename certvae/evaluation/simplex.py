@@ -14,20 +14,19 @@ from certvae.certificate import Pairs, certify
 from certvae.data.dataset import Dataset
 from certvae.evaluation import diagnostics, subspace
 from certvae.evaluation.diagnostics import Passage, evaluation
-from certvae.evaluation.facts import Exam, Fact, of_head
-from certvae.evaluation.heads import affine_head, rotation_head
+from certvae.evaluation.facts import FITTED_ON, TRAIN_DRAW, Exam, Fact, affine_facts, draws, of_head, within_rate
+from certvae.evaluation.heads import rotation_head
 from certvae.models.nets import SimplexWitness, Vae
 from certvae.spec.parts import Bernoulli, Gaussian
 from certvae.store.artifact import Artifact
 from certvae.store.store import Workbench
 
-RATE_SLACK = 1e-9  # nats: a margin above the KL rate by more than rounding contradicts the theorem
-TRAIN_DRAW, GUARD_DRAW, PERMUTATION = 11, 12, 13  # counters of the seed of draws: none share a stream
+PERMUTATION = 13  # counter of the seed of draws
 
 
 def witness_facts(exam: Exam, head: SimplexWitness, likelihood: Gaussian | Bernoulli, seed: int) -> dict[str, Fact]:
     """Subspace, force, what the margin promises, the rate check, and whether the decoder uses the witness's part."""
-    drawn = _draws(exam.seen, seed)
+    drawn = draws(exam.seen, seed)
     margin = exam.certify(exam.pairs(exam.raw_logits())).margin
     return {
         **subspace.shares(head, exam.seen.mu, exam.seen.logvar),
@@ -48,21 +47,14 @@ def fair_facts(
     bench: Workbench,
 ) -> dict[str, Fact]:
     """The best rotation and the best affine heads, fitted on train rows; and the witness on those rows themselves."""
-    T, guard_T = teacher.arrays["targets_train"], teacher.arrays["targets_guard"]
-    batches, guard_batches = (evaluation(dataset, split, None, bench) for split in ("train", "guard"))
+    T = teacher.arrays["targets_train"]
+    batches, guard_batches = (evaluation(dataset, split, None, bench) for split in FITTED_ON)
     train, guard = diagnostics.passage(exam.vae, batches), diagnostics.passage(exam.vae, guard_batches)
-    drawn, guard_drawn = _draws(train, seed, TRAIN_DRAW), _draws(guard, seed, GUARD_DRAW)
-    affine = affine_head(train.mu, T, guard.mu, guard_T, bench.device)
-    on_draws = affine_head(drawn, T, guard_drawn, guard_T, bench.device).logits(_draws(exam.seen, seed))
-    sampled = exam.certify(exam.pairs(on_draws, "sampled"))
     return {
         **of_head(exam, rotation_head(train.mu, T, head.beta).logits(exam.seen.mu), "rotation"),
-        **of_head(exam, affine.logits(exam.seen.mu), "affine"),
-        "sampled_affine_margin": sampled.margin,
-        "sampled_affine_population_bound": sampled.population_bound,
-        "sampled_affine_within_rate": within_rate(exam, on_draws),
+        **affine_facts(exam, train, guard, teacher, seed, bench),
         **_on_train(head, train, T),
-        "train_reconstruction": subspace.reconstruction(exam.vae, likelihood, batches, drawn),
+        "train_reconstruction": subspace.reconstruction(exam.vae, likelihood, batches, draws(train, seed, TRAIN_DRAW)),
     }
 
 
@@ -75,17 +67,6 @@ def witness_of(network: Vae) -> SimplexWitness:
     if not isinstance(network.head, SimplexWitness):
         raise TypeError(f"a simplex witness is needed, got a {type(network.head).__name__}")
     return network.head
-
-
-def _draws(seen: Passage, seed: int, *counters: int) -> subspace.Latents:
-    """One draw per row; without counters those of the sampled margin that every row shows."""
-    return diagnostics.sampled(seen, np.random.default_rng(stage_seed(seed, "judge", *counters)))
-
-
-def within_rate(exam: Exam, logits: subspace.Rows) -> bool:
-    """Whether the margin of a head on draws, given its logits, is at most the KL rate."""
-    rate = diagnostics.kl_rate(exam.seen.mu, exam.seen.logvar)
-    return exam.certify(exam.pairs(logits, "sampled")).margin <= rate + RATE_SLACK
 
 
 def _use(

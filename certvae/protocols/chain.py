@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from certvae import machine
+from certvae import fingerprint
 from certvae.canonical import digest, plain
 from certvae.data.dataset import Dataset, Split
 from certvae.errors import NumberFault, TeacherFault
@@ -35,6 +35,7 @@ Only = tuple[str, ...]
 VERSIONED = ("certvae", "torch", "numpy", "scikit-learn")
 STAGES = (
     *(stages.warm_up, stages.teacher, stages.aligned, stages.no_align),
+    *(stages.head_only, stages.untrained, stages.permuted_teacher),
     *(rescue.protected, rescue.live_aligned, rescue.live_no_align, baselines.baseline),
     *(simplex.labels_teacher, simplex.pca_teacher, simplex.vae, simplex.initial, simplex.collapsed),
     *(simplex.prefit, simplex.escape),
@@ -169,7 +170,7 @@ def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int
         judged = [
             _judged(store, stage, chain, dataset, trained, look, reads) for stage in judges(chain.spec, mode, split)
         ]
-        rows.append(_row(chain, mode, split, dataset, judged))
+        rows.append(store.with_program(_row(chain, mode, split, dataset, judged)))
         store.put_row(rows[-1])
     return rows
 
@@ -238,7 +239,7 @@ def _named(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: Ende
     """What a row is about and what it was made by."""
     from certvae.training import environment
 
-    spec, made_in = chain.spec, environment.fingerprint(machine.device())
+    spec, made_in = chain.spec, environment.fingerprint(fingerprint.device())
     ended = {"warm_up": chain.warm, "teacher": chain.teacher, "trained": chain.modes[mode], "judged": judged}
     return {
         "study": spec.study,

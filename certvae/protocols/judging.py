@@ -66,6 +66,11 @@ class Drifting:
 
 
 @dataclass(frozen=True)
+class Permuted:
+    """Against teacher rows that belong to other images of the split."""
+
+
+@dataclass(frozen=True)
 class Unguided:
     """A baseline, which never heard of the teacher, with what only this baseline has."""
 
@@ -77,11 +82,11 @@ class Simplex:
     """The fixed witness of arXiv 2605.18224: its subspace, the decoder's use of it, and the view gap of the teacher."""
 
 
-Reads = Raw | Protected | Drifting | Unguided | Simplex
+Reads = Raw | Protected | Drifting | Permuted | Unguided | Simplex
 """What a judgement reads besides what all of them read."""
 
 
-@stage(version=3)
+@stage(version=4)
 def judge(subject: Subject, look: Look, reads: Reads, *, bench: Workbench) -> Content:
     """Certificate, diagnostics and pictures of one network on one split."""
     from certvae.evaluation import facts
@@ -92,7 +97,7 @@ def judge(subject: Subject, look: Look, reads: Reads, *, bench: Workbench) -> Co
     return facts.content(exam, {**found, **known, **_beside(exam, subject, look, reads, bench)})
 
 
-@stage(version=2)
+@stage(version=3)
 def fitted_heads(subject: Subject, look: Look, reads: Reads, *, bench: Workbench) -> Content:
     """Heads that are fitted on train rows to the code of a trained network, held against one split."""
     from certvae.evaluation import facts, simplex
@@ -114,6 +119,8 @@ def examined(subject: Subject, look: Look, reads: Reads, bench: Workbench) -> "E
 
     vae = _network(subject, reads, bench)
     targets = trained.teacher_rows(subject.dataset, subject.model, subject.warm, subject.teacher, look.split, bench)
+    if isinstance(reads, Permuted):
+        targets = trained.permuted(targets, look.split, look.seed)
     live = trained.live_teacher(subject.teacher, bench) if isinstance(reads, Drifting) else None
     return facts.exam(vae, subject.dataset, targets, look.split, look.looks, subject.teacher, bench, live)
 
@@ -134,7 +141,7 @@ def _network(subject: Subject, reads: Reads, bench: Workbench) -> "Vae":
 def _beside(exam: "Exam", subject: Subject, look: Look, reads: Reads, bench: Workbench) -> "dict[str, Fact]":
     """Facts that only this way of reading has."""
     match reads:
-        case Raw():
+        case Raw() | Permuted():
             return {}
         case Protected(protection=protection):
             return _used(exam, subject, look, protection, bench)

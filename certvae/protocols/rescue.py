@@ -3,6 +3,7 @@
 warm_up -> teacher -> full
                    -> no_align -> rescue            rescue differs from full by its start alone
                                -> protected_rescue  the same, a used head training in the raw head's place
+                   -> head_only, full_long, permuted, untrained      controls: what a claim stands beside
                    -> live_full, live_no_align -> live_rescue        the same three under a teacher that drifts
 
 The printed CIFAR-100 tables of the paper show another I_T for every mode of one seed, which no function of x does: that
@@ -15,17 +16,17 @@ those of the frozen teacher, whose quality they show: that is what was known whe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from certvae.data.dataset import Dataset
 from certvae.protocols import stages
-from certvae.protocols.judging import Drifting, Protected, Raw, Reads
+from certvae.protocols.judging import Drifting, Permuted, Protected, Raw, Reads
 from certvae.protocols.steps import Graph, Step
 from certvae.quality import Verdict, from_row, judge
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Model, Training
-from certvae.spec.rescue import Objective, Protection, Rescue, Unaligned
+from certvae.spec.rescue import ControlMode, Objective, Protection, Rescue, Unaligned
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench, stage
 
@@ -51,12 +52,28 @@ class RescueProtocol:
         full = Step("full", stages.aligned, (*given, goal, *schedule, start, teacher))
         rescue = Step("rescue", stages.aligned, (*given, goal, *schedule, no_align, teacher))
         networks = {"no_align": no_align, "full": full, "rescue": rescue}
+        networks |= {mode: self._control(mode, start, teacher) for mode in protocol.controls}
         if protocol.protection is not None:
             held = (*given, goal, protocol.protection, *schedule, no_align, teacher)
             networks[PROTECTED] = Step(PROTECTED, protected, held)
         if protocol.live_features:
             networks |= self._live(start, teacher)
         return Graph(teacher, networks, read)
+
+    def _control(self, mode: ControlMode, start: Step, teacher: Step) -> Step:
+        spec, goal = self.spec, self.protocol.objective
+        given, schedule = (spec.data, spec.model), (spec.training, spec.seed)
+        match mode:
+            case "head_only":
+                return Step(mode, stages.head_only, (*given, goal, *schedule, start, teacher))
+            case "untrained":
+                return Step(mode, stages.untrained, (*given, self.protocol.teacher.classes, spec.seed))
+            case "full_long":
+                twice = replace(spec.training, epochs=2 * spec.training.epochs)
+                return Step(mode, stages.aligned, (*given, goal, twice, spec.seed, start, teacher))
+            case "permuted":
+                mixed = Step("permuted_teacher", stages.permuted_teacher, (teacher, spec.seed))
+                return Step(mode, stages.aligned, (*given, goal, *schedule, start, mixed))
 
     def _live(self, start: Step, teacher: Step) -> dict[str, Step]:
         spec, goal = self.spec, self.protocol.objective
@@ -70,6 +87,8 @@ class RescueProtocol:
         """How the network of a mode is judged."""
         if mode in LIVE:
             return Drifting()
+        if mode == "permuted":
+            return Permuted()
         if mode == PROTECTED and self.protocol.protection is not None:
             return Protected(self.protocol.protection)
         return Raw()

@@ -92,3 +92,45 @@ def no_align(
 
     vae = trained.network(dataset, model, teacher.facts["classes"], start, bench)
     return trained.train(vae, dataset, teacher, chain_loss(model, objective, 0.0), training, "no_align", seed, bench)
+
+
+@stage(version=1)
+def head_only(
+    dataset: Dataset,
+    model: Model,
+    objective: Objective,
+    training: Training,
+    seed: int,
+    start: Artifact,
+    teacher: Artifact,
+    *,
+    bench: Workbench,
+) -> Content:
+    """As `aligned`, but alignment and balance send no gradient into the encoder: what is left is a trained head.
+
+    The norm at which gradients are clipped is that of the whole network, head included.
+    """
+    from certvae.protocols import trained
+    from certvae.training.losses import chain_loss
+
+    vae = trained.network(dataset, model, teacher.facts["classes"], start, bench)
+    loss = chain_loss(model, objective.unaligned(), objective.lambda_ts, into_code=False)
+    return trained.train(vae, dataset, teacher, loss, training, "head_only", seed, bench)
+
+
+@stage(version=1)
+def untrained(dataset: Dataset, model: Model, classes: int, seed: int, *, bench: Workbench) -> Content:  # noqa: ARG001
+    """The network of a seed as it was initialised: the floor of every head that is fitted to a code."""
+    from certvae.models.nets import build, weights
+
+    return Content(weights(build(model, dataset.shape, classes, stage_seed(seed, "init"))), {})
+
+
+@stage(version=1)
+def permuted_teacher(teacher: Artifact, seed: int, *, bench: Workbench) -> Content:  # noqa: ARG001
+    """The same teacher rows, handed to other images of their split: whatever is certified of it is a false positive."""
+    from certvae.protocols.trained import permuted
+
+    splits = ("train", "guard")
+    targets = {f"targets_{split}": permuted(teacher.arrays[f"targets_{split}"], split, seed) for split in splits}
+    return Content({**teacher.arrays, **targets}, teacher.facts)

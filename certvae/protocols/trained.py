@@ -4,14 +4,14 @@ training.
     features  (n, d)  posterior means         T  (n, K)  teacher rows         rows in the order of the split
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
+from certvae.canonical import finite, stage_seed
 from certvae.certificate import Pairs, certify
-from certvae.data.dataset import Dataset, Split
+from certvae.data.dataset import SPLITS, Dataset, Split
 from certvae.evaluation import diagnostics, subspace
 from certvae.evaluation.diagnostics import evaluation, features
 from certvae.models.nets import Vae, build, load_weights, weights
@@ -53,6 +53,12 @@ def teacher_rows(
         return kinds.read(teacher, bench.device).rows(dataset, split)
     vae = network(dataset, model, teacher.facts["classes"], warm, bench)
     return FeatureTeacher.of(teacher, bench.device).rows(features(vae, dataset, split, bench))
+
+
+def permuted(rows: Float[np.ndarray, "n K"], split: Split, seed: int) -> Float[np.ndarray, "n K"]:
+    """Rows of a split in an order that is drawn once per (seed, split)."""
+    drawn = np.random.default_rng(stage_seed(seed, "teacher", 1 + SPLITS.index(split)))
+    return rows[drawn.permutation(len(rows))]
 
 
 def train(
@@ -152,8 +158,7 @@ def _on_guard_live(
     def numbers(vae: Vae) -> dict[str, float | None]:
         seen = diagnostics.passage(vae, batches, live)
         rows = live.rows(seen.mu)
-        moved = drift(cached, rows, "guard")
-        known = {"guard_drift": moved if math.isfinite(moved) else None}
+        known = {"guard_drift": finite(drift(cached, rows, "guard"))}
         return diagnostics.guard_numbers(vae.head, seen, rows) | known
 
     return numbers

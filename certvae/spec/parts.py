@@ -1,7 +1,8 @@
 """Parts of a cell that every protocol has: images, networks, likelihoods, schedules."""
 
 import math
-from dataclasses import field
+import re
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Literal, TypeVar
 
@@ -10,7 +11,11 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from certvae.canonical import SEED_LIMIT
 from certvae.spec.validation import refuse, spec
 
-DataName = Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet-200"]
+DataName = str
+"""The name of an official data set, or of content that somebody brought: `folder@...`, `npz@...`, `module@...`."""
+DIGEST_LENGTH = 16
+OWN = re.compile(rf"(folder|npz|module)@[0-9a-f]{{{DIGEST_LENGTH}}}")
+_OFFICIAL = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 Covariance = Literal["diag", "tied", "spherical", "full"]
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], MinLen(1)]
@@ -43,7 +48,32 @@ class Data:
     classes: Classes | None = None
     """Keep the images of the first so many classes; all when absent."""
     guard_fraction: ProperShare = 0.1
-    """Share of official train rows that search and guards see, and training never."""
+    """Share of official train rows that search and guards see, and training never; without meaning for data that
+    bring train, val and test."""
+
+    def __post_init__(self) -> None:
+        if not OWN.fullmatch(self.name) and not _OFFICIAL.fullmatch(self.name):
+            wanted = "the name of a data set, or of content: a spec holds no place"
+            remedy = f"take the name of certvae.data.describe({self.name!r}), or say --data {self.name}"
+            raise refuse("Data.name", wanted, self.name, remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a preset must know of images; `certvae.data.describe` says it.
+
+    name     as a spec holds it
+    shape    (C, H, W); vectors are (1, 1, d)
+    classes  None without labels
+    n        rows of all parts
+    place    where the data of somebody's own lie: what `load` takes as root; None for official ones
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: int | None
+    n: int
+    place: str | None = None
 
 
 @spec

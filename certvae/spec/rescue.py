@@ -1,6 +1,6 @@
 """The first paper's protocol: warm-up, teacher search, objective, rescue (arXiv 2605.05813)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
@@ -114,6 +114,7 @@ class SafeMix:
 
 
 Protection = SharedAffine | SafeMix
+ControlMode = Literal["head_only", "untrained", "full_long", "permuted"]
 
 
 @spec
@@ -131,6 +132,10 @@ class Rescue:
     protection: SharedAffine | SafeMix | None = None
     """Adds protected_rescue: a used head that keeps equal rows equal stands in for the raw head while that is below
     the constant baseline. Certificates read the raw head in every mode."""
+    controls: tuple[ControlMode, ...] = ("head_only", "untrained")
+    """Modes that a claim stands beside: head_only aligns the head and leaves the code alone; untrained is the network
+    as it was initialised; full_long is full for the epochs of no_align and rescue; permuted is full towards teacher
+    rows that belong to other images, and must not be certified on rows that it has not seen."""
     fair_heads: bool = True
     """Fits heads after training, so that not certified is said of a latent only after it had a fair chance. Their cost
     grows with K and the train rows."""

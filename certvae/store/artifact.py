@@ -7,7 +7,8 @@ and `facts.json` (canonical JSON). Never a pickle.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from certvae.canonical import canonical_json
 from certvae.errors import NumberFault
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, publish, quarantine
+from certvae.store.program import UNKNOWN
 
 ARRAYS = "arrays.safetensors"
 FACTS = "facts.json"
@@ -57,6 +59,8 @@ class Artifact:
     digest: str
     """Content digest: what later stages put into their keys."""
     path: Path
+    programs: tuple[str, ...] = field(default=(), compare=False)
+    """Digests of the texts of the program that had a part in it, or in what it was made from."""
 
     def identity(self) -> dict[str, str]:
         """An artifact is named by what it holds, not by how it was made or where it lies."""
@@ -145,14 +149,18 @@ PARENT = "ckpt"
 class Checkpoints:
     """Progress of the stage with one key. What is saved must make the rest of the stage give the same bytes."""
 
-    def __init__(self, disk: Disk, key: str, label: str = ""):
+    def __init__(self, disk: Disk, key: str, label: str = "", programs: Iterable[str] = ()):
         self._disk, self._key, self._label = disk, key, label
+        self.programs = set(programs)
+        """Who has had a part in the progress so far."""
 
     def latest(self) -> tuple[int, Content] | None:
         """The last (step, content) that can be read and verified; None when the stage must start at its beginning."""
         for folder in sorted(self._mine(), key=_step, reverse=True):
             try:
-                return _step(folder), read_content(folder)
+                content = read_content(folder)
+                self.programs |= set(folder.programs or (UNKNOWN,))
+                return _step(folder), content
             except Corrupt as corrupt:
                 quarantine(self._disk, folder.path, corrupt.reason)
         return None
@@ -165,12 +173,16 @@ class Checkpoints:
             DiskFault: it could not be written; earlier ones are kept.
         """
         body = {"stage_key": self._key, "step": step}
-        publish(self._disk, PARENT, body, content.files(), f"checkpoint {step} of {self._label}")
+        publish(self._disk, PARENT, body, content.files(), f"checkpoint {step} of {self._label}", self.programs)
         self._remove([folder for folder in self._mine() if _step(folder) < step])
 
     def forget(self) -> None:
         """Removes all of them: the stage is done."""
         self._remove(self._mine())
+
+    def forget_others(self) -> None:
+        """Removes those that another text of the program had a part in."""
+        self._remove([folder for folder in self._mine() if set(folder.programs) != self.programs])
 
     def _mine(self) -> list[Folder]:
         return [folder for folder in folders(self._disk, PARENT) if folder.body.get("stage_key") == self._key]

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from certvae.canonical import canonical_json
 from certvae.errors import DiskFault, StoreFault
-from certvae.store.disk import Disk
+from certvae.store.disk import Disk, remove, sweep
 from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, quarantine
-from certvae.store.layout import STORE, is_safe, no_store, read_identity, remove, repair_identity, sweep
-from certvae.store.records import PLAN, ROWS, read_record, record_paths
+from certvae.store.layout import DATA, STORE, is_safe, no_store, read_identity, repair_identity
+from certvae.store.records import PLAN, ROWS, expected, read_record, record_paths
 
 CORRUPT, FOREIGN, UNREADABLE = 1, 2, 4
-FOLDERS = ("obj", "ckpt")
+FOLDERS = ("obj", "ckpt", DATA)
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -87,7 +87,7 @@ class Status:
 def verify(root: Path) -> Report:
     """Reads and verifies every byte of truth; changes nothing, and does not raise for what it finds."""
     disk, entries = Disk(root), list(_entries(root))
-    findings = tuple(finding for path in entries for finding in _findings(disk, path))
+    findings = (*(finding for path in entries for finding in _findings(disk, path)), *_missing(disk))
     return Report(len({*entries} - {finding.path for finding in findings}), findings)
 
 
@@ -106,7 +106,7 @@ def repair(root: Path) -> Report:
             repair_identity(disk)
         elif finding.bit == CORRUPT:
             quarantine(disk, finding.path, finding.reason)
-    sweep(disk)
+    sweep(root / "tmp")
     return verify(root)
 
 
@@ -163,7 +163,8 @@ def _entries(root: Path) -> Iterator[Path]:
     """The root, what makes it a store, and everything that is truth."""
     yield from (root, root / STORE)
     for folder in (root / name for name in FOLDERS):
-        yield from sorted(folder.iterdir()) if folder.is_dir() else ()
+        # Hidden is what somebody writes at this moment.
+        yield from sorted(path for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else ()
     for folder in (root / PLAN, root / ROWS):
         yield from record_paths(folder) if folder.is_dir() else ()
 
@@ -183,6 +184,16 @@ def _findings(disk: Disk, path: Path) -> Iterator[Finding]:
         yield Finding(path, FOREIGN, fault.what)
     except (DiskFault, OSError) as fault:
         yield Finding(path, UNREADABLE, str(fault))
+
+
+def _missing(disk: Disk) -> Iterator[Finding]:
+    """What a sealed list says must be there, and is not. The list is the entry that does not match."""
+    wanted: dict[str, Path] = {}
+    with contextlib.suppress(DiskFault):  # a list that cannot be read was found as an entry already
+        wanted = expected(disk)
+    for place, named_by in wanted.items():
+        if not (disk.root / place).exists():
+            yield Finding(named_by, CORRUPT, f"{place} is gone; run its study again, it is made again")
 
 
 def _check(disk: Disk, path: Path) -> None:

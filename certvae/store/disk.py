@@ -6,17 +6,21 @@ turns that into a `DiskFault` at the border of an operation, never deeper: publi
 
 import contextlib
 import errno
+import functools
+import hashlib
+import logging
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from certvae.errors import DiskFault
 from certvae.store.failpoints import Failpoints
 from certvae.store.process import is_dead, owner
 
+_log = logging.getLogger(__name__)
 _RERUN = "run the same command again"
 _REFUSALS = {
     errno.ENOSPC: (1, "disk full", f"free space, then {_RERUN}"),
@@ -28,6 +32,7 @@ _REFUSALS = {
     errno.EFBIG: (6, "file larger than allowed", f"raise the limit (ulimit -f), then {_RERUN}"),
 }
 _NOT_A_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+_PART = 2**20
 _OTHER = (9, "refused by the operating system", f"read the cause, then {_RERUN}")
 
 
@@ -44,8 +49,8 @@ class Disk:
         self.failpoints = failpoints or Failpoints()
 
     def temporary(self, name: str) -> Path:
-        """A fresh path in `tmp/` that says whose it is: `<name>.<owner>.<random>`."""
-        return self.root / "tmp" / f"{name}.{owner()}.{uuid.uuid4().hex}"
+        """A fresh path in `tmp/` that says whose it is."""
+        return temporary(self.root / "tmp", name)
 
     def make_folder(self, path: Path, *, exist_ok: bool = False) -> None:
         """Makes one folder with mode 0700 and makes its name durable when it is to stay."""
@@ -56,16 +61,19 @@ class Disk:
         if exist_ok:
             self.sync_folder(path.parent)
 
-    def write(self, path: Path, data: bytes) -> None:
-        """Writes a new file: never follows a link, never overwrites, synced before it is closed."""
+    @contextlib.contextmanager
+    def create(self, path: Path) -> Iterator[Callable[[memoryview], None]]:
+        """A new file, as the call that writes its next bytes: no link is followed, nothing overwritten, all synced."""
         with self._step("open", path):
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(path, flags, 0o600)
+
+        def put(part: memoryview) -> None:
+            with self._step("write", path):
+                _write_all(descriptor, part)
+
         try:
-            view = memoryview(data)
-            for part in (view[: len(data) // 2], view[len(data) // 2 :]):
-                with self._step("write", path):
-                    _write_all(descriptor, part)
+            yield put
             with self._step("sync", path):
                 os.fsync(descriptor)
         except BaseException:
@@ -74,6 +82,13 @@ class Disk:
             raise
         with self._step("close", path):
             os.close(descriptor)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Writes a new file with these bytes."""
+        view = memoryview(data)
+        with self.create(path) as put:
+            put(view[: len(data) // 2])
+            put(view[len(data) // 2 :])
 
     def append(self, path: Path, line: bytes) -> None:
         """Adds one line to a log in one call, so that lines of several processes do not mix. Logs are not synced."""
@@ -111,10 +126,7 @@ class Disk:
     def clear(self, path: Path) -> None:
         """Removes a temporary file or folder if it is there. What cannot be removed is swept at a later start."""
         with contextlib.suppress(OSError), self._step("clear", path):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            remove(path)
 
     def read(self, path: Path, limit: int) -> bytes:
         """The bytes of a regular file of at most `limit` bytes; its size is looked at before memory is taken.
@@ -124,6 +136,17 @@ class Disk:
             ValueError: when it is larger, or no regular file.
             OSError: when it could not be read.
         """
+        return b"".join(self._parts(path, limit, limit))
+
+    def sha256(self, path: Path, limit: int) -> str:
+        """The digest of such a file, of which a part at a time is in memory; raises as `read` does."""
+        found = hashlib.sha256()
+        for part in self._parts(path, limit, _PART):
+            found.update(part)
+        return found.hexdigest()
+
+    def _parts(self, path: Path, limit: int, part: int) -> Iterator[bytes]:
+        """A file that was cut meanwhile gives fewer bytes, and its digest then tells."""
         with self._at(path):
             self.failpoints.place(f"read:{path.name}")
             try:
@@ -139,7 +162,10 @@ class Disk:
                     raise ValueError("is no regular file")
                 if status.st_size > limit:
                     raise ValueError(f"has {status.st_size} bytes instead of {limit}")
-                return _read_all(descriptor, status.st_size)
+                left = status.st_size
+                while left > 0 and (data := os.read(descriptor, min(left, part))):
+                    left -= len(data)
+                    yield data
             finally:
                 os.close(descriptor)
 
@@ -157,6 +183,23 @@ class Disk:
         except OSError as error:
             error.filename = error.filename or str(path)
             raise
+
+
+def put_view(path: Path, data: bytes) -> bool:
+    """Writes what can be made again (a view, a note of a failure), whole or not at all, over what was there.
+
+    False, and one line in the log that says what the disk refused, where it cannot be written: no run ends for it.
+    """
+    draft = temporary(path.parent, f".{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError as error:
+        remove(draft)
+        _log.warning("%s", disk_fault(error, "view"))
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -204,32 +247,30 @@ def _write_all(descriptor: int, data: memoryview) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _read_all(descriptor: int, size: int) -> bytes:
-    """Up to `size` bytes; a file that was cut meanwhile gives fewer, and its digest then tells."""
-    parts = []
-    while size > 0 and (part := os.read(descriptor, size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+def temporary(folder: Path, name: str) -> Path:
+    """A fresh path that says whose it is: `<name>.<owner>.<random>`."""
+    return folder / f"{name}.{owner()}.{uuid.uuid4().hex}"
 
 
-def draft_of(target: Path) -> Path:
-    """A fresh hidden name beside the target, on the same file system."""
-    return target.with_name(f".{target.name}.{owner()}.{uuid.uuid4().hex}")
+def sweep(folder: Path, name: str = "") -> int:
+    """Removes what dead processes of this host left in a folder, under one name or any; returns how much.
+
+    What processes of other hosts left is not judged: `gc` removes it once it is old.
+    """
+    dead, removed = functools.cache(is_dead), 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stem, _, made_by = entry.name.rpartition(".")[0].rpartition(".")
+            if name in ("", stem) and dead(made_by):
+                remove(Path(entry.path))
+                removed += 1
+    return removed
 
 
-def remove_dead_drafts(target: Path) -> None:
-    """Removes what killed processes of this host left of the target."""
-    prefix = f".{target.name}."
-    for draft in target.parent.iterdir():
-        if draft.name.startswith(prefix) and is_dead(draft.name.removeprefix(prefix).partition(".")[0]):
-            remove(draft)
-
-
-def remove(draft: Path) -> None:
-    """Removes a draft that is there; what cannot be removed is left for the next writer."""
-    with contextlib.suppress(OSError):
-        if draft.is_dir():
-            shutil.rmtree(draft)
-        else:
-            draft.unlink()
+def remove(path: Path) -> None:
+    """Removes a file or folder that may be gone; what cannot be removed stays for the next who tries."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()

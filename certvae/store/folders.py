@@ -14,24 +14,26 @@ that is used was verified, and a hit on 100 MB of cached targets that nobody rea
 import contextlib
 import errno
 import hashlib
-import json
 import logging
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from certvae.canonical import SCHEMA, canonical_json, digest
+from certvae.canonical import SCHEMA, digest
 from certvae.errors import DeterminismFault, StoreFault
-from certvae.store.disk import Disk, disk_faults
+from certvae.store.disk import Disk, disk_faults, sweep, temporary
+from certvae.store.sealed import stamp, unstamp
+from certvae.terminal import certvae
 
 MANIFEST = "MANIFEST"
 ATTEMPTS = 3
 _MANIFEST_LIMIT = 2**24
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Corrupt(StoreFault):
@@ -60,6 +62,8 @@ class Folder:
     body: dict[str, Any]
     files: dict[str, tuple[int, str]]
     """{name: (size in bytes, SHA-256)}."""
+    programs: tuple[str, ...] = ()
+    """Digests of the texts of the program that had a part in it; no part of what it is."""
 
     @property
     def digest(self) -> str:
@@ -74,16 +78,57 @@ class Folder:
             DiskFault: when they could not be read; that is no corruption.
         """
         size, wanted = self.files[name]
-        data = _read(self.disk, self.path, name, size)
+        data = _read(self.disk.read, self.path, name, size)
         if hashlib.sha256(data).hexdigest() != wanted:
             raise Corrupt(self.path, f"{name} has another SHA-256")
         return data
 
     def verify(self) -> "Folder":
-        """Reads and verifies every byte."""
-        for name in self.files:
-            self.read(name)
+        """Reads and verifies every byte; of large files a part at a time is in memory."""
+        for name, (size, wanted) in self.files.items():
+            if _read(self.disk.sha256, self.path, name, size) != wanted:
+                raise Corrupt(self.path, f"{name} has another SHA-256")
         return self
+
+
+class Draft:
+    """A folder that is being written: its files are new, synced, and digested while their bytes go by."""
+
+    folder: Folder
+    """What was published, once it was."""
+
+    def __init__(self, disk: Disk, path: Path):
+        self._disk, self._path = disk, path
+        self.files: dict[str, tuple[int, str]] = {}
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a file."""
+        self._disk.write(self._path / name, data)
+        self.files[name] = len(data), hashlib.sha256(data).hexdigest()
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator["Sink"]:
+        """A file that is written in parts: what `np.save` needs of one."""
+        with self._disk.create(self._path / name) as put:
+            sink = Sink(put)
+            yield sink
+        self.files[name] = sink.size, sink.sha256.hexdigest()
+
+
+class Sink:
+    """Takes the bytes of one file."""
+
+    def __init__(self, put: Callable[[memoryview], None]):
+        self._put, self.size, self.sha256 = put, 0, hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Writes the bytes of any contiguous buffer."""
+        view = memoryview(data)
+        view = view.cast("B") if view.nbytes else memoryview(b"")
+        self._put(view)
+        self.sha256.update(view)
+        self.size += view.nbytes
+        return view.nbytes
 
 
 def open_folder(disk: Disk, path: Path) -> Folder | None:
@@ -101,7 +146,14 @@ def open_folder(disk: Disk, path: Path) -> Folder | None:
     return _open(disk, path)  # published between two of our calls, it looked cut; now it is whole, or corrupt
 
 
-def publish(disk: Disk, parent: str, body: Mapping[str, Any], files: Mapping[str, bytes], label: str = "") -> Folder:
+def publish(
+    disk: Disk,
+    parent: str,
+    body: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    label: str = "",
+    programs: Iterable[str] = (),
+) -> Folder:
     """Publishes files as `<parent>/<digest of body>`; a no-op when the same bytes are there already.
 
     Args:
@@ -109,6 +161,7 @@ def publish(disk: Disk, parent: str, body: Mapping[str, Any], files: Mapping[str
         body: JSON that names the folder.
         files: name -> bytes.
         label: what is being published, for faults.
+        programs: who had a part in it.
 
     Raises:
         DeterminismFault: other bytes were published under the same body; both are kept.
@@ -116,23 +169,76 @@ def publish(disk: Disk, parent: str, body: Mapping[str, Any], files: Mapping[str
         StoreFault: store and `tmp/` lie on different file systems, or entries keep turning corrupt.
     """
     target = disk.root / parent / digest(body)
-    listing = {name: (len(files[name]), hashlib.sha256(files[name]).hexdigest()) for name in sorted(files)}
+    with publishing(disk, target, body, label, sum(map(len, files.values())), programs) as draft:
+        for name in sorted(files):
+            draft.write(name, files[name])
+    return draft.folder
+
+
+@contextlib.contextmanager
+def publishing(
+    disk: Disk,
+    target: Path,
+    body: Mapping[str, Any],
+    label: str = "",
+    needed: int = 0,
+    programs: Iterable[str] = (),
+) -> Iterator[Draft]:
+    """Publishes a folder that is too large for memory: written file by file, then renamed once.
+
+        with publishing(disk, target, body, "decode digits", needed=size) as draft:
+            with draft.open("images.npy") as file:
+                np.save(file, images)
+            draft.write("facts.json", text)
+        draft.folder
+
+    Args:
+        disk: of a store, or a `Cache`.
+        target: named by the digest of body, or by its field `name`.
+        needed: bytes that will be written, for faults.
+
+    Raises: as `publish` does; what the caller raises leaves nothing behind.
+    """
     staged = disk.temporary(target.name)
-    with disk_faults(label, sum(map(len, files.values()))):
+    with disk_faults(label, needed):
         try:
-            _stage(disk, staged, files, _manifest(body, listing))
-            folder = _move(disk, staged, target, Folder(disk, target, dict(body), listing))
+            disk.make_folder(staged)
+            draft = Draft(disk, staged)
+            yield draft
+            ours = Folder(disk, target, dict(body), dict(draft.files), tuple(sorted(programs)))
+            draft.write(MANIFEST, _manifest(ours))
+            disk.sync_folder(staged)
+            draft.folder = _move(disk, staged, target, ours)
         finally:
             if staged.exists():
                 disk.clear(staged)
         disk.sync_folder(target.parent)
-    return folder
+
+
+class Cache(Disk):
+    """A folder outside of `obj/` to publish large folders in; what is being written is a hidden entry of it until then.
+
+    Made when it is not there, and swept of what dead processes left.
+
+    Raises:
+        DiskFault: it cannot be made or written.
+    """
+
+    def __init__(self, root: Path):
+        super().__init__(root)
+        with disk_faults("cache"):
+            root.mkdir(parents=True, exist_ok=True)
+            sweep(root)
+
+    def temporary(self, name: str) -> Path:
+        return temporary(self.root, f".{name}")
 
 
 def quarantine(disk: Disk, path: Path, reason: str) -> None:
     """Moves a bad entry out of the way and says so; harmless when somebody else did so at the same time."""
     _log.warning("%s: %s; it is moved to quarantine", path, reason)
     with disk_faults("quarantine"), contextlib.suppress(FileNotFoundError):
+        disk.make_folder(disk.root / "quarantine", exist_ok=True)
         disk.rename(path, disk.root / "quarantine" / f"{path.name}.{uuid.uuid4().hex}")
         disk.sync_folder(path.parent)
 
@@ -147,7 +253,9 @@ def discard(disk: Disk, path: Path) -> None:
 
 def folders(disk: Disk, parent: str) -> Iterator[Folder]:
     """Every folder below `<parent>/` that can be opened, in order of name; corrupt ones are left to `repair`."""
-    for path in sorted((disk.root / parent).iterdir()):
+    with disk_faults("read"):
+        paths = sorted((disk.root / parent).iterdir())
+    for path in paths:
         with contextlib.suppress(Corrupt):
             folder = open_folder(disk, path)
             if folder is not None:
@@ -155,7 +263,7 @@ def folders(disk: Disk, parent: str) -> Iterator[Folder]:
 
 
 def _open(disk: Disk, path: Path) -> Folder:
-    folder = _parse(disk, path, _read(disk, path, MANIFEST, _MANIFEST_LIMIT))
+    folder = _parse(disk, path, _read(disk.read, path, MANIFEST, _MANIFEST_LIMIT))
     _check_listing(folder)
     return folder
 
@@ -167,16 +275,8 @@ def unsettled(path: Path) -> StoreFault:
         f"could not publish in {ATTEMPTS} attempts: each time a corrupt entry was in the way",
         where=str(path),
         cause="the disk is failing, or something else writes into the store",
-        remedy="run `certvae store verify --store DIR` on this store",
+        remedy=f"check the disk, then run `{certvae('store', 'verify', '--store', str(path.parents[1]))}`",
     )
-
-
-def _stage(disk: Disk, staged: Path, files: Mapping[str, bytes], manifest: bytes) -> None:
-    disk.make_folder(staged)
-    for name in sorted(files):
-        disk.write(staged / name, files[name])
-    disk.write(staged / MANIFEST, manifest)
-    disk.sync_folder(staged)
 
 
 def _move(disk: Disk, staged: Path, target: Path, ours: Folder) -> Folder:
@@ -209,26 +309,27 @@ def _winner(disk: Disk, target: Path) -> Folder | None:
         return None
 
 
-def _manifest(body: Mapping[str, Any], listing: Mapping[str, tuple[int, str]]) -> bytes:
-    rest = canonical_json({"schema": SCHEMA, "key": digest(body), "body": body, "files": listing})
-    return hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
+def _manifest(folder: Folder) -> bytes:
+    told = {"programs": folder.programs} if folder.programs else {}
+    return stamp({"schema": SCHEMA, "key": digest(folder.body), "body": folder.body, "files": folder.files, **told})
 
 
 def _parse(disk: Disk, path: Path, data: bytes) -> Folder:
-    line, _, rest = data.partition(b"\n")
-    if hashlib.sha256(rest).hexdigest().encode() != line:
-        raise Corrupt(path, f"{MANIFEST} has another SHA-256")
     try:
-        manifest = json.loads(rest)
+        manifest = unstamp(data)
+    except ValueError as error:
+        raise Corrupt(path, f"{MANIFEST} {error}") from error
+    try:
         schema, key, body = manifest["schema"], manifest["key"], manifest["body"]
+        names, programs = (key, body.get("name")), tuple(map(str, manifest.get("programs", ())))
         files = {name: (int(size), str(sha)) for name, (size, sha) in manifest["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Corrupt(path, f"{MANIFEST} has another form") from error
     if schema != SCHEMA:
         raise _other_schema(path, schema)
-    if not key == digest(body) == path.name:
+    if key != digest(body) or path.name not in names:
         raise Corrupt(path, "the folder's name is not the digest of its body")
-    return Folder(disk, path, body, files)
+    return Folder(disk, path, body, files, programs)
 
 
 def _check_listing(folder: Folder) -> None:
@@ -257,10 +358,10 @@ def _size(entry: os.DirEntry) -> int | None:
     return entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else None
 
 
-def _read(disk: Disk, path: Path, name: str, limit: int) -> bytes:
+def _read(how: Callable[[Path, int], T], path: Path, name: str, limit: int) -> T:
     with disk_faults("read"):
         try:
-            return disk.read(path / name, limit)
+            return how(path / name, limit)
         except FileNotFoundError as error:
             raise Corrupt(path, f"{name} is missing") from error
         except ValueError as error:

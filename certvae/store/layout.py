@@ -2,29 +2,34 @@
 
 STORE.json   {layout, id, test_store}, sealed like every record
 obj/ ckpt/ plan/ rows/                        truth
+data/                                         data sets as they were decoded; not made here
 tmp/ lock/ quarantine/ log/ views/            scratch, evidence, or derived
 """
 
 import errno
 import os
-import shutil
+import shlex
 import stat
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from certvae.errors import StoreFault
-from certvae.store.disk import Disk, disk_fault, disk_faults
+from certvae.store.disk import Disk, disk_fault, disk_faults, sweep
 from certvae.store.failpoints import Failpoints
 from certvae.store.folders import Corrupt, crosses, quarantine
 from certvae.store.log import note
-from certvae.store.process import is_dead, owner
-from certvae.store.records import LIMIT, publish_file, seal, unseal
+from certvae.store.process import owner
+from certvae.store.records import LIMIT, publish_file
+from certvae.store.sealed import seal, unseal
 from certvae.terminal import certvae
 
 LAYOUT = 1
 STORE = "STORE.json"
 FOLDERS = ("tmp", "quarantine", "lock", "log", "views", "obj", "ckpt", "plan", "rows")
+DATA = "data"
+TRUST = "CERTVAE_TRUST_STORE"
+"""Variable that lets a store be used which others own or can write; workers and later commands inherit it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def open_root(path: Path, *, test_store: bool = False, trust: bool = False) -> t
     Args:
         path: the folder.
         test_store: make a store in which failpoints act; a store keeps for ever what it was made as.
-        trust: use a folder that others own or can write; this is noted in the store's log.
+        trust: use a folder that others own or can write, as with the variable TRUST; it is noted in the store's log.
 
     Raises:
         DiskFault: the folder cannot be made or written; told before any work starts.
@@ -52,7 +57,7 @@ def open_root(path: Path, *, test_store: bool = False, trust: bool = False) -> t
     with disk_faults("store"):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         safe = is_safe(root, os.geteuid())
-        if not safe and not trust:
+        if not safe and not trust and os.environ.get(TRUST) != "1":
             raise _unsafe(root)
         _check_writable(root)
         try:
@@ -70,7 +75,7 @@ def open_root(path: Path, *, test_store: bool = False, trust: bool = False) -> t
             raise _no_test_store(root)
         if not safe:
             note(disk, "trusted", {"owner": owner(), "uid": root.stat().st_uid, "mode": oct(root.stat().st_mode)})
-        sweep(disk)
+        sweep(root / "tmp")
     return disk, identity
 
 
@@ -106,29 +111,6 @@ def is_safe(path: Path, uid: int) -> bool:
     return status.st_uid == uid and not (status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
-def sweep(disk: Disk) -> int:
-    """Removes what dead processes of this host left in `tmp/` and returns how much; other hosts are left to `gc`."""
-    dead: dict[str, bool] = {}
-    removed = 0
-    with os.scandir(disk.root / "tmp") as entries:
-        for entry in entries:
-            made_by = entry.name.rpartition(".")[0].rpartition(".")[2]
-            if made_by not in dead:
-                dead[made_by] = is_dead(made_by)
-            if dead[made_by]:
-                remove(Path(entry.path))
-                removed += 1
-    return removed
-
-
-def remove(path: Path) -> None:
-    """Removes a file or a folder of scratch; somebody else may have been faster."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _failpoints(armed: bool) -> Failpoints | None:
     return Failpoints.from_environment(os.environ) if armed else None
 
@@ -148,7 +130,7 @@ def _check_writable(root: Path) -> None:
 
 def _check_empty(root: Path) -> None:
     # STORE.json is ours too: another process may found the store at this moment.
-    foreign = sorted(path.name for path in root.iterdir() if path.name not in (*FOLDERS, STORE))
+    foreign = sorted(path.name for path in root.iterdir() if path.name not in (*FOLDERS, DATA, STORE))
     if foreign:
         raise StoreFault(
             8,
@@ -177,13 +159,15 @@ def no_store(root: Path) -> StoreFault:
 
 def _unsafe(root: Path) -> StoreFault:
     status = root.stat()
+    private = f"run `{shlex.join(['chmod', 'go-w', str(root)])}`"
+    ours = f"choose another folder, or set {TRUST}=1 to use this one all the same; that is noted in its log"
     return StoreFault(
         1,
         f"the store must belong to this user (uid {os.geteuid()}) and be writable by nobody else, "
         f"found uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
         where=str(root),
         cause="whoever can write a store can change results",
-        remedy="run `chmod go-w` on it, choose another folder, or trust it by --trust-store",
+        remedy=private if status.st_uid == os.geteuid() else ours,
     )
 
 

@@ -10,8 +10,10 @@ from certvae.store.disk import Disk, disk_faults
 
 def note(disk: Disk, log: str, event: Mapping[str, Any]) -> None:
     """Appends one event to `log/<log>.jsonl`."""
+    path = disk.root / "log" / f"{log}.jsonl"
     with disk_faults("log"):
-        disk.append(disk.root / "log" / f"{log}.jsonl", canonical_json(event))
+        disk.make_folder(path.parent, exist_ok=True)  # somebody may have thrown the logs away
+        disk.append(path, canonical_json(event))
 
 
 def events(disk: Disk, log: str) -> list[dict[str, Any]]:

@@ -3,60 +3,30 @@
     rows/<study>/<digest>.json      one line of a table; four lines of pandas read a folder of them
     plan/<kind>/<name>.json         a decision that must not change: plan entries, proposals, the certify gate
 
-A record's text is the canonical JSON of its fields and of `digest`, the SHA-256 of that text without `digest`. A row is
-named by its digest: to publish it again is a no-op, and a row that was shown never changes.
+A record is sealed by a field `digest`. A row is named by it: to publish it again is a no-op, and a row that was shown
+never changes.
 """
 
-import hashlib
-import json
+import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from certvae.canonical import canonical_json, digest
+from certvae.canonical import digest
 from certvae.errors import StoreFault
-from certvae.store.disk import Disk, disk_faults
+from certvae.store.disk import Disk, disk_faults, remove
 from certvae.store.folders import ATTEMPTS, Corrupt, quarantine, unsettled
+from certvae.store.sealed import seal, unseal
 
-DIGEST = "digest"
 ROWS = "rows"
 PLAN = "plan"
+EXPECTED, REPLACED = "expected", "replaced"
+"""Kinds of documents that speak of others: what must be there, and rows that were made again."""
 _NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,127}")
 LIMIT = 2**24
 
 Record = dict[str, Any]
-
-
-def seal(record: Mapping[str, Any]) -> bytes:
-    """The text of a record with its digest.
-
-    Raises:
-        ConfigFault: for values that are not plain finite JSON.
-        StoreFault: when the record has a field called `digest` already.
-    """
-    if DIGEST in record:
-        raise StoreFault(
-            10,
-            f"a record must have no field {DIGEST!r}, got one",
-            where="record",
-            cause="that field is the record's own checksum",
-            remedy="give the field another name",
-        )
-    return canonical_json({**record, DIGEST: digest(record)})
-
-
-def unseal(data: bytes) -> tuple[Record, str]:
-    """The record without its digest, and the digest.
-
-    Raises:
-        ValueError: when the text is not exactly what `seal` wrote.
-    """
-    record = json.loads(data)
-    wanted = record.pop(DIGEST, None) if isinstance(record, dict) else None
-    if not isinstance(wanted, str) or hashlib.sha256(_without(data, wanted)).hexdigest() != wanted:
-        raise ValueError("it has another SHA-256")
-    return record, wanted
 
 
 def put_row(disk: Disk, row: Mapping[str, Any]) -> str:
@@ -69,13 +39,16 @@ def put_row(disk: Disk, row: Mapping[str, Any]) -> str:
     disk.failpoints.place("before:row")
     name = digest(row)
     _put(disk, disk.root / ROWS / checked_name(row.get("study")) / f"{name}.json", row)
+    remove(_document_path(disk, REPLACED, name))  # it may have been made again, and be what it was before that
     return name
 
 
 def rows(disk: Disk, study: str | None = None) -> list[Record]:
     """All verified rows, or those of one study, ordered by study and name; corrupt ones are moved to quarantine."""
     below = None if study is None else checked_name(study)
-    found = (_get(disk, path) for path in record_paths(disk.root / ROWS, below))
+    paths = list(record_paths(disk.root / ROWS, below))
+    gone = _replaced(disk)
+    found = (_get(disk, path) for path in paths if _place(disk, path) not in gone)
     return [row for row in found if row is not None]
 
 
@@ -109,6 +82,46 @@ def documents(disk: Disk, kind: str) -> dict[str, Record]:
     """All verified documents of one kind, by name, ordered by name."""
     found = {path.stem: _get(disk, path) for path in record_paths(disk.root / PLAN, checked_name(kind))}
     return {name: record["body"] for name, record in found.items() if record is not None}
+
+
+def replace_row(disk: Disk, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Publishes a row that was made again in the place of another one; returns its name.
+
+    A document `plan/replaced/<old>.json` comes first: from then on the old row is not shown and not missed. Whoever is
+    killed before the new one is there makes it again.
+    """
+    name, gone = digest(new), digest(old)
+    if name != gone:
+        place = f"{ROWS}/{checked_name(old.get('study'))}/{gone}.json"
+        put_document(disk, REPLACED, gone, {"place": place})
+        put_row(disk, new)
+        remove(disk.root / place)
+    return name
+
+
+def expect(disk: Disk, study: str, named: Mapping[str, Iterable[str]]) -> None:
+    """Seals a list of what must be there from now on: the rows of a study that are there, and documents by kind.
+
+    A list holds what no earlier one does; `verify` misses what any of them holds.
+
+    Raises:
+        StoreFault: a name is not valid.
+        DiskFault: it could not be written.
+    """
+    paths = [*record_paths(disk.root / ROWS, checked_name(study))]
+    paths += [_document_path(disk, kind, name) for kind, names in named.items() for name in names]
+    there = {_place(disk, path) for path in paths if path.suffix == ".json" and path.exists()}
+    if new := sorted(there - expected(disk).keys()):
+        body = {"study": study, "places": new}
+        put_document(disk, EXPECTED, digest(body), body)
+
+
+def expected(disk: Disk) -> dict[str, Path]:
+    """{place in the store of a row or document: the list that holds it}, without rows that were replaced."""
+    gone = _replaced(disk)
+    return {
+        place: path for path, body in _bodies(disk, EXPECTED) for place in body.get("places", ()) if place not in gone
+    }
 
 
 def publish_file(disk: Disk, path: Path, data: bytes) -> None:
@@ -147,8 +160,9 @@ def read_record(disk: Disk, path: Path) -> Record | None:
 
 def record_paths(folder: Path, below: str | None = None) -> Iterator[Path]:
     """Everything in the folders of `rows/` or `plan/`, or in one of them, in order of name; and what strayed there."""
-    for parent in sorted(folder.iterdir()) if below is None else (folder / below,):
-        yield from sorted(parent.iterdir()) if parent.is_dir() else (parent,)
+    with disk_faults("read"):
+        for parent in sorted(folder.iterdir()) if below is None else (folder / below,):
+            yield from sorted(parent.iterdir()) if parent.is_dir() else (parent,)
 
 
 def checked_name(name: Any) -> str:
@@ -168,6 +182,24 @@ def checked_name(name: Any) -> str:
     )
 
 
+def _bodies(disk: Disk, kind: str) -> Iterator[tuple[Path, Record]]:
+    """Documents of one kind by path; corrupt ones are left out, and left where they are."""
+    for path in record_paths(disk.root / PLAN, kind):
+        with contextlib.suppress(Corrupt):
+            if record := read_record(disk, path):
+                yield path, record["body"]
+
+
+def _replaced(disk: Disk) -> set[Any]:
+    """Places of rows that were made again and are others now."""
+    return {body.get("place") for _, body in _bodies(disk, REPLACED)}
+
+
+def _place(disk: Disk, path: Path) -> str:
+    """Where something lies within the store, wherever the store lies."""
+    return path.relative_to(disk.root).as_posix()
+
+
 def _put(disk: Disk, path: Path, record: Mapping[str, Any]) -> Record:
     """Whoever was first: ours, or the one that was there."""
     data = seal(record)
@@ -185,12 +217,6 @@ def _get(disk: Disk, path: Path) -> Record | None:
     except Corrupt as corrupt:
         quarantine(disk, path, corrupt.reason)
         return None
-
-
-def _without(data: bytes, wanted: str) -> bytes:
-    """The text without `"digest":"<wanted>"` and its comma: cheaper than canonical JSON made again, and stricter."""
-    head, _, tail = data.partition(b'"%s":"%s"' % (DIGEST.encode(), wanted.encode()))
-    return head.removesuffix(b",") + tail if head.endswith(b",") else head + tail.removeprefix(b",")
 
 
 def _own_name(path: Path, record: Record, sha: str) -> Any:

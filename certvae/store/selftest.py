@@ -85,7 +85,8 @@ def run_chain(store: Store, seeds: list[int]) -> None:
         drawn = store.call(draw, seed)
         walked = store.call(walk, drawn, STEPS, seed)
         found = store.call(summarise, drawn, walked)
-        store.put_row({"study": STUDY, "seed": seed, "artifact": found.digest, **found.facts})
+        row = {"study": STUDY, "seed": seed, "artifact": found.digest, "key_found": found.key, **found.facts}
+        store.put_row(store.with_program(row))
 
 
 def table_digest(store: Store) -> str:

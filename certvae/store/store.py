@@ -5,25 +5,31 @@
 Whole or absent, immutable, verified on every read. Kill any process at any time and run the same again: what was
 published is found, the rest is computed. Locks only save work; no decision is taken from a clock.
 
-    warm = store.call(stages.warm_up, dataset, model, warm_up, seed)
-    warm.facts["curve"]
+    @stage(version=1)
+    def doubled(number: float, *, bench: Workbench) -> Content:
+        return Content({}, {"number": 2 * number})
+
+    Store(Path("store")).call(doubled, 21.0).facts["number"]  # 42.0: computed once, read for ever
 """
 
+import contextlib
 import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import certvae.store.audit as audit
+import certvae.store.records as records
 from certvae.canonical import SCHEMA, digest, plain
-from certvae.store import audit, records
 from certvae.store.artifact import Artifact, Checkpoints, Content, forget_finished, read_facts, refuse_non_finite
-from certvae.store.folders import Corrupt, Folder, open_folder, other_bytes, publish, quarantine
+from certvae.store.folders import Corrupt, Folder, discard, open_folder, other_bytes, publish, quarantine
 from certvae.store.layout import open_root
 from certvae.store.locks import KeyLocks
 from certvae.store.log import events, note
 from certvae.store.process import owner
+from certvae.store.program import PROGRAM, UNKNOWN, is_stale, joined, program_digest
 
 __all__ = ["Artifact", "Checkpoints", "Content", "Corrupt", "Stage", "Store", "Workbench", "stage"]
 
@@ -103,6 +109,8 @@ class Store:
         checkpoint_seconds: handed to stages.
         locks: False computes a key twice rather than wait; results are the same.
         trust: use a folder that others own or can write.
+        program: digest of the text that computes, where more than certvae does: see `program_digest`.
+        recompute: make again what another text of the program had a part in. Let nothing else run meanwhile.
         test_store: make a store in which failpoints act.
 
     Raises:
@@ -120,16 +128,21 @@ class Store:
         checkpoint_seconds: float = 30.0,
         locks: bool = True,
         trust: bool = False,
+        program: str | None = None,
+        recompute: bool = False,
         test_store: bool = False,
     ):
         self.disk, self.identity = open_root(Path(path), trust=trust, test_store=test_store)
         self.path = self.disk.root
+        self.program = program or program_digest()
         forget_finished(self.disk)
         self._environment = plain(fingerprint or {})
         self._device, self._report, self._seconds = device, report or _silent, checkpoint_seconds
         self._locks = KeyLocks(self.disk, enabled=locks)
         self._asked: dict[str, _Request] = {}
         self._digests: dict[str, str] = {}
+        self._programs: dict[str, set[str]] = {}
+        self._recompute = recompute
 
     def key(self, stage: Stage, *inputs: Any, **named: Any) -> str:
         """The key of a call, 64 hexadecimal digits; it exists whether or not the call was ever made."""
@@ -159,7 +172,7 @@ class Store:
         found = self._find(request)
         if found is not None:
             return found
-        with self._locks.hold(request.key):
+        with self._locks.hold(request.key, f"stage {stage.name}"):
             return self._find(request) or self._execute(request)
 
     def busy(self, stage: Stage, *inputs: Any, **named: Any) -> bool:
@@ -188,6 +201,23 @@ class Store:
     def put_row(self, row: Mapping[str, Any]) -> str:
         """Publishes one line of a table as `rows/<study>/<digest>.json`, returns the digest; see `records.put_row`."""
         return records.put_row(self.disk, row)
+
+    def with_program(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row with a field `program`: who had a part in it, by this text and the objects that its `key_*` name."""
+        made_from = (self._made_by(key) for name, key in row.items() if name.startswith("key_"))
+        return {**row, PROGRAM: joined({self.program}.union(*made_from))}
+
+    def is_stale(self, row: Mapping[str, Any]) -> bool:
+        """True for a row that another text of the program made, or had a part in, or that does not say."""
+        return is_stale(row, self.program)
+
+    def replace_row(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+        """Publishes a row in the place of one that it was made again from; see `records.replace_row`."""
+        return records.replace_row(self.disk, old, new)
+
+    def expect(self, study: str, documents: Mapping[str, Iterable[str]]) -> None:
+        """Lets `verify` miss the rows that a study has now, and documents by kind; see `records.expect`."""
+        records.expect(self.disk, study, documents)
 
     def rows(self, study: str | None = None) -> list[dict[str, Any]]:
         """All verified rows in a fixed order; corrupt ones are moved away, to be built from objects again."""
@@ -252,20 +282,28 @@ class Store:
         except Corrupt as corrupt:
             quarantine(self.disk, path, corrupt.reason)
             return None
+        if self._recompute and set(folder.programs) != {self.program}:
+            return None
         return self._artifact(request, folder)
 
     def _execute(self, request: _Request) -> Artifact:
         name, key = request.stage.name, request.key
         log = {"stage": name, "key": key, "owner": owner()}
         label = f"stage {name}"
-        checkpoints = Checkpoints(self.disk, key, label)
+        checkpoints = Checkpoints(self.disk, key, label, {self.program})
         bench = Workbench(self._device, self._report, checkpoints, self._seconds)
         note(self.disk, STARTS, log)
         self.disk.failpoints.place(f"start:{name}")
+        if self._recompute:
+            checkpoints.forget_others()
         began = time.monotonic()
         content = self.healing(lambda: request.stage.make(**request.inputs, bench=bench))
         refuse_non_finite(name, content.arrays)
-        folder = publish(self.disk, OBJECTS, request.body, content.files(), label)
+        if self._recompute:
+            discard(self.disk, self.path / OBJECTS / key)
+        read = (given.programs or (UNKNOWN,) for given in _artifacts(request.inputs))
+        programs = checkpoints.programs.union(*read)
+        folder = publish(self.disk, OBJECTS, request.body, content.files(), label, programs)
         note(self.disk, EXECUTIONS, {**log, "seconds": time.monotonic() - began})
         self.disk.failpoints.place(f"after:{name}")
         checkpoints.forget()
@@ -280,7 +318,28 @@ class Store:
 
     def _artifact(self, request: _Request, folder: Folder) -> Artifact:
         self._digests[request.key] = folder.digest
-        return Artifact(request.stage.name, request.key, folder.digest, folder.path)
+        self._programs[request.key] = set(folder.programs or (UNKNOWN,))
+        return Artifact(request.stage.name, request.key, folder.digest, folder.path, folder.programs)
+
+    def _made_by(self, key: str) -> set[str]:
+        if key not in self._programs:
+            with contextlib.suppress(Corrupt):
+                folder = open_folder(self.disk, self.path / OBJECTS / key)
+                self._programs[key] = set((folder and folder.programs) or (UNKNOWN,))
+        return self._programs.get(key, {UNKNOWN})
+
+
+def _artifacts(value: Any) -> Iterator[Artifact]:
+    """Every artifact in the inputs of a stage, however deep."""
+    match value:
+        case Artifact():
+            yield value
+        case Mapping():
+            yield from (found for item in value.values() for found in _artifacts(item))
+        case list() | tuple():
+            yield from (found for item in value for found in _artifacts(item))
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            yield from (found for field in fields(value) for found in _artifacts(getattr(value, field.name)))
 
 
 def _silent(progress: Mapping[str, Any]) -> None:

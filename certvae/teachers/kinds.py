@@ -120,7 +120,7 @@ class PixelTeacher:
     def rows(self, dataset: Dataset, split: Split) -> Rows:
         """T of the view of every row of a split: of the image itself without a shift."""
         images, views = dataset.images[dataset.rows(split)], shifts(self.shift)
-        drawn = np.random.default_rng(self.seed).integers(0, len(views), len(dataset.labels))[dataset.rows(split)]
+        drawn = np.random.default_rng(self.seed).integers(0, len(views), len(dataset.images))[dataset.rows(split)]
         seen = np.empty_like(images)
         for number, view in enumerate(views):
             seen[drawn == number] = shifted(images[drawn == number], view)
@@ -196,8 +196,8 @@ def read(teacher: Artifact, device: str) -> LabelTeacher | PixelTeacher:
 
 
 def check_classes(dataset: Dataset, spec: Labels) -> None:
-    """Refuses a label teacher whose K is not that of the data. Raises: ConfigFault."""
-    if spec.classes != dataset.classes:
+    """Refuses a label teacher whose K is not that of the data. Raises: ConfigFault, or DataFault without labels."""
+    if len(dataset.labels) and spec.classes != dataset.classes:
         raise ConfigFault(
             7,
             f"classes must be {dataset.classes}, got {spec.classes}",

@@ -6,7 +6,6 @@ live point is the very point that `sync` logs, so the second one is no news.
 """
 
 import contextlib
-import dataclasses
 import threading
 import time
 from collections import deque
@@ -19,7 +18,7 @@ from certvae.spec.cell import CellSpec
 from certvae.store.log import note
 from certvae.store.store import Store
 from certvae.tracking.evidence import CURVES
-from certvae.tracking.runs import OPEN, Run, begun, curve_points
+from certvae.tracking.runs import Run, begun, cell_key, curve_points
 
 if TYPE_CHECKING:
     from certvae.tracking.client import Shown, Tracker
@@ -37,18 +36,21 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class LiveCurves:
-    """Hears of every epoch of every cell; made by `Ledger.live`."""
+    """Hears of every step and every epoch of every cell; made by `Ledger.live`."""
 
     def __init__(self, ledger: "Ledger", store: Store, say: Say):
         self._ledger, self._disk, self._say = ledger, store.disk, say
         self._waiting: deque[Heard] = deque()
         self._taken: list[Heard] = []
+        self._heard_of: set[str] = set()
+        self._begun: deque[tuple[CellSpec, str]] = deque()
+        self._starts: list[tuple[CellSpec, str]] = []
         self._refused = 0
         self._ended: dict[str, Rows] = {}
         self._over: set[str] = set()
         self._next_rows = time.monotonic() + ROWS_SECONDS
         self._said = False
-        self._index: dict[str, Shown] | None = None
+        self._there: dict[str, Shown] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write_until_stopped, name="ledger", daemon=True)
         self._thread.start()
@@ -59,11 +61,19 @@ class LiveCurves:
         return len(self._waiting) + len(self._taken) + self._refused
 
     def heard(self, spec: CellSpec, step: str, event: Mapping[str, Any]) -> None:
-        """Takes an event of a running cell and returns at once; only the end of an epoch is a point of a curve."""
-        if "epoch" not in event or event.get("step"):
+        """Takes an event of a running cell and returns at once.
+
+        The first event of a step that trains makes its run; the end of an epoch is a point of its curve.
+        """
+        if "epoch" not in event:
+            return
+        if cell_key(spec.cell, step) not in self._heard_of:
+            self._heard_of.add(cell_key(spec.cell, step))
+            self._begun.append((spec, step))
+        if event.get("step"):
             return
         point = {name: finite(value) for name, value in event.items()}
-        with contextlib.suppress(DiskFault):  # the journal keeps curves of networks that diverge; no sweep ends for it
+        with contextlib.suppress(DiskFault):  # the log keeps curves of networks that diverge; no sweep ends for it
             note(self._disk, CURVES, {"cell": spec.cell, "step": step, "point": point})
         if len(self._waiting) + len(self._taken) < LIMIT:
             self._waiting.append((spec, step, point))
@@ -96,15 +106,14 @@ class LiveCurves:
 
         try:
             with self._ledger.writing() as tracker:
-                if self._index is None:
-                    tracker.kill_open()  # what an earlier driver left RUNNING
-                    self._index = tracker.index()
+                if self._there is None:
+                    self._there = self._closed(tracker, tracker.read())  # what an earlier driver left RUNNING
                     self._say(f"Watch the curves: {self._ledger.ui_command}\nthen open {self._ledger.ui_page}")
-                self._write_waiting(tracker)
+                self._write_waiting(tracker, self._there)
                 if last:
-                    tracker.kill_open()
+                    self._closed(tracker, tracker.read())
                 elif self._ended and time.monotonic() >= self._next_rows:
-                    self._show_ended(tracker)
+                    self._show_ended(tracker, self._there)
         except Outage as outage:
             if not self._said:
                 self._said = True
@@ -112,59 +121,60 @@ class LiveCurves:
             return False
         return True
 
-    def _write_waiting(self, tracker: "Tracker") -> None:
+    @staticmethod
+    def _closed(tracker: "Tracker", there: "dict[str, Shown]") -> "dict[str, Shown]":
+        """All runs, of which none is RUNNING any more."""
+        left = [key for key, shown in there.items() if shown.status == "RUNNING"]
+        return there | {key: tracker.mark(there[key], "KILLED") for key in left}
+
+    def _write_waiting(self, tracker: "Tracker", there: "dict[str, Shown]") -> None:
         """One batch per run. A batch that MLflow refuses although it answers is left to `sync`.
 
-        So is a cell that has ended before anything of it was shown: `sync` writes it whole, in one transaction of many.
+        So is a cell that has ended before anything of it was shown: `sync` writes it whole.
         """
         from certvae.tracking.client import Outage  # noqa: PLC0415
 
-        while self._waiting:
-            self._taken.append(self._waiting.popleft())
-        runs: dict[tuple[str, str], list[Heard]] = {}
-        for heard in self._taken:
-            runs.setdefault((heard[0].cell, heard[1]), []).append(heard)
-        if any(f"{OPEN}{cell}/{step}" not in self._known for cell, step in runs):
-            self._index = tracker.index()  # an attempt whose answer was lost, or another process, may have made it
-        for (cell, step), batch in runs.items():
-            if cell in self._over and f"{OPEN}{cell}/{step}" not in self._known:
+        for key, (spec, step, epochs) in self._take().items():
+            if spec.cell in self._over and key not in there:
                 continue
             try:
-                self._write_run(tracker, batch)
+                shown = self._find(tracker, there, *begun(spec, step))
+                if shown.status == "RUNNING":  # else it shows a network that was trained before, and may be again
+                    tracker.log(shown, [point for epoch in epochs for point in curve_points(epoch)])
             except Outage:
-                self._index = tracker.index()  # raises when MLflow is away: then all of it is tried again
-                self._refused += len(batch)
+                found = tracker.read()  # raises when MLflow is away: then all of it is tried again
+                there.clear()
+                there.update(found)
+                self._refused += len(epochs)
         self._taken.clear()
+        self._starts.clear()
 
-    def _show_ended(self, tracker: "Tracker") -> None:
+    def _take(self) -> dict[str, tuple[CellSpec, str, list[dict[str, Any]]]]:
+        """What waits, by run: steps that began, and epochs that ended."""
+        while self._begun:
+            self._starts.append(self._begun.popleft())
+        while self._waiting:
+            self._taken.append(self._waiting.popleft())
+        runs = {cell_key(spec.cell, step): (spec, step, []) for spec, step in self._starts}
+        for spec, step, epoch in self._taken:
+            runs.setdefault(cell_key(spec.cell, step), (spec, step, []))[2].append(epoch)
+        return runs
+
+    def _show_ended(self, tracker: "Tracker", there: "dict[str, Shown]") -> None:
         """Gives the runs of ended cells their numbers."""
         began, rows = time.monotonic(), []
         while self._ended:
             rows += self._ended.popitem()[1]
-        self._index = self._ledger.complete(tracker, rows)
+        self._ledger.complete(tracker, there, rows)
         now = time.monotonic()
         self._next_rows = now + max(ROWS_SECONDS, (now - began) / ROWS_SHARE)
 
-    def _write_run(self, tracker: "Tracker", batch: list[Heard]) -> None:
-        spec, step, last = batch[-1]
-        parent, child = begun(spec, step, str(last.get("stage", step)))
-        shown = self._find(tracker, parent, child)
-        tracker.log(shown.run_id, [point for _, _, epoch in batch for point in curve_points(epoch)])
-
-    def _find(self, tracker: "Tracker", parent: Run, child: Run) -> "Shown":
-        """The run of a cell's step, which is RUNNING now."""
-        index = self._known
-        if child.key not in index:
-            config = parent.key.removeprefix(OPEN)
-            known = [shown for key, shown in index.items() if key == parent.key or key.startswith(f"{config}/")]
-            index[parent.key] = known[0] if known else tracker.begin(parent, None)
-            index[child.key] = tracker.begin(child, index[parent.key])
-        if index[child.key].status != "RUNNING":
-            tracker.resume(index[child.key].run_id)
-            index[child.key] = dataclasses.replace(index[child.key], status="RUNNING")
-        return index[child.key]
-
-    @property
-    def _known(self) -> "dict[str, Shown]":
-        """What is in MLflow, by key, as of the last look."""
-        return {} if self._index is None else self._index
+    @staticmethod
+    def _find(tracker: "Tracker", there: "dict[str, Shown]", parent: Run, child: Run) -> "Shown":
+        """The run of a cell's step, which is RUNNING now unless it has ended well."""
+        for run, above in ((parent, None), (child, parent.key)):
+            if run.key not in there:  # an attempt whose answer was lost, or another process, may have made it
+                there[run.key] = tracker.find(run.key) or tracker.begin(run, there[above] if above else None)
+        if there[child.key].status == "KILLED":
+            there[child.key] = tracker.mark(there[child.key], "RUNNING")
+        return there[child.key]

@@ -1,8 +1,8 @@
 """The ledger: a store's rows and curves in MLflow. One writer, idempotent, live, and made anew by one call.
 
-    ledger = Ledger(store, "tiny_fixed_q")           nothing happens yet; MLflow is imported when it is needed
-    live = ledger.live(); live.heard(spec, step, event); live.close()
-    print(ledger.sync(store.rows("tiny_fixed_q")))   three times, and nothing changes
+    store = Store(Path("store"))
+    ledger = Ledger(store, "tiny_fixed_q")  # nothing happens yet: MLflow is imported when it is needed
+    print(ledger.sync(store.rows("tiny_fixed_q")))  # three times, and nothing changes
 
 MLflow is a view: no result depends on it, and no call here raises because it is away. SQLite in the store by default,
 any MLFLOW_TRACKING_URI otherwise. Margins are in nats; tau is a view on them, so it needs no other run.
@@ -18,31 +18,36 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from certvae.canonical import digest
 from certvae.store.store import Store
 from certvae.tracking import ui
 from certvae.tracking.curves import LiveCurves, Say
 from certvae.tracking.evidence import Evidence
 from certvae.tracking.projection import PROJECTION, Entry, entries, show
+from certvae.tracking.uri import chosen, database, sqlite_file
 
 if TYPE_CHECKING:
-    from certvae.tracking.client import Shown, Tracker
+    from certvae.tracking.client import Patience, Shown, Tracker
 
-URI = "MLFLOW_TRACKING_URI"
 PATIENCE = 2.0  # seconds that another writer is waited for
+SYNC_SECONDS, RUN_SECONDS = 60.0, 1.0  # that a sync may take as a whole, and more for each of its runs
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # seven by default: one call to a dead server takes 246 s
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # 120 s by default
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per run that a server is told of
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # sees a database that was made anew
 }
 UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # no locks here: one driver at a time, then
+Did = Literal["created", "updated", "unchanged"]
 _log = logging.getLogger(__name__)
 
 
@@ -50,18 +55,20 @@ _log = logging.getLogger(__name__)
 class Synced:
     """What a sync did, in runs."""
 
-    written: int
-    unchanged: int
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
     behind: int = 0
     reason: str = ""
+    """Why it is behind, and what to do."""
 
     def __str__(self) -> str:
-        told = f"MLflow: {self.written} runs written, {self.unchanged} unchanged"
-        return f"{told}; behind by {self.behind}: {self.reason}. Run the same command again." if self.behind else told
+        told = f"MLflow: {self.created} runs created, {self.updated} updated, {self.unchanged} unchanged"
+        return f"{told}; behind by {self.behind}: {self.reason}" if self.behind else told
 
     def __add__(self, other: "Synced") -> "Synced":
-        counts = (self.written + other.written, self.unchanged + other.unchanged, self.behind + other.behind)
-        return Synced(*counts, self.reason or other.reason)
+        counts = (self.created + other.created, self.updated + other.updated, self.unchanged + other.unchanged)
+        return Synced(*counts, self.behind + other.behind, self.reason or other.reason)
 
 
 class Ledger:
@@ -71,13 +78,16 @@ class Ledger:
         store: whose rows and objects are shown.
         study: name of the study, and of the MLflow experiment.
         uri: tracking URI; MLFLOW_TRACKING_URI when absent, SQLite in the store when that is not set either.
+
+    Raises:
+        ConfigFault: the tracking URI is a folder.
     """
 
     def __init__(self, store: Store, study: str, *, uri: str | None = None):
-        self._store, self._study = store, study
-        self._uri = uri or tracking_uri(store)
+        self._store, self._study, self._uri = store, study, chosen(uri)
         self._experiment: str | None = None
         self._turn = threading.Lock()
+        self._patience: Patience | None = None
         os.environ |= QUIET  # here and not in a thread: the environment is no place for races
 
     def live(self, say: Say = _log.warning) -> LiveCurves:
@@ -92,32 +102,41 @@ class Ledger:
         """Makes MLflow show these rows of the study, whatever it showed before.
 
         Runs that are right are left alone; those begun live are completed; those that say something else are written
-        anew. An MLflow that is away stops it at the first call; the next sync goes on from there.
+        anew. An MLflow that is away stops it at the first call, one that is slow when its time is up: a minute, and a
+        second for each run. The next sync goes on from there.
         """
         ours = [row for row in rows if row["study"] == self._study]
-        mark = Watermark(self._store, self._study, self._uri, ours)
+        mark = Watermark(self._store, self._study, self._file, ours)
         if (shown := mark.runs()) is not None:
-            return Synced(0, shown)
+            return Synced(unchanged=shown)
         client = _client()
         evidence = Evidence(self._store)
         wanted = entries(ours, evidence)
-        work = _Sync(wanted, evidence)
+        deadline = time.monotonic() + SYNC_SECONDS + RUN_SECONDS * len(wanted)
+        did: Counter[Did] = Counter()
         try:
             with self.writing() as tracker:
-                work.run(tracker)
+                for one in reconcile(tracker, wanted, tracker.read(), evidence):
+                    did[one] += 1
+                    if time.monotonic() > deadline:
+                        raise client.Outage("MLflow is too slow")
                 mark.put(len(wanted))
         except client.Outage as outage:
-            return Synced(work.written, work.unchanged, len(wanted) - work.written - work.unchanged, str(outage))
-        return Synced(work.written, work.unchanged)
+            return Synced(**did, behind=len(wanted) - did.total(), reason=f"{outage}. {outage.remedy}")
+        return Synced(**did)
 
-    def complete(self, tracker: "Tracker", rows: Iterable[Mapping[str, Any]]) -> "dict[str, Shown]":
-        """Gives the runs of these rows their numbers, whatever else is in training; returns what is in MLflow then.
+    def complete(self, tracker: "Tracker", there: "dict[str, Shown]", rows: Iterable[Mapping[str, Any]]) -> None:
+        """Gives the runs of these rows their numbers, whatever else is in training.
+
+        Args:
+            there: what is in MLflow; it is kept up to date.
 
         Raises:
             Outage: when MLflow does not answer.
         """
         evidence = Evidence(self._store)
-        return _Sync(entries(rows, evidence), evidence).run(tracker)
+        for _ in reconcile(tracker, entries(rows, evidence), there, evidence):
+            pass
 
     @property
     def ui_command(self) -> str:
@@ -139,59 +158,39 @@ class Ledger:
         client = _client()
         from certvae.tracking.database import connect  # noqa: PLC0415  (mlflow)
 
-        folder = self._store.path
-        with self._turn, client.outages(), _alone(folder / "lock" / "ledger"):
-            tracker = connect(self._uri, self._study, folder / "views" / "artifacts" / self._study)
+        with self._turn, client.outages(), _alone(self._store.path / "lock" / "ledger"):
+            patience = self._patience = self._patience or client.Patience()
+            files = _files(self._store) / self._study
+            tracker = connect(self._uri, database(self._store), self._study, files, patience)
             self._experiment = tracker.experiment
             yield tracker
 
-
-class _Sync:
-    """One pass over the entries of a study: what is right stays, what is there is completed, the rest is made."""
-
-    def __init__(self, wanted: list[Entry], evidence: Evidence):
-        self._wanted, self._evidence = wanted, evidence
-        self.written = self.unchanged = 0
-
-    def run(self, tracker: "Tracker") -> "dict[str, Shown]":
-        """Goes through all entries and returns what is there then; the counts are right whenever it ends."""
-        index = tracker.index()
-        there = self._there(index)
-        wrong = [entry for entry in there.values() if not _is_right(entry, index)]
-        self.unchanged = len(there) - len(wrong)
-        self._complete(tracker, index, [entry for entry in wrong if entry.parent is None])
-        self._create(tracker, index, [entry for entry in self._wanted if entry.key not in there])
-        self._complete(tracker, index, [entry for entry in wrong if entry.parent is not None])
-        for entry in self._wanted:
-            if entry.parent is not None:
-                tracker.hang(index[entry.key], index[entry.parent])
-            left = index.get(entry.open_key)
-            if left is not None and left.status != "RUNNING":
-                tracker.delete(left, index)  # a network that was trained again although its row was there
-        return index
-
-    def _there(self, index: "Mapping[str, Shown]") -> dict[str, Entry]:
-        """Entries by key whose run is there, or was begun live: one run begun live becomes one entry."""
-        there = {entry.key: entry for entry in self._wanted if entry.key in index}
-        begun = {entry.open_key: entry for entry in self._wanted if entry.key not in there and entry.open_key in index}
-        return there | {entry.key: entry for entry in begun.values()}
-
-    def _complete(self, tracker: "Tracker", index: "dict[str, Shown]", wanted: list[Entry]) -> None:
-        for entry in wanted:
-            shown = index.get(entry.key) or index[entry.open_key]
-            tracker.complete(shown, show(entry, self._evidence), index)
-            self.written += 1
-
-    def _create(self, tracker: "Tracker", index: "dict[str, Shown]", wanted: list[Entry]) -> None:
-        for begin in range(0, len(wanted), tracker.at_once):
-            chunk = wanted[begin : begin + tracker.at_once]
-            tracker.create([show(entry, self._evidence) for entry in chunk], index)
-            self.written += len(chunk)
+    @property
+    def _file(self) -> Path | None:
+        """The file of the database; None where a server keeps it to itself."""
+        return database(self._store) if self._uri is None else sqlite_file(self._uri)
 
 
-def tracking_uri(store: Store) -> str:
-    """Where the ledgers of a store are kept: MLFLOW_TRACKING_URI, or SQLite in the store."""
-    return os.environ.get(URI) or default_uri(store)
+def reconcile(
+    tracker: "Tracker", wanted: Iterable[Entry], there: "dict[str, Shown]", evidence: Evidence
+) -> Iterator[Did]:
+    """Makes the runs that are there what is wanted, one by one, and says of each what was done.
+
+    Args:
+        wanted: parents before children.
+        there: what is in MLflow, by key; it is kept up to date.
+    """
+    for entry in wanted:
+        shown, parent = there.get(entry.key), there.get(entry.parent or "")
+        did: Did = "unchanged"
+        if shown is None:
+            did, shown = "created", tracker.create(show(entry, evidence), entry.digest, parent)
+        elif not shown.is_right(entry.digest, entry.status):
+            did, shown = "updated", tracker.update(shown, show(entry, evidence), entry.digest, parent)
+        if parent is not None and shown.parent != parent.run_id:
+            shown = tracker.hang(shown, parent)
+        there[entry.key] = shown
+        yield did
 
 
 def rebuild(store: Store, study: str | None = None, *, uri: str | None = None) -> Synced:
@@ -199,43 +198,49 @@ def rebuild(store: Store, study: str | None = None, *, uri: str | None = None) -
 
     The database in the store is thrown away when all studies are rebuilt, unless somebody is writing it; elsewhere
     every run is compared and mended.
-    """
-    uri = uri or tracking_uri(store)
-    rows = store.rows(study)
-    if study is None and uri == default_uri(store):
-        with contextlib.suppress(TimeoutError), _alone(store.path / "lock" / "ledger"):
-            shutil.rmtree(store.path / "views" / "artifacts", ignore_errors=True)
-            database(store).unlink(missing_ok=True)
-    ledgers = [Ledger(store, name, uri=uri) for name in dict.fromkeys(row["study"] for row in rows)]
-    return sum((ledger.sync(rows) for ledger in ledgers), Synced(0, 0))
-
-
-def dump(uri: str) -> str:
-    """JSON of all that ledgers logged behind a tracking URI: equal texts say equal things.
 
     Raises:
-        Outage: when MLflow does not answer.
+        ConfigFault: the tracking URI is a folder.
+    """
+    rows, uri = store.rows(study), chosen(uri)
+    ledgers = [Ledger(store, name, uri=uri) for name in dict.fromkeys(row["study"] for row in rows)]
+    if study is None and uri is None:
+        with contextlib.suppress(TimeoutError), _alone(store.path / "lock" / "ledger"):
+            shutil.rmtree(_files(store), ignore_errors=True)
+            database(store).unlink(missing_ok=True)
+    return sum((ledger.sync(rows) for ledger in ledgers), Synced())
+
+
+def pages(store: Store, port: int = ui.PORT) -> dict[str, str]:
+    """{study: its page in the UI}. A study that is not shown, or with files of another store, is written first.
+
+    Raises:
+        ConfigFault: the tracking URI is a folder.
     """
     os.environ |= QUIET
-    _client()
-    from certvae.tracking.database import dump as dumped  # noqa: PLC0415  (mlflow)
-
-    return dumped(uri)
-
-
-def default_uri(store: Store) -> str:
-    """SQLite in the store; the path is absolute, since MLflow resolves others against the working directory."""
-    return f"sqlite:///{database(store)}"
+    studies = list(dict.fromkeys(row["study"] for row in store.rows()))
+    if missing := [study for study in studies if study not in _experiments(store)]:
+        print(sum((rebuild(store, study) for study in missing), Synced()))
+    found = _experiments(store)
+    return {study: ui.page(chosen(), found.get(study), port) for study in studies}
 
 
-def database(store: Store) -> Path:
-    """The file that MLflow's runs are kept in by default."""
-    return store.path.absolute() / "views" / "mlflow.db"
+def _experiments(store: Store) -> dict[str, str]:
+    """{study: id of its experiment}, of those that keep their files in this store, or that a server keeps."""
+    client, uri = _client(), chosen()
+    from certvae.tracking.database import experiments  # noqa: PLC0415  (mlflow)
+
+    try:
+        found = client.Patience()(lambda: experiments(uri, database(store)))
+    except client.Outage:
+        return {}
+    here = _files(store).as_uri()
+    return {name: key for name, (key, files) in found.items() if files is None or files.startswith(f"{here}/")}
 
 
-def _is_right(entry: Entry, index: "Mapping[str, Shown]") -> bool:
-    shown = index.get(entry.key)
-    return shown is not None and shown.is_right(entry.digest, entry.status)
+def _files(store: Store) -> Path:
+    """Where files of runs are kept, unless a server keeps them."""
+    return store.path.absolute() / "views" / "artifacts"
 
 
 def _client() -> ModuleType:
@@ -277,16 +282,16 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-SQLITE = "sqlite:///"
-
-
 class Watermark:
-    """The mark of one study: a view like the database itself, so it may be deleted at any time."""
+    """That MLflow shows the rows of a study: a view like the database itself, so it may be deleted at any time.
 
-    def __init__(self, store: Store, study: str, uri: str, rows: Iterable[Mapping[str, Any]]):
+    Args:
+        database: the file behind MLflow; None where a server keeps it, which is then always asked.
+    """
+
+    def __init__(self, store: Store, study: str, database: Path | None, rows: Iterable[Mapping[str, Any]]):
         self._path = store.path / "views" / study / "ledger.json"
-        self._database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
-        self._rows = _digest(rows)
+        self._database, self._rows = database, _digest(rows)
 
     def runs(self) -> int | None:
         """How many runs show these rows; None where that must be found out."""
@@ -305,13 +310,12 @@ class Watermark:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps({"runs": runs, "state": self._state()}))
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> str:
         """Raises FileNotFoundError where there is no database."""
         if self._database is None:
             raise FileNotFoundError("a server keeps its database to itself")
         found = self._database.stat()
-        stamp = [str(self._database), found.st_ino, found.st_size, found.st_mtime_ns]
-        return {"projection": PROJECTION, "rows": self._rows, "database": stamp}
+        return digest([PROJECTION, self._rows, str(self._database), found.st_ino, found.st_size, found.st_mtime_ns])
 
 
 def _digest(rows: Iterable[Mapping[str, Any]]) -> str:

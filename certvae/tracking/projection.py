@@ -1,33 +1,33 @@
 """What MLflow shall show of a study: rows of the store in, runs out. Nothing here speaks to MLflow.
 
-    config                one parent run per config: its spec, and aggregates over its seeds
-      cell x mode         one run per trained network: curve, numbers, margin against tau, files
-      cell x warm_up      one run per preparation that has a curve of its own
+    config         one parent run per config: its spec, and aggregates over its seeds
+    cell/step      one run per network: curve, numbers, margin against tau, files; one per preparation with a curve
 
 Rows name immutable objects, so a run is a function of its rows: their digest tells whether a run that is there already
-is the right one, and a ledger made anew is the same ledger. Rows of other data or machines make other runs, and so does
-code that trains another network. Code that judges the same network again changes its run; means are of one code alone.
+is the right one, and a ledger made anew is the same ledger. A network that several programs, machines or data trained
+is shown as the newest program left it, the others stay in the store. Means are of one program, machine and data alone.
 """
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from certvae.canonical import digest, finite
+from certvae.certificate import FLOAT_SLACK, PAPER_TAU, WORDS
 from certvae.errors import redact
 from certvae.quality import PAPER_TAUS, Status
 from certvae.tracking.evidence import Evidence
 from certvae.tracking.runs import (
-    DIGEST,
-    KEY,
     NOTE,
-    OPEN,
     DataUsed,
+    Kind,
     Point,
     Run,
     RunStatus,
+    cell_key,
     cell_name,
     config_name,
     curve_points,
@@ -36,15 +36,19 @@ from certvae.tracking.runs import (
     without_seed,
 )
 
-PROJECTION = 2  # a changed projection needs a new number: runs that the old one wrote are then written again
+PROJECTION = 3  # a changed projection needs a new number: what the old one wrote is then written again
 SPLITS = ("certify", "guard", "train")  # the better one first
 HEADLINE = ("info", "loss", "margin", "population_bound", "student_info", "psnr_01", "kl_rate", "active_units")
 TAU_STEPS = range(0, 501, 25)  # thousandths of a nat: below log K for every K >= 2
 STRICT: Status = "strict-feasible"
 VERSION = "stage_version_"
 JUDGED = ("key_trained", "key_judged", "key_teacher")  # objects of the modes, and one without a curve
+TOLD = ("data", "substitute", "split", "teacher_status", "teacher_source", "outcome", "reason")  # tags that are read
+FOLDED = "certvae.row"  # a tag with the texts of a row that only programs read, as JSON
+LONGEST_TAG = 5000  # characters; MLflow refuses more
 
 Row = Mapping[str, Any]
+Origin = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +56,6 @@ class Entry:
     """Which run there shall be, known before any object is read."""
 
     key: str
-    open_key: str
-    """Key of the run that was begun live, if one was."""
     parent: str | None
     step: str | None
     """Mode or preparation; None for a config."""
@@ -71,10 +73,17 @@ class Entry:
 
 def entries(rows: Iterable[Row], evidence: Evidence) -> list[Entry]:
     """The runs of a study's rows, parents before children, in an order that does not depend on that of the rows."""
-    families: dict[tuple[str, str], list[Row]] = {}
-    for row in _newest(rows):
-        families.setdefault((row["config"], _origin(row)), []).append(row)
-    return [entry for (config, origin), rows in families.items() for entry in _family(config, origin, rows, evidence)]
+    configs: dict[str, dict[str, list[Row]]] = {}
+    for row in _shown(rows):
+        configs.setdefault(row["config"], {}).setdefault(row["cell"], []).append(row)
+    found = []
+    for config, cells in configs.items():
+        found.append(_entry([row for rows in cells.values() for row in rows], key=config))
+        for cell, rows in cells.items():
+            for step, (prepared, own) in _steps(rows, evidence).items():
+                place = {"key": cell_key(cell, step), "parent": config}
+                found.append(_entry(own, **place, step=step, prepared=prepared))
+    return found
 
 
 def show(entry: Entry, evidence: Evidence) -> Run:
@@ -82,52 +91,43 @@ def show(entry: Entry, evidence: Evidence) -> Run:
     if entry.step is None:
         return _config(entry)
     trained = [row for row in entry.rows if row["mode"] == entry.step]
-    return _cell(entry, trained, evidence) if trained else _preparation(entry, entry.step, evidence)
+    return _network(entry, trained, evidence) if trained else _preparation(entry, entry.step, evidence)
 
 
-def _newest(rows: Iterable[Row]) -> Iterator[Row]:
-    """Rows in order, one per network and split: of the newest code, and then the one that paid for most looks."""
-    seen = set()
+def _shown(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows in order: of each network of a cell the newest one, a row per split, that which paid for most looks."""
+    networks: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(map(_known, rows), key=_order):
-        place = row["cell"], row["mode"], row["split"], _origin(row, row.get("key_trained"))
-        if place not in seen:
-            seen.add(place)
-            yield row
+        networks.setdefault((row["cell"], row["mode"]), []).append(row)
+    for group in networks.values():
+        common = set.intersection(*({name for name in row if name.startswith(VERSION)} for row in group))
+        newest = min(group, key=lambda row: tuple(-row[name] for name in sorted(common)))
+        splits: dict[str, Row] = {}
+        for row in group:
+            if _network_of(row) == _network_of(newest):
+                splits.setdefault(row["split"], row)
+        yield from splits.values()
 
 
-def _family(config: str, origin: str, family: list[Row], evidence: Evidence) -> Iterator[Entry]:
-    parent = f"{config}/{origin}"
-    yield _entry(family, key=parent, open_key=f"{OPEN}{config}", parent=None, step=None)
-    cells: dict[str, list[Row]] = {}
-    for row in family:
-        cells.setdefault(row["cell"], []).append(row)
-    for cell, rows in cells.items():
-        for (step, made), (prepared, shown) in _steps(rows, evidence).items():
-            place = {"key": f"{cell}/{step}/{made}", "open_key": f"{OPEN}{cell}/{step}", "parent": parent}
-            yield _entry(shown, **place, step=step, prepared=prepared)
-
-
-def _steps(rows: list[Row], evidence: Evidence) -> dict[tuple[str, str], tuple[str | None, list[Row]]]:
-    """{(step, what made it): (key of its object if it is a preparation, rows)} of all that one cell trained."""
-    modes = {row["mode"] for row in rows}
-    found: dict[tuple[str, str], tuple[str | None, list[Row]]] = {}
+def _steps(rows: list[Row], evidence: Evidence) -> dict[str, tuple[str | None, list[Row]]]:
+    """{step: (key of its object if it is a preparation, rows)} of all that one cell trained."""
+    modes = dict.fromkeys(row["mode"] for row in rows)
+    found: dict[str, tuple[str | None, list[Row]]] = {}
     for row in rows:
-        for step, prepared in _preparations(row, evidence).items():
-            found.setdefault((step, _origin(row, prepared)), (prepared, []))[1].append(row)
+        for step, key in _preparations(row, evidence).items():
+            if found.setdefault(step, (key, []))[0] == key:
+                found[step][1].append(row)
     for step in evidence.begun_steps(rows[0]["cell"]):
-        if step not in modes | {known for known, _ in found}:
-            found[step, _origin(rows[0])] = (None, rows)
-    for row in rows:
-        found.setdefault((row["mode"], _origin(row, row.get("key_trained"))), (None, []))[1].append(row)
-    return found
+        if step not in modes:
+            found.setdefault(step, (None, rows))
+    return found | {mode: (None, [row for row in rows if row["mode"] == mode]) for mode in modes}
 
 
 def _entry(
-    rows: list[Row], *, key: str, open_key: str, parent: str | None, step: str | None, prepared: str | None = None
+    rows: list[Row], *, key: str, parent: str | None = None, step: str | None = None, prepared: str | None = None
 ) -> Entry:
     told = digest([PROJECTION, step, [digest(row) for row in rows]])
-    place = {"key": key, "open_key": open_key, "parent": parent, "step": step, "prepared": prepared}
-    return Entry(**place, digest=told, rows=tuple(rows))
+    return Entry(key=key, parent=parent, step=step, prepared=prepared, digest=told, rows=tuple(rows))
 
 
 def _preparations(row: Row, evidence: Evidence) -> dict[str, str]:
@@ -140,7 +140,7 @@ def _preparations(row: Row, evidence: Evidence) -> dict[str, str]:
 
 def _config(entry: Entry) -> Run:
     first = entry.rows[0]
-    tags = _tags(entry, first, ("study", "config", "data", "substitute"), kind="config")
+    tags = {"kind": "config", "config": config_name(first["config"]), **_named(first, ("data", "substitute"))}
     points = [point for group in _replications(entry.rows) for point in _aggregates(group)]
     return Run(
         key=entry.key,
@@ -150,54 +150,51 @@ def _config(entry: Entry) -> Run:
         tags=tags,
         params=without_seed(flattened(first["spec"])),
         points=tuple(sorted(points)),
-        data=_data_used(first),
+        data=DataUsed(name=first["data"], digest=first["data_digest"]),
     )
 
 
 def _preparation(entry: Entry, step: str, evidence: Evidence) -> Run:
     first, key = entry.rows[0], entry.prepared
-    facts = evidence.facts(key)
-    reason = {} if key else {"outcome": first["outcome"], "reason": first["reason"]}
-    told = ("study", "config", "cell", "seed", "data", "substitute")
-    tags = _tags(entry, first, told, kind="cell", mode=step, stage=evidence.stage(key) or step, **reason)
-    curve = facts.get("curve") or evidence.begun_curve(first["cell"], step)
-    return Run(
-        key=entry.key,
-        parent=entry.parent,
-        name=cell_name(step, first["seed"], first["config"]),
-        status=entry.status,
-        tags=tags,
-        params=flattened(first["spec"]),
-        points=tuple(sorted(_curve(curve))),
-        files=evidence.checkpoint(key),
-        data=_data_used(first),
-        seconds=evidence.seconds(key),
-    )
+    told = ("data", "substitute", *(() if key else ("outcome", "reason")))
+    curve = evidence.facts(key).get("curve") or evidence.begun_curve(first["cell"], step)
+    return _child(entry, "preparation", told, {}, _curve(curve), evidence.checkpoint(key), evidence.seconds(key))
 
 
-def _cell(entry: Entry, rows: list[Row], evidence: Evidence) -> Run:
+def _network(entry: Entry, rows: list[Row], evidence: Evidence) -> Run:
     best, step = rows[0], str(entry.step)
     key = best.get("key_trained")
     curve = evidence.facts(key).get("curve") or evidence.begun_curve(best["cell"], step)
     points = [*_curve(curve), *_numbers(best, HEADLINE, ""), *_by_tau(best)]
     for row in rows:
         points += _numbers(row, _measured(row), f"{row['split']}/")
-    missing = [name for name in HEADLINE if name in best and best[name] is None]
-    told = [name for name, value in best.items() if isinstance(value, str)]
-    versions = [f"{name.removeprefix(VERSION)} {best[name]}" for name in sorted(best) if name.startswith(VERSION)]
-    more = {"stage_versions": ", ".join(versions), "unavailable": ", ".join(missing), NOTE: _note(best)}
-    tags = _tags(entry, best, (*told, "seed"), kind="cell", stage=evidence.stage(key), **more)
+    more = {NOTE: _note(best), FOLDED: _folded(best)}
+    if (margin := number(best.get("margin"))) is not None:
+        more["words"] = WORDS[margin - PAPER_TAU > FLOAT_SLACK if best.get("view", "mu") == "mu" else None]
+    return _child(entry, "network", TOLD, more, points, _files(rows, evidence), evidence.seconds(key))
+
+
+def _child(
+    entry: Entry,
+    kind: Kind,
+    told: Iterable[str],
+    more: Mapping[str, str],
+    points: list[Point],
+    files: dict[str, bytes],
+    seconds: float,
+) -> Run:
+    row, step = entry.rows[0], str(entry.step)
+    place = {"kind": kind, "config": config_name(row["config"]), "mode": step, "seed": str(row["seed"])}
     return Run(
         key=entry.key,
         parent=entry.parent,
-        name=cell_name(step, best["seed"], best["config"]),
+        name=cell_name(step, row["seed"], row["config"]),
         status=entry.status,
-        tags=tags,
-        params=flattened(best["spec"]),
+        tags=place | _named(row, told) | {name: redact(text) for name, text in more.items()},
+        params=flattened(row["spec"]),
         points=tuple(sorted(points)),
-        files=_files(rows, evidence),
-        data=_data_used(best),
-        seconds=evidence.seconds(key),
+        files=files,
+        seconds=seconds,
     )
 
 
@@ -218,13 +215,16 @@ def _aggregates(rows: list[Row]) -> list[Point]:
 
 
 def _replications(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows of each mode on each split that the newest code made; seeds that only older code made do not count."""
+    """The rows of each mode on each split that the newest code made, of the machine and data that have most seeds."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["split"], row["mode"]), []).append(row)
     for group in groups.values():
         newest = min(map(_code, group))
-        yield [row for row in group if _code(row) == newest]
+        current = [row for row in group if _code(row) == newest]
+        counts = Counter(map(_origin, current))
+        most = max(counts, key=lambda origin: (counts[origin], origin))
+        yield [row for row in current if _origin(row) == most]
 
 
 def _by_tau(row: Row) -> list[Point]:
@@ -253,11 +253,18 @@ def _curve(curve: Iterable[Mapping[str, Any]]) -> list[Point]:
     return [point for epoch in curve for point in curve_points(epoch)]
 
 
-def _tags(entry: Entry, row: Row, names: Iterable[str], **more: str | None) -> dict[str, str]:
-    named = {name: row.get(name) for name in names} | more
-    texts = {name: str(value) for name, value in named.items() if value not in (None, "")}
-    safe = redact("\0".join(texts.values())).split("\0")
-    return {KEY: entry.key, DIGEST: entry.digest, **dict(zip(texts, safe, strict=True))}
+def _named(row: Row, names: Iterable[str]) -> dict[str, str]:
+    """Tags of a row, without those that say nothing."""
+    return {name: redact(str(row[name])) for name in names if row.get(name) not in (None, "")}
+
+
+def _folded(row: Row) -> str:
+    """The texts that no reader of a table wants, and the names of headline numbers that are not finite, as JSON."""
+    rest = {name: value for name, value in row.items() if isinstance(value, str) and name not in TOLD}
+    versions = {name.removeprefix(VERSION): row[name] for name in sorted(row) if name.startswith(VERSION)}
+    missing = [name for name in HEADLINE if name in row and row[name] is None]
+    text = json.dumps({**rest, "stage_versions": versions, "unavailable": missing}, sort_keys=True)
+    return text if len(text) <= LONGEST_TAG else "see certificate.json"
 
 
 def _note(row: Row) -> str:
@@ -281,13 +288,14 @@ def _files(rows: list[Row], evidence: Evidence) -> dict[str, bytes]:
     }
 
 
-def _data_used(row: Row) -> DataUsed:
-    return DataUsed(name=row["data"], digest=row["data_digest"])
+def _network_of(row: Row) -> tuple[str | None, ...]:
+    """The network that a row judges: its object, and the machine and the data that it comes from."""
+    return row.get("key_trained"), *_origin(row)
 
 
-def _origin(row: Row, made: str | None = None) -> str:
-    """Which machine and data a row comes from, and which object; numbers of different ones are never pooled."""
-    return digest([row["environment"], row["data_digest"], made])[:16]
+def _origin(row: Row) -> Origin:
+    """Which machine and data a row comes from; numbers of different ones are never pooled."""
+    return row["environment"], row["data_digest"]
 
 
 def _code(row: Row) -> tuple[tuple[str, int], ...]:

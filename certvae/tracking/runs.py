@@ -11,11 +11,12 @@ from typing import Any, Literal, NamedTuple
 
 from certvae.canonical import TYPE, leaves, plain
 from certvae.spec.cell import CellSpec
+from certvae.spec.modes import ORDER
 
 KEY, DIGEST, NOTE = "certvae.key", "certvae.digest", "mlflow.note.content"
-OPEN = "open/"  # begins the key of a run begun live: no row says yet by which code, on which machine
 EVENT_FIELDS = ("stage", "epochs", "steps", "step", "epoch", "loss")  # of a live event; all else is a number to show
 
+Kind = Literal["config", "network", "preparation"]
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED"]
 
 
@@ -45,6 +46,7 @@ class Run:
     """All of one MLflow run, except its id and its times."""
 
     key: str
+    """The config, or `cell/step`: known from the start, and what a run is found by."""
     parent: str | None
     name: str
     status: RunStatus
@@ -56,27 +58,30 @@ class Run:
     seconds: float = 0.0
 
 
-def begun(spec: CellSpec, step: str, stage: str) -> tuple[Run, Run]:
+def cell_key(cell: str, step: str) -> str:
+    """Key of the run of one step of a cell."""
+    return f"{cell}/{step}"
+
+
+def begun(spec: CellSpec, step: str) -> tuple[Run, Run]:
     """The parent and the child that are shown while a cell is in training: what its rows will say, as far as known."""
-    named = {"study": spec.study, "config": spec.config, "data": spec.data.name}
-    params = flattened(plain(spec))
-    parent, child = f"{OPEN}{spec.config}", f"{OPEN}{spec.cell}/{step}"
-    cell = {**named, "cell": spec.cell, "seed": str(spec.seed), "mode": step, "stage": stage}
+    params, told = flattened(plain(spec)), {"config": config_name(spec.config), "data": spec.data.name}
+    kind: Kind = "network" if step in ORDER else "preparation"
     return (
         Run(
-            key=parent,
+            key=spec.config,
             parent=None,
             name=config_name(spec.config),
             status="RUNNING",
-            tags={KEY: parent, "kind": "config", **named},
+            tags={"kind": "config", **told},
             params=without_seed(params),
         ),
         Run(
-            key=child,
-            parent=parent,
+            key=cell_key(spec.cell, step),
+            parent=spec.config,
             name=cell_name(step, spec.seed, spec.config),
             status="RUNNING",
-            tags={KEY: child, "kind": "cell", **cell},
+            tags={"kind": kind, **told, "mode": step, "seed": str(spec.seed)},
             params=params,
         ),
     )

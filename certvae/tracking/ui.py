@@ -1,32 +1,52 @@
 """MLflow's own UI on the runs of a store, for this machine alone."""
 
+import contextlib
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode
 
+from certvae.errors import ConfigFault
 from certvae.terminal import certvae, python
+from certvae.tracking.uri import HTTP, without_user
+from certvae.tracking.views import QUERY
 
 PORT = 5000
-HTTP = ("http:", "https:")
+HOST = "127.0.0.1"
 
 
-def command(uri: str, store: Path) -> str:
+def command(uri: str | None, store: Path) -> str:
     """The shell command that opens the UI. It holds no URI of a database: that may hold a password."""
-    if uri.startswith(HTTP):
-        return python("-m", "webbrowser", _without_user(uri))
+    if uri and uri.startswith(HTTP):
+        return python("-m", "webbrowser", without_user(uri))
     return certvae("ui", "--store", str(store.absolute()))
 
 
-def page(uri: str, experiment: str | None, port: int = PORT) -> str:
+def page(uri: str | None, experiment: str | None, port: int = PORT) -> str:
     """Where the UI shows all networks of an experiment, the largest margin first; of no experiment, its first page."""
-    root = _without_user(uri).rstrip("/") if uri.startswith(HTTP) else f"http://127.0.0.1:{port}"
-    if experiment is None:
-        return root
-    view = {"workflowType": "machine_learning", "compareRunsMode": "CHART", "searchFilter": "tags.kind = 'cell'"}
-    order = {"orderByKey": "metrics.`margin`", "orderByAsc": "false"}  # an order by name would hide them in configs
-    return f"{root}/#/experiments/{experiment}/runs?{urlencode(view | order, quote_via=quote)}"
+    root = without_user(uri).rstrip("/") if uri and uri.startswith(HTTP) else f"http://{HOST}:{port}"
+    return root if experiment is None else f"{root}/#/experiments/{experiment}/runs?{urlencode(QUERY)}"
+
+
+def check_port(port: int) -> None:
+    """Nobody is sent to a page that is not theirs.
+
+    Raises:
+        ConfigFault: something listens there already.
+    """
+    if _is_free(port):
+        return
+    with contextlib.closing(socket.create_server((HOST, 0))) as other:
+        free = other.getsockname()[1]
+    raise ConfigFault(
+        32,
+        f"port {port} must be free for the UI, and something listens there",
+        where="--port",
+        cause="an MLflow UI that is still open, of yours or of another user, or AirPlay",
+        remedy=f"choose another one, such as --port {free}",
+    )
 
 
 def serve(uri: str, port: int = PORT) -> NoReturn:
@@ -35,13 +55,17 @@ def serve(uri: str, port: int = PORT) -> NoReturn:
         "MLFLOW_BACKEND_STORE_URI": uri,  # on the command line everybody could read it
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # a database made anew is shown without a new start
     }
     # More workers have a supervisor, which ends those that need more than 5 s to start, as on a busy machine.
-    serving = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    serving = ("--host", HOST, "--port", str(port), "--workers", "1")
     allowed = ("--allowed-hosts", "localhost:*,127.0.0.1:*")
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *serving, *allowed])  # noqa: S606 - no shell is wanted
 
 
-def _without_user(uri: str) -> str:
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def _is_free(port: int) -> bool:
+    try:
+        with contextlib.closing(socket.create_server((HOST, port))):
+            return True
+    except OSError:
+        return False

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-from certvae import machine
+from certvae.fingerprint import described, device_model
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -29,9 +29,9 @@ def settle(threads: int = 1) -> None:
 
 
 def fingerprint(device: str) -> dict[str, Any]:
-    """That of this process as it is: see `machine.fingerprint`."""
-    return machine.fingerprint(
-        machine.device_model(device),
+    """That of this process as it is."""
+    return described(
+        device_model(device),
         threads=torch.get_num_threads(),
         deterministic=torch.are_deterministic_algorithms_enabled(),
         tf32=torch.backends.cuda.matmul.allow_tf32,

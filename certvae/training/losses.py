@@ -30,6 +30,7 @@ def chain_loss(
     targets: Targets = cached,
     align: Align | None = None,
     rate: Rate = objective.kl_rate,
+    into_code: bool = True,
 ) -> Loss:
     """The loss of every mode of a chain; z is drawn, and a simplex head reads mu unless its spec says otherwise.
 
@@ -38,6 +39,7 @@ def chain_loss(
         targets: where teacher rows come from.
         align: minimised in place of L_TS of the raw head, which is recorded all the same.
         rate: what alpha_kl weighs.
+        into_code: False keeps the gradients of alignment and balance in the head: the code hears of no teacher.
     """
 
     def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:
@@ -51,7 +53,8 @@ def chain_loss(
         if teacher is None:
             return Terms(total, reconstruction, kl, *_nothing(kl))
         drawn = z if shown is mu else z + (mu - shown)  # the values of z, with the gradient that it lacks
-        logits = vae.head(_read(model.head, mu, drawn))
+        read = _read(model.head, mu, drawn)
+        logits = vae.head(read if into_code else read.detach())
         alignment, balance = objective.alignment(teacher, logits), objective.balance(logits)
         if lambda_ts > 0:
             total = total + lambda_ts * (alignment if align is None else align(teacher, logits))

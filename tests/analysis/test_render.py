@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import page as render
-from analysis.table import ABSENT, Column, Table, clean, present, text
+from analysis.table import ABSENT, Column, Table, clean, columns, present, text
 from tests.analysis_rows import HOSTILE
 
 NASTY = (
@@ -112,7 +112,7 @@ def test_a_page_shows_the_first_lines_and_says_how_many_there_are():
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), -float("inf"), pd.NA])
-@pytest.mark.parametrize("style", ["signed", "plain", "decibel", "count", "share", "p", "short"])
+@pytest.mark.parametrize("style", ["signed", "plain", "coarse", "count", "share", "p", "short"])
 def test_what_is_no_number_is_shown_as_a_dash(value, style):
     assert text(value, style) == ABSENT
 
@@ -122,11 +122,12 @@ def test_what_is_no_number_is_shown_as_a_dash(value, style):
     [
         (-0.05359, "signed", "−0.0536"),
         (1.5, "signed", "+1.5000"),
-        (19.4567, "decibel", "19.46"),
-        (0.92, "share", "92 %"),
+        (19.4567, "coarse", "19.46"),
+        (0.92, "share", "92%"),
         (0.25, "p", "0.2500"),
         (3e-5, "p", "3.0e−05"),
         (16.0, "count", "16"),
+        (15.5, "count", "15.50"),
     ],
 )
 def test_numbers_are_shown_in_their_style(value, style, shown):
@@ -142,3 +143,25 @@ def test_clean_text_is_one_line_without_control_characters(words):
 def test_columns_without_any_value_are_left_out():
     frame = pd.DataFrame({"a": [1.0, np.nan], "b": [np.nan, np.nan]})
     assert [column.name for column in present(frame, [Column("a", "a"), Column("b", "b"), Column("c", "c")])] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "heading"),
+    [
+        ("kl_rate", "KL, nats"),
+        ("margin_tau_0.10", "G_0.10"),
+        ("margin_tau_0.10_min", "G_0.10 min"),
+        ("margin_tau_0.10_mean_printed", "printed: G_0.10 mean"),
+        ("affine_margin_tau_0.10", "best affine head, G_0.10"),
+        ("margin_mean_se", "G_0 mean − standard error"),
+        ("train_margin_ours", "ours: G_0 on train rows"),
+        ("min_mass", "min mass"),
+    ],
+)
+def test_a_column_is_called_after_the_quantity_that_it_is_made_of(name, heading):
+    assert [column.heading for column in columns(name)] == [heading]
+
+
+def test_a_column_that_no_quantity_has_is_an_error():
+    with pytest.raises(KeyError, match="teacher_misspelt"):
+        columns("misspelt")

@@ -14,7 +14,6 @@ import pytest
 from analysis import report
 from analysis.report import Request, build, gather, main, write
 from analysis.sections import claims
-from analysis.views import DECLARED, View
 from certvae.quality import Thresholds
 from certvae.store.store import Store
 from tests.analysis_rows import HOSTILE, MARGIN, STRESS, STUDY, chains, filled, lost, row, search, whole_study
@@ -55,14 +54,14 @@ def store(tmp_path_factory) -> Path:
     return filled(path, [*chains([3], **STRESS), lost(4), row(4, "no_align"), *search(12)])
 
 
-def built(store: Path, view: View = DECLARED) -> tuple[str, list]:
-    request = Request(store=store, study=STUDY, view=view)
+def built(store: Path) -> tuple[str, list]:
+    request = Request(store=store, study=STUDY)
     return build(request, *gather(request))
 
 
 @pytest.fixture(scope="module")
 def written(store, tmp_path_factory) -> Path:
-    return write(Request(store=store, study=STUDY), tmp_path_factory.mktemp("written"))
+    return write(Request(store=store, study=STUDY, out=tmp_path_factory.mktemp("written")))
 
 
 @pytest.fixture(scope="module")
@@ -191,13 +190,13 @@ def test_rows_that_a_search_has_seen_are_called_descriptive(tmp_path):
 
 
 def test_another_view_repartitions_the_same_rows(store):
-    def seen(view: View) -> tuple[int, str]:
-        material, _ = gather(Request(store=store, study=STUDY, view=view))
+    def seen(**view) -> tuple[int, str]:
+        material, _ = gather(Request(store=store, study=STUDY, **view))
         return len(material.parts.stress.listed), claims(material)[0].value
 
-    assert seen(View()) == (3, "3 of 4")
-    assert seen(View(thresholds=Thresholds(min_mass_share=1e-4))) == (0, "4 of 5")
-    assert seen(View(tau=1.805)) == (3, "2 of 4")
+    assert seen() == (3, "3 of 4")
+    assert seen(thresholds=Thresholds(min_mass_share=1e-4)) == (0, "4 of 5")
+    assert seen(tau=1.805) == (3, "2 of 4")
 
 
 def test_a_command_line_sets_the_view(tmp_path, capsys):
@@ -216,6 +215,7 @@ def test_a_command_line_sets_the_view(tmp_path, capsys):
         (["--store", "nowhere", "--study", "s"], 5, "E-STORE-01: wanted a store, found none"),
         (["--study", "other"], 2, "E-COMP-01: wanted rows of study 'other', found none"),
         (["--study", STUDY, "--tau", "9"], 2, "tau must be inside"),
+        (["--study", STUDY, "--only", "split"], 2, "--only must be COLUMN=TEXT, got 'split'"),
     ],
 )
 def test_a_refusal_is_one_line_and_an_exit_code(store, capsys, arguments, code, said):
@@ -261,8 +261,8 @@ def test_rows_of_two_versions_need_a_word(tmp_path, capsys):
     store = filled(tmp_path, [*chains([0]), *chains([1], version_torch="2.15.0")])
     assert main(["--store", str(store), "--study", STUDY]) == 2
     assert "version_torch: 2.10.0 (3 rows), 2.15.0 (3 rows)" in capsys.readouterr().err
-    material, _ = gather(Request(store=store, study=STUDY, only={"version_torch": "2.15.0"}))
+    material, _ = gather(Request(store=store, study=STUDY, only=("version_torch=2.15.0",)))
     assert set(material.rows["seed"]) == {1}
-    material, warnings = gather(Request(store=store, study=STUDY, mix=["versions"]))
+    material, warnings = gather(Request(store=store, study=STUDY, mix=("versions",)))
     assert set(material.rows["seed"]) == {0, 1}
     assert warnings == ["Rows of several versions may be mixed, as was asked for."]

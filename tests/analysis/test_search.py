@@ -1,90 +1,119 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from analysis.load import load
 from analysis.parameters import config_order, labels, parameters
-from analysis.search import configs, importance, pareto, ranked
-from analysis.views import DECLARED, Refused, Strict, View, partition
-from tests.analysis_rows import STRESS, chains, filled, lost, row, search
+from analysis.report import Request, gather
+from analysis.search import configs, goal_of, importance
+from analysis.table import Table
+from analysis.tables.search import config_table
+from analysis.views import Refused, everything, partition
+from certvae.canonical import digest
+from certvae.spec.goal import Goal
+from tests.analysis_rows import STRESS, STUDY, chains, filled, lost, row, search, searched
 
 
-def strict_of(path, rows) -> Strict:
-    return partition(load(filled(path, rows))).strict
+def found_in(path, rows, goal: Goal = Goal()) -> pd.DataFrame:
+    return configs(partition(load(filled(path, rows))), goal)
 
 
-coordinates = st.floats(-3, 3).map(lambda x: round(x, 1))
-
-
-@given(st.lists(st.tuples(coordinates, coordinates), max_size=30))
-def test_the_front_holds_the_points_that_no_other_dominates(points):
-    margin, psnr = (np.array([point[axis] for point in points], dtype=float) for axis in (0, 1))
-    dominated = [
-        any(m >= x and p >= y and (m, p) != (x, y) for m, p in zip(margin, psnr, strict=True))
-        for x, y in zip(margin, psnr, strict=True)
+def tried(weight: float, margins, drop: float = 0.4, seeds=range(3), **changes) -> list[dict]:
+    """A config with these margins of full on guard rows, and its PSNR so many dB below the reference."""
+    given = {"split": "guard", "parameters": {"objective.lambda_ts": weight}, **changes}
+    rows = [
+        {
+            "full": row(seed, margin=margin, psnr_01=19 - drop, **given),
+            "no_align": row(seed, "no_align", psnr_01=19.0, **given),
+        }
+        for seed, margin in zip(seeds, margins, strict=True)
     ]
-    assert pareto(margin, psnr).tolist() == [not one for one in dominated]
+    return [one for pair in rows for one in pair.values()]
 
 
-def test_a_config_without_a_number_is_never_on_the_front():
-    assert pareto(np.array([np.nan, 1.0, 2.0]), np.array([9.0, np.nan, 1.0])).tolist() == [False, False, True]
+def leads(path, rows, goal: Goal, **options) -> tuple[float, Table]:
+    """lambda_ts of the config that a report is about, and its table of configs."""
+    material, _ = gather(Request(store=searched(path, rows, goal), study=STUDY, **options))
+    (spec,) = {one["objective"]["lambda_ts"] for one in material.rows["spec"]}
+    assert material.tried is not None
+    return spec, config_table(material.scored, everything(material.tried), material.view)
+
+
+class TestTheReportAndTheSearchAgree:
+    """The goal that the store holds says which config is best, in the report as in the search."""
+
+    def test_a_config_whose_stress_case_diverged_is_incomplete(self, tmp_path):
+        gone = {"key_teacher": digest("shared"), **STRESS}
+        given = {"split": "guard", "parameters": {"objective.lambda_ts": 1.0}, "key_teacher": gone["key_teacher"]}
+        better = [*tried(1.0, (1.9, 1.9), seeds=range(2)), lost(2, **given), row(2, "no_align", **given, **STRESS)]
+        first, table = leads(tmp_path, [*better, *tried(2.0, (1.5, 1.5, 1.5))], Goal())
+        assert first == 2.0
+        assert table.frame["outcome"].tolist() == ["complete", "incomplete"]
+        assert "seed 2: diverged" in table.frame["reason"].iloc[1]
+
+    def test_the_score_is_that_of_the_goal(self, tmp_path):
+        rows = [*tried(1.0, (3.0, 3.0, 0.1)), *tried(2.0, (1.5, 1.5, 1.5))]
+        assert leads(tmp_path / "mean", rows, Goal())[0] == 1.0
+        first, table = leads(tmp_path / "worst", rows, Goal(score="worst"))
+        assert first == 2.0
+        assert table.frame["score"].tolist() == [1.5, 0.1]
+
+    def test_the_constraint_is_that_of_the_goal(self, tmp_path):
+        rows = [*tried(1.0, (1.9, 1.9, 1.9), drop=1.0), *tried(2.0, (1.5, 1.5, 1.5), drop=0.2)]
+        assert leads(tmp_path / "wide", rows, Goal())[0] == 1.0
+        assert leads(tmp_path / "narrow", rows, Goal(psnr_drop=0.5))[0] == 2.0
+        assert leads(tmp_path / "narrow", rows, Goal(psnr_drop=0.5), psnr_drop=1.2)[0] == 1.0
+
+    def test_a_search_for_another_mode(self, tmp_path):
+        rows = [{**one, "mode": {"full": "rescue"}.get(one["mode"], one["mode"])} for one in tried(1.0, (1.9,) * 3)]
+        both = [*rows, *tried(1.0, (0.2,) * 3)[::2], *tried(2.0, (1.5, 1.5, 1.5))]
+        first, table = leads(tmp_path, both, Goal(mode="full"))
+        assert first == 2.0
+        assert set(table.frame["mode"]) == {"full"}
+
+    def test_a_search_seed_without_rows_makes_a_config_incomplete(self, tmp_path):
+        rows = [*tried(1.0, (1.9, 1.9), seeds=range(2)), *tried(2.0, (1.5, 1.5), seeds=range(2))]
+        _, table = leads(tmp_path, rows, Goal())
+        assert table.frame["outcome"].tolist() == ["incomplete"] * 2
 
 
 def test_a_config_is_scored_by_its_strict_seeds(tmp_path):
-    rows = [*chains([0, 1]), *chains([2], margin=-9.0, **STRESS)]
-    (found,) = configs(strict_of(tmp_path, rows)).to_dict("records")
-    assert found["margin"] == pytest.approx(1.805)
+    rows = [*chains([0, 1], split="guard"), *chains([2], split="guard", margin=-9.0, **STRESS)]
+    (found,) = found_in(tmp_path, rows).to_dict("records")
+    assert found["score"] == pytest.approx(1.805)
     assert found["margin_min"] == pytest.approx(1.8)
     assert found["psnr_change"] == pytest.approx(-0.4)
-    assert (found["mode"], found["reference"], found["n"], found["complete"]) == ("full", "no_align", 2, True)
+    assert (found["mode"], found["n"], found["n_stress"], found["complete"]) == ("full", 2, 1, True)
 
 
 @pytest.mark.parametrize("failure", [lost(1, "full"), lost(1, "no_align"), row(1, psnr_01=None)])
 def test_a_config_with_a_failed_seed_has_no_mean_and_is_not_feasible(tmp_path, failure):
     others = [one for one in chains([0, 1]) if (one["seed"], one["mode"]) != (1, failure["mode"])]
-    (found,) = configs(strict_of(tmp_path, [*others, failure])).to_dict("records")
-    assert np.isnan(found["margin"])
+    (found,) = found_in(tmp_path, [{**one, "split": "guard"} for one in (*others, failure)]).to_dict("records")
+    assert np.isnan(found["score"])
     assert (found["complete"], found["feasible"], found["front"], found["n_failed"]) == (False, False, False, 1)
 
 
-@pytest.mark.parametrize(
-    ("view", "feasible"),
-    [
-        (DECLARED, True),
-        (View(psnr_drop=0.3), False),
-        (View(psnr_drop=None), True),
-        (View(psnr_drop=None, psnr_floor=19.5), False),
-        (View(psnr_drop=0.3, psnr_floor=15.0), False),
-    ],
-)
-def test_the_psnr_constraint_is_a_view(tmp_path, view, feasible):
-    (found,) = configs(strict_of(tmp_path, chains()), view).to_dict("records")
-    assert found["feasible"] is feasible
-
-
-def test_a_mode_without_its_reference_has_no_score(tmp_path):
-    with pytest.raises(Refused, match="wanted a mode and its reference, found full"):
-        configs(strict_of(tmp_path, chains(modes=["full"])))
+def test_configs_are_judged_on_guard_rows(tmp_path):
+    with pytest.raises(Refused, match="wanted guard rows, found certify"):
+        found_in(tmp_path, chains())
 
 
 def test_a_search_is_about_the_pair_that_most_configs_have(tmp_path):
     """A search for the best rescue trains no full; the chains that confirm its winner do."""
-    tried = [{"alpha_kl": 0.1 * (number + 1)} for number in range(3)]
-    lean = [one for spec in tried for one in chains([0, 1], modes=["no_align", "rescue"], parameters=spec)]
-    whole = chains([7, 8], parameters=tried[1])
-    scored = configs(strict_of(tmp_path, [*lean, *whole]))
-    assert scored["complete"].tolist() == [True] * 3
-    assert (set(scored["mode"]), set(scored["reference"])) == ({"rescue"}, {"no_align"})
+    weights = [{"alpha_kl": 0.1 * (number + 1)} for number in range(3)]
+    lean = [one for spec in weights for one in chains([0, 1], modes=["no_align", "rescue"], parameters=spec)]
+    whole = chains([7, 8], parameters=weights[1])
+    assert goal_of(load(filled(tmp_path, [*lean, *whole]))) == Goal(mode="rescue")
+    assert goal_of(load(filled(tmp_path / "lone", chains(modes=["full"])))) == Goal()
 
 
 def test_configs_of_a_search_are_ranked_feasible_first(tmp_path):
-    found = ranked(configs(strict_of(tmp_path, search(12))))
+    found = found_in(tmp_path, search(12))
     feasible = found["feasible"].tolist()
     assert feasible == sorted(feasible, reverse=True)
-    assert found.loc[found["feasible"], "margin"].is_monotonic_decreasing
-    assert found["margin"].iloc[0] == pytest.approx(1.8, abs=0.05)
+    assert found.loc[found["feasible"], "score"].is_monotonic_decreasing
+    assert found["score"].iloc[0] == pytest.approx(1.8, abs=0.05)
 
 
 def test_parameters_are_the_fields_that_differ_by_their_shortest_names(tmp_path):
@@ -134,7 +163,7 @@ def world(n: int, score, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     x, y = generator.uniform(-1, 1, size=(2, n))
     names = pd.Index([f"{k:064d}" for k in range(n)])
     varied = pd.DataFrame({"x": x, "y": y, "kind": np.where(y > 0, "a", "b")}, index=names)
-    return pd.DataFrame({"config": names, "margin": score(x, y)}), varied
+    return pd.DataFrame({"config": names, "score": score(x, y)}), varied
 
 
 def test_a_parameter_that_matters_is_found_whatever_the_shape_of_its_effect():
@@ -164,6 +193,6 @@ def test_importance_of_a_constant_score_is_none():
 
 def test_importance_of_a_few_configs_is_refused():
     scored, varied = world(12, lambda x, _: x)
-    scored.loc[:2, "margin"] = np.nan
+    scored.loc[:2, "score"] = np.nan
     with pytest.raises(Refused, match="at least 10 complete configs, got 9"):
         importance(scored, varied)

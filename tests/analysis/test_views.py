@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from analysis.load import load
+from analysis.table import columns
 from analysis.views import (
     Refused,
     Strict,
@@ -14,11 +15,11 @@ from analysis.views import (
     partition,
     strict_rows,
     tau_column,
-    tau_heading,
     with_taus,
 )
 from certvae.errors import ConfigFault
 from certvae.quality import Thresholds
+from certvae.spec.goal import Goal
 from tests.analysis_rows import MARGIN, STRESS, chains, filled, lost, row
 
 
@@ -113,7 +114,7 @@ def test_tau_is_a_view(frame):
 
 def test_taus_that_need_more_digits_keep_them():
     assert [tau_column(tau) for tau in (0.1, 0.05, 0.125)] == ["margin_tau_0.10", "margin_tau_0.05", "margin_tau_0.125"]
-    assert [tau_heading(tau) for tau in (0.0, 0.1)] == ["G_0", "G_0.10"]
+    assert [one.heading for one in columns(tau_column(0.0), tau_column(0.1))] == ["G_0", "G_0.10"]
 
 
 def test_claims_are_words_and_the_word_is_never_collapsed():
@@ -128,6 +129,6 @@ def test_a_row_without_a_finite_margin_has_failed(tmp_path):
 
 def test_a_view_says_its_constraint():
     assert View().constraint == "psnr_01 ≥ psnr_01 of the paired reference − 1.5 dB"
-    assert View(psnr_drop=None, psnr_floor=15).constraint == "psnr_01 ≥ 15 dB"
-    assert View(psnr_drop=None).constraint == "none"
+    assert View(goal=Goal(psnr_drop=None, psnr_floor=15)).constraint == "psnr_01 ≥ 15 dB"
+    assert View(goal=Goal(psnr_drop=None, pareto=True)).constraint == "none"
     assert View(tau=0.15).columns == (0.0, 0.05, 0.10, 0.15, 0.20)

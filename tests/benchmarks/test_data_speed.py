@@ -2,7 +2,9 @@
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 
 from certvae.data.dataset import open_dataset
 from certvae.data.decoding import publish
+from certvae.data.images import ImageFolder
 from certvae.data.loading import load, view
 from certvae.data.source import Contents
 from certvae.data.tiny_imagenet import TinyImageNet
@@ -54,6 +57,44 @@ def test_decoding_costs_little_more_than_pillow(tmp_path):
         floor = seconds(pillow, 3)
         found = seconds(lambda: publish(tmp_path / f"{next(targets)}", chosen, ABOUT, label=None), 3)
     assert found < 4 * floor
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_is_decoded_as_fast_as_a_bare_loop_reads_it(tmp_path):
+    """100,000 files against `Image.open` alone, by the processor time of the thread that decodes: a second one writes
+    and digests beside it. The folder is digested before. Measured: 0.99; 0.80 of the loop where there is one core only.
+    """
+    n, form = 100_000, [jpeg(number) for number in range(64)]
+    for number in range(n):
+        file = tmp_path / "images" / f"{number % 200:03d}" / f"{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(form[number % len(form)])
+    source = ImageFolder(tmp_path / "images")
+    with source.open() as contents:
+        chosen = view(Data(name="mnist"), contents)
+        ratios = []
+        for start in range(10):
+            rows = replace(chosen, rows=chosen.rows[start::10], splits=chosen.splits[start::10].copy())
+            names = source.index.names[start::10]
+            ours = _processor_time(lambda rows=rows, at=start: publish(tmp_path / f"{at}", rows, ABOUT, label=None))
+            bare = _processor_time(lambda names=names: _bare(source.path, names))
+            ratios.append(bare / ours)
+    alone, in_all = np.median(ratios, axis=0)
+    print(f"{alone:.2f} of a bare loop, {in_all:.2f} on one core")
+    assert alone >= 0.9
+
+
+def _processor_time(action: Callable[[], object]) -> np.ndarray:
+    """Of this thread, and of all threads."""
+    start = np.array([time.thread_time(), time.process_time()])
+    action()
+    return np.array([time.thread_time(), time.process_time()]) - start
+
+
+def _bare(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        with Image.open(folder / name) as image:
+            np.asarray(image.convert("RGB"))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A study of thousands of rows must be in MLflow in seconds, and hearing of an epoch must cost the driver nothing."""
+"""A study of thousands of runs must be in MLflow in minutes, and hearing of an epoch must cost the driver nothing."""
 
 import time
 from pathlib import Path
@@ -13,23 +13,27 @@ EPOCHS = 20
 
 
 @pytest.mark.slow
-def test_a_hundred_rows_a_second(tmp_path: Path) -> None:
-    """240 rows of 120 networks, each with 46 parameters, 20 tags, four files and a curve of 20 epochs x 7 numbers.
+def test_two_thousand_runs_in_minutes(tmp_path: Path) -> None:
+    """Each network with 51 parameters, 20 tags, four files and 284 numbers, through MLflow's client.
 
-    Measured on one busy core: 230 rows per processor second; 100 with curves of 60 epochs x 13 numbers. Two dozen calls
-    of MLflow's client per network, instead of one transaction per 32 networks, give 20.
+    Measured on a busy machine: 59 ms of processor a run, so 2,000 runs in two minutes; 5 ms a run to find all of them
+    right, and nothing at all where the database is as it was left.
     """
     store = ready_store(tmp_path / "store")
-    fill(store, [cell(seed) for seed in range(40)], ("guard", "certify"), EPOCHS)
+    fill(store, [cell(seed) for seed in range(20)], ("guard", "certify"), EPOCHS)
     book, rows = Ledger(store, STUDY), store.rows(STUDY)
     with book.writing():
         began = time.process_time()
     done = book.sync(rows)
-    assert len(rows) / (time.process_time() - began) > 100
     assert done.behind == 0
+    assert (time.process_time() - began) / done.created < 2 * 0.06
+    (store.path / "views" / STUDY / "ledger.json").unlink()
+    began = time.process_time()
+    assert book.sync(rows).unchanged == done.created
+    assert (time.process_time() - began) / done.created < 2 * 0.006
     began = time.process_time()
     book.sync(rows)
-    assert len(rows) / (time.process_time() - began) > 500
+    assert (time.process_time() - began) / done.created < 2 * 0.001
 
 
 def test_an_epoch_is_heard_in_a_millisecond(tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ def large(megabytes: int, *, bench: Workbench) -> Content:
 
 
 def best(action: Callable[[], object], repeats: int = 20) -> float:
-    """Shortest of some runs, in seconds: what other processes do to the machine only ever adds time."""
+    """Least processor time of some runs, in seconds: what other processes do to the machine has no part in it."""
     times = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = time.process_time()
         action()
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     return min(times)
 
 

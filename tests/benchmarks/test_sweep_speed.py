@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from optuna.distributions import FloatDistribution
 
-from certvae import machine
+from certvae import fingerprint
 from certvae.cluster.slots import Place, Slots
 from certvae.data.loading import load
 from certvae.engine import executor  # before Ray itself: it settles what Ray reads when it is imported
@@ -32,7 +32,8 @@ from certvae.spec.cell import CellSpec
 from certvae.spec.presets import rescue
 from certvae.spec.rescue import Rescue
 from certvae.store.store import Store
-from certvae.tracking.ledger import Watermark, default_uri
+from certvae.tracking.ledger import Watermark
+from certvae.tracking.uri import database
 from certvae.training import environment
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
@@ -204,8 +205,8 @@ def ask(store: Path, *more: str) -> tuple[float, float, float]:
 def finished(tmp_path_factory) -> Path:
     """A finished search of 1,100 configs: one real cell, and its rows with other names and margins."""
     environment.settle()
-    fingerprint = environment.fingerprint(machine.device())
-    store = Store(tmp_path_factory.mktemp("large") / "store", fingerprint=fingerprint)
+    made_in = environment.fingerprint(fingerprint.device())
+    store = Store(tmp_path_factory.mktemp("large") / "store", fingerprint=made_in)
     base = replace(rescue("digits"), study=STUDY)
     rows = real_rows(store, base)
     for number in range(CONFIGS):
@@ -221,8 +222,8 @@ def finished(tmp_path_factory) -> Path:
 
 def show(store: Store) -> None:
     """Marks the ledger as complete: to write 14,000 runs takes minutes, and `test_ledger_speed` measures it."""
-    Path(default_uri(store).removeprefix("sqlite:///")).touch()
-    Watermark(store, STUDY, default_uri(store), store.rows(STUDY)).put(0)
+    Path(database(store).removeprefix("sqlite:///")).touch()
+    Watermark(store, STUDY, database(store), store.rows(STUDY)).put(0)
 
 
 def real_rows(store: Store, base: CellSpec) -> dict[str, dict]:

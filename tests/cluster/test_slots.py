@@ -1,16 +1,15 @@
 """Slots: shares of the GPUs that this process may use, or CPU cores, and never more than there are."""
 
-import os
-
 import pytest
 
 from certvae.cluster.slots import local_slots
 from certvae.errors import ConfigFault
+from certvae.machine import cores
 
 
 def test_without_a_gpu_a_slot_is_a_core():
     slots = local_slots(None, 1, 0)
-    assert (slots.count, slots.gpus) == (len(os.sched_getaffinity(0)), 0)
+    assert (slots.count, slots.gpus) == (cores(), 0)
 
 
 def test_eight_logical_gpus_are_eight_slots():

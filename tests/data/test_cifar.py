@@ -3,6 +3,7 @@
 import os
 import pickle
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from certvae.data.cifar import plain_dict
 from certvae.errors import DataFault
 from tests.small_data import Evil, cifar_files, real_data, write_folder, write_tar
 
-NAMES: tuple[cifar.Name, ...] = ("cifar10", "cifar100")
+LAYOUTS = {"cifar10": cifar.TEN, "cifar100": cifar.HUNDRED}
+Name = Literal["cifar10", "cifar100"]
+NAMES: tuple[Name, ...] = get_args(Name)
 
 
-def found(name: cifar.Name, root: Path) -> cifar.Cifar:
-    source = cifar.find(name, root)
+def found(name: Name, root: Path) -> cifar.Cifar:
+    source = cifar.find(LAYOUTS[name], root)
     assert source is not None
     return source
 
@@ -24,7 +27,7 @@ def found(name: cifar.Name, root: Path) -> cifar.Cifar:
 @pytest.mark.parametrize("name", NAMES)
 def test_archive_and_folder_are_one_data_set(tmp_path, name):
     files = cifar_files(name)
-    write_tar(tmp_path / "tar" / cifar.layout(name).archive.place, files)
+    write_tar(tmp_path / "tar" / LAYOUTS[name].archive.place, files)
     write_folder(tmp_path / "folder", files)
     rows = np.arange(300)
     with found(name, tmp_path / "tar").open() as packed, found(name, tmp_path / "folder").open() as extracted:
@@ -32,7 +35,7 @@ def test_archive_and_folder_are_one_data_set(tmp_path, name):
         np.testing.assert_array_equal(packed.labels, extracted.labels)
         assert packed.shape == (3, 32, 32)
         assert packed.n_train == 200
-        assert packed.shortfall == "200 of 50,000 train images, 100 of 10,000 test images"
+        assert packed.deviation == "200 of 50,000 train images, 100 of 10,000 test images"
 
 
 def test_pixels_are_planes_of_red_green_and_blue(tmp_path):
@@ -67,7 +70,10 @@ def test_a_malicious_folder_leaves_no_marker(tmp_path):
         (pickle.dumps({"fine_labels": [1]}, protocol=2), "train is no batch of images: 'data'"),
         (pickle.dumps({"data": np.zeros((2, 5), np.uint8), "fine_labels": [1, 1]}, protocol=2), "cannot reshape"),
         (pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "fine_labels": [1]}, protocol=2), "2 images and labels"),
-        (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "fine_labels": ["x"]}, protocol=2), "no batch"),
+        (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "fine_labels": ["x"]}, protocol=2), "of integer"),
+        (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "fine_labels": [0.5]}, protocol=2), "of integer"),
+        (pickle.dumps({"data": np.zeros((1, 3072)), "fine_labels": [1]}, protocol=2), "float64 instead of uint8"),
+        (pickle.dumps({"data": np.array([{}]), "fine_labels": [1]}, protocol=2), "object instead of uint8"),
     ],
 )
 def test_a_file_that_is_no_batch_is_named(tmp_path, content, words):
@@ -86,6 +92,14 @@ def test_absent_batches_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_folder_itself_may_be_the_root(tmp_path, name):
+    write_folder(tmp_path, cifar_files(name))
+    (folder,) = tmp_path.iterdir()
+    assert found(name, folder).path == folder
+    assert cifar.find(LAYOUTS["cifar10" if name == "cifar100" else "cifar100"], folder) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_fingerprint_sees_every_byte(tmp_path, name):
     files = cifar_files(name)
     before = found(name, write_folder(tmp_path, files)).fingerprint
@@ -97,6 +111,6 @@ def test_the_fingerprint_sees_every_byte(tmp_path, name):
 
 def test_the_real_subset_is_reported_as_one():
     with found("cifar100", real_data("cifar-100-python.subset")).open() as contents:
-        assert contents.shortfall == "1,117 of 50,000 train images, 916 of 10,000 test images"
+        assert contents.deviation == "1,117 of 50,000 train images, 916 of 10,000 test images"
         assert contents.labels.shape == (2033,)
         assert contents.labels.max() == 99

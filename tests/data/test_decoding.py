@@ -101,7 +101,7 @@ def test_unreadable_images_are_counted_and_leave_nothing(tmp_path):
             raise Unreadable(bad)
         return np.zeros((len(rows), 1, 8, 8), dtype=np.uint8)
 
-    broken = Contents(labels=contents().labels, n_train=N_TRAIN, shape=(1, 8, 8), classes=10, read=read)
+    broken = Contents(labels=contents().labels, n=N, n_train=N_TRAIN, shape=(1, 8, 8), classes=10, read=read)
     with pytest.raises(DataFault, match="E-DATA-06: 3 of 873 images are unreadable; first: image 7"):
         publish(tmp_path / "copy", view(Data(name="mnist"), broken), ABOUT, label=None)
     assert list(tmp_path.iterdir()) == []

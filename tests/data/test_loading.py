@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from certvae.data.dataset import SPLITS, Dataset
-from certvae.data.loading import find, load, pins, view
+from certvae.data.loading import SOURCES, load, view
 from certvae.data.source import Contents
 from certvae.errors import DataFault
-from certvae.spec.parts import Data, DataName
+from certvae.spec.parts import Data
 from tests.small_data import (
     batch,
     cifar_files,
@@ -24,10 +24,10 @@ from tests.small_data import (
 )
 
 DIGITS_DIGEST = "ad44a2d3f025"
-DOWNLOADED: tuple[DataName, ...] = ("mnist", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet-200")
+DOWNLOADED = [name for name, official in SOURCES.items() if official.pins]
 
 
-def opened(root, name: DataName, **choices) -> Dataset:
+def opened(root, name: str, **choices) -> Dataset:
     return load(Data(name=name, **choices), root, cache=root / "cache", progress=False)
 
 
@@ -120,7 +120,7 @@ def test_digits_are_not_resized(tmp_path):
     assert opened(tmp_path, "digits", size=8).substitute is None
 
 
-def write_small(root, name: DataName) -> None:
+def write_small(root, name: str) -> None:
     match name:
         case "mnist":
             write_folder(root / "MNIST/raw", mnist_files())
@@ -217,7 +217,7 @@ def test_every_choice_is_reported_as_a_substitute(tmp_path):
 def test_labels_outside_the_classes_are_refused(tmp_path):
     wide = {"cifar-10-batches-py/test_batch": batch(100, 100, "labels", seed=9)}
     write_tar(tmp_path / "cifar-10-python.tar.gz", cifar_files("cifar10") | wide)
-    with pytest.raises(DataFault, match="E-DATA-07: 200 train and 100 test images, labels 0 to 99 for 10 classes"):
+    with pytest.raises(DataFault, match="E-DATA-15: 200 train and 100 test images, labels 0 to 99 for 10 classes"):
         opened(tmp_path, "cifar10")
 
 
@@ -229,9 +229,10 @@ def test_absent_files_without_a_network_say_where_they_belong(tmp_path, name, mo
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(DataFault, match="E-DATA-01") as raised:
         opened(tmp_path, name)
-    assert str(tmp_path / pins(name)[0].place) in raised.value.remedy
-    assert pins(name)[0].url in raised.value.where
-    assert not (tmp_path / "cache").exists()
+    pin = SOURCES[name].pins[0]
+    assert pin.place in raised.value.remedy
+    assert pin.url in raised.value.where
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_root_is_the_argument_then_the_variable_then_data(tmp_path, monkeypatch):
@@ -251,8 +252,63 @@ def test_root_is_the_argument_then_the_variable_then_data(tmp_path, monkeypatch)
 
 def test_an_official_file_is_never_taken_for_another_data_set(tmp_path):
     write_small(tmp_path, "mnist")
-    assert find("mnist", tmp_path) is not None
-    assert [find(name, tmp_path) for name in DOWNLOADED[1:]] == [None] * 4
+    assert SOURCES["mnist"].find(tmp_path) is not None
+    assert [SOURCES[name].find(tmp_path) for name in DOWNLOADED[1:]] == [None] * 4
+
+
+class TestNearMisses:
+    """Named, or found, before anything is fetched; and nothing is made in a folder of the user."""
+
+    def refused(self, root, name: str = "tiny-imagenet-200") -> str:
+        before = sorted(root.parent.rglob("*"))
+        with pytest.raises(DataFault) as raised:
+            load(Data(name=name), root, cache=root.parent / "cache", progress=False)
+        assert sorted(root.parent.rglob("*")) == before
+        assert "remove" not in str(raised.value)
+        return str(raised.value)
+
+    def test_the_folder_of_the_data_set_itself_is_found(self, tmp_path):
+        folder = write_folder(tmp_path / "tiny-imagenet-200", tiny_files())
+        assert opened(folder, "tiny-imagenet-200").digest == opened(tmp_path, "tiny-imagenet-200").digest
+        archive = write_zip(tmp_path / "b/tiny-imagenet-200.zip", tiny_files())
+        dataset = load(Data(name="tiny-imagenet-200"), archive, cache=tmp_path / "c", progress=False)
+        assert dataset.digest == opened(tmp_path, "tiny-imagenet-200").digest
+
+    def test_one_level_too_deep_or_too_high_is_named(self, tmp_path):
+        root = tmp_path / "data"
+        write_folder(root / "tiny-imagenet-200", tiny_files())
+        text = self.refused(root / "tiny-imagenet-200" / "train")
+        assert f"E-DATA-14: tiny-imagenet-200 is not below {root}/tiny-imagenet-200/train, but" in text
+        assert f"--data-root {root}/tiny-imagenet-200" in text
+        assert f"--data-root {root}" in self.refused(tmp_path)
+
+    def test_images_of_another_data_set_are_named(self, tmp_path):
+        write_folder(tmp_path / "pets", {"cats/0.jpg": jpeg(0), "dogs/0.jpg": jpeg(1)})
+        assert f"take them as they are: --data folder:{tmp_path}/pets" in self.refused(tmp_path / "pets")
+
+    def test_a_root_that_is_not_there_is_named(self, tmp_path):
+        assert f"not below {tmp_path}/typo, which is not there" in self.refused(tmp_path / "typo")
+
+    def test_another_number_of_classes_is_named(self, tmp_path):
+        folder = write_folder(tmp_path / "tiny-imagenet-200", tiny_files(classes=201, train=1, val=1))
+        text = self.refused(tmp_path)
+        assert "wnids.txt names 201 classes" in text
+        assert f"--data folder:{folder}" in text
+
+    def test_a_part_of_mnist_is_named(self, tmp_path):
+        files = mnist_files()
+        del files["t10k-labels-idx1-ubyte.gz"]
+        assert "3 of 4 files are there; absent: t10k-labels-idx1-ubyte" in self.refused(
+            write_folder(tmp_path / "raw", files), "mnist"
+        )
+
+
+@pytest.mark.parametrize("junk", ["Thumbs.db", "train/n10000000/images/desktop.ini", "val/images/@eaDir/val_0.JPEG"])
+def test_what_a_system_leaves_beside_images_changes_nothing(tmp_path, junk):
+    folder = write_folder(tmp_path / "tiny-imagenet-200", tiny_files())
+    first = opened(tmp_path, "tiny-imagenet-200")
+    write_folder(folder, {junk: b"x"})
+    assert opened(tmp_path, "tiny-imagenet-200") == first
 
 
 def test_names_with_spaces_and_letters_of_every_script_work(tmp_path):

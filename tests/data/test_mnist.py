@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         pass
 
 
-def test_the_packed_file_wins_and_one_absent_file_means_absent(tmp_path):
+def test_the_packed_file_wins_and_an_absent_one_is_named_before_anything_is_fetched(tmp_path):
     source = small(tmp_path)
     write_folder(source.path, mnist_files(packed=False))
     found = mnist.find("mnist", tmp_path)
@@ -83,13 +84,41 @@ def test_the_packed_file_wins_and_one_absent_file_means_absent(tmp_path):
     assert all(file.suffix == ".gz" for file in source.files)
     for name in ("t10k-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte"):
         (source.path / name).unlink()
-    assert mnist.find("mnist", tmp_path) is None
+    with pytest.raises(DataFault, match="E-DATA-11: 3 of 4 files are there; absent: t10k-labels-idx1-ubyte"):
+        mnist.find("mnist", tmp_path)
     assert mnist.find("fashion-mnist", tmp_path) is None
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_dots_for_dashes_and_a_root_one_level_too_deep_are_found(tmp_path, packed):
+    files = mnist_files(packed=packed)
+    folder = write_folder(tmp_path / "raw", {name.replace("-idx", ".idx"): files[name] for name in files})
+    found = mnist.find("mnist", folder)
+    assert found is not None
+    with small(tmp_path / "official").open() as official, found.open() as mirrored:
+        np.testing.assert_array_equal(mirrored.read(np.arange(90)), official.read(np.arange(90)))
+
+
+def test_the_other_data_set_under_the_same_names_is_named(tmp_path, monkeypatch):
+    files = {name: content for name, content in mnist_files().items() if name.startswith("t10k-labels")}
+    (labels,) = files.values()
+    pinned = ("t10k-labels-idx1-ubyte", len(labels), hashlib.sha256(labels).hexdigest())
+    monkeypatch.setitem(mnist._FILES, "fashion-mnist", (*mnist._FILES["fashion-mnist"][:3], pinned))
+    write_folder(tmp_path, mnist_files())
+    with pytest.raises(DataFault, match="E-DATA-12: these are the files of fashion-mnist"):
+        mnist.find("mnist", tmp_path)
+
+
+def test_as_many_other_images_are_no_mnist(tmp_path, monkeypatch):
+    """Blobs in idx files say in every table that they are not the official ones."""
+    monkeypatch.setattr(mnist, "_ROWS", (60, 30))
+    with small(tmp_path).open() as contents:
+        assert contents.deviation == "not the official files"
 
 
 def test_says_that_rows_are_missing(tmp_path):
     with small(tmp_path, train=60, test=30).open() as contents:
-        assert contents.shortfall == "60 of 60,000 train images, 30 of 10,000 test images"
+        assert contents.deviation == "60 of 60,000 train images, 30 of 10,000 test images"
         assert contents.read(np.array([0, 89])).shape == (2, 1, 28, 28)
 
 
@@ -97,6 +126,7 @@ def test_the_real_files_have_the_known_class_counts():
     found = mnist.find("mnist", real_data("MNIST/raw"))
     assert found is not None
     with found.open() as contents:
+        assert contents.labels is not None
         assert np.bincount(contents.labels[: contents.n_train]).tolist() == TRAIN_COUNTS
         assert np.bincount(contents.labels[contents.n_train :]).tolist() == TEST_COUNTS
-        assert contents.shortfall is None
+        assert contents.deviation is None

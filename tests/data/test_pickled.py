@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certvae.data.cifar import NotPlain, plain_dict
+from certvae.data.cifar import plain_dict
 from tests.small_data import Evil, batch, damaged, real_data
 
 # How Python 2 wrote the official batches: byte strings, and arrays whose bytes are one.
@@ -50,7 +50,7 @@ def test_plain_dicts_come_back(value):
 def test_a_malicious_pickle_leaves_no_marker(tmp_path, protocol):
     marker = tmp_path / "marker"
     content = pickle.dumps({"data": Evil(os.mkdir, str(marker))}, protocol=protocol)
-    with pytest.raises(NotPlain, match=r"asks to run 'posix\.mkdir'"):
+    with pytest.raises(pickle.UnpicklingError, match=r"asks to run 'posix\.mkdir'"):
         plain_dict(content)
     assert not marker.exists()
 
@@ -58,19 +58,18 @@ def test_a_malicious_pickle_leaves_no_marker(tmp_path, protocol):
 @pytest.mark.parametrize(
     "content",
     [
-        pickle.dumps({"data": np.zeros(3)}, protocol=2),
-        pickle.dumps({"data": np.array([{}])}, protocol=2),
         pickle.dumps([1, 2], protocol=2),
         pickle.dumps({"data": Evil(int, "3")}, protocol=0),
         b"(iposix\nmkdir\n.",
         b"\x80\x02cnumpy\nndarray\n).",
-        b"\x80\x02}U\x04datacnumpy\ndtype\nU\x01OK\x00K\x01\x87Rs.",
         b"",
         b"not a pickle",
+        b"\x80\x02}r\xff\xff\xff\x7f.",
+        b"\x80\x04\x8e" + bytes([255] * 7) + b"\x7f.",
     ],
 )
 def test_refuses_what_is_not_plain(content):
-    with pytest.raises(NotPlain):
+    with pytest.raises(pickle.UnpicklingError):
         plain_dict(content)
 
 
@@ -78,7 +77,7 @@ def test_refuses_what_is_not_plain(content):
 def test_a_damaged_pickle_is_read_or_refused(content):
     try:
         read = plain_dict(content)
-    except NotPlain:
+    except pickle.UnpicklingError:
         return
     assert isinstance(read, dict)
 

@@ -38,7 +38,7 @@ def everything(source: TinyImageNet) -> tuple[np.ndarray, np.ndarray, int, str |
             contents.read(np.arange(len(contents.labels))),
             contents.labels,
             contents.n_train,
-            contents.shortfall,
+            contents.deviation,
         )
 
 
@@ -71,10 +71,10 @@ def test_every_form_is_the_same_data_set(tmp_path, form):
 
 
 def test_labels_count_sorted_wordnet_numbers_and_rows_follow_names(tmp_path):
-    _, labels, n_train, shortfall = everything(folder(tmp_path, tiny_files(classes=3, train=8, val=9)))
+    _, labels, n_train, deviation = everything(folder(tmp_path, tiny_files(classes=3, train=8, val=9)))
     assert labels[:n_train].tolist() == [0] * 8 + [1] * 8 + [2] * 8
     assert labels[n_train:].tolist() == [0, 1, 2] * 3
-    assert shortfall == "3 of 200 classes, 8 of 500 train images per class, 9 of 10,000 val images"
+    assert deviation == "3 of 200 classes, 8 of 500 train images per class, 9 of 10,000 val images"
 
 
 def test_uneven_classes_are_counted_in_total(tmp_path):
@@ -206,7 +206,8 @@ def test_the_real_zip_is_reported_as_part_of_the_data_set():
     found = tiny_imagenet.find(real_data("tiny-imagenet-200.zip"))
     assert found is not None
     with found.open() as contents:
+        assert contents.labels is not None
         assert np.bincount(contents.labels[: contents.n_train]).tolist() == [300] * 200
         assert np.bincount(contents.labels[contents.n_train :]).tolist() == [50] * 200
-        assert contents.shortfall == "300 of 500 train images per class"
+        assert contents.deviation == "300 of 500 train images per class"
         assert contents.read(np.array([0, 59_999, 69_999])).shape == (3, 3, 64, 64)

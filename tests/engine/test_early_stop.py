@@ -11,10 +11,10 @@ import pytest
 
 from certvae.engine.command import parse
 from certvae.engine.early_stop import Censor, Censored, Halfway, Need, StopRule, halfway_epoch, learn, upper_quantile
-from certvae.engine.goal import Goal, Judged, best, judge, pareto_front
 from certvae.engine.rule import settle_rule
 from certvae.engine.search import censored
 from certvae.errors import ConfigFault, SearchFault
+from certvae.spec.goal import Goal, Judged, best, judge, pareto_front
 from certvae.spec.parts import Training
 from certvae.store.store import Store
 from sweeps import search_margin_psnr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certvae import machine
+from certvae import fingerprint
 from certvae.canonical import digest, plain
 from certvae.engine.command import parse
 from certvae.engine.context import made_here, slots_of
@@ -92,7 +92,7 @@ def simulated(store: Path, *arguments: str, diverged: Sequence[str] = ()) -> Sea
     search = rule_of(STUDY, run, base, goal)
     made = {**row(), "data_digest": "d" * 64, "data": "digits", "substitute": "", "info": 2.0, "loss": 0.1}
     made |= {"population_bound": 1.0, "student_info": 1.0, "active_units": 3}
-    made["environment"] = digest(environment.fingerprint(machine.device()))
+    made["environment"] = digest(environment.fingerprint(fingerprint.device()))
 
     def work(cell: Cell) -> Ended:
         lost = {"outcome": "diverged", "reason": "loss became nan"} if cell.spec.config in diverged else {}

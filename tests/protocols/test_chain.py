@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from certvae import quality
+from certvae import answers, quality
 from certvae.data.dataset import Dataset, Split
 from certvae.data.loading import load
 from certvae.errors import NumberFault
@@ -65,6 +65,22 @@ def run(spec: CellSpec, dataset: Dataset, store: Store, split: Split = "guard", 
 
 def executed(store: Store) -> list[str]:
     return [event["stage"] for event in store.executions()]
+
+
+class TestControls:
+    def test_each_control_is_a_mode_with_rows_of_its_own(self, digits, store):
+        spec = small_cell(controls=("head_only", "untrained", "full_long", "permuted"))
+        rows = run(spec, digits, store)
+        assert set(rows) == {*MODES, *spec.protocol.controls}
+        assert all(row["outcome"] == "ok" for row in rows.values())
+        assert rows["permuted"]["info"] == pytest.approx(rows["full"]["info"], abs=1e-9)
+        assert chain.schedules(spec)["full_long"].epochs == 2 * spec.training.epochs
+
+    def test_a_row_has_what_the_three_answers_rest_on(self, finished):
+        _, rows, _ = finished
+        for row in rows:
+            assert {answers.head(row), answers.mean(row), answers.channel(row)}.isdisjoint({None})
+            assert answers.spread_bound(row) is not None
 
 
 class TestRows:
@@ -329,6 +345,7 @@ def _digits_study() -> tuple[CellSpec, Rescue]:
 
 def _accept(rows: dict[str, Row]) -> None:
     """Signs +, -, +; a rescue as good as full; a student that knows nothing where nothing aligned it."""
+    rows = {mode: rows[mode] for mode in MODES}
     practical = {mode: row["margin"] - 0.10 for mode, row in rows.items()}
     assert practical["full"] > 0 > practical["no_align"]
     assert practical["rescue"] > 0

@@ -11,6 +11,7 @@ from certvae.canonical import canonical_json, digest, stage_seed
 from certvae.errors import ConfigFault
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Data, Training, check_tau
+from certvae.spec.presets import rescue
 from certvae.spec.rescue import Objective, Rescue, Unaligned, WarmUpGmm
 
 
@@ -21,7 +22,9 @@ class TestRefusals:
             (lambda: Objective(lambda_ts=0), "for no alignment read mode 'no_align'"),
             (lambda: Objective(alpha_kl=-1e-9), "alpha_kl must be >= 0"),
             (lambda: Objective(alpha_kl=math.nan), "alpha_kl must be a finite number"),
-            (lambda: Data(name="mnits"), "did you mean 'mnist'?"),  # pyright: ignore[reportArgumentType]
+            (lambda: rescue("mnits"), "did you mean 'mnist'?"),
+            (lambda: Data(name="folder:images"), "take the name of certvae.data.describe('folder:images')"),
+            (lambda: Data(name="Folder@0123456789abcdef"), "a spec holds no place"),
             (lambda: Data(limit="3"), "limit must be a whole number, got '3' (str)"),  # pyright: ignore[reportArgumentType]
             (lambda: Data(guard_fraction=1.0), "guard_fraction must be > 0 and < 1"),
             (lambda: Training(epochs=True), "epochs must be a whole number, got True (bool)"),

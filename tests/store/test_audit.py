@@ -11,9 +11,9 @@ import pytest
 from certvae.errors import StoreFault
 from certvae.store.artifact import ARRAYS, Checkpoints, Content
 from certvae.store.audit import CORRUPT, FOREIGN, UNREADABLE, gc, repair, status, verify
-from certvae.store.folders import discard
+from certvae.store.folders import Cache, discard, publishing
 from certvae.store.layout import STORE
-from certvae.store.records import seal
+from certvae.store.sealed import seal
 from certvae.store.selftest import draw, run_chain, summarise, walk
 from certvae.store.store import Stage, Store, audit
 
@@ -111,6 +111,87 @@ class TestVerify:
         before = {path: path.stat().st_mtime_ns for path in store.path.rglob("*")}
         verify(store.path)
         assert {path: path.stat().st_mtime_ns for path in store.path.rglob("*")} == before
+
+
+class TestMissing:
+    """What was there, was listed, and is gone: a deletion leaves no damaged entry behind."""
+
+    @pytest.fixture
+    def listed(self, store: Store) -> Store:
+        store.put_document("gate", "selftest", {"configs": ["c"]})
+        store.expect("selftest", {"gate": ["selftest"], "nothing": ["absent"]})
+        assert verify(store.path).exit_code == 0
+        return store
+
+    @pytest.mark.parametrize("place", ["gate", "rows"])
+    def test_a_deletion_is_seen(self, listed: Store, place: str) -> None:
+        folder = listed.path / ("plan/gate" if place == "gate" else "rows/selftest")
+        path = only(folder)
+        path.unlink()
+        report = verify(listed.path)
+        assert report.exit_code == CORRUPT
+        assert f"{path.relative_to(listed.path)} is gone" in str(report)
+
+    def test_so_is_that_of_a_whole_folder(self, listed: Store) -> None:
+        shutil.rmtree(listed.path / "rows" / "selftest")
+        assert verify(listed.path).exit_code == CORRUPT
+
+    def test_the_next_run_makes_it_again(self, listed: Store) -> None:
+        rows = listed.rows()
+        only(listed.path / "rows" / "selftest").unlink()
+        assert repair(listed.path).exit_code == 0
+        run_chain(Store(listed.path), [0])
+        listed.expect("selftest", {})
+        assert listed.rows() == rows
+        only(listed.path / "rows" / "selftest").unlink()
+        assert verify(listed.path).exit_code == CORRUPT
+
+    def test_a_list_holds_what_is_new(self, listed: Store) -> None:
+        listed.expect("selftest", {"gate": ["selftest"]})
+        run_chain(listed, [1])
+        listed.expect("selftest", {})
+        lists = listed.documents("expected").values()
+        assert sorted(len(body["places"]) for body in lists) == [1, 2]
+
+    def test_a_damaged_list_is_found_as_such(self, listed: Store) -> None:
+        only(listed.path / "plan" / "expected").write_bytes(b"{}")
+        assert verify(listed.path).exit_code == CORRUPT
+        assert repair(listed.path).exit_code == 0
+
+
+class TestData:
+    """Decoded data sets lie in the store, and are verified as all of it is."""
+
+    @pytest.fixture
+    def decoded(self, store: Store) -> Path:
+        return self.decode(store)
+
+    def decode(self, store: Store) -> Path:
+        target = store.path / "data" / "digits-0123"
+        with publishing(Cache(target.parent), target, {"name": target.name}) as draft, draft.open("images.npy") as file:
+            np.save(file, np.arange(10_000))
+        return target
+
+    def test_are_verified(self, store: Store, decoded: Path) -> None:
+        before = verify(store.path)
+        assert before.exit_code == 0
+        data = bytearray((decoded / "images.npy").read_bytes())
+        data[5000] ^= 1
+        (decoded / "images.npy").write_bytes(data)
+        report = verify(store.path)
+        assert report.exit_code == CORRUPT
+        assert "images.npy has another SHA-256" in str(report)
+
+    def test_go_to_quarantine_and_are_decoded_again(self, store: Store, decoded: Path) -> None:
+        (decoded / "images.npy").unlink()
+        assert repair(store.path).exit_code == 0
+        assert not decoded.exists()
+        self.decode(store)
+        assert verify(store.path).exit_code == 0
+
+    def test_what_is_being_decoded_is_no_finding(self, store: Store, decoded: Path) -> None:
+        Cache(decoded.parent).temporary("digits-4567").mkdir()
+        assert verify(store.path).exit_code == 0
 
 
 class TestRepair:

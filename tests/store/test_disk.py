@@ -1,23 +1,40 @@
 """Durable I/O: nothing is overwritten or followed, and what the system refuses is told in four parts."""
 
+import contextlib
 import errno
 import os
 import resource
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from certvae.errors import DiskFault
-from certvae.store.disk import Disk, disk_fault, disk_faults
+from certvae.store.disk import Disk, disk_fault, disk_faults, put_view
 from certvae.store.failpoints import Failpoints
-from certvae.store.selftest import ended, forked
+from certvae.store.selftest import ended, forked, run_chain
+from certvae.store.store import Store
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Disk:
     (tmp_path / "tmp").mkdir()
     return Disk(tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte, where this user may mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "certvae-test", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 def open_descriptors() -> int:
@@ -122,6 +139,60 @@ def test_lines_of_several_processes_do_not_mix(disk: Disk) -> None:
     children = [forked(lambda line=line: [disk.append(disk.root / "log", line) for _ in range(50)]) for line in lines]
     assert [ended(pid) for pid in children] == [0] * 4
     assert sorted((disk.root / "log").read_bytes().splitlines()) == sorted(lines * 50)
+
+
+class TestViews:
+    """What can be made again ends no run."""
+
+    def test_is_written_over_what_was_there(self, tmp_path: Path) -> None:
+        assert put_view(tmp_path / "deep" / "note.txt", b"first")
+        assert put_view(tmp_path / "deep" / "note.txt", b"second")
+        assert [path.name for path in (tmp_path / "deep").iterdir()] == ["note.txt"]
+        assert (tmp_path / "deep" / "note.txt").read_bytes() == b"second"
+
+    def test_f19_on_a_full_disk_one_line_says_so(self, small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+        assert put_view(small_disk / "note.txt", b"first")
+        assert not put_view(small_disk / "note.txt", bytes(2**21))
+        (told,) = caplog.messages
+        assert told.startswith("E-DISK-01: disk full on ")
+        assert (small_disk / "note.txt").read_bytes() == b"first"
+        assert [path.name for path in small_disk.iterdir()] == ["note.txt"]
+
+
+class TestFullDisk:
+    def test_f19_in_the_middle_of_a_run_there_is_one_fault_and_no_traceback(
+        self, small_disk: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """A real file system that is full, at every place where it can become so."""
+        wanted = [row["sum"] for row in self.undisturbed(small_disk)]
+        place, ballast = small_disk / "store", small_disk / "ballast"
+        refused = 0
+        for free in range(0, 60, 4):
+            Store(place)
+            with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(bytes(4096)):
+                    pass
+            os.truncate(ballast, max(0, ballast.stat().st_size - free * 4096))
+            code = ended(forked(lambda: run_chain(Store(place), [0])))
+            told = capfd.readouterr().err
+            refused += code != 0
+            assert code in (0, DiskFault.exit_code)
+            assert "Traceback" not in told
+            assert told.count("E-DISK-01: disk full on ") == (1 if code else 0), told
+            ballast.unlink()
+            store = Store(place)
+            assert store.verify().exit_code == 0
+            run_chain(store, [0])
+            assert [row["sum"] for row in store.rows()] == wanted
+            shutil.rmtree(place)
+        assert 2 < refused < 15
+
+    def undisturbed(self, folder: Path) -> list[dict[str, Any]]:
+        store = Store(folder / "undisturbed")
+        run_chain(store, [0])
+        rows = store.rows()
+        shutil.rmtree(store.path)
+        return rows
 
 
 class TestFaults:

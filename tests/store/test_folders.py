@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from certvae.canonical import canonical_json, digest
@@ -20,12 +21,14 @@ from certvae.store.failpoints import Failpoints
 from certvae.store.folders import (
     ATTEMPTS,
     MANIFEST,
+    Cache,
     Corrupt,
     Folder,
     discard,
     folders,
     open_folder,
     publish,
+    publishing,
     quarantine,
 )
 from certvae.store.selftest import ended, forked
@@ -94,6 +97,86 @@ class TestWhole:
         discard(disk, path)
         discard(disk, path)
         assert [list((disk.root / name).iterdir()) for name in ("obj", "tmp", "quarantine")] == [[], [], []]
+
+
+class TestLarge:
+    """Folders that are written file by file: what is said of a published folder holds for them."""
+
+    def write(self, disk: Disk, target: Path, array: np.ndarray) -> Folder:
+        with publishing(disk, target, {"name": target.name}, "decode", array.nbytes) as draft:
+            with draft.open("images.npy") as file:
+                np.save(file, array)
+            draft.write("facts.json", b"{}")
+        return draft.folder
+
+    @pytest.mark.parametrize("shape", [(0, 3), (), (7,), (300, 3, 32, 32)])
+    def test_arrays_come_back(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
+        disk = Cache(tmp_path / "deep" / "cache")
+        array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        folder = self.write(disk, disk.root / "digits-0123", array)
+        assert opened(disk, folder.path).verify() == folder
+        np.testing.assert_array_equal(np.load(folder.path / "images.npy"), array)
+        assert folder.files["images.npy"][0] == (folder.path / "images.npy").stat().st_size
+        assert [path.name for path in disk.root.iterdir()] == ["digits-0123"]
+
+    def test_what_the_caller_raises_leaves_nothing(self, tmp_path: Path) -> None:
+        def fail() -> None:
+            with publishing(Cache(tmp_path), tmp_path / "x", {"name": "x"}) as draft, draft.open("images.npy") as file:
+                file.write(b"half")
+                (staged,) = tmp_path.iterdir()
+                assert staged.name.startswith(".x.")
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            fail()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_the_dead_began_is_swept(self, tmp_path: Path) -> None:
+        assert ended(forked(lambda: Cache(tmp_path).temporary("x").mkdir())) == 0
+        assert len(list(tmp_path.iterdir())) == 1
+        Cache(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_changed_byte_of_a_large_file_is_noticed(self, tmp_path: Path) -> None:
+        disk = Cache(tmp_path)
+        path = self.write(disk, tmp_path / "x", np.zeros(3 * 2**20, np.uint8)).path
+        data = bytearray((path / "images.npy").read_bytes())
+        data[-1] = 1
+        (path / "images.npy").write_bytes(data)
+        with pytest.raises(Corrupt, match=r"images\.npy has another SHA-256"):
+            opened(disk, path).verify()
+        quarantine(disk, path, "bad")
+        assert opened(disk, self.write(disk, path, np.zeros(3, np.uint8)).path).verify()
+
+    def test_under_another_name_it_is_corrupt(self, tmp_path: Path) -> None:
+        disk = Cache(tmp_path)
+        path = self.write(disk, tmp_path / "x", np.zeros(3)).path
+        path.rename(tmp_path / "y")
+        with pytest.raises(Corrupt, match="not the digest of its body"):
+            open_folder(disk, tmp_path / "y")
+
+
+class TestDurable:
+    def test_every_byte_and_name_is_synced_before_the_next_step_relies_on_it(
+        self, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A kill cannot show a missing fsync, a power cut can: the order of calls is what is promised."""
+        calls: list[str] = []
+        sync, rename, target = os.fsync, Path.rename, digest(BODY)
+
+        def synced(descriptor: int) -> None:
+            calls.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name.partition('.')[0][:8]}")
+            sync(descriptor)
+
+        def renamed(path: Path, to: Path) -> Path:
+            calls.append(f"rename to {to.parent.name}")
+            return rename(path, to)
+
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(Path, "rename", renamed)
+        publish(disk, "obj", BODY, FILES)
+        files = ["sync a", "sync b", "sync MANIFEST"]
+        assert calls == [*files, f"sync {target[:8]}", "rename to obj", "sync obj"]
 
 
 class TestRace:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from certvae.errors import DiskFault, StoreFault
+from certvae.store import disk as scratch
 from certvae.store import layout as module
-from certvae.store.disk import Disk
+from certvae.store.disk import Disk, sweep, temporary
 from certvae.store.failpoints import Failpoints
 from certvae.store.folders import Corrupt
-from certvae.store.layout import FOLDERS, STORE, open_root, read_identity, repair_identity, sweep
+from certvae.store.layout import FOLDERS, STORE, TRUST, open_root, read_identity, repair_identity
 from certvae.store.log import events
 from certvae.store.process import owner
-from certvae.store.records import seal
-from certvae.store.selftest import ended, forked
+from certvae.store.sealed import seal
+from certvae.store.selftest import ended, forked, run_chain
+from certvae.store.store import Store
 
 
 def test_a_new_store_is_private(tmp_path: Path) -> None:
@@ -59,6 +62,63 @@ def test_f55_a_linked_home_will_do(tmp_path: Path) -> None:
     assert open_root(tmp_path / "link")[0].root == tmp_path / "real"
 
 
+ODD = ["100%", "a?b=c#d", "with space", "数据 é 🧪", 'it\'s "quoted"', "$HOME", "-store", "a;b&c", "a\\b"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_f55_a_whole_run_in_any_folder(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path / name)
+    run_chain(store, [0])
+    assert store.verify().exit_code == 0
+    assert [row["seed"] for row in store.rows("selftest")] == [0]
+
+
+@pytest.mark.parametrize("name", ['it\'s 100% "odd" $HOME ; # 数据'])
+def test_the_remedy_can_be_pasted_into_a_shell(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_root(tmp_path / name)
+    (tmp_path / name / STORE).write_bytes(b"{}")
+    with pytest.raises(StoreFault, match="is damaged") as caught:
+        open_root(tmp_path / name)
+    command = caught.value.remedy.removeprefix("run `").removesuffix("`")
+    environment = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[2])}
+    shell = subprocess.run(["sh", "-c", command], env=environment, check=False, capture_output=True)
+    assert shell.returncode == 0, shell.stderr
+    open_root(tmp_path / name)
+
+
+def test_copied_and_moved_it_works_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "first")
+    run_chain(store, [0])
+    store.expect("selftest", {})
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    (tmp_path / "first").rename(tmp_path / "moved")
+    for name in ("copy", "moved"):
+        again = Store(tmp_path / name)
+        rows = again.rows()
+        run_chain(again, [0])
+        assert again.rows() == rows
+        assert len(rows) == 1
+        assert len(again.executions()) == 3
+        assert again.verify().exit_code == 0
+    assert not (tmp_path / "first").exists()
+    texts = [path.read_bytes() for path in (tmp_path / "moved").rglob("*") if path.is_file()]
+    assert not [text for text in texts if str(tmp_path).encode() in text]
+
+
+def test_views_and_logs_may_be_thrown_away(tmp_path: Path) -> None:
+    """Before a run, and in the middle of one."""
+    store = Store(tmp_path)
+    run_chain(store, [0])
+    for folder in ("views", "log"):
+        shutil.rmtree(tmp_path / folder)
+    run_chain(store, [1])
+    shutil.rmtree(tmp_path / "log")
+    run_chain(Store(tmp_path), [0, 1])
+    assert len(store.rows()) == 2
+    assert store.verify().exit_code == 0
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o720])
 def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
     open_root(tmp_path / "store")
@@ -68,6 +128,28 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, mode: int) ->
     disk, _ = open_root(tmp_path / "store", trust=True)
     (event,) = events(disk, "trusted")
     assert event["mode"].endswith(f"{mode:o}")
+
+
+def test_the_remedy_makes_it_safe(tmp_path: Path) -> None:
+    open_root(tmp_path / "a store")
+    (tmp_path / "a store").chmod(0o777)
+    with pytest.raises(StoreFault) as caught:
+        open_root(tmp_path / "a store")
+    subprocess.run(["sh", "-c", caught.value.remedy.removeprefix("run `").removesuffix("`")], check=True)
+    open_root(tmp_path / "a store")
+
+
+def test_f17_a_store_of_another_user_can_be_trusted_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that runs as root, a mounted share: nobody can change the owner there."""
+    open_root(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(StoreFault, match=f"set {TRUST}=1"):
+        open_root(tmp_path)
+    monkeypatch.setenv(TRUST, "1")
+    disk, _ = open_root(tmp_path)
+    assert len(events(disk, "trusted")) == 1
 
 
 def test_a_folder_that_others_can_read_is_not(tmp_path: Path) -> None:
@@ -121,8 +203,9 @@ def test_a_store_that_was_half_made_is_finished(tmp_path: Path) -> None:
     open_root(tmp_path)
     (tmp_path / STORE).unlink()
     (tmp_path / "rows").rmdir()
+    (tmp_path / "data").mkdir()
     disk, _ = open_root(tmp_path)
-    assert {path.name for path in disk.root.iterdir()} == {*FOLDERS, STORE}
+    assert {path.name for path in disk.root.iterdir()} == {*FOLDERS, STORE, "data"}
 
 
 def test_a_damaged_identity_needs_repair(tmp_path: Path) -> None:
@@ -208,18 +291,32 @@ class TestSweep:
     def test_a_faster_sweeper_does_no_harm(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         disk, _ = open_root(tmp_path)
         self.leave(tmp_path, 4)
-        remove = module.remove
+        remove = scratch.remove
 
         def twice(path: Path) -> None:
             remove(path)
             remove(path)
 
-        monkeypatch.setattr(module, "remove", twice)
-        assert sweep(disk) == 4
-        assert sweep(disk) == 0
+        monkeypatch.setattr(scratch, "remove", twice)
+        assert sweep(disk.root / "tmp") == 4
+        assert sweep(disk.root / "tmp") == 0
+
+    def test_of_one_name_alone(self, tmp_path: Path) -> None:
+        """Beside a file that many write, such as a download, only what was begun under its own name goes."""
+
+        def die() -> None:
+            for name in (".a.tar.gz", ".a.tar"):
+                temporary(tmp_path, name).mkdir()
+
+        assert ended(forked(die)) == 0
+        mine = temporary(tmp_path, ".a.tar.gz")
+        mine.touch()
+        assert sweep(tmp_path, ".a.tar.gz") == 1
+        assert mine.exists()
+        assert [path.name[:7] for path in tmp_path.iterdir() if path != mine] == [".a.tar."]
 
     @pytest.mark.slow
     def test_f33_a_hundred_thousand(self, tmp_path: Path) -> None:
         disk, _ = open_root(tmp_path)
         self.leave(tmp_path, 100_000)
-        assert sweep(disk) == 100_000
+        assert sweep(disk.root / "tmp") == 100_000

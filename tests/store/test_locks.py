@@ -7,14 +7,17 @@ import logging
 import os
 import re
 import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from certvae.errors import DiskFault
+from certvae.store import locks as module
 from certvae.store.disk import Disk
 from certvae.store.failpoints import Failpoints
-from certvae.store.locks import KeyLocks
+from certvae.store.locks import Held, KeyLocks, hold
 from certvae.store.selftest import ended, forked
 
 KEY = "1" * 64
@@ -129,3 +132,89 @@ def test_other_refusals_are_faults(disk: Disk, monkeypatch: pytest.MonkeyPatch) 
             KeyLocks(disk).busy(KEY)
     with pytest.raises(DiskFault, match=f"{path} .*EIO"), KeyLocks(disk).hold(KEY):
         pass
+
+
+class TestPatience:
+    """Every wait has an owner and a limit."""
+
+    @pytest.fixture
+    def stopped(self, disk: Disk) -> Iterator[int]:
+        """A holder that the user stopped with Ctrl-Z, or whose container was frozen."""
+        pid = holder(KeyLocks(disk))
+        os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED)
+        yield pid
+        os.kill(pid, signal.SIGKILL)
+        assert ended(pid) == -signal.SIGKILL
+
+    def test_one_that_gives_up_names_the_holder(self, disk: Disk, stopped: int) -> None:
+        path = disk.root / "lock" / KEY
+        told = rf"for the ledger: process {stopped} \(stopped\) has held it for \d+ s"
+        with pytest.raises(Held, match=told), hold(path, 0.05, what="the ledger"):
+            pass
+        with pytest.raises(TimeoutError), hold(path, idle=0.05):
+            pass
+
+    def test_a_stopped_holder_is_passed(
+        self, disk: Disk, stopped: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(module, "IDLE", 0.2)
+        monkeypatch.setattr(module, "TOLD", 0.1)
+        with KeyLocks(disk).hold(KEY, "stage warm_up"):
+            assert KeyLocks(disk).busy(KEY)
+        told, passed = caplog.messages
+        assert told.startswith(f"waiting for stage warm_up: process {stopped} (stopped) has held it for ")
+        assert passed.endswith("it is computed here as well, which is safe")
+        with hold(disk.root / "lock" / KEY, 0.05):  # what was published needs no lock, so nobody waits again
+            pass
+
+    def test_waiters_go_on_when_another_one_has_passed(self, disk: Disk, stopped: int) -> None:
+        path = disk.root / "lock" / KEY
+        reading, writing = os.pipe()
+
+        def wait() -> None:
+            os.write(writing, b"x")
+            with hold(path):
+                pass
+
+        waiting = forked(wait)
+        os.read(reading, 1)
+        time.sleep(0.05)  # most likely it has opened the file; if not, it opens the next one
+        path.unlink()
+        assert ended(waiting) == 0
+
+    def test_one_that_works_is_waited_for(self, disk: Disk) -> None:
+        path = disk.root / "lock" / KEY
+        reading, writing = os.pipe()
+
+        def work() -> None:
+            with hold(path):
+                os.write(writing, b"x")
+                began = time.process_time()
+                while time.process_time() - began < 1.0:
+                    pass
+
+        pid = forked(work)
+        os.read(reading, 1)
+        with hold(path, idle=0.5):  # less than the work takes
+            assert ended(pid) == 0
+
+    @pytest.mark.parametrize("name", ["0123456789ab-4711-5", "nonsense", ""])
+    def test_one_that_cannot_be_seen_is_passed_too(
+        self, disk: Disk, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(module, "UNSEEN", 0.1)
+        monkeypatch.setattr(module, "owner", lambda: name)
+        with hold(disk.root / "lock" / KEY), KeyLocks(disk).hold(KEY):
+            pass
+        assert ("process 4711" if "-" in name else "a process without a name") in caplog.text
+        assert "cannot be seen from this host" in caplog.text
+
+    def test_a_lock_without_a_name_is_a_lock(self, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(descriptor: int, data: bytes, offset: int) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "pwrite", full)
+        with hold(disk.root / "lock" / KEY) as supported:
+            assert supported
+            assert KeyLocks(disk).busy(KEY)

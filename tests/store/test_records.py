@@ -27,9 +27,8 @@ from certvae.store.records import (
     read_record,
     record_paths,
     rows,
-    seal,
-    unseal,
 )
+from certvae.store.sealed import seal, unseal
 from certvae.store.selftest import ended, forked
 
 VALUE = st.recursive(

@@ -16,6 +16,7 @@ import pytest
 from certvae.canonical import digest
 from certvae.errors import ConfigFault, DeterminismFault, DiskFault, NumberFault, StoreFault
 from certvae.spec.parts import Mlp
+from certvae.store import locks
 from certvae.store.artifact import ARRAYS, FACTS, Artifact, Content
 from certvae.store.folders import MANIFEST, Corrupt
 from certvae.store.log import events
@@ -421,6 +422,29 @@ class TestSeveralProcesses:
         store.call(endless)
         assert ended(holder) == -signal.SIGKILL
         assert not store.busy(endless)
+
+    def test_a_stopped_holder_is_passed_and_may_go_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody waits for ever for a process that somebody stopped; waking up, it finds its work done."""
+        monkeypatch.setattr(locks, "IDLE", 0.2)
+        gate = Gate()
+
+        @stage(version=1)
+        def slow(*, bench: Workbench) -> Content:
+            bench.report({})
+            return Content({"x": np.arange(3.0)}, {})
+
+        holder = forked(lambda: Store(tmp_path, report=lambda _: gate.wait()).call(slow))
+        store = Store(tmp_path)
+        while not starts(store):
+            time.sleep(0.001)
+        os.kill(holder, signal.SIGSTOP)
+        first = store.call(slow)
+        os.kill(holder, signal.SIGCONT)
+        gate.open()
+        assert ended(holder) == 0
+        assert store.find(slow) == first
+        assert store.verify().exit_code == 0
+        assert list((tmp_path / "quarantine").iterdir()) == []
 
     KILLED: ClassVar = [("start:source", 0, 0), ("after:source", 1, 0), ("before:row", 1, 0)]
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from certvae.tracking.client import Outage, Tracker, outages
-from certvae.tracking.ledger import Ledger, dump
-from tests.small_ledgers import STUDY, hear, ready_store, sync, text
+from certvae.tracking import client
+from certvae.tracking.client import Outage, Patience, Tracker, outages
+from certvae.tracking.ledger import Ledger, Synced
+from tests.small_ledgers import STUDY, dump, hear, ready_store, sync, text, wait_until
 from tests.small_rows import cell, fill
 
 
@@ -59,22 +61,39 @@ def server(tmp_path: Path) -> Iterator[str]:
 def test_what_was_written_before_an_outage_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ready_store(tmp_path / "store")
     fill(store, [cell(0)])
-    with Ledger(store, STUDY).writing() as tracker:
-        slow = Tracker(tracker.client, tracker.experiment)
-    monkeypatch.setattr("certvae.tracking.database.connect", lambda *_: slow)
-    log, calls = slow.client.log_inputs, itertools.count()
+    create, calls = Tracker.create, itertools.count()
 
-    def log_three(*given: Any) -> None:
-        if next(calls) >= 3:
-            raise OSError("away")
-        log(*given)
+    def create_three(*given: Any) -> Any:
+        with outages():
+            if next(calls) >= 3:
+                raise OSError("away")
+            return create(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(slow.client, "log_inputs", log_three)
-        done = Ledger(store, STUDY).sync(store.rows(STUDY))
-    assert (done.written, done.behind) == (3, 2)
-    again = Ledger(store, STUDY).sync(store.rows(STUDY))
-    assert (again.written, again.unchanged) == (2, 3)
+        patched.setattr(Tracker, "create", create_three)
+        done = sync(store)
+    assert (done.created, done.behind, done.reason) == (3, 2, "OSError: away. Run the same command again.")
+    assert sync(store) == Synced(created=2, unchanged=3)
+
+
+def test_a_call_that_does_not_end_is_left_alone_and_no_other_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "CALL_SECONDS", 0.05)
+    within, end = Patience(), threading.Event()
+    with pytest.raises(Outage, match="has not answered in 0 s"):
+        within(end.wait)
+    with pytest.raises(Outage, match="has still not answered"):
+        within(lambda: 1)
+    end.set()
+    wait_until(lambda: not any(thread.name == "mlflow" for thread in threading.enumerate()))
+    assert within(lambda: 2, 5.0) == 2
+
+
+def test_a_slow_server_is_left_when_the_time_of_all_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ready_store(tmp_path / "store")
+    fill(store, [cell(0)])
+    monkeypatch.setattr("certvae.tracking.ledger.SYNC_SECONDS", -100.0)
+    done = sync(store)
+    assert (done.created, done.behind, done.reason) == (1, 4, "MLflow is too slow. Run the same command again.")
 
 
 @pytest.mark.slow
@@ -90,7 +109,7 @@ def test_a_server_shows_what_the_database_shows(
     live.close(30)
     assert live.behind == 0
     done = [book.sync(store.rows(STUDY)) for _ in range(3)]
-    assert [(one.written, one.unchanged, one.behind) for one in done] == [(5, 0, 0), (0, 5, 0), (0, 5, 0)]
+    assert done == [Synced(created=3, updated=2), Synced(unchanged=5), Synced(unchanged=5)]
     assert json.loads(dump(server)) == json.loads(text(store))
     assert capsys.readouterr().out == ""
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from certvae.store.store import Store
-from certvae.tracking import curves, ledger
+from certvae.tracking import client, curves
 from certvae.tracking.ledger import Ledger, rebuild
+from certvae.tracking.uri import spelled
 from tests.mlflow_servers import FAILURES, Failure, bad_server
 from tests.small_ledgers import (
     STUDY,
     database,
+    dump,
     hear,
     line,
     locked,
@@ -56,7 +58,7 @@ class TestGrow:
         hear(live, store, cell(0))
         wait_until(lambda: live.behind == 0)
         run = shown(store)["full seed 0"]
-        assert (run["status"], run["tags"]["stage"], run["params"]["seed"]) == ("RUNNING", "aligned", "0")
+        assert (run["status"], run["tags"]["kind"], run["params"]["seed"]) == ("RUNNING", "network", "0")
         assert line(run, "curve/total").keys() == {1, 2, 3, 4, 5}
         assert {name for name, _, _ in run["points"]} >= {"curve/guard_margin", "curve/gradient_norm"}
         assert len(said) == 1
@@ -100,9 +102,8 @@ class TestGrow:
         live = Ledger(plain, STUDY).live()
         hear(live, plain, cell(0))
         live.close(30)
-        assert text(plain) != told
-        sync(plain)
         assert text(plain) == told
+        assert sync(plain).unchanged == 5
 
     def test_a_diverged_curve_is_kept(self, store: Store, tmp_path: Path) -> None:
         live = Ledger(store, STUDY).live()
@@ -113,9 +114,9 @@ class TestGrow:
         sync(store)
         run = shown(store)["full seed 0"]
         assert (run["status"], line(run, "curve/total")) == ("FAILED", {1: 5.0, 2: 9.0})
-        other = f"sqlite:///{database(ready_store(tmp_path / 'other'))}"
-        rebuild(store, uri=other)
-        assert ledger.dump(other) == text(store)
+        other = ready_store(tmp_path / "other")
+        rebuild(store, uri=f"sqlite:///{database(other)}")
+        assert dump(spelled(database(other))) == text(store)
 
     def test_a_refused_batch_does_not_hold_up_the_others(self, store: Store, plain: Store) -> None:
         live = Ledger(store, STUDY).live()
@@ -123,8 +124,7 @@ class TestGrow:
         hear(live, store, cell(0), "full", epochs=2)
         wait_until(lambda: live.behind == 0)
         with Ledger(store, STUDY).writing() as tracker:
-            index = tracker.index()
-            tracker.delete(next(one for key, one in index.items() if key.endswith("/no_align")), index)
+            tracker.client.delete_run(tracker.read()[f"{cell(0).cell}/no_align"].run_id)
         hear(live, store, cell(0), "no_align")
         hear(live, store, cell(0), "full")
         wait_until(lambda: live.behind == 5)
@@ -179,7 +179,7 @@ class TestCellsEnd:
         assert live.behind == 0
         live.close(30)
         assert text(store) == text(plain)
-        assert sync(store).written == 0
+        assert sync(store).unchanged == 5
 
 
 class TestARealCell:
@@ -203,16 +203,16 @@ class TestARealCell:
         live.close()
         runs = shown(store)
         assert {run["status"] for run in runs.values()} == {"FINISHED"}
-        assert runs["full seed 0"]["tags"]["stage"] == "aligned"
-        other = f"sqlite:///{database(ready_store(tmp_path / 'other'))}"
-        rebuild(store, uri=other)
-        assert ledger.dump(other) == text(store)
+        assert [name for name, run in runs.items() if run["tags"]["kind"] == "preparation"] == ["warm_up seed 0"]
+        other = ready_store(tmp_path / "other")
+        rebuild(store, uri=f"sqlite:///{database(other)}")
+        assert dump(spelled(database(other))) == text(store)
 
 
 class TestMLflowIsAway:
     @pytest.mark.parametrize("failure", FAILURES)
     def test_nobody_waits(self, store: Store, failure: Failure, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(ledger.QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        monkeypatch.setattr(client, "CALL_SECONDS", 2.0)
         fill(store, [cell(0)])
         said: list[str] = []
         with bad_server(failure) as uri:
@@ -225,7 +225,7 @@ class TestMLflowIsAway:
             done = book.sync(store.rows(STUDY))
             synced = time.monotonic() - began
         assert (heard < 1.0, closed < 1.0, synced < 5.0) == (True, True, True)
-        assert (done.written, done.behind, live.behind) == (0, 5, 50)
+        assert (done.created, done.behind, live.behind) == (0, 5, 50)
         assert "behind by 5" in str(done)
         assert len(said) == 1
         assert said[0].startswith("MLflow is behind by")

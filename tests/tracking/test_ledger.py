@@ -1,6 +1,5 @@
 """The ledger is a view: any number of syncs, in any order, shows the rows of the store and nothing else."""
 
-import dataclasses
 import json
 import shlex
 import shutil
@@ -12,9 +11,11 @@ import pytest
 
 from certvae.canonical import digest
 from certvae.store.store import Store
-from certvae.tracking.ledger import Ledger, default_uri, dump, rebuild
+from certvae.tracking import ledger, views
+from certvae.tracking.ledger import Ledger, Synced, rebuild
 from certvae.tracking.runs import begun
-from tests.small_ledgers import STUDY, database, line, locked, ready_store, seconds_of, shown, sync, text
+from certvae.tracking.uri import spelled
+from tests.small_ledgers import STUDY, database, dump, line, locked, ready_store, seconds_of, shown, sync, text
 from tests.small_rows import cell, failed, fill, row
 
 
@@ -32,10 +33,10 @@ class TestIsAView:
     def test_three_syncs_give_one_dump(self, store: Store) -> None:
         fill(store, [cell(0), cell(1), cell(0, alpha_kl=0.7)], ("guard", "certify"))
         first, told = sync(store), text(store)
-        assert (first.written, first.unchanged, first.behind) == (2 + 3 * 4, 0, 0)
+        assert (first.created, first.unchanged, first.behind) == (2 + 3 * 4, 0, 0)
         for _ in range(2):
             again = sync(store)
-            assert (again.written, again.unchanged) == (0, first.written)
+            assert again == Synced(unchanged=first.created)
             assert text(store) == told
 
     def test_a_deleted_database_is_made_anew_identical(self, store: Store) -> None:
@@ -78,9 +79,8 @@ class TestIsAView:
         sync(store)
         told = text(store)
         with Ledger(store, STUDY).writing() as tracker:
-            index = tracker.index()
-            tracker.delete(next(one for key, one in index.items() if "/full/" in key), index)
-        assert sync(store).written == 1
+            tracker.client.delete_run(tracker.read()[f"{cell(0).cell}/full"].run_id)
+        assert sync(store).created == 1
         assert text(store) == told
 
     def test_a_run_left_half_written_is_completed_or_written_anew(self, store: Store) -> None:
@@ -88,13 +88,12 @@ class TestIsAView:
         sync(store)
         told = text(store)
         with Ledger(store, STUDY).writing() as tracker:
-            index = tracker.index()
-            half = next(one for key, one in index.items() if "/full/" in key)
-            tracker.resume(half.run_id)
-            wrong = next(one for key, one in index.items() if "/rescue/" in key)
+            there = tracker.read()
+            half, wrong = (there[f"{cell(0).cell}/{mode}"] for mode in ("full", "rescue"))
+            tracker.mark(half, "RUNNING")
             tracker.client.log_metric(wrong.run_id, "margin", 7.0)
-            tracker.resume(wrong.run_id)
-        assert sync(store).written == 2
+            tracker.mark(wrong, "RUNNING")
+        assert sync(store).updated == 2
         assert text(store) == told
 
     def test_a_run_made_twice_since_an_answer_was_lost_is_there_once(self, store: Store) -> None:
@@ -102,25 +101,49 @@ class TestIsAView:
         sync(store)
         told = text(store)
         with Ledger(store, STUDY).writing() as tracker:
-            for run in begun(cell(0), "full", "aligned"):
+            for run in begun(cell(0), "full"):
                 tracker.begin(run, None)
                 tracker.begin(run, None)
-            for key in [key for key in tracker.index() if "/full/" in key]:
-                tracker.begin(
-                    dataclasses.replace(begun(cell(0), "full", "aligned")[1], tags={"certvae.key": key}), None
-                )
-            tracker.kill_open()
         sync(store)
         assert text(store) == told
 
-    def test_a_store_that_was_moved_asks_for_a_rebuild(self, store: Store, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("name", ["there é 数据", "100%41?x=#y", "a'b & c;d"])
+    def test_a_store_that_was_copied_shows_its_own_files(self, store: Store, tmp_path: Path, name: str) -> None:
         fill(store, [cell(0)])
         sync(store)
-        moved = Store(shutil.copytree(store.path, tmp_path / "there é 数据"))
-        assert "rebuild" in str(sync(moved))
         told = text(store)
-        assert rebuild(moved).behind == 0
-        assert text(moved) == told
+        copied = Store(shutil.copytree(store.path, tmp_path / name))
+        shutil.rmtree(store.path)
+        assert sync(copied) == Synced(created=5)
+        assert text(copied) == told
+        assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+    def test_a_view_that_an_older_projection_wrote_is_made_anew(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(store, [cell(0)])
+        with monkeypatch.context() as patched:
+            patched.setattr(ledger, "PROJECTION", 1)
+            patched.setattr(views, "TAGS", {"certvae.projection": "1"})
+            sync(store)
+        assert sync(store) == Synced(created=5)
+        assert len(shown(store)) == 5
+
+    def test_a_database_that_is_none_is_made_anew(self, store: Store) -> None:
+        fill(store, [cell(0)])
+        for harm in (b"certainly no SQLite file" * 100, b""):
+            database(store).write_bytes(harm)
+            assert sync(store) == Synced(created=5)
+
+    def test_two_stores_do_not_take_a_study_from_each_other(self, store: Store, tmp_path: Path) -> None:
+        uri, other = f"sqlite:///{tmp_path}/shared.db", ready_store(tmp_path / "other")
+        for one in (store, other):
+            fill(one, [cell(0)])
+        assert Ledger(store, STUDY, uri=uri).sync(store.rows(STUDY)).created == 5
+        refused = Ledger(other, STUDY, uri=uri).sync(other.rows(STUDY))
+        assert refused.behind == 5
+        assert refused.reason.endswith("Unset MLFLOW_TRACKING_URI, and runs go to this store's own database.")
+        assert sync(other).created == 5
 
     def test_a_locked_database_costs_seconds_and_is_said(self, store: Store) -> None:
         fill(store, [cell(0)])
@@ -185,21 +208,24 @@ class TestShows:
         fill(store, [cell(3)])
         sync(store)
         run = shown(store)["full seed 3"]
-        wanted = {"study": STUDY, "seed": "3", "mode": "full", "split": "guard", "stage": "aligned"}
+        wanted = {"seed": "3", "mode": "full", "split": "guard", "kind": "network", "words": "certified"}
         teacher = {"teacher_status": "strict-feasible", "teacher_source": "warmup_gmm"}
-        made = {"version_certvae": "0.1.0", "stage_versions": "aligned 1, judge 1", "environment": "e" * 64}
-        assert run["tags"].items() >= (wanted | teacher | made).items()
-        assert run["tags"]["key_trained"] == row(store, cell(3), "full")["key_trained"]
+        assert run["tags"].items() >= (wanted | teacher).items()
+        assert len([name for name in run["tags"] if not name.startswith(("mlflow.", "certvae."))]) <= 12
+        made = {"version_certvae": "0.1.0", "stage_versions": {"aligned": 1, "judge": 1}, "environment": "e" * 64}
+        folded = json.loads(run["tags"]["certvae.row"])
+        assert folded.items() >= made.items()
+        assert folded["key_trained"] == row(store, cell(3), "full")["key_trained"]
         spec = {"seed": "3", "objective.alpha_kl": "0.5", "model.encoder": "Mlp", "model.encoder.hidden": "8"}
         assert run["params"].items() >= spec.items()
-        assert run["data"][0]["name"] == "digits"
+        assert shown(store)["config"]["data"][0]["name"] == run["tags"]["data"] == "digits"
         assert set(run["files"]) == {"certificate.json", "teacher.json", "reconstructions.png", "checkpoint.json"}
 
     def test_the_curve_of_the_warm_up_as_a_run_of_its_own(self, store: Store) -> None:
         fill(store, [cell(0)])
         sync(store)
         run = shown(store)["warm_up seed 0"]
-        assert (run["tags"]["stage"], run["status"]) == ("warm_up", "FINISHED")
+        assert (run["tags"]["kind"], run["status"]) == ("preparation", "FINISHED")
         assert line(run, "curve/total").keys() == {1, 2, 3, 4, 5}
 
     @pytest.mark.parametrize("outcome", ["diverged", "infeasible_teacher"])
@@ -221,11 +247,11 @@ class TestShows:
         run, parent = shown(store)["full seed 0"], shown(store)["config"]["latest"]
         hidden = {"margin", "guard/margin", "loss", "guard/loss", "margin_by_tau", "tau", "margin_tau_0.10"}
         assert not hidden & run["latest"].keys()
-        assert {"loss", "margin"} <= set(run["tags"]["unavailable"].split(", "))
+        assert {"loss", "margin"} <= set(json.loads(run["tags"]["certvae.row"])["unavailable"])
         assert parent["guard/full/n"] == parent["guard/full/n_failed"] == 1
         assert parent["guard/full/margin_mean"] == rows[1]["margin"]
 
-    def test_other_code_in_other_runs_below_one_parent(self, store: Store) -> None:
+    def test_other_code_takes_the_run_of_the_older(self, store: Store) -> None:
         fill(store, [cell(0)])
         sync(store)
         for old in store.rows(STUDY):
@@ -234,25 +260,12 @@ class TestShows:
         sync(store)
         told = text(store)
         runs = json.loads(told)[STUDY]
-        cells = [run for run in runs if run["tags"].get("mode") == "full"]
-        assert {run["tags"]["stage_versions"] for run in cells} == {"aligned 1, judge 1", "aligned 2, judge 1"}
+        (one,) = (run for run in runs if run["tags"].get("mode") == "full")
+        assert json.loads(one["tags"]["certvae.row"])["stage_versions"] == {"aligned": 2, "judge": 1}
         (parent,) = (run for run in runs if run["tags"]["kind"] == "config")
         assert parent["latest"]["guard/full/margin_mean"] == -1.0
         assert parent["latest"]["guard/full/n"] == 1
         rebuild(store)
-        assert text(store) == told
-
-    def test_a_run_begun_live_is_completed_once_where_two_may_claim_it(self, store: Store) -> None:
-        fill(store, [cell(0)])
-        for old in store.rows(STUDY):
-            store.put_row(old | {"stage_version_aligned": 2, "key_trained": digest(old["key_trained"])})
-        rebuild(store)
-        told = text(store)
-        database(store).unlink()
-        with Ledger(store, STUDY).writing() as tracker:
-            parent = tracker.begin(begun(cell(0), "full", "aligned")[0], None)
-            tracker.begin(begun(cell(0), "full", "aligned")[1], parent)
-        assert sync(store).behind == 0
         assert text(store) == told
 
     def test_no_secret(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +299,17 @@ class TestCommand:
         with book.writing() as tracker:
             number = tracker.client.get_experiment_by_name(STUDY).experiment_id
         assert book.ui_page.startswith(f"http://127.0.0.1:5000/#/experiments/{number}/runs?")
-        assert "searchFilter=tags.kind%20%3D%20%27cell%27" in book.ui_page
+        assert book.ui_page.endswith("viewStateShareKey=networks")
+        tags = tracker.client.get_experiment(number).tags
+        view = json.loads(tags["mlflow.sharedViewState.networks"])
+        assert (view["searchFilter"], view["orderByKey"]) == ("tags.kind = 'network'", "metrics.`margin`")
+        assert max(map(len, tags.values())) <= 5000
+        fill(store, [cell(0)])
+        sync(store)
+        run = shown(store)["full seed 0"]
+        shown_there = {f"tags.`{name}`" for name in run["tags"]} | {f"metrics.`{name}`" for name in run["latest"]}
+        assert set(view["selectedColumns"]) <= shown_there
+        assert {chart["metricKey"] for chart in view["compareRunCharts"]} <= run["latest"].keys()
 
     def test_importing_the_ledger_is_light(self) -> None:
         code = "import sys, certvae.tracking.ledger; print(sorted({'mlflow', 'torch', 'ray'} & set(sys.modules)))"
@@ -298,5 +321,5 @@ def test_another_database_shows_the_same(store: Store, tmp_path: Path) -> None:
     fill(store, [cell(0)])
     sync(store)
     other = database(ready_store(tmp_path / "other"))
-    assert rebuild(store, uri=f"sqlite:///{other}").written == 5
-    assert dump(f"sqlite:///{other}") == dump(default_uri(store))
+    assert rebuild(store, uri=f"sqlite:///{other}").created == 5
+    assert dump(spelled(other)) == text(store)

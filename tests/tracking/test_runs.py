@@ -39,7 +39,7 @@ def test_a_timestamp_follows_from_the_step() -> None:
 
 
 def test_cells_of_one_config_have_one_parent() -> None:
-    (parent, child), (same, other) = begun(cell(0), "full", "aligned"), begun(cell(1), "full", "aligned")
+    (parent, child), (same, other) = begun(cell(0), "full"), begun(cell(1), "full")
     assert parent == same
     assert child.key != other.key
     assert child.parent == other.parent == parent.key

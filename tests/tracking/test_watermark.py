@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certvae.store.store import Store
-from certvae.tracking.ledger import Synced, Watermark, default_uri
+from certvae.tracking.ledger import Synced, Watermark
 from tests.small_ledgers import STUDY, database, ready_store, sync, text
 from tests.small_rows import cell, fill
 
@@ -32,8 +32,8 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def runs(store: Store, uri: str | None = None) -> int | None:
-    return Watermark(store, STUDY, uri or default_uri(store), store.rows(STUDY)).runs()
+def runs(store: Store) -> int | None:
+    return Watermark(store, STUDY, database(store), store.rows(STUDY)).runs()
 
 
 def test_a_finished_study_does_not_import_mlflow(store: Store):
@@ -44,17 +44,17 @@ def test_a_finished_study_does_not_import_mlflow(store: Store):
         text=True,
         check=True,
     ).stdout
-    assert told.split() == f"{Synced(0, runs(store))} False".split()
+    assert told.split() == f"{Synced(unchanged=runs(store))} False".split()
 
 
 def test_rows_in_another_order_are_the_same_rows(store: Store):
-    assert Watermark(store, STUDY, default_uri(store), reversed(store.rows(STUDY))).runs() == runs(store) != 0
+    assert Watermark(store, STUDY, database(store), reversed(store.rows(STUDY))).runs() == runs(store) != 0
 
 
 def test_a_new_row_is_shown(store: Store):
     fill(store, [cell(1)])
     assert runs(store) is None
-    assert sync(store).written
+    assert sync(store).created
     assert runs(store)
 
 
@@ -75,6 +75,6 @@ def test_a_mark_that_says_nothing_is_no_mark(store: Store, content: str):
 
 
 def test_a_server_is_always_asked(store: Store):
-    uri = "http://127.0.0.1:5000"
-    Watermark(store, STUDY, uri, store.rows(STUDY)).put(5)
-    assert runs(store, uri) is None
+    asked = Watermark(store, STUDY, None, store.rows(STUDY))
+    asked.put(5)
+    assert asked.runs() is None

@@ -15,6 +15,7 @@ from analysis.figures.reconstructions import contact_sheet
 from analysis.figures.search import search_caption
 from analysis.figures.teachers import MOST_TEACHERS
 from analysis.parameters import parameters
+from certvae.spec.goal import Goal
 from tests.analysis_rows import HOSTILE, MARGIN, STRESS, chains, filled, lost, row, whole_study
 from tests.analysis_rows import search as search_rows
 
@@ -33,21 +34,21 @@ def drawings(store) -> dict[str, Figure]:
     """Every picture of a report."""
     frame = load.load(store, split="certify")
     rows = views.everything(views.partition(frame))
-    curves, tried = load.curves(store, frame), views.partition(load.load(store, split="guard")).strict
-    scored, varied = search.configs(tried), parameters(tried.rows)
-    origin = search_caption(tried.rows, scored, TAU)
+    curves, tried = load.curves(store, frame), views.partition(load.load(store, split="guard"))
+    scored, varied = search.configs(tried, Goal()), parameters(tried.strict.rows)
+    origin = search_caption(tried.strict.rows, scored, TAU)
     of_seed_0 = [one for one in load.pictures(store, frame) if one.seed == 0]
     return {
         "margin_curves": margins.margin_curves(curves, TAU),
         "rescue_transitions": margins.rescue_transitions(curves, TAU),
         "heat_map": margins.heat_map(rows, TAU),
         "margin_against_tau": margins.margin_against_tau(rows, TAU),
-        "margin_against_psnr": margins.margin_against_psnr(rows, "no_align", views.DECLARED),
+        "margin_against_psnr": margins.margin_against_psnr(rows, views.DECLARED),
         "teacher_quality": margins.teacher_quality(load.candidates(store, frame), views.DECLARED.thresholds),
         "reconstruction_grid": margins.reconstruction_grid(of_seed_0, TAU),
         "config_tradeoff": margins.config_tradeoff(scored, views.DECLARED, origin),
         "parameter_importance": margins.parameter_importance(search.importance(scored, varied), origin),
-        "slices": margins.slices(scored, varied, TAU, origin),
+        "slices": margins.slices(scored, varied, views.DECLARED, origin),
     }
 
 
@@ -150,7 +151,7 @@ def test_stress_cases_are_not_counted_among_certified_seeds(drawings):
 
 
 def test_the_front_is_drawn_through_the_configs_on_it(drawings, store):
-    scored = search.configs(views.partition(load.load(store, split="guard")).strict)
+    scored = search.configs(views.partition(load.load(store, split="guard")), Goal())
     line = next(line for line in drawings["config_tradeoff"].axes[0].lines if line.get_label() == "Pareto front")
     assert len(line.get_xdata()) == int(scored["front"].sum())
 
@@ -163,7 +164,7 @@ def brightness(colour: str) -> float:
 
 @pytest.mark.parametrize("modes", [("full", "no_align", "rescue"), ("vae", "rst", "rst_prefit", "rst_alpha_prefit")])
 def test_modes_can_be_told_apart_in_grey(modes):
-    shown = [LOOKS[mode] for mode in modes]
+    shown = [look(mode, modes) for mode in modes]
     assert len({one.marker for one in shown}) == len(modes)
     assert len({str(one.line) for one in shown}) == len(modes)
     grey = sorted(brightness(one.colour) for one in shown[:3])
@@ -174,22 +175,22 @@ def test_modes_that_nobody_knows_get_a_look_of_their_own():
     modes = ["full", "mine", "yours", "theirs"]
     looks = [look(mode, modes) for mode in modes]
     assert len({(one.colour, one.marker) for one in looks}) == 4
-    assert look("full", modes) == LOOKS["full"]
+    assert look("full", modes) == LOOKS[0]
 
 
 def test_a_name_with_a_dollar_is_no_formula(tmp_path):
     rows = filled(tmp_path, [row(0, "no_align"), row(0, "x$\\frac{$", data=HOSTILE)])
     frame = views.everything(views.partition(load.load(rows)))
     assert saved(margins.heat_map(frame, TAU), "png")
-    assert saved(margins.margin_against_psnr(frame, "no_align", views.DECLARED), "png")
+    assert saved(margins.margin_against_psnr(frame, views.DECLARED), "png")
 
 
-@pytest.mark.parametrize("view", [views.View(psnr_drop=None, psnr_floor=18.0), views.View(psnr_drop=None)])
-def test_the_feasible_region_follows_the_constraint(store, view):
+@pytest.mark.parametrize("goal", [Goal(psnr_drop=None, psnr_floor=18.0), Goal(psnr_drop=None, pareto=True)])
+def test_the_feasible_region_follows_the_constraint(store, goal):
     rows = views.everything(views.partition(load.load(store, split="certify")))
-    figure = margins.margin_against_psnr(rows, "no_align", view)
+    figure = margins.margin_against_psnr(rows, views.View(goal=goal))
     labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    assert ("certified and\nPSNR constraint met" in labels) is (view.psnr_floor is not None)
+    assert ("certified and\nPSNR constraint met" in labels) is (goal.psnr_floor is not None)
 
 
 def test_many_seeds_are_cut_with_a_word(tmp_path):

@@ -36,31 +36,31 @@ class TestBaselineTable:
     def test_is_in_the_papers_order_with_margins_at_tau(self, tmp_path):
         frame = baseline_table(parts(tmp_path, rows()).strict).frame
         assert list(frame["mode"]) == MODES
-        assert frame["margin"].tolist() == pytest.approx([-2.2] * 7)
-        assert frame["affine_margin"].tolist() == pytest.approx([1.4] * 7)
+        assert frame["margin_tau_0.10"].tolist() == pytest.approx([-2.2] * 7)
+        assert frame["affine_margin_tau_0.10"].tolist() == pytest.approx([1.4] * 7)
         assert set(frame["n"]) == {3}
 
     def test_shows_printed_signs_beside_a_stand_in_and_no_printed_number(self, tmp_path):
         table = baseline_table(parts(tmp_path, rows()).strict)
-        assert set(table.frame["printed_signs"]) == {"− −"}
-        assert not any(column.name == "printed_margin" for column in table.columns)
+        assert set(table.frame["sign_printed"]) == {"− −"}
+        assert not any(column.name == "margin_tau_0.10_printed" for column in table.columns)
         assert "digits" in table.title
 
     def test_shows_printed_numbers_on_the_printed_data_set(self, tmp_path):
         original = parts(tmp_path, rows(data="cifar100"))
         frame = baseline_table(original.strict).frame.set_index("mode")
-        assert frame.loc["gmvae", "printed_margin"] == -7.3780
-        assert frame.loc["vq_vae", "printed_psnr"] == 14.72
+        assert frame.loc["gmvae", "margin_tau_0.10_printed"] == -7.3780
+        assert frame.loc["vq_vae", "psnr_01_printed"] == 14.72
 
     def test_no_printed_number_beside_a_part_of_the_printed_data_set(self, tmp_path):
         substitute = parts(tmp_path, rows(data="cifar100", substitute="1,117 of 50,000 images"))
-        assert "printed_margin" not in baseline_table(substitute.strict).frame
+        assert "margin_tau_0.10_printed" not in baseline_table(substitute.strict).frame
 
     def test_a_failed_seed_is_counted_and_not_averaged(self, tmp_path):
         given = [one for one in rows() if (one["seed"], one["mode"]) != (2, "vanilla")]
         frame = baseline_table(parts(tmp_path, [*given, lost(2, "vanilla")]).strict).frame.set_index("mode")
         assert frame.loc["vanilla", "n_failed"] == 1
-        assert frame.loc["vanilla", "margin"] == pytest.approx(-2.15)
+        assert frame.loc["vanilla", "margin_tau_0.10"] == pytest.approx(-2.15)
 
     def test_takes_neither_stress_cases_nor_rows_that_were_taught_differently(self, tmp_path):
         stressed = parts(tmp_path, [*rows((0, 1)), *rows((2,), **STRESS)])

@@ -6,9 +6,11 @@ import pytest
 
 from analysis import printed
 from analysis.load import load
+from analysis.search import configs
 from analysis.tables import beside, margins
 from analysis.tables.search import config_table
-from analysis.views import Partition, Refused, View, partition
+from analysis.views import Partition, Refused, View, everything, partition
+from certvae.spec.goal import Goal
 from certvae.spec.modes import expected_sign, ordered
 from tests.analysis_rows import MARGIN, STRESS, chains, filled, lost, row, search
 
@@ -143,7 +145,8 @@ def test_tables_of_several_configs_name_them(tmp_path):
 
 
 def test_a_table_of_configs_shows_scores_and_parameters(tmp_path):
-    table = config_table(partition(load(filled(tmp_path, search(30)))).strict)
+    parts = partition(load(filled(tmp_path, search(30))))
+    table = config_table(configs(parts, Goal()), everything(parts), View())
     headings = [column.heading for column in table.columns]
     assert {"lambda_ts", "learning_rate", "G_0 mean", "G_0 min", "meets the constraint", "on the front"} <= set(
         headings
@@ -187,11 +190,11 @@ def test_printed_and_ours_stand_beside_each_other(tmp_path):
     strict, _ = partition(load(filled(tmp_path, [*chains(**same), *chains([9], **{**same, "teacher_min_mass": 1e-5})])))
     frame = beside.beside_table(strict, printed.TEACHER_SEARCH).frame.set_index("mode")
     assert frame.index.tolist() == list(MARGIN)
-    assert frame.loc["full", "margin_mean_printed"] == pytest.approx((0.5542 + 0.6112) / 2)
-    assert frame.loc["full", "margin_min_printed"] == 0.5542
+    assert frame.loc["full", "margin_tau_0.10_mean_printed"] == pytest.approx((0.5542 + 0.6112) / 2)
+    assert frame.loc["full", "margin_tau_0.10_min_printed"] == 0.5542
     assert frame.loc["no_align", "sign_printed"] == "− −"
     assert frame.loc["no_align", "sign_ours"] == "− − −"
-    assert frame.loc["full", "margin_mean_ours"] == pytest.approx(1.71)
+    assert frame.loc["full", "margin_tau_0.10_mean_ours"] == pytest.approx(1.71)
     assert frame["n_ours"].tolist() == [3, 3, 3]
 
 
@@ -199,7 +202,7 @@ def test_a_printed_mean_over_seeds_has_no_minimum(tmp_path):
     same = {"data": "tiny-imagenet-200", "classes": 200, "teacher_info": 5.0, "teacher_min_mass": 0.004}
     strict, _ = partition(load(filled(tmp_path, chains(**same))))
     frame = beside.beside_table(strict, printed.TINY_FIXED_Q).frame.set_index("mode")
-    assert np.isnan(frame.loc["full", "margin_min_printed"])
+    assert np.isnan(frame.loc["full", "margin_tau_0.10_min_printed"])
     assert frame.loc["full", ["n_printed", "sign_printed"]].tolist() == [3, "+ (mean)"]
     tau = beside.tau_beside_table(strict).frame
     assert set(tau.loc[tau["whose"] == "arXiv 2605.05813", "data"]) == {"tiny-imagenet-200"}

@@ -16,10 +16,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge
 
-from certvae.canonical import finite
+from certvae.canonical import TYPE, finite
 from certvae.spec.validation import refuse, spec
 
 Row = Mapping[str, Any]
+RULE = "search"
+"""Kind of the document by which a store fixes how a study is searched: its goal and its seeds among others."""
 Score = Literal["mean", "worst", "mean-se"]
 SEEDS_FOR_AN_ERROR = 2
 NO_STRICT_TEACHER = "no seed has a strict-feasible teacher"
@@ -55,6 +57,11 @@ class Goal:
                 "a margin without a reconstruction constraint is won by a decoder that ignores the image",
             )
 
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> "Goal":
+        """The goal that a store holds."""
+        return cls(**{name: value for name, value in body.items() if name != TYPE})
+
     @property
     def constraints(self) -> tuple[Constraint, ...]:
         """Names of the constraints in force: the same for every config of a search."""
@@ -76,6 +83,8 @@ class Judged:
     score: float | None = None
     margins: tuple[float, ...] = ()
     psnr: float | None = None
+    psnr_drop: float | None = None
+    """Mean loss of PSNR against the paired reference, dB, whether it is bounded or not."""
     violations: Mapping[str, float] | None = None
 
     @property
@@ -116,6 +125,13 @@ def best(configs: Iterable[Judged]) -> Judged | None:
     """The feasible config of largest score; the earlier one of a tie. None when nothing is feasible."""
     feasible = [config for config in configs if config.feasible and config.score is not None]
     return max(feasible, key=lambda config: config.score or 0.0, default=None)
+
+
+def ranked(configs: Sequence[Judged]) -> list[Judged]:
+    """The best first: feasible ones by falling score, then misses, the nearest first, then what has no score."""
+    feasible = sorted((config for config in configs if config.feasible), key=_by_margin)
+    rest = [config for config in configs if config.outcome != "complete"]
+    return [*feasible, *nearest_misses(configs, len(configs)), *rest]
 
 
 def pareto_front(configs: Iterable[Judged]) -> list[Judged]:
@@ -177,6 +193,7 @@ def _scored(config: str, pairs: list[tuple[Row, Row]], stress: int, goal: Goal) 
         score=_score(margins, goal.score),
         margins=tuple(margins.tolist()),
         psnr=float(psnr.mean()),
+        psnr_drop=found["psnr_drop"],
         violations=violations,
     )
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certvae.engine import goal as goals
-from certvae.engine.goal import Goal, Judged, judge
 from certvae.errors import ConfigFault
+from certvae.spec import goal as goals
+from certvae.spec.goal import Goal, Judged, judge
 
 SEEDS = (100, 101, 102)
 

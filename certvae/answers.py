@@ -1,0 +1,74 @@
+"""Three questions about a trained network, and the words of their answers: views on the numbers of a row.
+
+    head      does the head that was trained follow the teacher?          certified | not certified
+    mean      does mu(x) vary with x in a way that matters?               varies | below the noise | not shown
+    channel   does z, as it is drawn, carry information about x?          alive | dead | open
+
+Each rests on a lower bound in nats at the confidence of the row: of the raw head on means, of an affine head fitted to
+means, of an affine head fitted to draws. `dead` rests on the KL rate, which is a ceiling of what a channel can carry
+(arXiv 2605.05813, Theorem 1 with the bound of the rate). A network is called collapsed when its channel is dead, and
+never otherwise: "not certified" is said of a head.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+DEAD_RATE = 0.05  # nats: a KL rate below it carries nothing that a study could use
+Head = Literal["certified", "not certified"]
+Mean = Literal["varies", "below the noise", "not shown"]
+Channel = Literal["alive", "dead", "open"]
+Row = Mapping[str, Any]
+
+
+def head(row: Row) -> Head | None:
+    """Whether the raw head is certified in the population; None for a row without a bound."""
+    bound = _number(row, "population_bound")
+    return None if bound is None else "certified" if bound > 0 else "not certified"
+
+
+def channel(row: Row) -> Channel | None:
+    """Whether draws carry information: shown by the better of two heads that read draws, or excluded by the KL rate."""
+    bounds = [_number(row, name) for name in ("sampled_affine_population_bound", "sampled_population_bound")]
+    rate = _number(row, "kl_rate")
+    if any(bound is not None and bound > 0 for bound in bounds):
+        return "alive"
+    if rate is not None and rate < DEAD_RATE:
+        return "dead"
+    return None if rate is None and bounds == [None, None] else "open"
+
+
+def mean(row: Row) -> Mean | None:
+    """Whether the means vary: shown by a fitted affine head, and then held against the noise of the posterior.
+
+    They vary above the noise when the spread that the margin and the gain of the head enforce exceeds the posterior's
+    own standard deviation, or when the draws, which carry that noise, are shown to carry information all the same.
+    """
+    bound = _number(row, "affine_population_bound")
+    if bound is None:
+        return None
+    if bound <= 0:
+        return "not shown"
+    spread, noise = spread_bound(row), _number(row, "posterior_std")
+    wide = spread is not None and noise is not None and spread >= noise
+    return "varies" if wide or channel(row) == "alive" else "below the noise"
+
+
+def spread_bound(row: Row) -> float | None:
+    """A lower bound of E ||mu - m|| over all fixed m: margin / (sqrt 2 gain) of the affine head on means.
+
+    The gradient of a KL in its logits has a norm of at most sqrt 2, so a head of gain Lam needs that spread for its
+    margin. None where no affine head was fitted.
+    """
+    margin, gain = _number(row, "affine_margin"), _number(row, "affine_gain")
+    return None if margin is None or not gain else max(0.0, margin) / (math.sqrt(2) * gain)
+
+
+def collapsed(row: Row) -> bool:
+    """Only a dead channel is a collapse."""
+    return channel(row) == "dead"
+
+
+def _number(row: Row, name: str) -> float | None:
+    value = row.get(name)
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -1,0 +1,287 @@
+"""A folder of images of one's own, in any format that Pillow reads.
+
+    PATH/*.png                             flat: no labels
+    PATH/<class>/**/*.png                  a folder a class
+    PATH/train/..., PATH/val/..., test     official parts, flat or with class folders in each
+
+Only images are read, and only read: what a system leaves beside them (Thumbs.db, desktop.ini, @eaDir, ._a.png) is no
+part of the data set. Grey images make one channel, all others three. Without `size` all images are of one size; with
+it they are cut to a square about their centre and scaled.
+"""
+
+import functools
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from PIL import Image, ImageOps
+
+from certvae.canonical import digest
+from certvae.data.archives import DAMAGED, entries
+from certvae.data.progress import bar
+from certvae.data.source import Contents, Unreadable, joined
+from certvae.data.splits import PARTS, Part, Rows, part_of, rows_of
+from certvae.errors import DataFault
+
+UNREADABLE = (*DAMAGED, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for images that are cut, changed or huge."""
+_PROGRAMS = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+_GREY, _COLOUR = {"1", "L", "LA"}, {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr", "HSV", "LAB"}
+
+
+@functools.cache
+def formats() -> frozenset[str]:
+    """Suffixes that Pillow opens by itself: without those that ask another program, or know no pixels."""
+    suffixes = Image.registered_extensions()
+    return frozenset(suffix for suffix, form in suffixes.items() if form in Image.OPEN and form not in _PROGRAMS)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of an image before a pixel is decoded."""
+
+    sha256: str
+    size: tuple[int, int]
+    mode: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """Which image is which row.
+
+    top      the folders that all images lie in, as `a/b/`: they say nothing
+    names    (n,) relative paths, counted through train, val and test
+    classes  (n,) the class folder of each, or None
+    ignored  names of folders with images that are no part
+    """
+
+    top: str
+    names: tuple[str, ...]
+    parts: dict[Part, int]
+    classes: np.ndarray | None
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images below a folder, scaled to `size` pixels where that is given; `progress` shows a bar."""
+
+    path: Path
+    size: int | None = None
+    progress: bool = field(default=True, compare=False)
+
+    @cached_property
+    def index(self) -> Index:
+        """Raises DataFault for no images, or for some with a class and some without."""
+        return _index(self.path)
+
+    @cached_property
+    def headers(self) -> tuple[Header, ...]:
+        """Of every image in the order of the index; every file is read once."""
+        label = f"reading {self.path.name}" if self.progress else None
+        return _headers(self.path, self.index.names, label)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names and bytes of the images, and nothing else."""
+        names = (name.removeprefix(self.index.top) for name in self.index.names)
+        images = {name: header.sha256 for name, header in zip(names, self.headers, strict=True)}
+        return digest({"images": images, "parts": self.index.parts})
+
+    @contextmanager
+    def open(self) -> Iterator[Contents]:
+        index, rows = self.index, rows_of(self.index.parts, self.index.classes, self.path)
+        mode = self._mode()
+        width, height = (self.size, self.size) if self.size else self._side()
+        shape = (1 if mode == "L" else 3, height, width)
+
+        def read(chosen: Int64[np.ndarray, " m"]) -> UInt8[np.ndarray, "m C H W"]:
+            return _pixels(self.path, [index.names[row] for row in rows.order[chosen]], shape, mode, self.size)
+
+        yield Contents(
+            labels=rows.labels,
+            n=len(rows.order),
+            n_train=rows.n_train,
+            n_guard=rows.n_guard,
+            shape=shape,
+            classes=rows.classes,
+            read=read,
+            deviation=self._deviation(rows),
+        )
+
+    def _mode(self) -> str:
+        modes = {header.mode for header in self.headers}
+        for name, header in zip(self.index.names, self.headers, strict=True):
+            if header.mode not in _GREY | _COLOUR:
+                raise _refusal(
+                    21,
+                    f"{name} has pixels of mode {header.mode}, which are no bytes",
+                    self.path,
+                    "bring such images as floats in [0, 1], by --data npz:PATH",
+                )
+        return "L" if modes <= _GREY else "RGB"
+
+    def _side(self) -> tuple[int, int]:
+        sizes = [header.size for header in self.headers]
+        usual, _ = Counter(sizes).most_common(1)[0]
+        others = [name for name, size in zip(self.index.names, sizes, strict=True) if size != usual]
+        if others:
+            first, (width, height) = others[0], sizes[self.index.names.index(others[0])]
+            raise _refusal(
+                22,
+                f"{len(others):,} of {len(sizes):,} images are not of {usual[0]} x {usual[1]} pixels; "
+                f"first: {first}, of {width} x {height}",
+                self.path,
+                "cut and scale all of them with --data.size 64, say",
+            )
+        return usual
+
+    def _deviation(self, rows: Rows) -> str | None:
+        sizes = {header.size for header in self.headers}
+        scaled = f"cut and scaled to {self.size} pixels" if self.size and sizes != {(self.size, self.size)} else None
+        ignored = f"{', '.join(self.index.ignored)} not read" if self.index.ignored else None
+        return joined(f"images of {self.path.name}", rows.note, scaled, ignored)
+
+
+_Row = tuple[int, str, str]  # the place of its part in PARTS, its class folder or "", its name
+
+
+def _index(path: Path) -> Index:
+    names = sorted(name for name, _ in entries(path) if Path(name).suffix.lower() in formats()) if path.is_dir() else []
+    if not names:
+        raise _empty(path)
+    top = _top(names)
+    inside = {name: name.removeprefix(top).split("/") for name in names}
+    parts = {first: part_of(first) for first, *rest in inside.values() if rest}
+    is_split = "train" in parts.values() and len(set(parts.values()) - {None}) > 1
+    rows: list[_Row] = []
+    for name, words in inside.items():
+        part = parts.get(words[0]) if is_split else "train"
+        below = words[1:] if is_split else words
+        if part is not None:
+            rows.append((PARTS.index(part), below[0] if len(below) > 1 else "", name))
+    rows, unlabelled = _labelled(sorted(rows))
+    ignored = [first for first, part in parts.items() if is_split and (part is None or part in unlabelled)]
+    return Index(
+        top=top,
+        names=tuple(name for _, _, name in rows),
+        parts={part: sum(number == place for number, _, _ in rows) for place, part in enumerate(PARTS)},
+        classes=_classes(rows, path),
+        ignored=tuple(sorted(ignored)),
+    )
+
+
+def _labelled(rows: list[_Row]) -> tuple[list[_Row], set[Part]]:
+    """Without val and test images that say no class where train images do: `test/images/*`, published to be guessed."""
+    labels = [{label for number, label, _ in rows if number == place} for place in range(len(PARTS))]
+    train, *_ = labels
+    without = {place for place, found in enumerate(labels) if len(train) > 1 and len(found) == 1 and not found & train}
+    return [row for row in rows if row[0] not in without], {PARTS[place] for place in without}
+
+
+def _top(names: list[str]) -> str:
+    """The folders that all images lie in, as `name/`: archives put everything below one, some below two."""
+    top = ""
+    while True:
+        firsts = {name.removeprefix(top).partition("/")[0] for name in names}
+        is_folder = all("/" in name.removeprefix(top) for name in names)
+        if len(firsts) > 1 or not is_folder:
+            return top
+        top += f"{next(iter(firsts))}/"
+
+
+def _classes(rows: list[_Row], path: Path) -> np.ndarray | None:
+    classes = np.array([label for _, label, _ in rows])
+    if (classes == "").all():
+        return None
+    loose = [name for _, label, name in rows if label == ""]
+    if loose:
+        raise _refusal(
+            23,
+            f"{len(loose):,} of {len(rows):,} images lie in no class folder; first: {loose[0]}",
+            path,
+            "name a folder where all of them do, or none: --data folder:PATH/train, say",
+        )
+    return classes
+
+
+def _headers(path: Path, names: tuple[str, ...], label: str | None) -> tuple[Header, ...]:
+    headers: list[Header] = []
+    unreadable: list[str] = []
+    with bar(len(names), label) as advance:
+        for name in names:
+            try:
+                headers.append(_header((path / name).read_bytes()))
+            except UNREADABLE as reason:
+                unreadable.append(f"{name} ({reason or type(reason).__name__})")
+            advance(1)
+    if unreadable:
+        what = f"{len(unreadable):,} of {len(names):,} images are unreadable; first: {unreadable[0]}"
+        raise _refusal(24, what, path, "name a folder without them, such as a copy of the others")
+    return tuple(headers)
+
+
+def _header(content: bytes) -> Header:
+    with Image.open(io.BytesIO(content)) as image:
+        return Header(hashlib.sha256(content).hexdigest(), image.size, image.mode)
+
+
+def _pixels(
+    path: Path, names: list[str], shape: tuple[int, int, int], mode: str, size: int | None
+) -> UInt8[np.ndarray, "m C H W"]:
+    """One block of images. Raises Unreadable."""
+    channels, height, width = shape
+    pixels = np.empty((len(names), height, width, channels), dtype=np.uint8)
+    unreadable: list[str] = []
+    for place, name in zip(pixels, names, strict=True):
+        try:
+            place[:] = decode(path / name, mode, (width, height), cut=size is not None).reshape(place.shape)
+        except UNREADABLE as reason:
+            unreadable.append(f"{name} ({reason or type(reason).__name__})")
+    if unreadable:
+        raise Unreadable(unreadable)
+    return pixels.transpose(0, 3, 1, 2)
+
+
+def decode(path: Path, mode: str, size: tuple[int, int], *, cut: bool) -> np.ndarray:
+    """One image as (H, W) of mode L or (H, W, 3) of mode RGB.
+
+    Raises:
+        ValueError: another size, where it is not cut.
+        OSError: not an image, or a broken one.
+    """
+    with Image.open(path) as image:
+        if not cut and image.size != size:
+            raise ValueError(f"{image.width} x {image.height} pixels instead of {size[0]} x {size[1]}")
+        if cut:
+            image.draft(mode, (2 * size[0], 2 * size[1]))
+        pixels = image if image.mode == mode else image.convert(mode)
+        return np.asarray(_fitted(pixels, size) if cut else pixels)
+
+
+def _fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Shrinks by the mean over areas, enlarges bilinearly, as `decoding.resized` does."""
+    if image.size == size:
+        return image
+    method = Image.Resampling.BOX if min(image.size) > min(size) else Image.Resampling.BILINEAR
+    return ImageOps.fit(image, size, method)
+
+
+def _empty(path: Path) -> DataFault:
+    if not path.is_dir():
+        what = "it is a file" if path.exists() else "it is not there"
+        return _refusal(25, f"no folder of images: {what}", path, "name a folder, as --data folder:PATH")
+    found = sorted({Path(name).suffix or name for name, _ in entries(path)})
+    shown = f"files of {', '.join(found[:5])}" if found else "nothing"
+    return _refusal(25, f"no images in this folder, but {shown}", path, f"bring images: {', '.join(sorted(formats()))}")
+
+
+def _refusal(number: int, what: str, path: Path, remedy: str) -> DataFault:
+    return DataFault(number, what, where=str(path), cause="the folder was given as a data set of images", remedy=remedy)

@@ -1,0 +1,195 @@
+"""Data of one's own: a folder of images, arrays in files, or what a function returns.
+
+    folder:PATH        see `images`
+    npz:PATH           an .npz or .npy file, or a folder of .npy files; see `arrays`
+    module:function    called in this process; returns x, (x, y), {"x_train": x, ...} or a torch Dataset
+
+A spec must not say where something lies, or the same cell would have another key on another machine. So a spec says
+*what* was brought, `folder@<digest of its content>`, and `load` is told *where* it lies: `describe` makes one of the
+other. A folder that is renamed, copied or read elsewhere is the same data set, and one with a changed pixel is another.
+A worker needs neither: it opens the decoded copy, whose name holds the digest.
+"""
+
+import functools
+import importlib
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from certvae.data.arrays import Arrays, read_arrays
+from certvae.data.images import ImageFolder
+from certvae.data.source import Source
+from certvae.data.splits import part_of
+from certvae.errors import DataFault
+from certvae.spec.parts import DIGEST_LENGTH, OWN, Data
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def is_own(name: str) -> bool:
+    """Whether a user wrote the place of data of their own: one of the three forms."""
+    return name.startswith(("folder:", "npz:")) or _FUNCTION.fullmatch(name) is not None
+
+
+def name_of(place: str, source: Source) -> str:
+    """The name that a spec holds."""
+    return f"{_kind(place)}@{source.fingerprint[:DIGEST_LENGTH]}"
+
+
+def is_name(name: str) -> bool:
+    """Whether a spec holds data of somebody's own."""
+    return OWN.fullmatch(name) is not None
+
+
+def source_of(place: str, size: int | None, *, progress: bool = True) -> Source:
+    """What lies at a place.
+
+    Raises:
+        DataFault: nothing, or what is no data set.
+    """
+    kind, _, rest = place.partition(":")
+    path = Path(rest).expanduser().absolute()
+    match _kind(place):
+        case "folder":
+            return ImageFolder(path, size, progress)
+        case "npz":
+            return read_arrays(path)
+        case _:
+            return called(kind, rest)
+
+
+def own(data: Data, place: str | Path | None, *, progress: bool = True) -> Source:
+    """What lies at a place, which must be what the spec names.
+
+    Raises:
+        DataFault: no place was named, or something else lies there.
+    """
+    if place is None or not is_own(str(place)):
+        raise DataFault(
+            50,
+            f"{data.name} was not decoded here before, and where it lies is not known",
+            where=str(place),
+            cause="a spec names content and no place",
+            remedy=f"name it with --data {'module:function' if data.name.startswith('module') else 'folder:PATH'}, "
+            "or give load() the place of its description",
+        )
+    found = source_of(str(place), data.size, progress=progress)
+    if name_of(str(place), found) != data.name:
+        raise DataFault(
+            51,
+            f"{place} is {name_of(str(place), found)} now, and {data.name} is wanted",
+            where=str(place),
+            cause="it was changed since, or another one was named",
+            remedy="bring the old content back, or start a study of the new one",
+        )
+    return found
+
+
+def _kind(place: str) -> str:
+    kind = place.partition(":")[0]
+    return kind if kind in ("folder", "npz") else "module"
+
+
+@functools.lru_cache(maxsize=1)
+def called(module: str, function: str) -> Arrays:
+    """What a function returns, as arrays; kept, since it is asked for its name first and for its rows then.
+
+    Raises:
+        DataFault: the module does not import, has no such function, or the function raises or returns something else;
+            an error of the user's code is shown as theirs, with file and line.
+    """
+    place = f"{module}:{function}"
+    with _importable(Path.cwd()):
+        loaded = _theirs(place, "import", lambda: importlib.import_module(module))
+        found = getattr(loaded, function, None)
+        if not callable(found):
+            known = sorted(name for name, value in vars(loaded).items() if callable(value) and name[0] != "_")
+            what = f"{module} has no function {function}; it has {', '.join(known) or 'none'}"
+            raise _refusal(53, what, place, "name one of its functions")
+        return Arrays.of(Path(place), _named(place, _theirs(place, "call", found)))
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules of the working directory can be imported, wherever this program was started from."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _theirs(place: str, what: str, action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        theirs = [frame for frame in frames if "importlib" not in frame.filename]
+        line = f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else place
+        told = f"{place} cannot be {what}ed: {type(error).__name__}: {error}"
+        raise DataFault(
+            52,
+            told,
+            where=line,
+            cause="an error in code that is yours",
+            remedy="mend it there, or install what it needs",
+        ) from error
+
+
+def _named(place: str, found: Any) -> dict[str, np.ndarray]:
+    """Arrays by name, from whatever a function may return."""
+    match found:
+        case Mapping():
+            parts = [_named_part(place, str(key), value) for key, value in found.items()]
+            return {key: array for part in parts for key, array in part.items()}
+        case (x, y):
+            return {"x": _array(x), "y": _array(y)}
+        case _:
+            return _named_part(place, "x", found)
+
+
+def _named_part(place: str, key: str, value: Any) -> dict[str, np.ndarray]:
+    """One entry: an array, (x, y) of a part, or a data set of a part."""
+    part = part_of(key) or "train"
+    if isinstance(value, tuple) and len(value) == 2:
+        return {f"x_{part}": _array(value[0]), f"y_{part}": _array(value[1])}
+    if isinstance(value, str | bytes):
+        raise _no_rows(place, value)
+    if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not hasattr(value, "dtype"):
+        return _items(place, part, value)
+    if not hasattr(value, "dtype"):
+        raise _no_rows(place, value)
+    return {key: _array(value)}
+
+
+def _no_rows(place: str, value: Any) -> DataFault:
+    wanted = "x, (x, y), a mapping of arrays, or a torch Dataset"
+    return _refusal(54, f"{place} returns a {type(value).__name__}", place, f"return {wanted}")
+
+
+def _items(place: str, part: str, items: Any) -> dict[str, np.ndarray]:
+    """A torch Dataset, or a list: every item is x or (x, y)."""
+    found = _theirs(place, "read", lambda: [items[number] for number in range(len(items))])
+    is_labelled = bool(found) and isinstance(found[0], tuple | list) and len(found[0]) == 2
+    values = [_array(item[0] if is_labelled else item) for item in found]
+    shapes = {value.shape for value in values}
+    if len(shapes) != 1:
+        told = f"{place} returns items of shapes {sorted(shapes)[:3]}"
+        raise _refusal(54, told, place, "return items of one shape")
+    labels = {f"y_{part}": np.stack([_array(item[1]) for item in found])} if is_labelled else {}
+    return {f"x_{part}": np.stack(values), **labels}
+
+
+def _array(value: Any) -> np.ndarray:
+    """An array of whatever has numbers: torch tensors on any device, images of Pillow, lists."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+def _refusal(number: int, what: str, place: str, remedy: str) -> DataFault:
+    return DataFault(number, what, where=place, cause="the function was given as a data set", remedy=remedy)

@@ -1,0 +1,233 @@
+"""A folder of images of one's own: what is read of it, how it is split, and what is wrong with it, in words."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from certvae.data.dataset import SPLITS, Dataset
+from certvae.data.images import ImageFolder, formats
+from certvae.data.loading import describe, load
+from certvae.errors import DataFault
+from certvae.spec.parts import Data
+from tests.small_data import jpeg, tiny_files, write_folder
+
+JUNK = {
+    "Thumbs.db": b"x",
+    "cats/desktop.ini": b"x",
+    "cats/@eaDir/0.jpg/SYNOFILE_THUMB_M.jpg": jpeg(1),
+    "dogs/.DS_Store": b"x",
+    "dogs/._0.jpg": b"x",
+    "__MACOSX/cats/._0.jpg": b"x",
+    "about.txt": b"mine",
+}
+
+
+def images(classes=("cats", "dogs"), n: int = 10, form: str = "JPEG", **look) -> dict[str, bytes]:
+    suffix = {"JPEG": "jpg", "TIFF": "tif"}.get(form, form.lower())
+    return {
+        f"{label}/{number}.{suffix}": jpeg(100 * place + number, side=look.get("side", 16), form=form)
+        for place, label in enumerate(classes)
+        for number in range(n)
+    }
+
+
+def below(part: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{part}/{name}": content for name, content in files.items()}
+
+
+def opened(path: Path, **choices) -> Dataset:
+    """As a command does it: described, then loaded by the name that a spec holds."""
+    about = describe(f"folder:{path}", size=choices.get("size"))
+    cache = path.parent / "cache"
+    return load(Data(name=about.name, **choices), about.place, cache=cache, progress=False, verify=True)
+
+
+def listing(path: Path) -> dict[str, float]:
+    return {str(file): file.stat().st_mtime_ns for file in path.rglob("*")}
+
+
+def sizes(dataset: Dataset) -> list[int]:
+    return [len(dataset.rows(split)) for split in SPLITS]
+
+
+def refusal(path: Path, **choices) -> str:
+    with pytest.raises(DataFault) as raised:
+        opened(path, **choices)
+    assert "remove" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_class_folders_are_labels_and_a_fifth_of_each_is_held_out(tmp_path):
+    folder = write_folder(tmp_path / "pets", images())
+    dataset = opened(folder)
+    assert sizes(dataset) == [14, 2, 4]
+    assert (dataset.shape, dataset.classes) == ((3, 16, 16), 2)
+    assert sorted(dataset.labels[dataset.rows("certify")].tolist()) == [0, 0, 1, 1]
+    assert dataset.substitute == "images of pets, 4 of 20 drawn as test images"
+
+
+def test_pixels_are_those_of_pillow(tmp_path):
+    folder = write_folder(tmp_path / "pets", images(form="PNG"))
+    dataset = opened(folder)
+    wanted = {np.asarray(Image.open(file)).transpose(2, 0, 1).tobytes() for file in folder.rglob("*.png")}
+    assert {image.tobytes() for image in dataset.images} == wanted
+    for image, label in zip(dataset.images, dataset.labels, strict=True):
+        same = [
+            file
+            for file in folder.rglob("*.png")
+            if np.array_equal(np.asarray(Image.open(file)), image.transpose(1, 2, 0))
+        ]
+        assert [file.parent.name for file in same] == [("cats", "dogs")[label]]
+
+
+def test_a_flat_folder_has_no_labels_and_says_so_when_they_are_asked_for(tmp_path):
+    dataset = opened(write_folder(tmp_path / "flat", {f"{n}.png": jpeg(n, form="PNG", side=16) for n in range(10)}))
+    assert dataset.classes is None
+    assert sizes(dataset) == [7, 1, 2]
+    with pytest.raises(DataFault, match=r"E-DATA-16: folder@.* has no labels"):
+        _ = dataset.labels
+    with pytest.raises(DataFault, match="classes must be absent, got 2: there are no labels"):
+        opened(tmp_path / "flat", classes=2)
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted", "note"),
+    [
+        (("train", "val", "test"), [20, 20, 20], None),
+        (("Training", "Valid", "Testing"), [20, 20, 20], None),
+        (("train", "test"), [18, 2, 20], None),
+        (("train", "validation"), [18, 2, 20], None),
+        (("train",), [14, 2, 4], "4 of 20 drawn"),
+    ],
+)
+def test_official_parts_are_kept(tmp_path, parts, wanted, note):
+    files = {name: content for part in parts for name, content in below(part, images()).items()}
+    dataset = opened(write_folder(tmp_path / "pets", files))
+    assert sizes(dataset) == wanted
+    assert dataset.classes == 2
+    assert note is None or note in str(dataset.substitute)
+
+
+def test_test_images_without_classes_are_left_out_and_said(tmp_path):
+    """As Tiny-ImageNet, or any contest, publishes them."""
+    files = tiny_files(classes=3, train=8, val=9)
+    files = {name.replace("n100000", "bird"): content for name, content in files.items()}
+    files |= {f"test/images/test_{number}.JPEG": jpeg(number) for number in range(5)}
+    dataset = opened(write_folder(tmp_path / "birds", files))
+    assert dataset.classes == 3
+    assert dataset.substitute == "images of birds, 6 of 24 drawn as test images, test, val not read"
+
+
+def test_what_a_system_leaves_there_changes_nothing_and_nothing_is_written(tmp_path):
+    folder = write_folder(tmp_path / "pets", images())
+    first = opened(folder)
+    write_folder(folder, JUNK)
+    before = listing(folder)
+    assert opened(folder) == first
+    assert describe(f"folder:{folder}").name == first.name
+    assert listing(folder) == before
+
+
+def test_the_name_is_content_and_no_place(tmp_path):
+    first = opened(write_folder(tmp_path / "pets", images()))
+    moved = write_folder(tmp_path / "elsewhere" / "animals" / "deeper", images()).parent
+    again = opened(moved)
+    assert (again.name, again.digest) == (first.name, first.digest)
+    write_folder(moved, {"deeper/cats/0.jpg": jpeg(7777, side=16)})
+    assert describe(f"folder:{moved}").name != first.name
+
+
+def test_the_decoded_copy_serves_without_the_folder_and_without_a_place(tmp_path):
+    folder = write_folder(tmp_path / "pets", images())
+    first = opened(folder)
+    folder.rename(tmp_path / "gone")
+    assert load(Data(name=first.name), cache=tmp_path / "cache", progress=False) == first
+    with pytest.raises(DataFault, match=r"E-DATA-50: folder@.* was not decoded here before"):
+        load(Data(name=first.name, limit=5), cache=tmp_path / "cache", progress=False)
+
+
+def test_a_changed_folder_is_not_decoded_under_the_old_name(tmp_path):
+    folder = write_folder(tmp_path / "pets", images())
+    about = describe(f"folder:{folder}")
+    write_folder(folder, {"cats/0.jpg": jpeg(4242, side=16)})
+    with pytest.raises(DataFault, match=r"E-DATA-51: folder:.* is folder@\w+ now, and folder@\w+ is wanted"):
+        load(Data(name=about.name), about.place, cache=tmp_path / "cache", progress=False)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
+def test_every_format_that_pillow_reads(tmp_path, form):
+    assert opened(write_folder(tmp_path / form, images(form=form))).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("LA", 1), ("P", 3), ("RGBA", 3), ("CMYK", 3)])
+def test_grey_images_make_one_channel_and_others_three(tmp_path, mode, channels):
+    (tmp_path / "flat").mkdir()
+    for number in range(10):
+        image = Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        image.convert(mode).save(tmp_path / "flat" / f"{number}.{'tif' if mode == 'CMYK' else 'png'}")
+    assert opened(tmp_path / "flat").shape == (channels, 8, 8)
+
+
+def test_images_of_several_sizes_are_named_and_a_size_scales_them(tmp_path):
+    folder = write_folder(tmp_path / "pets", images(side=16) | {"dogs/wide.jpg": jpeg(3, side=24)})
+    text = refusal(folder)
+    assert "E-DATA-22: 1 of 21 images are not of 16 x 16 pixels; first: dogs/wide.jpg, of 24 x 24" in text
+    assert "--data.size" in text
+    dataset = opened(folder, size=8)
+    assert dataset.shape == (3, 8, 8)
+    assert "cut and scaled to 8 pixels" in str(dataset.substitute)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", jpeg(0, side=16)[:60]])
+def test_an_unreadable_image_is_named(tmp_path, content):
+    folder = write_folder(tmp_path / "pets", images() | {"dogs/bad.jpg": content})
+    assert "1 of 21 images are unreadable; first: dogs/bad.jpg" in refusal(folder)
+
+
+def test_an_image_whose_pixels_are_cut_is_named(tmp_path):
+    folder = write_folder(tmp_path / "pets", images() | {"dogs/bad.jpg": jpeg(0, side=16)[:-60]})
+    assert "E-DATA-06: 1 of 21 images are unreadable; first: dogs/bad.jpg" in refusal(folder)
+
+
+def test_pixels_that_are_no_bytes_are_named(tmp_path):
+    folder = write_folder(tmp_path / "pets", images())
+    Image.fromarray(np.zeros((16, 16), dtype=np.uint16)).save(folder / "dogs" / "deep.png")
+    assert "dogs/deep.png has pixels of mode I;16" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "E-DATA-25: no images in this folder, but nothing"),
+        ({"a.txt": b"x", "b/c.csv": b"x"}, "no images in this folder, but files of .csv, .txt"),
+        ({"0.jpg": jpeg(0)}, "E-DATA-20: 1 images: two are the least"),
+        (images(n=3) | {"birds/0.jpg": jpeg(5, side=16)}, "a single image in 1 of 3 classes, first birds"),
+        (images() | {"loose.jpg": jpeg(5, side=16)}, "1 of 21 images lie in no class folder; first: loose.jpg"),
+        (
+            below("train", images()) | below("test", images(("cats", "fish"))),
+            "no train image in 1 of 3 classes, first fish",
+        ),
+    ],
+)
+def test_a_folder_that_is_no_data_set_is_named(tmp_path, files, words):
+    (tmp_path / "folder").mkdir()
+    assert words in refusal(write_folder(tmp_path / "folder", files))
+
+
+def test_a_place_that_is_no_folder_is_named(tmp_path):
+    assert "E-DATA-25: no folder of images: it is not there" in refusal(tmp_path / "nowhere")
+    (tmp_path / "file").write_bytes(b"x")
+    assert "no folder of images: it is a file" in refusal(tmp_path / "file")
+
+
+def test_no_format_asks_another_program():
+    assert not {".eps", ".ps", ".pdf", ".h5", ".mpg", ".wmf"} & formats()
+    assert {".png", ".jpg", ".jpeg", ".tif", ".bmp", ".webp", ".gif"} <= formats()
+
+
+def test_a_link_to_a_folder_is_not_followed_in_a_circle(tmp_path):
+    folder = write_folder(tmp_path / "pets", images())
+    (folder / "cats" / "again").symlink_to(folder)
+    assert len(ImageFolder(folder).index.names) == 20

@@ -1,0 +1,182 @@
+"""What a function of one's own returns, and how its errors are told."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from certvae.canonical import digest
+from certvae.data.loading import describe, load
+from certvae.data.own import called, is_own
+from certvae.errors import ConfigFault, DataFault
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import Conv, Data, Description, Mlp
+from certvae.spec.presets import encoder_for, rescue, witness
+
+MODULE = """
+import numpy as np
+X = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+Y = np.arange(40) % 2
+
+def alone(): return X
+def pair(): return X, Y
+def parts(): return {"train": (X[:30], Y[:30]), "test": (X[30:], Y[30:])}
+def keys(): return {"x_train": X[:30], "y_train": Y[:30], "x_test": X[30:], "y_test": Y[30:]}
+
+class Items:
+    def __init__(self, rows): self.rows = rows
+    def __len__(self): return len(self.rows)
+    def __getitem__(self, i):
+        if not 0 <= i < len(self.rows): raise IndexError(i)
+        return X[self.rows[i]], int(Y[self.rows[i]])
+
+def items(): return Items(range(40))
+def split_items(): return {"train": Items(range(30)), "test": Items(range(30, 40))}
+
+def tensors():
+    import torch
+    return torch.from_numpy(X / 255).float().requires_grad_(), torch.from_numpy(Y)
+
+def datasets():
+    import torch
+    from torch.utils.data import TensorDataset
+    return {"train": TensorDataset(torch.from_numpy(X[:30]), torch.from_numpy(Y[:30])),
+            "test": TensorDataset(torch.from_numpy(X[30:]), torch.from_numpy(Y[30:]))}
+
+def wrong_shape(): return X[0, 0]
+def wrong_labels(): return X, Y[:-1]
+def raises(): return 1 / 0
+def text(): return "x"
+number = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Iterator[Path]:
+    (tmp_path / "my_rows.py").write_text(MODULE)
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    called.cache_clear()
+    for name in ("my_rows", "broken"):
+        sys.modules.pop(name, None)
+
+
+def opened(place: str, cache: Path):
+    about = describe(place)
+    return load(Data(name=about.name), about.place, cache=cache, progress=False)
+
+
+@pytest.mark.parametrize("function", ["pair", "items", "parts", "keys", "split_items", "datasets", "tensors"])
+def test_everything_that_a_function_may_return(here, function):
+    dataset = opened(f"my_rows:{function}", here / "cache")
+    assert (dataset.shape, dataset.classes) == ((1, 8, 8), 2)
+    is_split = function in ("parts", "keys", "split_items", "datasets")
+    assert len(dataset.rows("certify")) == (10 if is_split else 8)
+    assert str(here) not in sys.path
+
+
+def test_a_function_and_a_file_of_the_same_arrays_have_the_same_rows(here):
+    np.savez(here / "a.npz", x=np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    first, second = describe("my_rows:alone"), describe("npz:a.npz")
+    assert first.name.split("@") == ["module", second.name.split("@")[1]]
+    assert opened("my_rows:alone", here / "one").digest == opened("npz:a.npz", here / "two").digest
+
+
+def test_a_worker_opens_the_decoded_copy_and_calls_nothing(here):
+    first = opened("my_rows:pair", here / "cache")
+    called.cache_clear()
+    (here / "my_rows.py").unlink()
+    sys.modules.pop("my_rows")
+    assert load(Data(name=first.name), cache=here / "cache", progress=False) == first
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("absent_module:f", "E-DATA-52: absent_module:f cannot be imported: ModuleNotFoundError"),
+        ("broken:f", "broken:f cannot be imported: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("my_rows:absent", "E-DATA-53: my_rows has no function absent; it has Items, alone"),
+        ("my_rows:number", "my_rows has no function number"),
+        ("my_rows:raises", "E-DATA-52: my_rows:raises cannot be called: ZeroDivisionError"),
+        ("my_rows:text", "E-DATA-54: my_rows:text returns a str"),
+        ("my_rows:wrong_shape", "E-DATA-36: the train values have shape (8,)"),
+        ("my_rows:wrong_labels", "E-DATA-39: the train labels have shape (39,)"),
+    ],
+)
+def test_what_is_wrong_is_named(place, words):
+    with pytest.raises(DataFault) as raised:
+        describe(place)
+    assert words in str(raised.value)
+
+
+def test_an_error_of_the_user_names_the_file_and_the_line(here):
+    with pytest.raises(DataFault) as raised:
+        describe("my_rows:raises")
+    line = MODULE[: MODULE.index("def raises")].count("\n") + 1
+    assert raised.value.where == f"{here / 'my_rows.py'}:{line}"
+    with pytest.raises(DataFault) as raised:
+        describe("broken:f")
+    assert raised.value.where == f"{here / 'broken.py'}:1"
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("folder:a b", True), ("npz:/x", True), ("a.b:c", True), ("mnist", False), ("https://x", False), ("a:b:c", False)],
+)
+def test_three_forms(name, own):
+    assert is_own(name) == own
+
+
+def test_a_misspelt_name_is_told():
+    with pytest.raises(DataFault, match=r"no data set is called 'mnits'.*did you mean 'mnist'"):
+        describe("mnits")
+
+
+class TestPresets:
+    @pytest.mark.parametrize(
+        ("shape", "wanted"),
+        [
+            ((1, 1, 30), Mlp(hidden=(512, 256), latent=16)),
+            ((1, 28, 28), Mlp(hidden=(512, 256), latent=16)),
+            ((3, 32, 32), Conv(channels=(64, 128, 256), latent=64)),
+            ((3, 64, 64), Conv(channels=(64, 128, 256, 256), latent=128)),
+            ((3, 48, 64), Conv(channels=(64, 128, 256), latent=64)),
+            ((3, 75, 75), Mlp(hidden=(512, 256), latent=16)),
+        ],
+    )
+    def test_the_encoder_follows_the_shape(self, shape, wanted):
+        assert encoder_for(shape) == wanted
+
+    @pytest.mark.parametrize("preset", [rescue, witness])
+    @pytest.mark.parametrize("classes", [None, 2, 30])
+    def test_a_description_has_a_cell_whose_networks_fit(self, preset, classes):
+        about = Description(name="npz@0123456789abcdef", shape=(3, 32, 32), classes=classes, n=100)
+        cell = preset(about)
+        assert cell.data.name == about.name
+        assert cell.protocol.teacher.classes == (classes or 10)
+        assert cell.model.encoder.latent >= cell.protocol.teacher.classes - 1 or preset is rescue
+        assert chain.steps(cell)[-1] == "judge"
+
+    def test_a_name_alone_says_too_little(self):
+        with pytest.raises(ConfigFault, match=r"give certvae\.data\.describe\('folder:x'\)"):
+            rescue("folder:x")
+
+    def test_the_description_of_a_known_data_set_gives_its_preset(self):
+        assert rescue(describe("cifar10")) == rescue("cifar10")
+
+    def test_the_key_of_a_cell_does_not_depend_on_the_place(self, here):
+        for folder in ("one", "two"):
+            (here / folder).mkdir()
+            np.savez(here / folder / f"{folder}.npz", x=np.arange(640, dtype=np.uint8).reshape(10, 8, 8))
+        cells = {digest(rescue(describe(f"npz:{here / folder / folder}.npz"))) for folder in ("one", "two")}
+        assert len(cells) == 1
+
+
+@pytest.mark.parametrize("name", ["folder:x", "npz:/x.npz", "m:f", "", "folder@12", "MNIST"])
+def test_a_spec_holds_no_place(name):
+    with pytest.raises(ConfigFault, match="name must be"):
+        CellSpec(data=Data(name=name))

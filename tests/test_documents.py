@@ -1,0 +1,254 @@
+"""What is written runs: code blocks, commands, links, the demo's table, the picture of rooms, the changed versions."""
+
+import ast
+import contextlib
+import importlib
+import io
+import itertools
+import re
+import shlex
+import shutil
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import certvae
+from certvae import __main__ as command_line
+from certvae.engine.main import main
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.spec.parts import Data, Gaussian, Mlp, Model, SimplexHead, Training
+from certvae.spec.simplex import Labels, Witness
+from certvae.store.store import Store
+from tests import demo_table
+from tests.rooms import PICTURE, edges, picture
+from tests.small_cells import small_cell, small_digits
+from tests.test_architecture import PACKAGES, ROOT, module_of, sources
+
+FOLDERS = ("", ".github/", *(f"{package}/" for package in PACKAGES), "sweeps/clusters/")
+PAGES = [path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}*.md"))]
+README_LINES = 150
+CERTVAE = "certvae"
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+CODE = re.compile(r"^(from [\w.]+ import|import \w|\w+(, \w+)* = \w[\w.]*\(|\w[\w.]*\(.*\)$)", re.MULTILINE)
+"""A line that only Python can mean."""
+SMALL = {'presets.rescue("digits")': "small_cell()"}
+"""What a block is run with instead, so that it ends in a second."""
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    return [body for found, body in FENCED.findall(page.read_text()) if found == language]
+
+
+def indented(text: str) -> Iterator[str]:
+    """Blocks of lines that stand four further in than the text around them."""
+    for block in re.findall(r"(?:^(?: {4}.*|)\n?)+", text, re.MULTILINE):
+        if block.strip():
+            yield textwrap.dedent(block).strip("\n")
+
+
+def documented(path: Path) -> list[str]:
+    """Blocks of Python in the docstring of a module."""
+    said = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return [block for block in indented(said) if CODE.search(block)]
+
+
+@cache
+def help_of(program: str, *words: str) -> str:
+    """What a study of ours, or `certvae`, answers to --help."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        if program == CERTVAE:
+            command_line.main([*words, "--help"])
+        else:
+            study = importlib.import_module(program.removesuffix(".py").replace("/", "."))
+            main(study.STUDY, ["--help"])
+    return said.getvalue()
+
+
+def written(page: Path) -> list[str]:
+    """Lines of shell in a page: in fences without a language, and between backticks."""
+    text = page.read_text()
+    lines = [
+        line for body in (*fenced(page, ""), *indented(FENCED.sub("", text))) for line in joined(body).splitlines()
+    ]
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCED.sub("", text))]
+    return [line.split(" #")[0].split("   ")[0].strip() for line in (*lines, *spans)]
+
+
+def joined(text: str) -> str:
+    """Lines that end in a backslash, and the next, as one."""
+    return re.sub(r"\\\n\s*", " ", text)
+
+
+def commands(page: Path) -> Iterator[tuple[tuple[str, ...], set[str]]]:
+    """(program and subcommands, options) for each command of ours in a page; what follows a study are its options."""
+    for line in written(page):
+        words = shlex.split(line) if line.count('"') % 2 == line.count("'") % 2 == 0 else []
+        script = next((word for word in words if re.fullmatch(r"sweeps/\w+\.py", word)), None)
+        if words[:1] in (["python"], [CERTVAE]) and script:
+            yield (script,), options(words)
+        if words[:1] == [CERTVAE]:
+            names = list(itertools.takewhile(re.compile(r"[a-z]+").fullmatch, words[1:3]))
+            yield (
+                (CERTVAE, *names[: 2 if names[:1] in (["store"], ["cluster"]) else 1]),
+                set() if script else options(words),
+            )
+
+
+def subcommands(said: str) -> list[str]:
+    """Those that a usage line lists in braces."""
+    found = re.search(r"\{([\w,\s]+)\}", said)
+    return re.split(r"[,\s]+", found[1]) if found else []
+
+
+def options(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if word.startswith("--")}
+
+
+def targets(page: Path) -> set[str]:
+    return {target for line in written(page) for target in re.findall(r"^make ([\w-]+)", line)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the snippets run: rows and logits of a model, and a store with chains of three epochs."""
+    here = tmp_path_factory.mktemp("snippets")
+    generator = np.random.default_rng(0)
+    teacher = 0.98 * np.eye(3)[generator.integers(0, 3, 500)] + 0.02 / 3
+    np.save(here / "teacher.npy", teacher)
+    np.save(here / "logits.npy", np.log(teacher) + generator.normal(size=teacher.shape))
+    dataset, store = small_digits(here / "cache"), Store(here / "store")
+    for seed in (0, 1):
+        rescue = small_cell(seed=seed)
+        for spec in (*(replace(rescue, study=name) for name in ("tiny_fixed_q", "tiny_fixed_q-digits")), witness(seed)):
+            trained = chain.train(spec, dataset, store)
+            chain.judge(trained, dataset, store, "certify")
+            if spec.study == "mnist_simplex":
+                chain.judge(trained, dataset, store, "guard")
+    shutil.copytree(here / "store", here / "certvae-store")
+    return here
+
+
+def witness(seed: int) -> CellSpec:
+    """A cell of the simplex witness that trains two networks for two epochs."""
+    return CellSpec(
+        study="mnist_simplex",
+        seed=seed,
+        data=Data(name="digits"),
+        model=Model(
+            encoder=Mlp(hidden=(32,), latent=12),
+            head=SimplexHead(),
+            likelihood=Gaussian(variance=0.5),
+            decoder_sees_teacher=False,
+        ),
+        protocol=Witness(teacher=Labels(), alpha_kl=0.05, modes=("vae", "rst")),
+        training=Training(epochs=2, batch_size=64),
+    )
+
+
+def run(block: str, names: dict | None = None) -> dict:
+    """Runs a block as a file of its own and returns what it defines."""
+    for usual, small in SMALL.items():
+        block = block.replace(usual, small)
+    space = {**(names or {}), "__name__": "a_block", "small_cell": small_cell}
+    exec(compile(block, "block", "exec"), space)  # noqa: S102 - the point of this test
+    return space
+
+
+class TestCode:
+    @pytest.mark.parametrize(
+        ("page", "block"),
+        [(page, block) for page in PAGES for block in fenced(page, "python")],
+        ids=lambda given: str(given.relative_to(ROOT)) if isinstance(given, Path) else given.splitlines()[-1],
+    )
+    def test_a_block_of_a_page_runs(self, page, block, folder, monkeypatch, capsys):
+        monkeypatch.chdir(folder)
+        made = run(block)
+        if study := made.get("STUDY"):
+            assert main(study, ["--plan", "--search", "2", "--store", "planned"]) == 0
+        assert capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        "path",
+        [path for path in sources(*PACKAGES) if documented(path)],
+        ids=module_of,
+    )
+    def test_a_block_of_a_docstring_runs_in_its_module(self, path, folder, monkeypatch):
+        monkeypatch.chdir(folder)
+        for block in documented(path):
+            run(block, dict(vars(importlib.import_module(module_of(path)))))
+
+    def test_blocks_are_found(self):
+        """Or the tests above say nothing."""
+        assert [block.splitlines()[0] for block in documented(ROOT / "certvae" / "__init__.py")] == [
+            "import numpy as np"
+        ]
+        assert len(fenced(ROOT / "README.md", "python")) == 3
+
+
+class TestPages:
+    @pages
+    def test_links_and_pictures_lead_somewhere(self, page):
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", FENCED.sub("", page.read_text()))
+        assert [link for link in links if not (page.parent / link).exists()] == []
+
+    def test_the_first_page_is_short(self):
+        assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+    def test_every_folder_of_the_first_page_has_one(self):
+        assert {
+            "README.md",
+            "sweeps/README.md",
+            "sweeps/clusters/README.md",
+            "analysis/README.md",
+            "certvae/README.md",
+        } <= {str(page.relative_to(ROOT)) for page in PAGES}
+
+    @pages
+    def test_targets_are_those_of_the_makefile(self, page):
+        known = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        assert targets(page) <= known
+
+    @pytest.mark.parametrize("command", sorted({asked for page in PAGES for asked, _ in commands(page)}), ids=" ".join)
+    def test_commands_and_their_options_are_known(self, command):
+        wanted = {option for page in PAGES for asked, known in commands(page) if asked == command for option in known}
+        program, *names = command
+        for place, name in enumerate(names):
+            assert name in subcommands(help_of(program, *names[:place])), f"no command {name}"
+        assert {option for option in wanted if not re.search(rf"{option}\b", help_of(*command))} == set()
+
+
+class TestFacts:
+    def test_the_picture_of_the_rooms_is_that_of_the_code(self):
+        assert PICTURE.read_text() == picture(), "run `make rooms`"
+
+    def test_every_room_is_explained(self):
+        table = (ROOT / "certvae" / "README.md").read_text().partition("| room |")[2].partition("\n\n")[0]
+        names = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
+        assert set(re.findall(r"`(\w+)`", names)) == edges().keys()
+
+    def test_every_version_of_a_stage_says_what_changed(self):
+        rows = re.findall(r"^\| (.+?) \| (\d+) \| \S", (ROOT / ".github" / "CHANGELOG.md").read_text(), re.MULTILINE)
+        said = {(name, int(version)) for names, version in rows for name in re.findall(r"`(\w+)`", names)}
+        assert {(one.name, n) for one in chain.STAGES for n in range(2, one.version + 1)} <= said
+
+    def test_the_citation_is_of_this_version(self):
+        assert f"\nversion: {certvae.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+    def test_the_table_of_the_demo_is_read(self):
+        rows = demo_table.signs(demo_table.shown(demo_table.README.read_text()))
+        modes = {"full": "+", "no_align": "-", "rescue": "+"}
+        assert rows == [(str(seed), mode, "strict", sign) for seed in range(3) for mode, sign in modes.items()]
+
+    @pytest.mark.slow
+    def test_the_demo_has_the_signs_of_its_table(self, tmp_path):
+        table = demo_table.made(tmp_path / "store")
+        assert demo_table.signs(table) == demo_table.signs(demo_table.README.read_text())
