@@ -1,89 +1,131 @@
-"""Looking after a store from the command line.
+"""The command `certvae`: certify two arrays, run a study, look after a store, a cluster and this machine.
 
-python -m certvae verify|repair|status|gc|ledger|ui|doctor --store DIR          python -m certvae selftest --kills 200
+$ certvae certify teacher.npy logits.npy          certvae run sweeps/tiny_fixed_q.py --data digits
+$ certvae report --store DIR --study NAME         certvae store verify --store DIR         certvae doctor --store DIR
+
+`certvae COMMAND --help` explains a command. What a command does not need is not imported: certify reads numpy alone.
 """
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
-from certvae.cluster import doctor as health
-from certvae.errors import Fault
-from certvae.store import audit
-from certvae.store.layout import STORE, no_store
-from certvae.store.selftest import selftest as run_selftest
-from certvae.store.store import Store
-from certvae.tracking import ui as pages
-from certvae.tracking.ledger import Ledger, rebuild
-from certvae.tracking.ledger import pages as pages_of
-from certvae.tracking.uri import HTTP, chosen, database, spelled
+from certvae.errors import ConfigFault, ExitCode
+from certvae.terminal import guarded
+from certvae.tracking.ui import PORT as UI_PORT
+
+if TYPE_CHECKING:
+    from certvae.certificate import Pairs
+    from certvae.store.audit import Report
+    from certvae.store.store import Store
+
+# ruff: noqa: PLC0415 - a command imports what it needs when it is called: numpy for one, all of Ray for another
+
+STORE = Path("certvae-store")
+Command = Callable[..., int]
 
 
-def verify(store: Path) -> int:
-    """Read and verify every byte; change nothing.
+def certify(
+    teacher: tyro.conf.Positional[Path],
+    logits: tyro.conf.Positional[Path],
+    *,
+    tau: float = 0.10,
+    delta: float = 0.05,
+    looks: int = 1,
+    eps: float = 0.0,
+    split: str = "certify",
+) -> int:
+    """Certify arrays of your own: three claims about the same rows, each certified, not certified, or no claim.
 
-    Exit code is a sum: 1 corrupt, incomplete or surplus entry; 2 wrong owner or mode, or unknown schema; 4 unreadable.
+    $ certvae certify teacher.npy logits.npy      rows of one split, on which nothing was chosen
 
-    Args:
-        store: Folder of the store.
-    """
-    return _told(audit.verify(store.resolve()))
-
-
-def repair(store: Path) -> int:
-    """Move corrupt entries to quarantine and verify again; the next run computes them again.
-
-    Args:
-        store: Folder of the store.
-    """
-    return _told(audit.repair(store.resolve()))
-
-
-def status(store: Path) -> int:
-    """Say what the store holds.
+    The claims: the margin is positive on these rows; it exceeds tau on them; its lower bound over the population of
+    such rows is positive. Exit code 0: the first is certified. 1: it is not, which proves nothing.
 
     Args:
-        store: Folder of the store.
+        teacher: File of an array (n, K), .npy: probabilities of a teacher that never saw the latent.
+        logits: File of an array (n, K), .npy: what a head returns that reads the latent and nothing else.
+        tau: Safety buffer, nats.
+        delta: Error probability of the population bound.
+        looks: How often these rows were looked at, this time included; each look gets delta / looks.
+        eps: Label smoothing that the teacher rows already contain; the population bound needs it above 0.
+        split: Name of the rows; only those of "certify" carry a claim on the population.
     """
-    print(audit.status(store.resolve()))
-    return 0
+    from certvae.certificate import certify as measure
+
+    try:
+        certificate = measure(_pairs(teacher, logits, split), delta=delta, looks=looks, eps=eps)
+        print(certificate.summary(tau))
+    except (ValueError, TypeError) as error:
+        raise ConfigFault(
+            8,
+            str(error),
+            where=f"{teacher}, {logits}",
+            cause="the arrays or an option are not what a certificate is made of",
+            remedy="give probabilities and logits of shape (n, K) for the same rows; see `certvae certify --help`",
+        ) from error
+    return ExitCode.DONE if certificate.certified_rows else ExitCode.BUG
 
 
-def gc(store: Path, remove: bool = False, older_than_days: float = 7.0) -> int:
-    """List objects that no row and no plan refers to.
+def _pairs(teacher: Path, logits: Path, split: str) -> "Pairs":
+    import numpy as np
+
+    from certvae.certificate import Pairs
+
+    arrays = []
+    for path in (teacher, logits):
+        try:
+            arrays.append(np.load(path, allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise ConfigFault(
+                9,
+                f"no array can be read: {error}",
+                where=str(path),
+                cause="the file is absent, or no .npy file of numbers",
+                remedy="write it with `numpy.save(path, array)`",
+            ) from error
+    return Pairs.from_logits(*arrays, split=split)
+
+
+def run(study: tyro.conf.Positional[str]) -> int:
+    """Run a study, or go on with one; options of the study follow, and STUDY --help lists them.
+
+    $ certvae run sweeps/tiny_fixed_q.py --data digits         a script with a Study in it
+    $ certvae run mypackage.studies:STUDY --seeds 0 1          a Study of an importable module
+    $ certvae run certvae-store                                a store: its last command again, which resumes
+    $ certvae run certvae-store --study NAME                   the last command of one of its studies
 
     Args:
-        store: Folder of the store.
-        remove: Remove them as well.
-        older_than_days: Younger ones may belong to a sweep that runs now, and stay.
+        study: A script, module:NAME, or the folder of a store.
     """
-    paths = audit.gc(store.resolve(), (), dry_run=not remove, older_than_days=older_than_days)
-    for path in paths:
-        print(path)
-    print(f"{len(paths)} {'removed' if remove else 'could be removed with --remove'}")
-    return 0
+    return _study(study, ())
 
 
-def ledger(store: Path, study: str | None = None) -> int:
-    """Make the MLflow runs of a store anew, from its rows and objects alone; the same store gives the same runs.
+def _study(target: str, arguments: Sequence[str]) -> int:
+    from certvae.engine import launch
 
-    The database in the store, views/mlflow.db, is thrown away and written again; it may be missing or broken. Where
-    one study is asked for, or MLFLOW_TRACKING_URI is set, nothing is thrown away: runs are compared and mended.
+    return launch.run(target, arguments)
 
-    Exit code 1: MLflow did not take all of it, and the same command again goes on from there.
 
-    Args:
-        store: Folder of the store.
-        study: Only this study.
+def report() -> int:
+    """Write a study as one page, with every table and figure as files; `certvae report --help` lists its options.
+
+    $ certvae report --store certvae-store --study tiny_fixed_q
     """
-    opened = _opened(store)
-    done = rebuild(opened, study)
-    print(f"{done}\nSee it: {Ledger(opened, study or '').ui_command}")
-    return 1 if done.behind else 0
+    return _report(("--help",))
 
 
-def ui(store: Path = Path("certvae-store"), port: int = pages.PORT) -> int:
+def _report(arguments: Sequence[str]) -> int:
+    from analysis import report as page
+
+    return page.main(list(arguments))
+
+
+def ui(store: Path = STORE, port: int = UI_PORT) -> int:
     """Open MLflow's UI on the runs of a store, for this machine alone; Ctrl-C ends it.
 
     It opens on the networks of a study, sorted by margin. Studies that are not shown are written from the store's rows
@@ -93,17 +135,112 @@ def ui(store: Path = Path("certvae-store"), port: int = pages.PORT) -> int:
         store: Folder of the store.
         port: It listens on 127.0.0.1 and this port.
     """
+    from certvae.tracking import ui as server
+    from certvae.tracking.ledger import pages
+    from certvae.tracking.uri import HTTP, chosen, database, spelled
+
     opened = _opened(store)
     uri = chosen()
     remote = uri is not None and uri.startswith(HTTP)
     if not remote:
-        pages.check_port(port)
-    for study, page in pages_of(opened, port).items():
+        server.check_port(port)
+    for study, page in pages(opened, port).items():
         print(f"Open {page} for {study}")
     if remote:
-        return 0
+        return ExitCode.DONE
     print("Ctrl-C ends it.", flush=True)
-    return pages.serve(uri or spelled(database(opened)), port)
+    return server.serve(uri or spelled(database(opened)), port)
+
+
+def ledger(store: Path = STORE, study: str | None = None) -> int:
+    """Make the MLflow runs of a store anew, from its rows and objects alone; the same store gives the same runs.
+
+    The database in the store, views/mlflow.db, is thrown away and written again; it may be missing or broken. Where
+    one study is asked for, or MLFLOW_TRACKING_URI is set, nothing is thrown away: runs are compared and mended.
+
+    Exit code 1: MLflow did not take all of it.
+
+    Args:
+        store: Folder of the store.
+        study: Only this study.
+    """
+    from certvae.tracking.ledger import Ledger, rebuild
+
+    opened = _opened(store)
+    done = rebuild(opened, study)
+    print(f"{done}\nSee it: {Ledger(opened, study or '').ui_command}")
+    return ExitCode.BUG if done.behind else ExitCode.DONE
+
+
+def verify(store: Path = STORE) -> int:
+    """Read and verify every byte; change nothing.
+
+    Exit code is a sum: 1 corrupt, incomplete or surplus entry; 2 wrong owner or mode, or unknown schema; 4 unreadable.
+
+    Args:
+        store: Folder of the store.
+    """
+    from certvae.store import audit
+
+    return _audited(audit.verify(store.resolve()))
+
+
+def repair(store: Path = STORE) -> int:
+    """Move corrupt entries to quarantine and verify again; the next run computes them again.
+
+    Args:
+        store: Folder of the store.
+    """
+    from certvae.store import audit
+
+    return _audited(audit.repair(store.resolve()))
+
+
+def status(store: Path = STORE) -> int:
+    """Say what the store holds.
+
+    Args:
+        store: Folder of the store.
+    """
+    from certvae.store import audit
+
+    print(audit.status(store.resolve()))
+    return ExitCode.DONE
+
+
+def gc(store: Path = STORE, remove: bool = False, older_than_days: float = 7.0) -> int:
+    """List objects that no row and no plan refers to.
+
+    Args:
+        store: Folder of the store.
+        remove: Remove them as well.
+        older_than_days: Younger ones may belong to a sweep that runs now, and stay.
+    """
+    from certvae.store import audit
+
+    paths = audit.gc(store.resolve(), (), dry_run=not remove, older_than_days=older_than_days)
+    for path in paths:
+        print(path)
+    print(f"{len(paths)} {'removed' if remove else 'could be removed with --remove'}")
+    return ExitCode.DONE
+
+
+def doctor(store: Path = STORE, address: str | None = None, needed_gb: float = 10.0) -> int:
+    """Say whether this machine, or every node of a cluster, is fit for a long run; exit code 1 if not.
+
+    $ certvae doctor --store DIR                               this machine
+    $ certvae doctor --store DIR --address 127.0.0.1:6390      every node of a cluster, one by one
+
+    Args:
+        store: Folder of the store; it need not be there yet.
+        address: Head of a cluster, as host:port.
+        needed_gb: Free space wanted, in gigabytes.
+    """
+    from certvae.cluster import doctor as health
+
+    findings = health.examine(store, needed_gb) if address is None else health.cluster(address, store, needed_gb)
+    print(*findings, sep="\n")
+    return health.verdict(findings)
 
 
 def selftest(kills: int = 200, seed: int = 0, locks: bool = True) -> int:
@@ -114,53 +251,114 @@ def selftest(kills: int = 200, seed: int = 0, locks: bool = True) -> int:
         seed: Of the random kills.
         locks: Without them workers may do work twice, and must give the same results.
     """
-    tally = run_selftest(kills, seed, locks=locks)
+    from certvae.store.selftest import selftest as tried
+
+    tally = tried(kills, seed, locks=locks)
     print(f"seed {seed}: {tally}")
-    return 1 if tally.violations else 0
+    return ExitCode.BUG if tally.violations else ExitCode.DONE
 
 
-def doctor(store: Path = Path("certvae-store"), address: str | None = None, needed_gb: float = 10.0) -> int:
-    """Say whether this machine, or every node of a cluster, is fit for a long run; exit code 1 if not.
+def cluster_run(config: tyro.conf.Positional[Path], study: tyro.conf.Positional[str]) -> int:
+    """Start a study on the head of a cluster and print what it prints; results and runs come back when it has ended.
+
+    $ certvae cluster run cluster.yaml sweeps/tiny_fixed_q.py --data digits
+
+    It goes on when the laptop is closed: the same command watches it again, or resumes it.
 
     Args:
-        store: Folder of the store; it need not be there yet.
-        address: Head of a cluster, as host:port.
-        needed_gb: Free space wanted, in gigabytes.
+        config: The cluster file that `ray up` was given.
+        study: The script, as it is named in this repository; options of the study follow.
     """
-    findings = health.examine(store, needed_gb) if address is None else health.cluster(address, store, needed_gb)
-    print(*findings, sep="\n")
-    return health.verdict(findings)
+    return _cluster_run(str(config), study, ())
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _cluster_run(config: str, study: str, arguments: Sequence[str]) -> int:
+    from certvae.cluster import launch
+
+    return launch.run(config, study, arguments)
+
+
+def cluster_fetch(config: tyro.conf.Positional[Path], store: tyro.conf.Positional[str] = str(STORE)) -> int:
+    """Bring back what a study on a cluster has made so far.
+
+    $ certvae cluster fetch cluster.yaml certvae-store
+
+    Args:
+        config: The cluster file that `ray up` was given.
+        store: Folder of the store on the head.
+    """
+    from certvae.cluster import launch
+
+    print(launch.fetch(str(config), store))
+    return ExitCode.DONE
+
+
+def store_commands() -> int:
+    """Look after a store: verify, repair, status, gc."""
+    return _parsed(STORE_COMMANDS, ("--help",), "certvae store")
+
+
+def cluster_commands() -> int:
+    """A study on a cluster, from a laptop: run, fetch."""
+    return _parsed(CLUSTER_COMMANDS, ("--help",), "certvae cluster")
+
+
+STORE_COMMANDS: Mapping[str, Command] = {"verify": verify, "repair": repair, "status": status, "gc": gc}
+CLUSTER_COMMANDS: Mapping[str, Command] = {"run": cluster_run, "fetch": cluster_fetch}
+COMMANDS: Mapping[str, Command] = {
+    "certify": certify,
+    "run": run,
+    "report": report,
+    "ui": ui,
+    "ledger": ledger,
+    "store": store_commands,
+    "cluster": cluster_commands,
+    "doctor": doctor,
+    "selftest": selftest,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    commands = {
-        "verify": verify,
-        "repair": repair,
-        "status": status,
-        "gc": gc,
-        "ledger": ledger,
-        "ui": ui,
-        "selftest": selftest,
-        "doctor": doctor,
-    }
-    try:
-        return tyro.extras.subcommand_cli_from_dict(commands, prog="python -m certvae", args=arguments)
-    except Fault as fault:
-        print(fault, file=sys.stderr)
-        return fault.exit_code
+    return guarded(partial(_command, sys.argv[1:] if arguments is None else list(arguments)))
 
 
-def _opened(store: Path) -> Store:
+def _command(arguments: Sequence[str]) -> int:
+    """What follows a study, and all of a report, is read by a command line of its own."""
+    match list(arguments):
+        case ["run", str(study), *rest] if not study.startswith("-"):
+            return _study(study, rest)
+        case ["cluster", "run", str(config), str(study), *rest] if not config.startswith("-"):
+            return _cluster_run(config, study, rest)
+        case ["report", *rest]:
+            return _report(rest)
+        case ["store", *rest] if rest:
+            return _parsed(STORE_COMMANDS, rest, "certvae store")
+        case ["cluster", *rest] if rest:
+            return _parsed(CLUSTER_COMMANDS, rest, "certvae cluster")
+        case _:
+            return _parsed(COMMANDS, arguments, "certvae")
+
+
+def _parsed(commands: Mapping[str, Command], arguments: Sequence[str], program: str) -> int:
+    about = f"{__doc__}\n{ExitCode.legend()}"
+    return tyro.extras.subcommand_cli_from_dict(dict(commands), prog=program, description=about, args=list(arguments))
+
+
+def _opened(store: Path) -> "Store":
+    from certvae.store.layout import STORE as MARK
+    from certvae.store.layout import no_store
+    from certvae.store.store import Store
+
     root = store.resolve()
-    if not (root / STORE).exists():
+    if not (root / MARK).exists():
         raise no_store(root)  # opening it would make one
     return Store(root)
 
 
-def _told(report: audit.Report) -> int:
-    print(report)
-    return report.exit_code
+def _audited(found: "Report") -> int:
+    print(found)
+    return found.exit_code
 
 
 if __name__ == "__main__":

@@ -1,19 +1,89 @@
-"""What is written for a terminal: commands for the Python that runs now with short paths."""
+"""What is written for a terminal: commands that work where they are typed, and how a command ends."""
 
+import os
 import shlex
 import shutil
 import sys
+import tempfile
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+
+from certvae.errors import ConfigFault, ExitCode, Fault
+from certvae.installed import provider
+
+PROGRAM = Path(__file__).parent
 
 
 def python(*arguments: str) -> str:
     """A command line for this interpreter: `python` where the shell finds it by that name, else its path."""
-    found = shutil.which("python")
-    named = found is not None and Path(found).parent == Path(sys.executable).parent
-    return shlex.join(["python" if named else near(Path(sys.executable)), *arguments])
+    return shlex.join(["python" if _found("python") else sys.executable, *arguments])
 
 
-def near(path: Path) -> str:
-    """A path as seen from the working directory, when it lies below that."""
-    path, here = path.absolute(), Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+def certvae(*arguments: str) -> str:
+    """A command of ours in this environment, by its name where the shell finds it, else through this interpreter."""
+    return shlex.join(["certvae", *arguments]) if _found("certvae") else python("-m", "certvae", *arguments)
+
+
+def _found(name: str) -> bool:
+    """Whether the shell finds this name, and finds it in this environment."""
+    found = shutil.which(name)
+    return found is not None and Path(found).parent == Path(sys.executable).parent
+
+
+def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) -> int:
+    """Runs a command and returns one of the documented exit codes, whatever it met; no traceback of ours is shown.
+
+    Args:
+        again: the command line that goes on after an interruption.
+    """
+    try:
+        return int(command())
+    except Fault as fault:
+        return _told(fault)
+    except ModuleNotFoundError as error:
+        return _told(_missing(error.name) if error.name and not _ours(error.name) else _bug(error))
+    except BrokenPipeError:  # whoever read what we print, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.RESUMABLE
+    except KeyboardInterrupt:
+        print("stopped; nothing is lost." + (f" To go on: {again()}" if again else ""), flush=True)
+        return ExitCode.RESUMABLE
+    except Exception as error:
+        return _told(_bug(error))
+
+
+def _told(fault: Fault) -> int:
+    print(fault, file=sys.stderr, flush=True)
+    return fault.exit_code
+
+
+def _ours(module: str) -> bool:
+    return module.partition(".")[0] in ("certvae", "analysis", "sweeps")
+
+
+def _missing(module: str) -> Fault:
+    return ConfigFault(
+        30,
+        f"the package {module.partition('.')[0]!r} is not installed",
+        where="this environment",
+        cause="it is an extra, or a study imports it: a certificate needs numpy alone",
+        remedy=f"run `pip install '{provider(module)}'`",
+    )
+
+
+def _bug(error: Exception) -> Fault:
+    """What only we can mend: the traceback goes to a file, for a report."""
+    with tempfile.NamedTemporaryFile("w", prefix="certvae-error-", suffix=".txt", delete=False) as file:
+        file.write(f"{shlex.join(sys.argv)}\n{''.join(traceback.format_exception(error))}")
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(PROGRAM)
+    ]
+    place = f"{Path(frames[-1].filename).relative_to(PROGRAM.parent)}:{frames[-1].lineno}" if frames else "certvae"
+    return Fault(
+        1,
+        f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0],
+        where=place,
+        cause="a bug of ours: this input was not foreseen",
+        remedy=f"report it with the file {file.name}; the store is whole, and the same command goes on",
+    )

@@ -1,1 +1,1 @@
-"""Studies: one short file each, and the engine that runs them over a pool."""
+"""Studies: one short file each, to run as it is or to copy."""

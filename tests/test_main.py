@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from certvae import __main__ as module
 from certvae.__main__ import main
+from certvae.store import selftest as module
 from certvae.store.audit import CORRUPT, FOREIGN
 from certvae.store.selftest import Tally, draw, run_chain
 from certvae.store.store import Store
@@ -28,32 +28,32 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_verify_and_repair(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", "--store", str(store.path)]) == 0
+    assert main(["store", "verify", "--store", str(store.path)]) == 0
     assert "6 entries verified, 0 findings" in capsys.readouterr().out
     (store.path / "obj" / "surplus").touch()
-    assert main(["verify", "--store", str(store.path)]) == CORRUPT
+    assert main(["store", "verify", "--store", str(store.path)]) == CORRUPT
     assert "surplus" in capsys.readouterr().out
-    assert main(["repair", "--store", str(store.path)]) == 0
-    assert main(["verify", "--store", str(store.path)]) == 0
+    assert main(["store", "repair", "--store", str(store.path)]) == 0
+    assert main(["store", "verify", "--store", str(store.path)]) == 0
 
 
 def test_what_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", "--store", str(tmp_path)]) == FOREIGN
-    assert main(["status", "--store", str(tmp_path)]) == 5
+    assert main(["store", "verify", "--store", str(tmp_path)]) == FOREIGN
+    assert main(["store", "status", "--store", str(tmp_path)]) == 5
     assert "E-STORE-08" in capsys.readouterr().err
 
 
 def test_status(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status", "--store", str(store.path)]) == 0
+    assert main(["store", "status", "--store", str(store.path)]) == 0
     assert "1 rows of selftest" in capsys.readouterr().out
 
 
 def test_gc_removes_only_when_told_so(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     unused = store.call(draw, 9).path
-    assert main(["gc", "--store", str(store.path), "--older-than-days", "-1"]) == 0
+    assert main(["store", "gc", "--store", str(store.path), "--older-than-days", "-1"]) == 0
     assert f"{unused}\n1 could be removed with --remove" in capsys.readouterr().out
     assert unused.exists()
-    assert main(["gc", "--store", str(store.path), "--older-than-days", "-1", "--remove"]) == 0
+    assert main(["store", "gc", "--store", str(store.path), "--older-than-days", "-1", "--remove"]) == 0
     assert "1 removed" in capsys.readouterr().out
     assert not unused.exists()
 
@@ -72,7 +72,7 @@ def test_ledger_makes_a_deleted_or_broken_database_anew_identical(
         assert main(["ledger", "--store", str(store.path)]) == 0
         said = capsys.readouterr().out
         assert "MLflow: 14 runs created, 0 updated, 0 unchanged" in said
-        assert f"-m certvae ui --store {store.path}" in said
+        assert f"certvae ui --store {store.path}" in said
         assert text(store) == told
     assert main(["ledger", "--store", str(store.path), "--study", "other"]) == 0
     assert "MLflow: 0 runs created, 0 updated, 5 unchanged" in capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_selftest_prints_its_seed(
     def ended(kills: int, seed: int, locks: bool) -> Tally:
         return Tally(kills=kills, points=seed, violations=violations)
 
-    monkeypatch.setattr(module, "run_selftest", ended)
+    monkeypatch.setattr(module, "selftest", ended)
     assert main(["selftest", "--kills", "3", "--seed", "5"]) == code
     told = capsys.readouterr().out
     assert told.startswith("seed 5: ")
@@ -105,14 +105,16 @@ def test_selftest_prints_its_seed(
     assert all(violation in told for violation in violations)
 
 
-@pytest.mark.parametrize("arguments", [[], ["verify"], ["verify", "--stroe", "x"], ["sync"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["verify"], ["store", "verify", "--stroe", "x"], ["sync"], ["store", "sync"]]
+)
 def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
     run = subprocess.run([sys.executable, "-m", "certvae", *arguments], capture_output=True, check=False)
     assert run.returncode == 2
 
 
 def test_the_module_runs(store: Store) -> None:
-    command = [sys.executable, "-m", "certvae", "verify", "--store", str(store.path)]
+    command = [sys.executable, "-m", "certvae", "store", "verify", "--store", str(store.path)]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 

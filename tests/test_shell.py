@@ -1,20 +1,23 @@
-"""What a user is told to type works where it is typed."""
+"""What a user is told to type works where it is typed, and every end has a documented code."""
 
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from certvae import terminal
+from certvae import installed, terminal
+from certvae.errors import ConfigFault, ExitCode
 
 
 def test_python_is_called_by_its_name_where_the_shell_finds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "python").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
-    assert terminal.python("-m", "certvae", "ui") == "python -m certvae ui"
+    assert terminal.python("-c", "print(1)") == "python -c 'print(1)'"
 
 
 @pytest.mark.parametrize("first", ["empty", "another"])
@@ -28,12 +31,59 @@ def test_python_is_called_by_its_path_where_the_shell_finds_another_or_none(
     assert subprocess.run(called, capture_output=True, text=True, check=True).stdout == "a b\n"
 
 
-def test_an_environment_in_the_working_directory_is_named_from_there(
+def test_our_command_is_called_by_its_name_where_the_shell_finds_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / "certvae").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert terminal.certvae("ui", "--store", "a b") == "certvae ui --store 'a b'"
     monkeypatch.setenv("PATH", "")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "bin" / "python"))
-    assert terminal.python("x.py") == "'my env/bin/python' x.py"
-    assert terminal.near(tmp_path / "store") == "store"
-    assert terminal.near(tmp_path.parent) == str(tmp_path.parent)
+    assert terminal.certvae("ui") == f"{tmp_path / 'python3'} -m certvae ui"
+
+
+class TestGuarded:
+    def ends(self, error: BaseException) -> int:
+        def command() -> int:
+            raise error
+
+        return terminal.guarded(command, again=lambda: "certvae run x")
+
+    def test_a_fault_is_its_own_text_and_code(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.ends(ConfigFault(3, "a", where="b", cause="c", remedy="d")) == ExitCode.WRONG_INPUT
+        assert capsys.readouterr().err == "E-CONF-03: a | b | c | d\n"
+
+    def test_a_missing_package_names_its_extra(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.ends(ModuleNotFoundError("No module named 'ray'", name="ray.tune")) == ExitCode.WRONG_INPUT
+        assert re.search(r"'ray' is not installed .* run `pip install 'certvae(\[\w+\])?'`", capsys.readouterr().err)
+
+    def test_an_interruption_says_how_to_go_on(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.ends(KeyboardInterrupt()) == ExitCode.RESUMABLE
+        assert "To go on: certvae run x" in capsys.readouterr().out
+
+    def test_a_bug_is_one_line_and_its_traceback_a_file(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.ends(ZeroDivisionError("division by zero\nmore")) == ExitCode.BUG
+        told = capsys.readouterr().err
+        assert "Traceback" not in told
+        assert "E-PROC-01: ZeroDivisionError: division by zero |" in told
+        kept = Path(re.findall(r"the file (\S+);", told)[0])
+        assert "Traceback" in kept.read_text()
+        kept.unlink()
+
+    def test_wrong_flags_keep_the_parsers_own_end(self) -> None:
+        with pytest.raises(SystemExit):
+            self.ends(SystemExit(2))
+
+
+class TestInstalled:
+    def test_versions(self) -> None:
+        assert installed.version("numpy") == np.__version__
+        assert installed.version("no-such-package") == ""
+
+    def test_the_extra_is_read_from_our_own_metadata(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        wanted = ["numpy>=2.2", 'ray[tune]==2.60.*; extra == "all"', "ray[tune]==2.60.*; extra == 'sweep'"]
+        wanted += ["scikit-learn>=1.8; extra == 'all'"]
+        monkeypatch.setattr(installed.metadata, "requires", {installed.OURS: wanted}.get)
+        assert installed.provider("ray.tune") == "certvae[sweep]"
+        assert installed.provider("sklearn.datasets") == "certvae[all]"
+        assert (installed.provider("numpy"), installed.provider("unheard_of")) == ("certvae", "unheard_of")

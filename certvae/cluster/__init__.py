@@ -5,6 +5,10 @@ in `certvae.engine`, imports Ray.
 """
 
 import os
+import sys
+
+SETTLED = "ray" not in sys.modules or os.environ.get("RAY_AUTH_MODE") == "token"
+"""False where Ray came first, and has read that it needs no token."""
 
 os.environ |= {
     "RAY_AUTH_MODE": "token",

@@ -1,7 +1,7 @@
 """Is this machine, or every node of a cluster, fit for a long run? Looks, and changes nothing.
 
-python -m certvae doctor --store DIR
-python -m certvae doctor --store DIR --address 127.0.0.1:6390        every node of a cluster, one by one
+certvae doctor --store DIR
+certvae doctor --store DIR --address 127.0.0.1:6390        every node of a cluster, one by one
 """
 
 import os
@@ -24,13 +24,16 @@ from certvae.installed import version
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt
 from certvae.store.layout import is_safe, read_identity
-from certvae.tracking import ui
+from certvae.terminal import certvae
+from certvae.tracking.ui import PORT as UI_PORT
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
-PORTS = {ui.PORT: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dashboard"}
+PORTS = {UI_PORT: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dashboard"}
 SKEW_SECONDS = 5.0
 OLDEST_PYTHON = (3, 11)
 NODE_SECONDS = 180.0  # for all nodes to answer: torch is imported on each
+HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+"""What makes GPUs invisible to a process."""
 NETWORKED = ("nfs", "cifs", "smb", "fuse", "lustre", "gpfs", "ceph", "9p")
 
 Verdict = Literal["ok", "note", "bad"]
@@ -128,16 +131,23 @@ def gpus(listed: Sequence[str], seen: Sequence[str]) -> Iterator[Finding]:
         listed: what the driver says of each.
         seen: device names in torch.
     """
+    chosen = {name: value for name in HIDING if (value := os.environ.get(name)) is not None}
+    said = ", ".join(f"{name}={value!r}" for name, value in chosen.items())
     if not listed and not seen:
         yield Finding("gpus", "note", "none: cells run on CPU cores", "")
-    elif len(seen) < len(listed) and not os.environ.get("CUDA_VISIBLE_DEVICES"):
+    elif not seen and chosen:
+        yield Finding(
+            "gpus", "note", f"{len(listed)} hidden by {said}: cells run on CPUs", f"unset {next(iter(chosen))}"
+        )
+    elif len(seen) < len(listed) and not chosen:
         remedy = "update the driver (torch says what it needs: `python -c 'import torch; torch.zeros(1).cuda()'`)"
         yield Finding("gpus", "bad", f"the driver lists {len(listed)}, torch computes on {len(seen)}", remedy)
     elif len(set(seen)) > 1:
         remedy = "one run uses one model: choose with CUDA_VISIBLE_DEVICES"
         yield Finding("gpus", "bad", f"different models: {', '.join(sorted(set(seen)))}", remedy)
     else:
-        yield Finding("gpus", "ok", f"{len(seen)} x {seen[0]}, computing")
+        hidden = f", {len(listed) - len(seen)} hidden by {said}" if len(seen) < len(listed) else ""
+        yield Finding("gpus", "ok", f"{len(seen)} x {seen[0]}, computing{hidden}")
 
 
 def listed_gpus() -> list[str]:
@@ -145,7 +155,10 @@ def listed_gpus() -> list[str]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60, check=False)
+    try:
+        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):  # no program for this machine, or a driver that hangs
+        return []
     return [line for line in done.stdout.splitlines() if line.startswith("GPU ")]
 
 
@@ -231,7 +244,7 @@ def free_port(port: int, of: str) -> Iterator[Finding]:
         try:
             listener.bind(("127.0.0.1", port))
         except OSError:
-            remedy = "if it is not yours, choose another with --port" if port == ui.PORT else "fine while yours runs"
+            remedy = "if it is not yours, choose another with --port" if port == UI_PORT else "fine while yours runs"
             yield Finding("ports", "note", f"{port}, for {of}, is in use", remedy)
         else:
             yield Finding("ports", "ok", f"{port}, for {of}, is free")
@@ -251,7 +264,8 @@ def _identity(store: Path) -> Finding:
     try:
         identity = read_identity(Disk(store))
     except (Corrupt, Fault) as damage:
-        return Finding("store", "bad", str(damage), f"run `python -m certvae repair --store {store}`")
+        repair = certvae("store", "repair", "--store", str(store.absolute()))
+        return Finding("store", "bad", str(damage), f"run `{repair}`")
     if identity is None and any(store.iterdir()):
         return Finding("store", "bad", f"{store} is no store and not empty", "choose another or a new folder")
     return Finding("store", "ok", f"{store} is {'empty' if identity is None else f'store {identity.id[:8]}'}, writable")

@@ -57,7 +57,7 @@ def ask(nodes: Iterable[Node], question: Callable[..., Any], *given: Any, second
             f"no answer within {seconds:.0f} s from {names}",
             where="the nodes of the cluster",
             cause="they are lost, or so busy that no worker starts",
-            remedy="look at them with `python -m certvae doctor` there, or leave them out, and run the command again",
+            remedy="look at them with `certvae doctor` there, or leave them out, and run the command again",
         )
     return ray.get(answered)
 

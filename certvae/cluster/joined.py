@@ -16,7 +16,7 @@ from ray import tune
 from certvae.cluster import nodes
 from certvae.cluster.join import alive, driver_of
 from certvae.cluster.slots import Place, Slots, cluster_slots
-from certvae.cluster.watch import Watch, stoppable
+from certvae.cluster.watch import Watch, quiet, stoppable
 from certvae.errors import RayFault
 from certvae.store.process import owner
 
@@ -55,8 +55,7 @@ def joined(address: str, place: Place, most: int | None = None) -> Iterator[Room
     """
     per_gpu = round(1 / place.gpu_share)
     scratch = Path(place.store, "tmp", f"tune.{owner()}.{uuid.uuid4().hex}")
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # `Recovered` says it in a line
-    with nodes.beacon(place.store) as light, stoppable() as stop:
+    with quiet(), nodes.beacon(place.store) as light, stoppable() as stop:
         try:
             with driver_of(address):
                 here = nodes.look(light)

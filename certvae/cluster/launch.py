@@ -1,7 +1,7 @@
 """A study on a cluster, from a laptop.
 
-    python -m certvae.cluster.launch run cluster.yaml sweeps/tiny_fixed_q.py --data digits
-    python -m certvae.cluster.launch fetch cluster.yaml certvae-store
+    certvae cluster run cluster.yaml sweeps/tiny_fixed_q.py --data digits
+    certvae cluster fetch cluster.yaml certvae-store
 
 `run` starts the study on the head, prints what it prints, and brings results and MLflow runs back when it has ended. It
 goes on when the laptop is closed: the same command watches it again, or resumes it. `fetch` brings back what there is.
@@ -10,7 +10,6 @@ goes on when the laptop is closed: the same command watches it again, or resumes
 import itertools
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +17,7 @@ from ray.autoscaler import sdk
 from ray.autoscaler._private.cli_logger import cli_logger
 
 from certvae.canonical import digest
-from certvae.errors import Fault, RayFault
+from certvae.errors import RayFault
 from certvae.store.store import Store
 from certvae.tracking.ledger import Ledger
 
@@ -26,6 +25,8 @@ NODE = "~/certvae/certvae/cluster/node.sh"
 STORE = "certvae-store"
 TRUTH = ("STORE.json", "plan", "obj", "rows")  # the rest of a store is scratch, or made again from these
 NAME_DIGITS = 12
+
+cli_logger.configure(verbosity=0, log_style="record", color_mode="false")  # Ray's own words on a command line of ours
 
 
 def run(config: str, study: str, arguments: Sequence[str]) -> int:
@@ -94,25 +95,3 @@ def _lost(config: str, failed: bool) -> RayFault:
         cause="the network, this machine's sleep, or the end of the head",
         remedy="run the same command again: what goes on is watched, what has ended resumes, no result is lost",
     )
-
-
-def main(arguments: Sequence[str]) -> int:
-    """One command; returns its exit code."""
-    cli_logger.configure(verbosity=0, log_style="record", color_mode="false")
-    try:
-        match list(arguments):
-            case ["run", config, study, *rest]:
-                return run(config, study, rest)
-            case ["fetch", config, store]:
-                print(fetch(config, store))
-                return 0
-            case _:
-                print(__doc__, file=sys.stderr)
-                return 2
-    except Fault as fault:
-        print(fault, file=sys.stderr)
-        return fault.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""A Ray of one run alone: a folder and a token of its own, and nothing of it left afterwards.
+"""A Ray of one run alone: a folder and a token of its own, on this machine alone, and nothing of it left afterwards.
 
 A driver that is killed cannot tidy up, so whoever comes next removes the folders whose driver is dead.
 """
@@ -6,41 +6,95 @@ A driver that is killed cannot tidy up, so whoever comes next removes the folder
 import functools
 import logging
 import os
+import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import psutil
 import ray
+from ray._private import ray_constants  # no public call makes a Ray of one host listen on that host alone
 
+from certvae.cluster import SETTLED
 from certvae.cluster.joined import Room
 from certvae.cluster.slots import Slots
-from certvae.errors import RayFault
+from certvae.cluster.watch import quiet, stoppable
+from certvae.errors import Fault, RayFault
 from certvae.store.process import is_dead, owner
 
 PREFIX = "certvae-"
 OWNER = "owner"  # names who made a folder; a path that held it would be too long for Ray's sockets
+LOOPBACK = "127.0.0.1"
+VITAL = ("gcs_server", "raylet")
+LOOK_SECONDS = 0.5
+SOCKET = 103 if sys.platform == "darwin" else 107
+"""The longest path of a socket, in bytes."""
+BELOW = len("/certvae-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+"""What Ray needs of that below the folder that it is given."""
 
 
 @contextmanager
 def own_ray(slots: Slots) -> Iterator[Room]:
-    """Starts a Ray on this machine that ends with the block.
+    """Starts a Ray on this machine that ends with the block, and watches it.
 
     Raises:
-        RayFault: it did not come up.
+        RayFault: it did not come up, or, later, it was lost.
     """
-    remove_abandoned(Path(tempfile.gettempdir()))
-    scratch = Path(tempfile.mkdtemp(prefix=PREFIX))
-    (scratch / OWNER).write_text(owner())
+    if not SETTLED:
+        raise _came_first()
+    scratch = scratch_folder()
     try:
-        with private_token(scratch):
+        with quiet(), stoppable() as stop, private_token(scratch), on_loopback():
             start(slots, scratch / "ray")
-            yield Room(scratch / "tune", slots, lambda: slots.count)
+            with watched(stop):
+                yield Room(scratch / "tune", slots, lambda: slots.count)
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def scratch_folder() -> Path:
+    """A private folder for this run, below the first place whose path leaves room for Ray's sockets.
+
+    Raises:
+        RayFault: no such place can be written.
+    """
+    places = short_places()
+    for parent in places:
+        with suppress(OSError):
+            remove_abandoned(parent)
+            scratch = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # mode 0700
+            (scratch / OWNER).write_text(owner())
+            return scratch
+    usual = _usual()
+    raise RayFault(
+        10,
+        f"no folder for Ray's sockets: the path of TMPDIR has {len(os.fsencode(usual))} characters, at most "
+        f"{SOCKET - BELOW} leave room for a socket of {SOCKET}, and {', '.join(map(str, places)) or 'no other place'} "
+        "cannot be written",
+        where=str(usual),
+        cause="the system bounds the path of a socket",
+        remedy="set TMPDIR to a short folder that you can write, such as one below /tmp",
+    )
+
+
+def short_places() -> list[Path]:
+    """Where Ray's sockets may lie: the usual temporary folder first, if its path is short enough."""
+    named = (_usual(), "/tmp", os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm", Path.home() / ".certvae")  # noqa: S108
+    short = [Path(one) for one in named if one and len(os.fsencode(one)) + BELOW <= SOCKET]
+    return [place for place in dict.fromkeys(short) if place.is_dir()]
+
+
+def _usual() -> Path:
+    try:
+        return Path(tempfile.gettempdir()).absolute()
+    except FileNotFoundError:  # none of the usual ones can be written
+        return Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
 
 
 def remove_abandoned(parent: Path) -> None:
@@ -49,6 +103,52 @@ def remove_abandoned(parent: Path) -> None:
         with suppress(OSError):  # another run may be at it too
             if note.stat().st_uid == os.geteuid() and is_dead(note.read_text()):
                 shutil.rmtree(note.parent, ignore_errors=True)
+
+
+@contextmanager
+def watched(stop: Callable[[Fault], None]) -> Iterator[None]:
+    """Ends the run when a process has ended without which Ray can tell nothing.
+
+    They are children of this process, so they are looked at and not asked: Ray ends a driver with a raw line within
+    seconds of losing one of them.
+    """
+    over = threading.Event()
+    vital = [child for child in psutil.Process().children() if child.name() in VITAL]
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            if not all(map(_lives, vital)):
+                stop(lost())
+                return
+
+    threading.Thread(target=look, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Whatever is started within the block listens on this host alone.
+
+    Ray takes 127.0.0.1 for a mistake and listens everywhere, unless it is told that there are no clusters here.
+    """
+    earlier = ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
+        ray_constants.ENABLE_RAY_CLUSTER = earlier
 
 
 def start(slots: Slots, folder: Path) -> None:
@@ -65,6 +165,7 @@ def start(slots: Slots, folder: Path) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
+        _node_ip_address=LOOPBACK,
         _temp_dir=str(folder),
     )
     try:
@@ -96,11 +197,67 @@ def private_token(scratch: Path) -> Iterator[None]:
         del os.environ["RAY_AUTH_TOKEN_PATH"]
 
 
+CAUSES = (
+    (r"AF_UNIX|socket.*too long", "the path of its sockets is too long", "set TMPDIR to a short folder"),
+    (r"No space left|ENOSPC|disk.*full", "a disk is full", "free space in the scratch folder and in /dev/shm"),
+    (
+        r"Cannot allocate memory|MemoryError|Resource temporarily unavailable|can't start new thread|std::bad_alloc",
+        "memory, or the number of processes that this user may have, is used up",
+        "give fewer --workers, or raise the limit (`ulimit -u`, the memory of the container)",
+    ),
+    (r"Permission denied|Operation not permitted", "this user may not write there", "set TMPDIR to your own folder"),
+    (
+        r"timed out|failed to start|did not start",
+        "the machine is overloaded",
+        "run the same command when it is less busy",
+    ),
+)
+"""Words of Ray or the system -> what is wrong, and what to do."""
+
+
+def _came_first() -> RayFault:
+    return RayFault(
+        12,
+        "Ray was imported before certvae, and has read its settings: it would start without a token, open to others",
+        where="this process",
+        cause="Ray reads its environment once, when it is imported",
+        remedy="import certvae.engine first, or set RAY_AUTH_MODE=token for the whole process",
+    )
+
+
 def _not_started(folder: Path, error: Exception) -> RayFault:
+    """Ray itself says little: why it did not start stands in the logs of its processes, which go with the folder."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    logged = _complaints(folder)
+    words = f"{said}\n{logged}"
+    cause, remedy = next(
+        ((cause, remedy) for pattern, cause, remedy in CAUSES if re.search(pattern, words, re.IGNORECASE)),
+        ("not known to this program; the words are Ray's own", "mend what they name, and run the same command again"),
+    )
     return RayFault(
         2,
-        f"Ray did not start: {str(error).splitlines()[0]}",
+        f"Ray did not start: {said}" + (f"; its log ends with: {logged}" if logged else ""),
         where=f"this machine, scratch folder {folder}",
-        cause="the machine is overloaded, or out of memory, disk or processes",
-        remedy="run the same command again when it is less busy; nothing is lost",
+        cause=cause,
+        remedy=f"{remedy}; nothing is lost",
+    )
+
+
+def _complaints(folder: Path) -> str:
+    """The last line of an error in the logs of Ray's processes."""
+    found = ""
+    for path in sorted(folder.glob("session_2*/logs/*.[oe][ur][tr]")):
+        lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+        found = next((line for line in reversed(lines) if re.search(r"\b[EF] |rror|FATAL", line)), found)
+    return found[:300]
+
+
+def lost() -> RayFault:
+    """The fault for a Ray of our own that has ended while cells ran."""
+    return RayFault(
+        11,
+        "the Ray of this run has ended; no result is lost",
+        where="this machine",
+        cause="its processes were killed, most often because memory ran out",
+        remedy="run the same command again, with fewer --workers if memory ran out: finished stages are in the store",
     )

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from certvae import fingerprint
 from certvae.cluster import join
 from certvae.cluster.join import Node
 from certvae.errors import RayFault
 from certvae.installed import version
 from certvae.store.process import owner
 
-PACKAGES = ("ray", "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
+PACKAGES = ("ray", *fingerprint.PACKAGES)
 SEPARATE = "its folder is another one"
 SECONDS = 120.0  # a node that has not answered by then is lost or far too slow
 SHOWN = 4  # differences in a message

@@ -7,25 +7,27 @@ everybody on the machine.
 """
 
 import os
-import signal
-import sys
-import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
+
+import psutil
+import tyro
 
 VARIABLE = "CERTVAE_SCRATCH"
 GRACE_SECONDS = 10.0
-POLL_SECONDS = 0.1
 
 
-def marked(mark: str) -> set[int]:
+def marked(mark: str) -> set[psutil.Process]:
     """Processes of this user that were started under this mark, with all their descendants; never the caller's own."""
-    parents = dict(_parents())
-    wanted = f"{VARIABLE}={mark}".encode()
-    found = {pid for pid in parents if wanted in _environment(pid)}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - set(_ancestors(os.getpid(), parents))
+    found: set[psutil.Process] = set()
+    for process in psutil.process_iter():
+        try:
+            if process.uids().effective == os.geteuid() and process.environ().get(VARIABLE) == mark:
+                found |= {process, *process.children(recursive=True)}
+        except psutil.Error:  # it belongs to others, or has just ended
+            continue
+    here = psutil.Process()
+    return found - {here, *here.parents()}
 
 
 def end(mark: str, grace_seconds: float = GRACE_SECONDS) -> int:
@@ -33,56 +35,33 @@ def end(mark: str, grace_seconds: float = GRACE_SECONDS) -> int:
 
     Ray's workers hide how they were started, so whoever was seen once is watched until the end.
     """
-    seen = marked(mark)
-    _send(seen, signal.SIGTERM)
-    deadline = time.monotonic() + grace_seconds
-    while left := {pid for pid in seen | marked(mark) if _lives(pid)}:
+    seen, left = set(), marked(mark)
+    while left - seen:  # whoever was started meanwhile
+        for process in left - seen:
+            _send(process, psutil.Process.terminate)
         seen |= left
-        if time.monotonic() > deadline:
-            _send(left, signal.SIGKILL)
-        time.sleep(POLL_SECONDS)
+        _, deaf = psutil.wait_procs(list(left), grace_seconds)
+        for process in deaf:
+            _send(process, psutil.Process.kill)
+        psutil.wait_procs(deaf, grace_seconds)
+        left = marked(mark)
     return len(seen)
 
 
-def _parents() -> Iterator[tuple[int, int]]:
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                if folder.stat().st_uid == os.geteuid():
-                    # The name of a process stands in parentheses and may hold anything.
-                    yield int(folder.name), int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, ValueError):
-                continue
+def _send(process: psutil.Process, what: Callable[[psutil.Process], None]) -> None:
+    with suppress(psutil.NoSuchProcess):
+        what(process)
 
 
-def _environment(pid: int) -> list[bytes]:
-    """What a process was started with; nothing for those of other users, and for those that have just ended."""
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+def main(scratch: tyro.conf.Positional[str], grace_seconds: float = GRACE_SECONDS) -> None:
+    """Ends every process of this user that was started with CERTVAE_SCRATCH set to this folder, and its children.
 
-
-def _ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
-    while pid:
-        yield pid
-        pid = parents.get(pid, 0)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def _send(pids: Iterable[int], what: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, what)
-        except ProcessLookupError:
-            continue
+    Args:
+        scratch: The folder, as it was written.
+        grace_seconds: Those that do not listen are killed after so long.
+    """
+    print(f"ended {end(scratch, grace_seconds)} processes of {scratch}")
 
 
 if __name__ == "__main__":
-    print(f"ended {end(sys.argv[1])} processes of {sys.argv[1]}")
+    tyro.cli(main, prog="python -m certvae.cluster.processes")

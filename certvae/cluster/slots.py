@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from certvae import machine
-from certvae.errors import RayFault
+from certvae import fingerprint, machine
+from certvae.errors import ConfigFault, RayFault
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ def local_slots(workers: int | None, per_gpu: int, logical_gpus: int) -> Slots:
     """One slot per share of a GPU that this process may use, or one per CPU core it may use.
 
     Raises:
-        RayFault: when more slots are asked for than there are.
+        ConfigFault: when more slots are asked for than there are.
     """
     cores = machine.cores()
-    gpus = logical_gpus or _gpus()
+    gpus = logical_gpus or fingerprint.gpu_count()
     most = gpus * per_gpu if gpus else cores
     count = min(workers or most, most)
     if workers is not None and workers > most:
-        raise RayFault(
-            1,
+        raise ConfigFault(
+            38,
             f"{workers} slots asked for, {most} are there",
             where=f"{gpus} GPUs x {per_gpu}" if gpus else f"{cores} CPU cores",
             cause="a slot is a share of a GPU, or a CPU core where there is none",
@@ -96,9 +96,3 @@ def cluster_slots(resources: Sequence[Mapping[str, float]], per_gpu: int, most: 
             remedy="wait for the workers (`ray status` lists them), then run the same command again",
         )
     return replace(slots, count=min(there, most or there))
-
-
-def _gpus() -> int:
-    import torch  # noqa: PLC0415  (slow to import; a help text needs none)
-
-    return torch.cuda.device_count()

@@ -32,14 +32,30 @@ class Stopped(BaseException):
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Ray Tune says nothing of a lost worker: `Recovered` says it in a line, and its traceback is in the store."""
+    log = logging.getLogger("ray.tune.execution.tune_controller")
+    earlier = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(earlier)
+
+
+@contextmanager
 def stoppable() -> Iterator[Callable[[Fault], None]]:
-    """Yields what ends the block of the main thread with a fault, from any thread.
+    """Yields what ends the block with a fault, from any thread.
+
+    Only the main thread can be interrupted. A run in another one is ended where it asks Ray next, or with the process:
+    without its head Ray would end that a minute later, and say nothing.
 
     Raises:
         Fault: the one that was given.
     """
     given: list[Fault] = []
     over = threading.Event()
+    on_main_thread = threading.current_thread() is threading.main_thread()
 
     def interrupt(*_: object) -> None:
         raise Stopped(given[0])
@@ -48,19 +64,36 @@ def stoppable() -> Iterator[Callable[[Fault], None]]:
         if given or over.is_set():
             return
         given.append(fault)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+        if on_main_thread:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
         if not over.wait(CLEANUP_SECONDS):
             print(fault, file=sys.stderr, flush=True)
             os._exit(fault.exit_code)
 
-    earlier = signal.signal(signal.SIGUSR2, interrupt)
     try:
-        yield stop
+        with handled(signal.SIGUSR2, interrupt):
+            yield stop
     except Stopped as stopped:
         raise stopped.fault from None
+    except Exception as error:
+        if given:  # what Ray says of a head that is lost
+            raise given[0] from error
+        raise
     finally:
         over.set()
-        signal.signal(signal.SIGUSR2, earlier)
+
+
+@contextmanager
+def handled(what: signal.Signals, handler: Callable[..., None]) -> Iterator[None]:
+    """A signal has this handler within the block; in a thread that is not the main one it keeps its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(what, handler)
+    try:
+        yield
+    finally:
+        signal.signal(what, earlier)
 
 
 class Watch:

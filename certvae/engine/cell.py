@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from certvae import fingerprint
 from certvae.cluster.slots import Place
 from certvae.data.loading import load
 from certvae.engine.dispatch import Cell
@@ -23,11 +24,10 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
     Raises:
         Censored: the cell's rule says that its config cannot reach what it must.
     """
-    device = environment.device()
+    device = fingerprint.device()
     if place.gpu_share < 1 and not cell.alone and device != "cpu":
         torch.cuda.set_per_process_memory_fraction(place.gpu_share)
-    root = None if place.data_root is None else Path(place.data_root)
-    dataset = load(cell.spec.data, root, cache=Path(place.cache), progress=False)
+    dataset = load(cell.spec.data, place.data_root, cache=Path(place.cache), progress=False)
     censor = Censor(cell.stop)
 
     def hear(event: Mapping[str, Any]) -> None:

@@ -1,27 +1,40 @@
 """The command line of a study: options of a run, and every field of the cell."""
 
 import dataclasses
-import itertools
 import re
+import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
-from certvae.data.loading import SOURCES
+from certvae.data.loading import SOURCES, describe
+from certvae.data.own import is_own
+from certvae.engine.called import called
 from certvae.engine.propose import Sampler
 from certvae.engine.study import Study, study_name
+from certvae.errors import ExitCode
+from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
-from certvae.spec.parts import DataName
+from certvae.spec.parts import Data, Description, Model, Training
+from certvae.spec.rescue import Rescue
+from certvae.spec.simplex import Witness
 from certvae.spec.validation import check_seeds, nearest, refuse, spec
-from certvae.terminal import python
+from certvae.store.log import note
+from certvae.store.store import Store
+from certvae.terminal import certvae, python
 
-EXIT_CODES = """Exit codes: 0 done, 1 a bug of ours, 2 wrong input and nothing started, 3 finished with failed cells or
-nothing feasible, 4 stopped and resumable by the same command, 5 the store refuses."""
+HELP_WIDTH = 80
+COMMANDS = "commands"
+"""The log of a store that holds the commands of its studies."""
+MOST = 100_000
+"""More slots or configs than any run has; a slip of the finger is refused."""
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -29,23 +42,25 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 class Run:
     """How and where to run; nothing here changes a number, except which data, seeds and search."""
 
-    data: DataName
-    """The data set."""
+    data: str
+    """The data set: digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet-200, or your own: folder:PATH,
+    npz:PATH or module:FUNCTION."""
     seeds: tuple[int, ...]
     """Seeds of a plain run; each is one cell per config."""
-    study: str
-    """Names rows, the MLflow experiment and the certify gate; another name is another study."""
+    study: str = ""
+    """Names rows, the MLflow experiment and the certify gate; another name is another study. The study's own, with
+    the data set where that is another one, when absent."""
     store: Path = Path("certvae-store")
     """Folder of results. The same command on the same store resumes."""
     data_root: Path | None = None
     """Folder with the data set, zipped or extracted; CERTVAE_DATA or ./data when absent."""
     limit: Annotated[int, Ge(2)] | None = None
     """Use this many train images: short for --data.limit."""
-    workers: Annotated[int, Ge(1)] | None = None
+    workers: Annotated[int, Ge(1), Le(MOST)] | None = None
     """Slots at most; as many as the machine, or the cluster, has when absent."""
-    per_gpu: Annotated[int, Ge(1)] = 1
+    per_gpu: Annotated[int, Ge(1), Le(64)] = 1
     """Cells that share a GPU; each may use that share of its memory."""
-    logical_gpus: Annotated[int, Ge(0)] = 0
+    logical_gpus: Annotated[int, Ge(0), Le(1024)] = 0
     """Pretend to so many GPUs on a machine without one, to try out a pool."""
     address: str | None = None
     """Ray cluster to run on, as host:port, or auto; a Ray of our own on this machine when absent."""
@@ -53,7 +68,7 @@ class Run:
     """Stop cleanly after this long, such as 90s, 30m or 6h; the same command goes on."""
     deadline: str | None = None
     """A cell that takes longer is ended with a stack dump, and counts as a timeout."""
-    search: Annotated[int, Ge(0), tyro.conf.arg(metavar="CONFIGS")] = 0
+    search: Annotated[int, Ge(0), Le(MOST), tyro.conf.arg(metavar="CONFIGS")] = 0
     """Search this many configs (a total, not an increment), then confirm the winner on fresh seeds."""
     sampler: Sampler = "tpe"
     """Who proposes configs."""
@@ -77,56 +92,131 @@ class Run:
     """Print which stages of a cell (its first digits) are in the store and why one is not, and stop."""
 
 
-def parse(study: Study, arguments: list[str]) -> tuple[Run, CellSpec, Goal]:
+@dataclass(frozen=True)
+class Fields:
+    """The cell of a study, field by field, and what a search maximises."""
+
+    data: Data
+    model: Model
+    protocol: Annotated[Rescue | Baselines | Witness, tyro.conf.arg(name="")]
+    training: Training
+    goal: Goal
+
+
+def parse(study: Study, arguments: Sequence[str]) -> tuple[Run, CellSpec, Goal]:
     """The run, the cell of seed 0 after all overrides, and what a search maximises.
 
+    The preset depends on the data set, so the options of the run are read first, and what is left are the cell's.
+
     Raises:
-        ConfigFault: for a value outside its bounds, or two data sets.
+        ConfigFault: for a value outside its bounds, an unknown data set, or two of them.
         SystemExit: from tyro, with code 2, for unknown flags and wrong types.
     """
-    data = _data_of(study, arguments)
-    preset = study.preset(data)
-    branches = [field.name for field in dataclasses.fields(CellSpec) if field.name not in ("study", "seed")]
-    cell_type = dataclasses.make_dataclass("Cell", [_branch(preset, name) for name in branches], frozen=True)
-    cell_type.__doc__ = "The cell: every field that names a result."
-    run = Run(
-        data=data,
+    run, rest = _run_of(study, arguments)
+    preset = called(study.preset, described(run.data))
+    if not isinstance(preset, CellSpec):
+        raise refuse("preset", f"a function that gives a CellSpec for {run.data}", preset, "let it know this data set")
+    run = dataclasses.replace(run, study=run.study or study_name(study, preset.data.name))
+    about = _described(study.about)
+    if {"-h", "--help"} & set(rest):
+        print(tyro.extras.get_parser(Run, default=run, description=about, add_help=False).format_help())
+        about = "Every field of the cell names a result."
+    default = Fields(preset.data, preset.model, preset.protocol, preset.training, study.goal)
+    given = tyro.cli(Fields, default=default, args=rest, description=about, config=(tyro.conf.AvoidSubcommands,))
+    return run, _cell(run, preset, given), given.goal
+
+
+def _run_of(study: Study, arguments: Sequence[str]) -> tuple[Run, list[str]]:
+    """The options of the run, and all that is left."""
+    default = Run(
+        data=study.data,
         seeds=study.seeds,
-        study=study_name(study, data),
         search_seeds=study.search_seeds,
         confirmation_seeds=study.confirmation_seeds,
     )
-    command_type: Any = dataclasses.make_dataclass(
-        "Command",
-        [
-            ("run", Annotated[Run, tyro.conf.arg(name="")], run),
-            ("cell", Annotated[cell_type, tyro.conf.arg(name="")], cell_type()),
-            ("goal", Goal, study.goal),
-        ],
-        frozen=True,
-    )
-    about, plain = _described(study.about), (tyro.conf.AvoidSubcommands,)
-    parsed = tyro.cli(command_type, args=arguments, description=about, config=plain)
-    run = parsed.run
-    check_seeds(run.seeds)
-    given = {name: getattr(parsed.cell, name) for name in branches}
-    if given["data"].name != run.data or run.data != data:
-        wanted = f"{run.data}, as --data says"
-        raise refuse("data.name", wanted, given["data"].name, "give --data once, and no --data.name: it has a preset")
-    base = dataclasses.replace(preset, study=run.study, **given)
-    if run.limit is not None:
-        base = dataclasses.replace(base, data=dataclasses.replace(base.data, limit=run.limit))
-    return run, base, parsed.goal
+    run, rest = tyro.cli(Run, default=default, args=list(arguments), add_help=False, return_unknown_args=True)
+    for seeds in (run.seeds, run.search_seeds, run.confirmation_seeds):
+        check_seeds(seeds)
+    return run, rest
+
+
+def described(data: str) -> str | Description:
+    """What a preset is asked for: the name of a data set, or the description of one's own.
+
+    Raises:
+        ConfigFault: it is neither.
+        DataFault: nothing lies there, or what is no data set.
+    """
+    if is_own(data):
+        return describe(data)
+    if data not in SOURCES:
+        own = ", or data of your own: folder:PATH, npz:PATH, module:FUNCTION"
+        raise refuse("data", f"one of {', '.join(SOURCES)}{own}", data, nearest(data, tuple(SOURCES)))
+    return data
+
+
+def _cell(run: Run, preset: CellSpec, given: Fields) -> CellSpec:
+    if given.data.name != preset.data.name:
+        wanted = f"{preset.data.name}, as --data says"
+        raise refuse("data.name", wanted, given.data.name, "give --data once, and no --data.name: it has a preset")
+    data = given.data if run.limit is None else dataclasses.replace(given.data, limit=run.limit)
+    parts = {"model": given.model, "protocol": given.protocol, "training": given.training}
+    return dataclasses.replace(preset, study=run.study, data=data, **parts)
 
 
 def _described(about: str) -> str:
     """The study's docstring and the exit codes; tyro keeps a line to itself that does not begin with a letter."""
-    return re.sub(r"^ *(?=python )", "$ ", about.rstrip(), flags=re.MULTILINE) + f"\n\n{EXIT_CODES}"
+    return (
+        re.sub(r"^ *(?=python |certvae )", "$ ", about.rstrip(), flags=re.MULTILINE)
+        + f"\n\n{textwrap.fill(ExitCode.legend(), HELP_WIDTH)}"
+    )
 
 
-def command(arguments: Sequence[str]) -> str:
-    """The command line that was typed, as it can be typed again."""
-    return python(sys.argv[0], *arguments)
+@dataclass(frozen=True)
+class Command:
+    """A command line that runs a study, as it can be typed again."""
+
+    target: str | None
+    """What `certvae run` was given; None for a script that Python runs."""
+    arguments: Sequence[str]
+
+    @property
+    def study(self) -> str:
+        """Names the study for `certvae run`."""
+        return self.target or str(Path(sys.argv[0]).absolute())
+
+    def __str__(self) -> str:
+        first = python(self.study) if self.target is None else certvae("run", self.target)
+        return " ".join([first, shlex.join(self.arguments)]).rstrip()
+
+
+def remember(command: Command, store: Store, study: str) -> None:
+    """Notes the last command of a study in its store: `certvae run STORE` goes on with it. Scratch."""
+    note(store.disk, COMMANDS, {"of": study, "study": command.study, "arguments": list(command.arguments)})
+
+
+def anywhere(arguments: Sequence[str], run: Run) -> list[str]:
+    """The same options with whole paths: they mean the same in any folder."""
+    folders = {"--store": run.store, "--data-root": run.data_root}
+    places = {name: str(path.absolute()) for name, path in folders.items() if path}
+    if (data := place_of(run.data)) is not None:
+        places["--data"] = data
+    kept, left = [], iter(arguments)
+    for argument in left:
+        name, joined, _ = argument.partition("=")
+        if name.replace("_", "-") not in places:
+            kept.append(argument)
+        elif not joined:
+            next(left, None)
+    return kept + [word for pair in places.items() for word in pair]
+
+
+def place_of(data: str) -> str | None:
+    """Where data of one's own lie, in any folder; None for a data set that has a name."""
+    kind, _, path = data.partition(":")
+    if not is_own(data):
+        return None
+    return f"{kind}:{Path(path).expanduser().absolute()}" if kind in ("folder", "npz") else data
 
 
 def seconds(text: str | None, field: str) -> float | None:
@@ -137,24 +227,7 @@ def seconds(text: str | None, field: str) -> float | None:
     """
     if text is None:
         return None
-    number, unit = text[:-1], text[-1:]
-    if unit not in UNITS or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)([smh])", text)
+    if found is None or not float(found[1]):
         raise refuse(field, "a duration such as 90s, 30m or 6h", text, "give a number and a unit")
-    return float(number) * UNITS[unit]
-
-
-def _branch(preset: CellSpec, name: str) -> tuple[str, Any, Any]:
-    """One branch as a field of the command line; the protocol's own branches stand beside the others."""
-    value = getattr(preset, name)
-    kind = Annotated[type(value), tyro.conf.arg(name="")] if name == "protocol" else type(value)
-    return name, kind, value
-
-
-def _data_of(study: Study, arguments: list[str]) -> DataName:
-    """The preset depends on the data set, so `--data` is read first."""
-    given = dict(itertools.pairwise(arguments)).get("--data", "")
-    joined = [flag.removeprefix("--data=") for flag in arguments if flag.startswith("--data=")]
-    name = (joined or [given])[-1] or study.data
-    if name not in SOURCES:
-        raise refuse("data", f"one of {', '.join(SOURCES)}", name, nearest(name, tuple(SOURCES)))
-    return name
+    return float(found[1]) * UNITS[found[2]]

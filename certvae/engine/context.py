@@ -1,7 +1,7 @@
 """What every part of a run needs: options, store, data, slots, and the rows that may be used."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ from certvae.canonical import digest
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.data.dataset import Dataset
 from certvae.data.loading import load
-from certvae.engine.command import Run, seconds
+from certvae.engine.command import Command, Run, place_of, seconds
 from certvae.engine.rows import RowIndex
 from certvae.engine.study import Study
+from certvae.fingerprint import expected
 from certvae.protocols import chain
 from certvae.protocols import chain as stages
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
 from certvae.store.store import Store
-from certvae.training import environment
 
 
 class Context:
@@ -29,16 +29,15 @@ class Context:
         Fault: the store or the pool is not what is needed.
     """
 
-    def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console):
+    def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, command: Command, console: Console):
         self.study, self.run, self.base, self.goal = study, run, base, goal
-        self.arguments, self.console = arguments, console
+        self.command, self.console = command, console
         self.budget_seconds = seconds(run.budget, "budget")
         self.slots = slots_of(run)
-        environment.settle()
-        self.store = Store(run.store, fingerprint=environment.fingerprint(environment.device()))
+        self.store = Store(run.store, fingerprint=expected())
         self.place = Place(
             str(self.store.path),
-            None if run.data_root is None else str(run.data_root.absolute()),
+            place_of(run.data) or (run.data_root and str(run.data_root.absolute())),
             str(self.store.path / "data"),
             gpu_share=1 / run.per_gpu,
             deadline_seconds=seconds(run.deadline, "deadline"),
@@ -48,7 +47,7 @@ class Context:
     @functools.cached_property
     def dataset(self) -> Dataset:
         """Found, fetched or opened when it is asked for: `--status` needs none."""
-        return load(self.base.data, self.run.data_root, cache=Path(self.place.cache), verify=True)
+        return load(self.base.data, self.place.data_root, cache=Path(self.place.cache), verify=True)
 
 
 def slots_of(run: Run) -> Slots:
@@ -66,7 +65,7 @@ def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool
         on_cluster: the devices of a cluster are not those of this machine, so a row's own device is taken for granted.
     """
     current = {f"stage_version_{stage.name}": stage.version for stage in stages.STAGES}
-    here = environment.fingerprint(environment.device())
+    here = expected()
     environments = {here["device"]: digest(here)}
 
     def is_current(row: Mapping[str, Any]) -> bool:

@@ -6,8 +6,8 @@ far they are; they open no database. `Tuner.restore` is never called: what is le
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 from certvae.cluster.joined import Recovered, Room, joined
 from certvae.cluster.local import own_ray
 from certvae.cluster.slots import Place, Slots
+from certvae.cluster.watch import handled
 from certvae.engine import failures
 from certvae.engine.dispatch import Dispatcher, Listener
 from certvae.engine.worker import run_cell
@@ -45,7 +46,7 @@ def run(
         most: at most so many slots of a cluster.
         work: what a worker does with a cell; tests give something shorter.
     """
-    with _ray(slots, place, address, most) as room, _terminate_as_interrupt():
+    with _ray(slots, place, address, most) as room, handled(signal.SIGTERM, _interrupt):
         tune.Tuner(
             tune.with_resources(room.work_of(work, place), partial(_bundle, slots=room.slots)),
             tune_config=tune.TuneConfig(
@@ -119,11 +120,6 @@ class _Cells(Searcher):
         """Nothing is restored here: the store is the truth."""
 
 
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def _interrupt(*_: object) -> None:
     """SIGTERM, as pre-emption and Slurm send it, ends a run the way Ctrl-C does."""
-    earlier = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+    os.kill(os.getpid(), signal.SIGINT)

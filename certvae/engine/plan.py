@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Group
 from rich.table import Table
 
+from certvae import fingerprint
 from certvae.cluster.slots import Slots
 from certvae.data.dataset import SPLITS, Dataset
 from certvae.engine.dispatch import Cell
 from certvae.engine.progress import clock
 from certvae.errors import DiskFault
-from certvae.models.nets import build
 from certvae.protocols import chain
 from certvae.protocols.steps import Step, fold
 from certvae.spec.cell import CellSpec
@@ -25,9 +24,6 @@ from certvae.spec.parts import Training
 from certvae.spec.rescue import Unaligned
 from certvae.store.artifact import Artifact
 from certvae.store.store import Store
-from certvae.training import environment
-from certvae.training.batches import Batches
-from certvae.training.losses import chain_loss
 
 UNMEASURED = 0.3  # half width of the range of an estimate that rests on a probe
 SPARE_DISK = 1.2
@@ -157,6 +153,8 @@ def _found(cell: Cell, dataset: Dataset, store: Store) -> dict[Step, Artifact | 
 
 def disk_needed(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset) -> int:
     """Bytes of weights and cached teacher rows that are still to come, the large part of what a run leaves behind."""
+    from certvae.models.nets import build  # noqa: PLC0415  (torch: a second that a plan without work need not wait)
+
     spec = cells[0].spec
     classes = spec.protocol.teacher.classes
     network = build(spec.model, dataset.shape, classes, seed=0)
@@ -209,7 +207,15 @@ class _Probe:
 
 def probe_step_seconds(spec: CellSpec, dataset: Dataset, batch_size: int) -> float:
     """Median seconds of one optimiser step of a plain VAE of this model, on this machine."""
-    device = environment.device()
+    import torch  # noqa: PLC0415
+
+    from certvae.models.nets import build  # noqa: PLC0415
+    from certvae.training import environment  # noqa: PLC0415
+    from certvae.training.batches import Batches  # noqa: PLC0415
+    from certvae.training.losses import chain_loss  # noqa: PLC0415
+
+    environment.settle()
+    device = fingerprint.device()
     vae = build(spec.model, dataset.shape, spec.protocol.teacher.classes, seed=0).to(device)
     optimiser = torch.optim.Adam(vae.parameters(), fused=True)
     loss, noise = chain_loss(spec.model, Unaligned(), 0.0), torch.Generator(device).manual_seed(0)

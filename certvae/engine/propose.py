@@ -5,24 +5,36 @@ sampler seeded by (study seed, k). Neither worker speed, nor their number, nor a
 """
 
 import json
+import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
 from certvae.canonical import digest
+from certvae.engine.called import THEIRS, called, place_of
 from certvae.errors import ConfigFault, SearchFault
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal, Judged
 
+SKETCHED = 64
+"""Configs that a plan asks the real sampler for."""
 Sampler = Literal["tpe", "gp", "nsga2", "random", "grid"]
 Space = Callable[[BaseTrial, CellSpec], CellSpec]
 """Draws a config: suggests values on the trial and puts them into the base."""
@@ -70,35 +82,142 @@ def propose(
         SearchFault: when the space draws an invalid spec, or the sampler cannot handle the space.
     """
     study = rebuilt(told, still_open, goal, _sampler(sampler, digest_seed(study_seed, number)))
-    trial = study.ask()
-    try:
-        spec = space(trial, base)
-    except ConfigFault as fault:
-        raise _bad_draw(number, trial, fault) from fault
-    asked = study.trials[-1]
-    return Proposal(number, asked.params, asked.distributions, _plain(asked.system_attrs)), spec
+    return _asked(study, number, space, base, sampler)
 
 
-def sketched(numbers: Iterable[int], space: Space, base: CellSpec) -> list[CellSpec]:
-    """Configs of a search as a sampler that has seen nothing would draw them, to plan with; none of them is kept.
+def sketched(
+    known: Sequence[Proposal],
+    total: int,
+    *,
+    space: Space,
+    base: CellSpec,
+    goal: Goal,
+    sampler: Sampler,
+    study_seed: int,
+) -> list[CellSpec]:
+    """The configs that follow, as this sampler would draw them if nothing were told, to plan with; none is kept.
+
+    Args:
+        known: the proposals there are.
+        total: how many there shall be; fewer follow where the space has no more.
 
     Raises:
-        SearchFault: when the space draws an invalid spec.
+        ConfigFault, SearchFault: as `propose`, so a dry run meets what a run would meet.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    drawn = []
-    for number in numbers:
-        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number)).ask()
-        try:
-            drawn.append(space(trial, base))
-        except ConfigFault as fault:
-            raise _bad_draw(number, trial, fault) from fault
+    study = rebuilt([], known, goal, _sampler(sampler, digest_seed(study_seed, len(known))))
+    proposals, drawn = list(known), []
+    while len(proposals) < total and not exhausted(proposals):
+        if len(drawn) == SKETCHED:  # it looks through all trials for each: at random for the rest, and at once
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=study_seed))
+        proposal, spec = _asked(study, len(proposals), space, base, sampler)
+        proposals.append(proposal)
+        drawn.append(spec)
     return drawn
+
+
+def _asked(
+    study: optuna.Study, number: int, space: Space, base: CellSpec, sampler: Sampler
+) -> tuple[Proposal, CellSpec]:
+    """One more trial of a study, drawn by a user's space, and proven to read back as what it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna's, of choices that are refused below
+        try:
+            trial = study.ask()
+        except Exception as error:  # a sampler fails in its own library's way
+            raise _no_draw(number, sampler, error) from error
+        spec = drawn_by(space, trial, base, number)
+    asked = study.trials[-1]
+    kinds = {name: _resumable(name, kind) for name, kind in asked.distributions.items()}
+    params = {name: _plain_choice(name, value) for name, value in asked.params.items()}
+    proposal = Proposal(number, params, kinds, _plain(asked.system_attrs))
+    read = Proposal.of(json.loads(json.dumps(proposal.body())))
+    same = (read.params, read.distributions) == (proposal.params, proposal.distributions)
+    if not same or spec_of(read, space, base).config != spec.config:
+        raise _other_when_read(number, space, proposal.params)
+    return proposal, spec
+
+
+def drawn_by(space: Space, trial: BaseTrial, base: CellSpec, number: int) -> CellSpec:
+    """The config that a user's space makes of a trial.
+
+    Raises:
+        ConfigFault: the space raised something; the fault names its line.
+        SearchFault: it made no valid spec, or none at all.
+    """
+    try:
+        spec = called(space, trial, base)
+    except ConfigFault as fault:
+        raise (fault if fault.number == THEIRS else _bad_draw(number, trial, fault)) from fault
+    if not isinstance(spec, CellSpec) or (spec.study, spec.seed) != (base.study, base.seed):
+        raise _no_spec(number, space, spec)
+    return spec
 
 
 def spec_of(proposal: Proposal, space: Space, base: CellSpec) -> CellSpec:
     """The spec of a proposal that was made before."""
-    return space(FixedTrial(proposal.params, number=proposal.number), base)
+    return drawn_by(space, FixedTrial(proposal.params, number=proposal.number), base, proposal.number)
+
+
+def exhausted(proposals: Sequence[Proposal]) -> bool:
+    """Whether a space has no config that is not among these: it is finite, and every value was met under every other.
+
+    A parameter that is drawn only where another has some value is asked for there alone.
+    """
+    names = set.intersection(*(set(one.params) for one in proposals)) if proposals else set()
+    for name in sorted(names):
+        kinds = [one.distributions[name] for one in proposals]
+        if any(kind != kinds[0] for kind in kinds):
+            continue
+        rest: dict[Any, list[Proposal]] = {}
+        for one in proposals:
+            rest.setdefault(one.params[name], []).append(_without(one, name))
+        return len(rest) == _size(kinds[0]) and all(map(exhausted, rest.values()))
+    return bool(proposals) and not any(one.params for one in proposals)
+
+
+def _without(proposal: Proposal, name: str) -> Proposal:
+    left = {other: value for other, value in proposal.params.items() if other != name}
+    return replace(proposal, params=left)
+
+
+def _size(kind: BaseDistribution) -> int | None:
+    """How many values a parameter can have; None for a continuum."""
+    match kind:
+        case CategoricalDistribution(choices=choices):
+            return len(choices)
+        case IntDistribution(low=low, high=high, step=step):
+            return (high - low) // step + 1
+        case FloatDistribution(low=low, high=high, step=float(step)):
+            return round((high - low) / step) + 1
+        case FloatDistribution(low=low, high=high) if low == high:
+            return 1
+        case _:
+            return None
+
+
+def _resumable(name: str, kind: BaseDistribution) -> BaseDistribution:
+    """The distribution with choices that a file can hold."""
+    if not isinstance(kind, CategoricalDistribution):
+        return kind
+    return CategoricalDistribution([_plain_choice(name, choice) for choice in kind.choices])
+
+
+def _plain_choice(name: str, value: Any) -> Any:
+    """A value as a file holds it: numpy's scalars as Python's.
+
+    Raises:
+        ConfigFault: it would be another one when it is read back.
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ConfigFault(
+        37,
+        f"parameter {name!r} has the choice {value!r} ({type(value).__name__})",
+        where="the space of the study",
+        cause="a search is resumed from a file, which holds None, true or false, finite numbers and texts",
+        remedy=f"let {name!r} choose among texts, such as the keys of a dictionary that holds what is meant",
+    )
 
 
 def rebuilt(
@@ -174,6 +293,38 @@ def _sampler(name: Sampler, seed: int) -> optuna.samplers.BaseSampler:
 def _plain(system: dict[str, Any]) -> dict[str, Any]:
     """The notes that JSON can carry; constraints are told by ourselves."""
     return {name: value for name, value in system.items() if not name.startswith("constraints")}
+
+
+def _no_draw(number: int, sampler: Sampler, error: Exception) -> SearchFault:
+    return SearchFault(
+        7,
+        f"the sampler {sampler} proposes no config {number}: {str(error).strip() or type(error).__name__}".splitlines()[
+            0
+        ],
+        where="--sampler",
+        cause="it cannot handle this space, or what it was told",
+        remedy="choose another one, such as --sampler tpe",
+    )
+
+
+def _no_spec(number: int, space: Space, found: Any) -> SearchFault:
+    return SearchFault(
+        8,
+        f"config {number} is no CellSpec of this study and seed, but a {type(found).__name__}",
+        where=place_of(space),
+        cause="a space returns the base that it was given with other values in it, and leaves study and seed alone",
+        remedy="return `dataclasses.replace(base, ...)`",
+    )
+
+
+def _other_when_read(number: int, space: Space, params: Mapping[str, Any]) -> SearchFault:
+    return SearchFault(
+        9,
+        f"config {number} is another one when it is made again from what was drawn: {dict(params)}",
+        where=place_of(space),
+        cause="the space reads something besides its trial and the base: a random number, the clock, a global",
+        remedy="draw every value on the trial, so that a search can be resumed",
+    )
 
 
 def _bad_draw(number: int, trial: BaseTrial, fault: ConfigFault) -> SearchFault:

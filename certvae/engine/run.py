@@ -8,43 +8,42 @@ from rich.console import Console
 
 from certvae.data.dataset import Dataset
 from certvae.engine import plan, status, summary
-from certvae.engine.command import Run, command
+from certvae.engine.command import Command, Run, remember
 from certvae.engine.context import Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from certvae.engine.gate import open_certify, opened_for
 from certvae.engine.progress import Board
-from certvae.engine.propose import export, sketched
+from certvae.engine.propose import export, sketched, spec_of
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, check_rule, settle_rule
-from certvae.engine.search import SearchCells, censored, proposed
-from certvae.engine.study import Study
-from certvae.errors import ConfigFault
+from certvae.engine.search import SearchCells, censored, proposals, proposed
+from certvae.engine.study import Study, configs_of
+from certvae.errors import ConfigFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
-from certvae.terminal import python
+from certvae.terminal import certvae
 from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger
 
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_RESUMABLE = 0, 3, 4
 LEDGER_SECONDS = 10.0  # the end of a run waits at most so long for live curves that are still on their way
 
 
-def execute(study: Study, run: Run, base: CellSpec, goal: Goal, arguments: Sequence[str], console: Console) -> int:
+def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command, console: Console) -> int:
     """Runs what the store does not hold yet and prints the table of all of it.
 
     Raises:
         Fault: before anything starts, when the input, the data, the store or the pool is not what is needed.
     """
-    context = Context(study, run, base, goal, arguments, console)
+    context = Context(study, run, base, goal, command, console)
     if run.status:
         console.print(
             status.shown(context.store, context.rows, _known_cells(context), censored(context.store, base.study))
         )
-        return EXIT_DONE
+        return ExitCode.DONE
     if run.explain is not None:
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
-        return EXIT_DONE
+        return ExitCode.DONE
     return _search(context) if run.search else _plain(context)
 
 
@@ -67,13 +66,13 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
 
 def _plain(context: Context) -> int:
     """Every config of the study on every seed."""
-    configs = context.study.configs(context.base)
+    configs = configs_of(context.study, context.base)
     for config in configs:
         check(config, context.dataset)
     cells = [Cell(replace(config, seed=seed), looks=len(configs)) for config in configs for seed in context.run.seeds]
     left = [cell for cell in cells if not context.rows.of(cell)]
     if _planned(context, len(cells), left):
-        return EXIT_DONE
+        return ExitCode.DONE
     open_certify(context.store, context.base.study, tuple(config.config for config in configs))
     collector = _Collector(Listed(left), context.rows)
     finished = not left or _run(context, collector, lambda: (len(left), ""))
@@ -81,7 +80,7 @@ def _plain(context: Context) -> int:
     _show(context, rows)
     missing = [cell for cell in cells if not context.rows.of(cell)]
     ended = _end(context, missing, collector.failures, finished=finished)
-    return EXIT_SOME_FAILED if ended == EXIT_DONE and not _all_ok(rows) else ended
+    return ExitCode.INCOMPLETE if ended == ExitCode.DONE and not _all_ok(rows) else ended
 
 
 def _planned(context: Context, cells: int, left: Sequence[Cell]) -> bool:
@@ -119,15 +118,15 @@ def _search(context: Context) -> int:
     search = rule_of(context.study, context.run, context.base, context.goal)
     check_rule(search, context.store)
     cells = SearchCells(search, context.store, context.rows)
-    total = search.total * len(search.seeds) + len(search.confirmation_seeds)
-    left = _left(context, search)
+    wanted = _wanted(context, search)
+    left = _left(context, wanted)
     if left and (opened := opened_for(context.store, context.base.study)):
         text = f"certify was opened before, for {', '.join(config[:12] for config in opened)}: another winner will be"
         context.console.print(
             f"{text} confirmed on guard rows alone (--study NAME has a gate of its own)", soft_wrap=True
         )
-    if _planned(context, total, left):
-        return EXIT_DONE
+    if _planned(context, len(wanted), left):
+        return ExitCode.DONE
     settle_rule(search, context.store)
     collector = _Collector(cells, context.rows)
     finished = _run(context, collector, lambda: (len(left), cells.headline()))
@@ -138,24 +137,33 @@ def _search(context: Context) -> int:
     journal = export(cells.told(), search.goal, folder / "optuna.log", context.base.study)
     context.console.print(f"optuna study    optuna-dashboard {journal}", highlight=False, soft_wrap=True)
     ended = _end(context, cells.missing(), collector.failures, finished=finished)
-    return EXIT_SOME_FAILED if ended == EXIT_DONE and not (cells.winner and _all_ok(rows)) else ended
+    return ExitCode.INCOMPLETE if ended == ExitCode.DONE and not (cells.winner and _all_ok(rows)) else ended
 
 
-def _left(context: Context, search: Search) -> list[Cell]:
-    """Cells of a search that are still to run: those proposed so far, and sketches of those that are not."""
-    known = proposed(context.store, search.space, search.base)[: search.total]
-    specs = known + sketched(range(len(known), search.total), search.space, search.base)
-    confirmed = {row["seed"] for row in context.rows.all()}
-    fresh = [cell for cell in search.confirmation(specs[-1]) if cell.spec.seed not in confirmed]
-    stopped = censored(context.store, search.base.study)
-    cells = _distinct([*(cell for spec in specs for cell in search.cells(spec)), *fresh])
-    return [cell for cell in cells if cell.spec.cell not in stopped and not context.rows.of(cell)]
+def _wanted(context: Context, search: Search) -> list[Cell]:
+    """Cells of a search: of the configs proposed so far, of sketches of those that are not, and of a winner."""
+    known, base = proposals(context.store, search.base.study)[: search.total], search.base
+    how = {"space": search.space, "base": base, "goal": search.goal, "sampler": search.sampler}
+    further = sketched(known, search.total, study_seed=search.study_seed, **how)
+    specs = [spec_of(one, search.space, base) for one in known] + further
+    return _distinct([*(cell for spec in specs for cell in search.cells(spec)), *search.confirmation(specs[-1])])
+
+
+def _left(context: Context, wanted: Sequence[Cell]) -> list[Cell]:
+    """Those of them that are still to run; a winner that was confirmed is known by its seeds."""
+    stopped = censored(context.store, context.base.study)
+    confirmed = {row["seed"] for row in context.rows.all()} & set(context.run.confirmation_seeds)
+    return [
+        cell
+        for cell in wanted
+        if cell.spec.cell not in stopped and cell.spec.seed not in confirmed and not context.rows.of(cell)
+    ]
 
 
 def _known_cells(context: Context) -> list[Cell]:
     """The cells of the plain run, those of every config proposed so far, and those of a winner on fresh seeds."""
     run, study, base = context.run, context.study, context.base
-    cells = [Cell(replace(config, seed=seed)) for config in study.configs(base) for seed in run.seeds]
+    cells = [Cell(replace(config, seed=seed)) for config in configs_of(study, base) for seed in run.seeds]
     if study.space is None:
         return cells
     search, found = rule_of(study, run, base, context.goal), proposed(context.store, study.space, base)
@@ -216,11 +224,15 @@ class _Live(Listener):
 
 def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:
     """Runs cells on the pool; False when it was stopped before all had ended."""
+    from certvae.training import environment  # noqa: PLC0415  (torch: a second that a question to the store need not wait)
+
+    environment.settle()  # a sampler may compute with torch, and must propose the same again
     dispatcher = Dispatcher(source, chain.shared, chain.steps)
     if dispatcher.finished:
         return True
-    from certvae.engine import executor  # noqa: PLC0415  (ray: seconds that a question to the store does not need)
+    from certvae.engine import executor  # noqa: PLC0415  (ray: the same)
 
+    remember(context.command, context.store, context.base.study)
     log = context.store.path / "log" / f"{context.base.study}.log"
     live = Ledger(context.store, context.base.study).live()
     with Board(headline, context.console, log) as board:
@@ -250,7 +262,7 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
     context.store.expect(context.base.study, {})
     if synced.behind:
         context.console.print(str(synced), style="yellow", highlight=False, markup=False, soft_wrap=True)
-    report = python("analysis/report.py", "--store", str(context.run.store), "--study", context.base.study)
+    report = certvae("report", "--store", str(context.store.path), "--study", context.base.study)
     context.console.print(f"report          {report}", highlight=False, soft_wrap=True)
     context.console.print(f"MLflow UI       {ledger.ui_command}", highlight=False, soft_wrap=True)
     for cell in missing if finished else ():
@@ -258,11 +270,12 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
         text = f"{cell.spec.config[:6]} seed {cell.spec.seed} failed: {ended.kind}, {ended.reason}"
         context.console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     if not finished or missing:
-        again = command(context.arguments)
-        context.console.print(f"nothing is lost. To go on: {again}", highlight=False, soft_wrap=True, markup=False)
+        context.console.print(
+            f"nothing is lost. To go on: {context.command}", highlight=False, soft_wrap=True, markup=False
+        )
     if not finished:
-        return EXIT_RESUMABLE
-    return EXIT_SOME_FAILED if missing else EXIT_DONE
+        return ExitCode.RESUMABLE
+    return ExitCode.INCOMPLETE if missing else ExitCode.DONE
 
 
 def _all_ok(rows: Sequence[Mapping[str, Any]]) -> bool:

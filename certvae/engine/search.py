@@ -13,7 +13,7 @@ from typing import Any
 from certvae.engine.dispatch import Cell, Ended
 from certvae.engine.early_stop import Halfway, StopRule, halfway_epoch, learn
 from certvae.engine.gate import open_certify, opened_for
-from certvae.engine.propose import Proposal, Space, propose, spec_of
+from certvae.engine.propose import Proposal, Space, exhausted, propose, spec_of
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import SEARCHED, Search
 from certvae.errors import SearchFault, StoreFault
@@ -35,10 +35,15 @@ def censored_kind(study: str) -> str:
     return f"censored-{study}"
 
 
+def proposals(store: Store, study: str) -> list[Proposal]:
+    """What was proposed so far, in order."""
+    documents = store.documents(kind_of(study))
+    return [Proposal.of(documents[name]) for name in sorted(documents)]
+
+
 def proposed(store: Store, space: Space, base: CellSpec) -> list[CellSpec]:
     """The configs that were proposed so far, in order."""
-    documents = store.documents(kind_of(base.study))
-    return [spec_of(Proposal.of(documents[name]), space, base) for name in sorted(documents)]
+    return [spec_of(proposal, space, base) for proposal in proposals(store, base.study)]
 
 
 def censored(store: Store, study: str) -> dict[str, str]:
@@ -106,7 +111,7 @@ class SearchCells:
     def headline(self) -> str:
         """Best so far, in a line."""
         winner = self.winner
-        done = f"{len(self.judged)}/{self.search.total} configs"
+        done = f"{len(self.configs)}/{self._total} configs"
         if winner is None or winner.score is None:
             return f"{done}, nothing feasible yet"
         score = f"{self.search.goal.score} margin {winner.score:+.4f}"
@@ -136,9 +141,19 @@ class SearchCells:
         return all(self._teachers(spec) == self._teachers(self.search.base) for spec in self.specs)
 
     @property
+    def exhausted(self) -> bool:
+        """Whether every config of the space was proposed."""
+        return exhausted(self.proposals)
+
+    @property
+    def configs(self) -> list[Judged]:
+        """Every judged config once, in the order of the proposals: a sampler may propose one again."""
+        return list({self.judged[number].config: self.judged[number] for number in sorted(self.judged)}.values())
+
+    @property
     def _total(self) -> int:
-        """Configs to judge: none after those that are under way when the search turns out to be hopeless."""
-        return len(self.proposals) if self.hopeless else self.search.total
+        """Proposals to judge: none after those that are under way when no other can win, or none is left."""
+        return len(self.proposals) if self.hopeless or self.exhausted else self.search.total
 
     def _teachers(self, spec: CellSpec) -> list[str]:
         return [chain.shared(replace(spec, seed=seed))["teacher"] for seed in self.search.seeds]

@@ -6,6 +6,7 @@ from optuna.trial import BaseTrial
 
 from certvae.spec.cell import CellSpec
 from certvae.spec.rescue import Rescue
+from certvae.spec.validation import refuse
 
 
 def weights(trial: BaseTrial, base: CellSpec) -> CellSpec:
@@ -20,6 +21,8 @@ def weights(trial: BaseTrial, base: CellSpec) -> CellSpec:
     if not isinstance(protocol, Rescue):
         raise TypeError(f"this space searches a rescue chain, got {type(protocol).__name__}")
     usual = protocol.objective.alpha_kl
+    if usual <= 0:
+        raise refuse("Objective.alpha_kl", "> 0 to be searched in log scale", usual, "give a base such as 1.0")
     goal = replace(
         protocol.objective,
         alpha_kl=trial.suggest_float("alpha_kl", usual / 10, usual * 10, log=True),

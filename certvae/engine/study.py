@@ -4,14 +4,16 @@ A study is a Python module with one of these in it: no YAML, no registry. To mak
 `sweeps/search_margin_psnr.py`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from certvae.engine.called import called
 from certvae.engine.propose import Space
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
 from certvae.spec.parts import DataName, Description
-from certvae.spec.validation import check_seeds
+from certvae.spec.validation import check_seeds, refuse
 
 
 def only(base: CellSpec) -> tuple[CellSpec, ...]:
@@ -52,6 +54,22 @@ class Study:
             check_seeds(seeds)
 
 
-def study_name(study: Study, data: DataName) -> str:
+def study_name(study: Study, data: str) -> str:
     """Rows of different data sets never share a study: its own data set needs no mention."""
-    return study.name if data == study.data else f"{study.name}-{data}"
+    return study.name if data == study.data else f"{study.name}-{re.sub('[^a-z0-9_.]+', '-', data.lower()).strip('-')}"
+
+
+def configs_of(study: Study, base: CellSpec) -> tuple[CellSpec, ...]:
+    """The configs of a plain run, as the study's own function gives them.
+
+    Raises:
+        ConfigFault: it raised something, or gave anything but distinct configs of this study.
+    """
+    configs = called(study.configs, base)
+    if not (isinstance(configs, tuple | list) and configs and all(isinstance(one, CellSpec) for one in configs)):
+        raise refuse("configs", "a function that gives one CellSpec or more", configs, "return a tuple of them")
+    if len({one.config for one in configs}) < len(configs) or any(one.study != base.study for one in configs):
+        raise refuse(
+            "configs", "distinct configs of one study", len(configs), "change the base, and leave its study alone"
+        )
+    return tuple(configs)

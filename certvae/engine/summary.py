@@ -23,7 +23,7 @@ VIEWS = "views"  # derived files: they may be deleted whenever no sweep runs
 SHOWN_REASONS = 5
 HOPELESS = (
     "stopped: no search seed has a strict-feasible teacher, and nothing that is searched changes a teacher. "
-    "`python analysis/report.py` shows every candidate beside the thresholds; give the teacher search more to choose "
+    "`certvae report` shows every candidate beside the thresholds; give the teacher search more to choose "
     "from (--teacher.*), train its features longer (--warm-up.training.epochs), or relax --teacher.thresholds.*"
 )
 Row = Mapping[str, Any]
@@ -110,7 +110,7 @@ def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
 
 def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
     """What a search found: the winner, confirmed on fresh seeds, the optimism between both, and the Pareto front."""
-    judged = [cells.judged[number] for number in sorted(cells.judged)]
+    judged = cells.configs
     incomplete = [one for one in judged if one.outcome == "incomplete"]
     winner = cells.winner
     stopped = sum(one.outcome == "censored" for one in judged)
@@ -119,6 +119,10 @@ def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
         f"{len(judged)} configs judged, {len(incomplete)} incomplete, {stopped} censored halfway, {feasible} feasible"
     ]
     lines += _reasons(incomplete)
+    if repeated := len(cells.judged) - len(judged):
+        lines.append(f"{repeated} proposals repeat an earlier config, which is counted and shown once")
+    if cells.exhausted:
+        lines.append(f"the space is exhausted: it has these {len(judged)} configs and no other")
     if cells.hopeless:
         return Group(*lines, HOPELESS)
     if winner is None:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from certvae import fingerprint
 from certvae.canonical import digest, plain
 from certvae.data.dataset import Dataset, Split
 from certvae.errors import NumberFault, TeacherFault
+from certvae.installed import version
 from certvae.protocols import baselines, judging, rescue, simplex, stages
 from certvae.protocols.judging import Look, Reads, Subject
 from certvae.protocols.steps import Graph, Step, fold
@@ -237,7 +239,7 @@ def _named(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: Ende
     """What a row is about and what it was made by."""
     from certvae.training import environment
 
-    spec, made_in = chain.spec, environment.fingerprint(environment.device())
+    spec, made_in = chain.spec, environment.fingerprint(fingerprint.device())
     ended = {"warm_up": chain.warm, "teacher": chain.teacher, "trained": chain.modes[mode], "judged": judged}
     return {
         "study": spec.study,
@@ -255,7 +257,7 @@ def _named(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: Ende
         "environment": digest(made_in),
         "device": made_in["device"],
         **{f"key_{name}": found.key for name, found in ended.items() if isinstance(found, Artifact)},
-        **{f"version_{name}": environment.version(name) for name in VERSIONED},
+        **{f"version_{name}": version(name) for name in VERSIONED},
         **{f"stage_version_{name}": version for name, version in versions(spec, mode, split).items()},
     }
 

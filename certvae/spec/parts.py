@@ -80,7 +80,7 @@ class Description:
 class Mlp:
     """Fully connected encoder with ReLU, and its mirror as decoder."""
 
-    hidden: tuple[Width, ...] = (512, 256)
+    hidden: Several[Width] = (512, 256)
     """Widths of the hidden layers."""
     latent: Latent = 16
     """Latent dimension d."""
@@ -90,7 +90,7 @@ class Mlp:
 class Conv:
     """Convolutions 4x4 of stride 2 with GroupNorm and SiLU, one hidden layer, and the mirror as decoder."""
 
-    channels: tuple[Width, ...] = (64, 128, 256)
+    channels: Several[Width] = (64, 128, 256)
     """Channels after each halving of the image."""
     hidden: Annotated[int, Ge(0), Le(1_048_576)] = 256
     """Width of the fully connected layer before mu and logvar; 0 leaves it out."""

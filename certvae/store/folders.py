@@ -26,7 +26,7 @@ from certvae.canonical import SCHEMA, digest
 from certvae.errors import DeterminismFault, StoreFault
 from certvae.store.disk import Disk, disk_faults, sweep, temporary
 from certvae.store.sealed import stamp, unstamp
-from certvae.terminal import python
+from certvae.terminal import certvae
 
 MANIFEST = "MANIFEST"
 ATTEMPTS = 3
@@ -275,7 +275,7 @@ def unsettled(path: Path) -> StoreFault:
         f"could not publish in {ATTEMPTS} attempts: each time a corrupt entry was in the way",
         where=str(path),
         cause="the disk is failing, or something else writes into the store",
-        remedy=f"check the disk, then run `{python('-m', 'certvae', 'verify', '--store', str(path.parents[1]))}`",
+        remedy=f"check the disk, then run `{certvae('store', 'verify', '--store', str(path.parents[1]))}`",
     )
 
 

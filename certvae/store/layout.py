@@ -22,7 +22,7 @@ from certvae.store.log import note
 from certvae.store.process import owner
 from certvae.store.records import LIMIT, publish_file
 from certvae.store.sealed import seal, unseal
-from certvae.terminal import python
+from certvae.terminal import certvae
 
 LAYOUT = 1
 STORE = "STORE.json"
@@ -177,7 +177,7 @@ def _damaged(root: Path, reason: str) -> StoreFault:
         f"{STORE} is damaged: {reason}",
         where=str(root / STORE),
         cause="the disk, or something other than this program, changed it",
-        remedy=f"run `{python('-m', 'certvae', 'repair', '--store', str(root))}`",
+        remedy=f"run `{certvae('store', 'repair', '--store', str(root))}`",
     )
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 from urllib.parse import urlencode
 
 from certvae.errors import ConfigFault
-from certvae.terminal import near, python
+from certvae.terminal import certvae, python
 from certvae.tracking.uri import HTTP, without_user
 from certvae.tracking.views import QUERY
 
@@ -21,7 +21,7 @@ def command(uri: str | None, store: Path) -> str:
     """The shell command that opens the UI. It holds no URI of a database: that may hold a password."""
     if uri and uri.startswith(HTTP):
         return python("-m", "webbrowser", without_user(uri))
-    return python("-m", "certvae", "ui", "--store", near(store))
+    return certvae("ui", "--store", str(store.absolute()))
 
 
 def page(uri: str | None, experiment: str | None, port: int = PORT) -> str:

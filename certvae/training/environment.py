@@ -1,19 +1,13 @@
-"""The machine as a number sees it: thread counts, deterministic mode, and the fingerprint that enters every key.
-
-Results are equal byte for byte only under equal fingerprints: one torch build, one device model, one thread count.
-"""
+"""How a process computes: thread counts and deterministic mode, which its fingerprint tells."""
 
 import os
-import platform
-import sys
 from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from certvae.installed import version
+from certvae.fingerprint import described, device_model
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -34,26 +28,11 @@ def settle(threads: int = 1) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def device() -> str:
-    """The device of this process: its first visible GPU, or the CPU."""
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
-
-
 def fingerprint(device: str) -> dict[str, Any]:
-    """All that can change a bit of a result besides the spec, the data and the code version."""
-    return {
-        "python": ".".join(map(str, sys.version_info[:2])),
-        "packages": {name: version(name) for name in PACKAGES},
-        "device": _device_model(device),
-        "threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-    }
-
-
-def _device_model(device: str) -> str:
-    if device.startswith("cuda"):
-        return (
-            f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-        )
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    """That of this process as it is."""
+    return described(
+        device_model(device),
+        threads=torch.get_num_threads(),
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+        tf32=torch.backends.cuda.matmul.allow_tf32,
+    )

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from optuna.distributions import FloatDistribution
 
+from certvae import fingerprint
 from certvae.cluster.slots import Place, Slots
 from certvae.data.loading import load
 from certvae.engine import executor  # before Ray itself: it settles what Ray reads when it is imported
@@ -204,8 +205,8 @@ def ask(store: Path, *more: str) -> tuple[float, float, float]:
 def finished(tmp_path_factory) -> Path:
     """A finished search of 1,100 configs: one real cell, and its rows with other names and margins."""
     environment.settle()
-    fingerprint = environment.fingerprint(environment.device())
-    store = Store(tmp_path_factory.mktemp("large") / "store", fingerprint=fingerprint)
+    made_in = environment.fingerprint(fingerprint.device())
+    store = Store(tmp_path_factory.mktemp("large") / "store", fingerprint=made_in)
     base = replace(rescue("digits"), study=STUDY)
     rows = real_rows(store, base)
     for number in range(CONFIGS):

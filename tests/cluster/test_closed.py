@@ -85,7 +85,7 @@ def test_one_host_is_closed_and_ends_cleanly():
         try:
             begun = subprocess.run(["bash", "-c", head_command(port, client, dashboard)], check=False, **how)
             assert begun.returncode == 0, begun.stdout + begun.stderr
-            ours = marked(scratch)
+            ours = {process.pid for process in marked(scratch)}
             assert len(ours) >= 4
             assert listening(ours) <= LOOPBACK
             assert listening(ours)

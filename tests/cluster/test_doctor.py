@@ -77,7 +77,23 @@ class TestGpus:
 
     def test_fewer_are_fine_when_they_were_chosen(self, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-        assert only(gpus(["GPU 0: H100", "GPU 1: H100"], ["H100"])).verdict == "ok"
+        found = only(gpus(["GPU 0: H100", "GPU 1: H100"], ["H100"]))
+        assert (found.verdict, found.said) == ("ok", "1 x H100, computing, 1 hidden by CUDA_VISIBLE_DEVICES='0'")
+
+    @pytest.mark.parametrize("value", ["", "-1", "7"])
+    def test_all_hidden_on_purpose_is_called_hidden(self, monkeypatch, value):
+        """It was a crash, or the advice to update a driver that is fine."""
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        found = only(gpus(["GPU 0: H100"], []))
+        assert found.verdict == "note"
+        assert f"1 hidden by CUDA_VISIBLE_DEVICES='{value}'" in found.said
+        assert "driver" not in str(found)
+
+    def test_a_tool_that_cannot_run_lists_nothing(self, monkeypatch, tmp_path):
+        (tmp_path / "nvidia-smi").write_text("no program")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert doctor.listed_gpus() == []
 
     def test_two_models_are_refused(self):
         assert bad(only(gpus(["GPU 0", "GPU 1"], ["H100", "A100"])), "A100, H100", "CUDA_VISIBLE_DEVICES")

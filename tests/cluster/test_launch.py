@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from certvae.__main__ import main
 from certvae.cluster import launch
 from tests.cluster_files import FOLDER
 from tests.cluster_files import NODE as NODE_SCRIPT
@@ -128,13 +129,15 @@ def test_the_store_that_is_brought_back(arguments, store):
 
 
 def test_a_command_line_that_makes_no_sense_is_explained(capsys):
-    assert launch.main([]) == 2
-    assert "python -m certvae.cluster.launch run cluster.yaml" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["cluster", "run", "cluster.yaml"])
+    assert ended.value.code == 2
+    assert "certvae cluster run" in capsys.readouterr().err
 
 
 def test_a_head_that_is_not_reached_is_a_resumable_fault(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     config = tmp_path / "cluster.yaml"
     config.write_text((FOLDER.parents[1] / "cluster.yaml").read_text())
-    assert launch.main(["run", str(config), "sweeps/tiny_fixed_q.py"]) == 4
+    assert main(["cluster", "run", str(config), "sweeps/tiny_fixed_q.py"]) == 4
     assert "E-RAY-09" in capsys.readouterr().err

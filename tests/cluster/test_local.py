@@ -1,15 +1,21 @@
 """A Ray of one run alone: it comes up or says why not, its token is private, and nothing of it is left."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from certvae.cluster import local
 from certvae.cluster.slots import Slots
-from certvae.errors import RayFault
+from certvae.cluster.watch import handled, stoppable
+from certvae.errors import ExitCode, RayFault
 from certvae.store.process import owner
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
@@ -33,8 +39,138 @@ class TestStart:
         assert self.start(monkeypatch, tmp_path, 1) == 2
 
     def test_then_it_is_said_what_to_do(self, monkeypatch, tmp_path):
-        with pytest.raises(RayFault, match=r"timed out during startup\. \|.*overloaded.*run the same command again"):
+        with pytest.raises(RayFault, match=r"timed out during startup\. \|.*overloaded.*run the same command"):
             self.start(monkeypatch, tmp_path, 2)
+
+    @pytest.mark.parametrize(
+        ("said", "logged", "cause"),
+        [
+            ("AF_UNIX path length cannot exceed 107 bytes", "", "path of its sockets is too long"),
+            ("Failed to start GCS", "[x E 1 1] plasma: No space left on device", "a disk is full"),
+            (
+                "Failed to start GCS",
+                "[x F 1 1] pthread_create: Resource temporarily unavailable",
+                "number of processes",
+            ),
+            ("Failed to start GCS", "[x I 1 1] all is well", "overloaded"),
+            ("something else", "[x E 1 1] bad thing 42", "log ends with: .*bad thing 42.*not known to this program"),
+        ],
+    )
+    def test_each_failure_has_its_own_diagnosis(self, monkeypatch, tmp_path, said, logged, cause):
+        """Every failure was once an overloaded machine."""
+        logs = tmp_path / "ray" / "session_2026-01-01_00-00-00_0_1" / "logs"
+        logs.mkdir(parents=True)
+        (logs / "raylet.out").write_text(f"{logged}\n")
+
+        def init(**_):
+            raise Exception(said)
+
+        monkeypatch.setattr(local.ray, "init", init)
+        with pytest.raises(RayFault, match=cause):
+            local.start(SLOTS, tmp_path / "ray")
+
+
+class TestScratch:
+    """A scheduler or macOS gives a TMPDIR of 50 to 80 characters, and a socket has room for about 20."""
+
+    @pytest.fixture(autouse=True)
+    def elsewhere(self, monkeypatch, tmp_path):
+        self.long = tmp_path / ("t" * 90)
+        self.long.mkdir()
+        monkeypatch.setattr(local.tempfile, "tempdir", str(self.long))
+
+    def test_a_long_temporary_folder_is_not_used_for_sockets(self):
+        scratch = local.scratch_folder()
+        try:
+            assert scratch.stat().st_mode & 0o777 == 0o700
+            assert len(str(scratch / "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")) <= 107
+            assert not scratch.is_relative_to(self.long)
+            assert (scratch / "owner").read_text() == owner()
+        finally:
+            shutil.rmtree(scratch)
+
+    def test_a_short_one_comes_first(self, monkeypatch):
+        monkeypatch.setattr(local.tempfile, "tempdir", "/dev/shm")  # noqa: S108
+        assert local.short_places()[0] == Path("/dev/shm")  # noqa: S108
+
+    def test_where_there_is_none_the_message_names_it_and_its_length(self, monkeypatch):
+        monkeypatch.setattr(local, "short_places", list)
+        with pytest.raises(RayFault, match=rf"path of TMPDIR has {len(str(self.long))} characters"):
+            local.scratch_folder()
+
+
+def test_a_process_that_is_lost_ends_the_run_within_a_second(monkeypatch):
+    """Ray itself waits a minute, and then ends the driver with a line of C++."""
+    victim = subprocess.Popen(["sleep", "600"])  # a child, as the processes of a Ray of our own are
+    monkeypatch.setattr(local, "VITAL", (psutil.Process(victim.pid).name(),))
+
+    def run():
+        with stoppable() as stop, local.watched(stop):
+            victim.kill()
+            time.sleep(30)
+
+    with pytest.raises(RayFault, match="the Ray of this run has ended"):
+        run()
+
+
+def test_a_run_in_another_thread_leaves_the_signals_alone():
+    """Only the main thread may handle them: a study started from a web page ended in a ValueError."""
+    before, seen = signal.getsignal(signal.SIGUSR2), []
+
+    def run():
+        with stoppable(), handled(signal.SIGTERM, seen.append):
+            seen.append(signal.getsignal(signal.SIGUSR2))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_a_ray_that_came_first_is_refused_at_once():
+    """It has read that it needs no token, and would not start for forty seconds without saying why."""
+    code = (
+        "import ray\nfrom certvae.cluster.local import own_ray\nfrom certvae.cluster.slots import Slots\n"
+        "with own_ray(Slots(1, 1.0, 0.0, 'x')): pass"
+    )
+    told = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    done = subprocess.run([sys.executable, "-c", code], env=told, capture_output=True, text=True, check=False)
+    assert "E-RAY-12: Ray was imported before certvae" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["", "gcs_server", "raylet"])
+def test_a_ray_of_our_own_is_closed_to_others_and_its_loss_is_told(tmp_path, lost):
+    """Every socket on this host alone; without one of its processes a message and a documented code."""
+    code = "import sys; from tests import pool_driver as driver; sys.exit(driver.main(sys.argv[1], None, '1'))"
+    driver = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "lines").exists():
+            assert driver.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        ours = psutil.Process(driver.pid).children(recursive=True)
+        addresses = {
+            one.laddr.ip
+            for process in (psutil.Process(driver.pid), *ours)
+            for one in process.net_connections("inet")
+            if one.status == psutil.CONN_LISTEN
+        }
+        assert addresses
+        assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        for process in ours:
+            if process.name() == lost:
+                process.kill()
+        if not lost:
+            (tmp_path / "go").touch()
+        said = driver.communicate(timeout=200)[1]
+        assert driver.returncode == (ExitCode.RESUMABLE if lost else ExitCode.DONE)
+        assert ("E-RAY-11" in said) == bool(lost)
+        assert "Traceback" not in said
+    finally:
+        driver.kill()
+        driver.wait()
 
 
 def test_the_token_of_a_run_is_private_and_gone_afterwards(tmp_path):

@@ -49,7 +49,7 @@ def test_every_difference_of_a_host_is_told():
 
 
 def test_what_is_compared_is_what_enters_a_key_and_ray():
-    from certvae.training.environment import PACKAGES  # noqa: PLC0415 - imports torch
+    from certvae.fingerprint import PACKAGES  # noqa: PLC0415
 
     assert set(nodes.PACKAGES) == {"ray", *PACKAGES}
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from certvae.cluster.processes import VARIABLE, end, marked
+from certvae.cluster.processes import VARIABLE, marked
 
 FOREVER = "import time; time.sleep(600)"
 
@@ -29,6 +29,17 @@ def started():
         process.wait()
 
 
+def ended(mark, *more):
+    """How many the command ended: a process of its own, or it would bury our children and take how they ended."""
+    command = [sys.executable, "-m", "certvae.cluster.processes", str(mark), *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return int(done.stdout.split()[1])
+
+
+def pids(mark):
+    return {process.pid for process in marked(mark)}
+
+
 def eventually(holds, seconds=10.0):
     deadline = time.monotonic() + seconds
     while not holds():
@@ -38,8 +49,8 @@ def eventually(holds, seconds=10.0):
 
 def test_only_what_carries_the_mark_is_ended(started, tmp_path):
     ours, others, nobodys = started(str(tmp_path)), started(f"{tmp_path}-2"), started(None)
-    eventually(lambda: ours.pid in marked(str(tmp_path)))
-    assert end(str(tmp_path)) == 1
+    eventually(lambda: ours.pid in pids(str(tmp_path)))
+    assert ended(tmp_path) == 1
     assert ours.wait(5) == -signal.SIGTERM
     assert others.poll() is None
     assert nobodys.poll() is None
@@ -49,7 +60,7 @@ def test_children_that_forgot_the_mark_are_ended_too(started, tmp_path):
     forgetful = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{FOREVER}'], env={{}}); {FOREVER}"
     started(str(tmp_path), forgetful)
     eventually(lambda: len(marked(str(tmp_path))) == 2)
-    assert end(str(tmp_path)) == 2
+    assert ended(tmp_path) == 2
     assert marked(str(tmp_path)) == set()
 
 
@@ -59,7 +70,7 @@ def test_who_does_not_listen_is_ended_after_a_grace(started, tmp_path):
         str(tmp_path), f"import signal; signal.signal(15, signal.SIG_IGN); open({str(ready)!r}, 'w'); {FOREVER}"
     )
     eventually(ready.exists)
-    assert end(str(tmp_path), grace_seconds=0.5) == 1
+    assert ended(tmp_path, "--grace-seconds", "0.5") == 1
     assert deaf.wait(5) == -signal.SIGKILL
 
 
@@ -78,4 +89,13 @@ def test_the_caller_and_those_who_called_it_stay(tmp_path):
 
 
 def test_nothing_to_end_is_fine(tmp_path):
-    assert end(str(tmp_path)) == 0
+    assert ended(tmp_path) == 0
+
+
+def test_a_question_for_help_is_no_mark():
+    """`--help` was once taken for a scratch folder."""
+    command = [sys.executable, "-m", "certvae.cluster.processes", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert "SCRATCH" in done.stdout
+    assert "ended" not in done.stdout

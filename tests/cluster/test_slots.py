@@ -3,7 +3,7 @@
 import pytest
 
 from certvae.cluster.slots import local_slots
-from certvae.errors import RayFault
+from certvae.errors import ConfigFault
 from certvae.machine import cores
 
 
@@ -35,5 +35,5 @@ def test_fewer_workers_than_slots_may_be_asked_for():
 
 @pytest.mark.parametrize(("workers", "gpus", "said"), [(9, 8, "9 slots asked for, 8"), (10**4, 0, "CPU cores")])
 def test_more_slots_than_there_are_is_refused(workers, gpus, said):
-    with pytest.raises(RayFault, match=said):
+    with pytest.raises(ConfigFault, match=said):
         local_slots(workers, 1, gpus)

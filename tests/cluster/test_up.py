@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missi
 
 STUDY = "tiny_fixed_q-digits"
 SEEDS = ("--seeds", *map(str, range(8)))
-RUN = "python -m certvae.cluster.launch run"
+RUN = "python -m certvae cluster run"
 NODE = "~/certvae/certvae/cluster/node.sh"
 STRANGER = "/tmp/stranger"  # noqa: S108 - on a host of our own
 

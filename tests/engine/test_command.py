@@ -1,8 +1,11 @@
 """The command line: presets by data set, every field of the cell, and refusals before anything starts."""
 
+import dataclasses
+
 import pytest
 
-from certvae.engine.command import command, parse, seconds
+from certvae.engine.command import Command, anywhere, parse, seconds
+from certvae.engine.study import study_name
 from certvae.errors import ConfigFault
 from certvae.spec.parts import Mlp
 from sweeps import search_margin_psnr, tiny_fixed_q
@@ -45,11 +48,12 @@ def test_a_study_of_another_name_is_another_study():
         (["--seeds", "-1"], "whole numbers"),
         (["--workers", "0"], "workers must be >= 1"),
         (["--lag", "0"], "lag must be >= 1"),
+        (["--search", str(10**13)], "search must be .*100000"),
+        (["--model.encoder.hidden"], "hidden must be a list with at least one value"),
         (["--goal.psnr-drop", "-1"], "psnr_drop must be >= 0"),
         (["--study", "Bad Name"], "a name of a-z"),
         (["--data", "mnits"], "did you mean 'mnist'"),
         (["--data.name", "mnist"], "name must be digits, as --data says"),
-        (["--data=mnist", "--data", "cifar10"], "name must be cifar10, as --data says"),
     ],
 )
 def test_a_value_outside_its_bounds_is_refused(flags, said):
@@ -77,14 +81,54 @@ def test_durations(text, wanted):
     assert seconds(text, "budget") == wanted
 
 
-@pytest.mark.parametrize("text", ["6", "h", "-1h", "0s", "6 h", "1d", ""])
+@pytest.mark.parametrize("text", ["6", "h", "-1h", "0s", "6 h", "1d", "", "²h", "٣h", "1e3h", "9" * 400 + "h"])
 def test_durations_that_are_none(text):
     with pytest.raises(ConfigFault, match="a duration such as"):
         seconds(text, "budget")
 
 
-def test_the_command_that_goes_on_is_quoted():
-    assert command(["--store", "a b"]).endswith("--store 'a b'")
+def test_the_command_that_goes_on_is_quoted_and_means_the_same_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ["--data=digits", "--store", "a b", "--data_root=x", "--training.epochs", "2", "--seeds", "0", "1"]
+    run, base, goal = parse(STUDY, given)
+    whole = anywhere(given, run)
+    assert whole[-4:] == ["--store", str(tmp_path / "a b"), "--data-root", str(tmp_path / "x")]
+    assert str(Command("m:STUDY", whole)).endswith(f"'{tmp_path / 'a b'}' --data-root {tmp_path / 'x'}")
+    monkeypatch.chdir("/")
+    again, *rest = parse(STUDY, whole)
+    assert (again.seeds, rest) == (run.seeds, [base, goal])
+    assert again.store == tmp_path / "a b"
+
+
+def test_the_store_is_named_even_where_it_was_not_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, _, _ = parse(STUDY, [])
+    assert anywhere([], run) == ["--store", str(tmp_path / "certvae-store")]
+
+
+@pytest.mark.parametrize("data", ["folder:/a/B", "npz:x.npz", "module:f"])
+def test_data_of_ones_own_is_handed_to_the_preset(data):
+    """A study that knows it may give a cell; one that does not says so."""
+    asked = []
+
+    def preset(name):
+        asked.append(name)
+        return STUDY.preset("digits") if len(asked) == 1 else None
+
+    mine = dataclasses.replace(STUDY, preset=preset)
+    run, base, _ = parse(mine, ["--data", data])
+    assert asked == [data]
+    assert base.study == run.study == study_name(STUDY, data)
+    with pytest.raises(ConfigFault, match="a function that gives a CellSpec"):
+        parse(mine, ["--data", data])
+
+
+def test_an_error_of_a_users_preset_names_their_line():
+    def preset(name):
+        raise KeyError(name)
+
+    with pytest.raises(ConfigFault, match=r"preset raised KeyError.*test_command\.py:\d+, `raise KeyError\(name\)`"):
+        parse(dataclasses.replace(STUDY, preset=preset), [])
 
 
 def test_help_keeps_every_example_on_a_line_and_names_the_exit_codes(capsys):
@@ -94,3 +138,5 @@ def test_help_keeps_every_example_on_a_line_and_names_the_exit_codes(capsys):
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert sum(line.startswith("$ python sweeps/search_margin_psnr.py") for line in lines) == 3
     assert any("Exit codes: 0 done" in line for line in lines)
+    assert any(line.startswith("--objective.lambda-ts") for line in (line.strip("│ ") for line in lines))
+    assert any(line.startswith("--search") for line in lines)

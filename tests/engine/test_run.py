@@ -1,11 +1,14 @@
 """Which stored rows a run may use, how large its pool is, and what a search says whose cells have all ended before."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from certvae import fingerprint
 from certvae.canonical import digest, plain
 from certvae.engine.command import parse
 from certvae.engine.context import made_here, slots_of
@@ -22,8 +25,10 @@ from certvae.store.store import Store
 from certvae.training import environment
 from sweeps import search_margin_psnr, tiny_fixed_q
 from tests import simulated_pool
+from tests.sweep_runs import REPOSITORY
 
 STUDY = search_margin_psnr.STUDY
+HEAVY = {"torch", "sklearn", "ray", "mlflow"}
 SEARCH = ("--data", "digits", "--search", "2", "--search-seeds", "100", "--confirmation-seeds", "200")
 
 
@@ -87,7 +92,7 @@ def simulated(store: Path, *arguments: str, diverged: Sequence[str] = ()) -> Sea
     search = rule_of(STUDY, run, base, goal)
     made = {**row(), "data_digest": "d" * 64, "data": "digits", "substitute": "", "info": 2.0, "loss": 0.1}
     made |= {"population_bound": 1.0, "student_info": 1.0, "active_units": 3}
-    made["environment"] = digest(environment.fingerprint(environment.device()))
+    made["environment"] = digest(environment.fingerprint(fingerprint.device()))
 
     def work(cell: Cell) -> Ended:
         lost = {"outcome": "diverged", "reason": "loss became nan"} if cell.spec.config in diverged else {}
@@ -131,7 +136,7 @@ def test_a_plan_settles_nothing_for_the_search_that_may_follow(tmp_path, capsys)
     assert not list((store.path / "plan").rglob("*.json"))
     simulated(store.path)
     assert main(STUDY, [*SEARCH, "--store", str(store.path), "--sampler", "gp", "--plan"]) == 2
-    assert "another sampler (tpe there, gp here)" in capsys.readouterr().out
+    assert "another sampler (tpe there, gp here)" in capsys.readouterr().err
 
 
 def test_status_needs_no_data(tmp_path, capsys, monkeypatch):
@@ -168,5 +173,19 @@ def test_a_search_that_goes_on_says_beforehand_that_certify_was_opened(tmp_path,
 
 def test_a_budget_that_is_no_duration_is_refused_before_anything_starts(tmp_path, capsys):
     assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store"), "--budget", "6"]) == 2
-    assert "a duration such as" in capsys.readouterr().out
+    assert "a duration such as" in capsys.readouterr().err
     assert not (tmp_path / "store" / "plan" / "search").exists()
+
+
+@pytest.mark.parametrize("asked", ["--status", "--plan"])
+def test_a_question_to_a_finished_store_loads_neither_torch_nor_ray(tmp_path, asked):
+    """Half a gigabyte and seconds, for a line that a store can answer."""
+    assert simulated(tmp_path / "store").winner is not None
+    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store"), "--plan"]) == 0  # decodes the images, once
+    code = (
+        "import sys; from certvae.engine.main import main; from sweeps.search_margin_psnr import STUDY;"
+        f"code = main(STUDY, sys.argv[1:]); print(sorted({HEAVY} & set(sys.modules)), code)"
+    )
+    command = [sys.executable, "-c", code, *SEARCH, "--store", str(tmp_path / "store"), asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.splitlines()[-1] == "[] 0", done.stdout + done.stderr

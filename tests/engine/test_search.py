@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import logging
 
+import numpy as np
 import optuna
 import pytest
 from optuna.storages import JournalStorage
@@ -13,7 +15,7 @@ from rich.console import Console
 
 from certvae.engine.dispatch import Ended
 from certvae.engine.gate import opened_for
-from certvae.engine.propose import export, propose, rebuilt, sketched
+from certvae.engine.propose import exhausted, export, propose, rebuilt, sketched
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, settle_rule
 from certvae.engine.search import SearchCells, proposed
@@ -259,7 +261,7 @@ def test_a_space_may_draw_choices_and_whole_numbers(tmp_path):
 def test_planning_a_search_says_nothing_of_studies_in_memory(caplog):
     optuna.logging.set_verbosity(optuna.logging.INFO)
     logging.getLogger("optuna").addHandler(caplog.handler)
-    assert len(sketched(range(2), SPACE, BASE)) == 2
+    assert len(sketched([], 2, space=SPACE, base=BASE, goal=Goal(), sampler="tpe", study_seed=0)) == 2
     logging.getLogger("optuna").removeHandler(caplog.handler)
     assert caplog.text == ""
 
@@ -272,6 +274,154 @@ def test_a_search_is_exported_as_an_optuna_study(tmp_path):
     study = optuna.load_study(study_name="searched", storage=storage)
     assert [trial.params for trial in study.trials] == [proposal.params for proposal in cells.proposals]
     assert study.best_trial.value == pytest.approx(cells.winner.score)
+
+
+def drawing(**choices):
+    """A space of a few values of lambda_ts and alpha_kl, given as choices."""
+
+    def space(trial, base):
+        drawn = {name: trial.suggest_categorical(name, choices[name]) for name in choices}
+        goal = dataclasses.replace(base.protocol.objective, **drawn)
+        return dataclasses.replace(base, protocol=dataclasses.replace(base.protocol, objective=goal))
+
+    return space
+
+
+FOUR = drawing(alpha_kl=[0.5, 1.0], lambda_ts=[3.0, 10.0])
+
+
+class TestFiniteSpaces:
+    @pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
+    def test_an_exhausted_space_ends_the_search_and_counts_each_config_once(self, sampler, tmp_path):
+        """Four configs were once six judged, six feasible."""
+        cells = searched(search(space=FOUR, sampler=sampler, total=60), tmp_path / "s")
+        assert cells.exhausted
+        assert len(cells.configs) == len({spec.config for spec in cells.specs}) == 4
+        assert len(cells.proposals) < 60
+        text = io.StringIO()
+        Console(file=text, width=200).print(search_shown(cells, RowIndex([], _any, chain.modes)))
+        said = text.getvalue()
+        assert "4 configs judged, 0 incomplete, 0 censored halfway" in said
+        assert "the space is exhausted: it has these 4 configs and no other" in said
+        repeated = len(cells.proposals) - 4
+        assert (f"{repeated} proposals repeat" in said) == bool(repeated)
+        assert outcome(searched(search(space=FOUR, sampler=sampler, total=60), tmp_path / "s", 4, 1)) == outcome(cells)
+
+    def test_a_plan_asks_for_no_more_than_there_is(self):
+        how = {"space": FOUR, "base": BASE, "goal": Goal(), "study_seed": 0}
+        assert len(sketched([], 6, sampler="grid", **how)) == 4
+
+    def test_a_parameter_that_depends_on_another_is_asked_for_there_alone(self, tmp_path):
+        def space(trial, base):
+            kind = trial.suggest_categorical("kind", ["a", "b"])
+            value = trial.suggest_int("value", 1, 3) if kind == "a" else 7
+            goal = dataclasses.replace(base.protocol.objective, lambda_ts=float(value))
+            return dataclasses.replace(base, protocol=dataclasses.replace(base.protocol, objective=goal))
+
+        cells = searched(search(space=space, sampler="grid", total=50), tmp_path / "s")
+        assert len(cells.configs) == 4
+
+    def test_a_continuum_is_never_exhausted(self, tmp_path):
+        cells = searched(search(total=4), tmp_path / "s")
+        assert not exhausted(cells.proposals)
+        assert not exhausted([])
+
+
+class TestReadBack:
+    """What is written is read back before the first cell starts: a search over tuples began and was never resumed."""
+
+    @pytest.mark.parametrize("choice", [(8, 16), [1.0], {"a": 1}, float("nan"), b"x"])
+    def test_what_a_file_cannot_hold_is_refused_by_name(self, choice, tmp_path):
+        def space(trial, base):
+            trial.suggest_categorical("widths", [choice, choice])
+            return base
+
+        with pytest.raises(ConfigFault, match="parameter 'widths' has the choice"):
+            searched(search(space=space), tmp_path / "s")
+        assert Store(tmp_path / "s").documents("proposals-searched") == {}
+
+    def test_the_remedy_works(self, tmp_path):
+        """A text that names what is meant."""
+        widths = {"small": (64,), "large": (128, 64)}
+
+        def space(trial, base):
+            hidden = widths[trial.suggest_categorical("widths", list(widths))]
+            encoder = dataclasses.replace(base.model.encoder, hidden=hidden)
+            return dataclasses.replace(base, model=dataclasses.replace(base.model, encoder=encoder))
+
+        cells = searched(search(space=space, total=4, sampler="grid"), tmp_path / "s")
+        assert [spec.config for spec in proposed(Store(tmp_path / "s"), space, BASE)] == [
+            spec.config for spec in cells.specs
+        ]
+
+    @pytest.mark.parametrize("choices", [[None, 2.0], np.array([1.0, 2.0]), [np.float64(1.5), 3], [True, False]])
+    def test_none_and_scalars_of_numpy_are_resumed(self, choices, tmp_path):
+        def space(trial, base):
+            drawn = trial.suggest_categorical("value", choices)
+            goal = dataclasses.replace(base.protocol.objective, lambda_ts=float(drawn or 5.0))
+            return dataclasses.replace(base, protocol=dataclasses.replace(base.protocol, objective=goal))
+
+        first = outcome(searched(search(space=space, total=4), tmp_path / "s"))
+        assert outcome(searched(search(space=space, total=4), tmp_path / "s", 4, 1)) == first
+
+    def test_a_space_that_reads_something_else_is_refused(self, tmp_path):
+        drawn = itertools.count(1)
+
+        def space(trial, base):
+            trial.suggest_float("x", 0, 1)
+            goal = dataclasses.replace(base.protocol.objective, lambda_ts=float(next(drawn)))
+            return dataclasses.replace(base, protocol=dataclasses.replace(base.protocol, objective=goal))
+
+        with pytest.raises(SearchFault, match=r"another one when it is made again.*test_search\.py:\d+"):
+            searched(search(space=space), tmp_path / "s")
+
+
+def of_log_zero(trial, base):
+    trial.suggest_float("x", low=0, high=1, log=True)
+    return base
+
+
+def of_nothing(trial, base):
+    trial.suggest_float("x", 0, 1)
+
+
+def of_another_study(trial, base):
+    trial.suggest_float("x", 0, 1)
+    return dataclasses.replace(base, study="other")
+
+
+def of_a_continuum(trial, base):
+    trial.suggest_float("x", 0, 1)
+    return base
+
+
+class TestErrorsOfSpaces:
+    """A dry run meets what a run would meet, and the user's line is named."""
+
+    @pytest.mark.parametrize(
+        ("space", "sampler", "said"),
+        [
+            (
+                of_log_zero,
+                "tpe",
+                r"of_log_zero raised ValueError: .*log=True.*test_search\.py:\d+, `trial",
+            ),
+            (of_nothing, "tpe", r"config 0 is no CellSpec .* NoneType.*of_nothing, .*test_search\.py:\d+"),
+            (of_another_study, "tpe", "config 0 is no CellSpec of this study"),
+            (of_a_continuum, "grid", "step must be given"),
+            (lambda trial, base: base[trial], "tpe", r"raised TypeError.*test_search\.py"),
+        ],
+    )
+    def test_they_are_faults_in_a_run_and_in_a_plan(self, space, sampler, said, tmp_path):
+        with pytest.raises((ConfigFault, SearchFault), match=said):
+            searched(search(space=space, sampler=sampler), tmp_path / "s")
+        with pytest.raises((ConfigFault, SearchFault), match=said):
+            sketched([], 1, space=space, base=BASE, goal=Goal(), sampler=sampler, study_seed=0)
+
+    def test_a_base_that_our_own_space_cannot_search_is_named(self):
+        base = dataclasses.replace(BASE, protocol=Rescue(objective=Objective(alpha_kl=0.0)))
+        with pytest.raises(SearchFault, match="alpha_kl must be > 0 to be searched in log scale, got 0"):
+            sketched([], 1, space=weights, base=base, goal=Goal(), sampler="tpe", study_seed=0)
 
 
 class TestRefusals:

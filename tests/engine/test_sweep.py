@@ -1,14 +1,16 @@
 """A whole run with real Ray and MLflow: the table, the resume, and that killing anything changes nothing."""
 
 import json
+import os
 import shlex
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.sweep_runs import command, run, start, table
+from tests.sweep_runs import REPOSITORY, command, run, start, table
 
 STEPS = ("warm_up", "teacher", "no_align", "aligned", "judge")
 
@@ -29,6 +31,14 @@ class TestRun:
             assert said in ended.stdout
         assert len(table(store).splitlines()) == 1 + 3
         assert (store / "views" / "mlflow.db").exists()
+
+    def test_what_it_prints_can_be_typed_in_any_folder(self, finished, tmp_path):
+        _, ended = finished
+        told = {line[:16].strip(): line[16:] for line in ended.stdout.splitlines()}
+        for named, more in (("report", ""), ("MLflow UI", " --help")):
+            told_again = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+            done = subprocess.run(["bash", "-c", told[named] + more], cwd=tmp_path, env=told_again, check=False)
+            assert done.returncode == 0, told[named]
 
     def test_the_same_command_computes_nothing_again(self, finished):
         store, _ = finished
@@ -59,8 +69,8 @@ class TestRun:
         store, _ = finished
         refused = run(store, "--seeds", "0", "--objective.lambda-ts", "3")
         assert refused.returncode == 5
-        assert "was opened for" in refused.stdout
-        assert "--study" in refused.stdout
+        assert "was opened for" in refused.stderr
+        assert "--study" in refused.stderr
 
 
 @pytest.mark.slow

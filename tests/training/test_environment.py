@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from certvae import fingerprint
 from certvae.canonical import canonical_json
 from certvae.training import environment
 
@@ -108,5 +109,5 @@ class TestFingerprint:
 
 @pytest.mark.gpu
 def test_a_gpu_is_found_and_named_with_its_libraries():
-    assert environment.device() == "cuda:0"
+    assert fingerprint.device() == "cuda:0"
     assert "cuDNN" in environment.fingerprint("cuda:0")["device"]

@@ -1,0 +1,109 @@
+"""A study by its name: a script, `module:NAME`, or a store, which knows the last command of each of its studies."""
+
+import importlib
+import importlib.util
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from certvae.engine.called import called
+from certvae.engine.command import COMMANDS
+from certvae.engine.main import main
+from certvae.engine.study import Study
+from certvae.errors import ConfigFault
+from certvae.store.disk import Disk
+from certvae.store.layout import STORE
+from certvae.store.log import events
+from certvae.terminal import certvae
+
+
+def run(target: str, arguments: Sequence[str]) -> int:
+    """Runs a study and returns its exit code.
+
+    Args:
+        target: a script, module:NAME, or the folder of a store.
+        arguments: its command line.
+
+    Raises:
+        ConfigFault: there is no study of this name, or the user's own module fails.
+    """
+    if Path(target, STORE).exists():
+        target, arguments = _last(Path(target), arguments)
+    study = find(target)
+    where = str(Path(target).absolute()) if _is_script(target) else target
+    return main(study, arguments, where)
+
+
+def find(target: str) -> Study:
+    """The study that a script or `module:NAME` defines.
+
+    Raises:
+        ConfigFault: there is none.
+    """
+    if _is_script(target):
+        if not Path(target).is_file():
+            raise _no_study(target, "there is no such file")
+        return _in(called(_loaded, Path(target).absolute()), "STUDY", target)
+    module, colon, name = target.partition(":")
+    if not colon or not module:
+        raise _no_study(target, "it is no script, no module:NAME and no store")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return _in(called(importlib.import_module, module), name or "STUDY", target)
+    except ModuleNotFoundError as error:
+        if error.name and module.startswith(error.name):
+            raise _no_study(target, str(error)) from error
+        raise
+
+
+def _is_script(target: str) -> bool:
+    return target.endswith(".py")
+
+
+def _loaded(path: Path) -> ModuleType:
+    """A script as a module of its own name, as Python would run it: its neighbours can be imported."""
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(name := f"certvae_study_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise _no_study(str(path), "Python cannot load it")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _in(module: ModuleType, name: str, target: str) -> Study:
+    """The study of this name, or the only one that there is."""
+    studies = {label: value for label, value in vars(module).items() if isinstance(value, Study)}
+    if name not in studies and len(studies) != 1:
+        raise _no_study(target, f"it defines {', '.join(studies) or 'no Study'}, and none of them is called {name}")
+    return studies.get(name) or next(iter(studies.values()))
+
+
+def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The last command of a store, or of one of its studies, with what is asked for besides."""
+    known = {event["of"]: event for event in events(Disk(store.resolve()), COMMANDS)}
+    asked = dict(itertools.pairwise(arguments)).get("--study")
+    if asked not in known and (asked is not None or len(known) != 1):
+        raise ConfigFault(
+            35,
+            f"the store knows the commands of {', '.join(known) or 'no study'}"
+            + (f", not of {asked}" if asked else ""),
+            where=str(store),
+            cause="a store holds several studies, or none was started on it by this version",
+            remedy=f"run `{certvae('run', str(store.absolute()), '--study', 'NAME')}` with one of them, or the script",
+        )
+    last = known[asked or next(iter(known))]
+    return last["study"], [*last["arguments"], *arguments]
+
+
+def _no_study(target: str, why: str) -> ConfigFault:
+    return ConfigFault(
+        34,
+        f"{target!r} is no study: {why}",
+        where="certvae run",
+        cause="a study is a Python file, or an importable module, with a certvae.engine.study.Study in it",
+        remedy="give a script such as sweeps/tiny_fixed_q.py, module:NAME, or the folder of a store",
+    )

@@ -1,0 +1,83 @@
+"""A machine as a number sees it: the fingerprint that enters every key, and what may be said of it without torch.
+
+Results are equal byte for byte only under equal fingerprints: one torch build, one device model, one thread count.
+torch takes a second and half a gigabyte. A question to a store needs none of it: where there is no GPU, the kernel
+tells what torch would say.
+"""
+
+import functools
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from certvae.installed import version
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
+ACCELERATORS = ("nvidia[0-9]*", "nvidiactl", "nvhost-gpu", "dxg", "kfd")
+"""Files in /dev that a driver of GPUs makes."""
+CAPABILITIES = {"AVX512": {"avx512vl", "avx512bw", "avx512dq", "fma"}, "AVX2": {"avx2", "fma"}, "DEFAULT": set()}
+"""What torch compiles its loops for -> flags of a CPU that runs them, the widest first."""
+
+
+def described(model: str, *, threads: int, deterministic: bool, tf32: bool) -> dict[str, Any]:
+    """All that can change a bit of a result besides the spec, the data and the code version."""
+    return {
+        "python": ".".join(map(str, sys.version_info[:2])),
+        "packages": {name: version(name) for name in PACKAGES},
+        "device": model,
+        "threads": threads,
+        "deterministic": deterministic,
+        "tf32": tf32,
+    }
+
+
+@functools.cache
+def expected() -> dict[str, Any]:
+    """The fingerprint that a settled worker of this machine has."""
+    return described(light_device_model() or device_model(device()), threads=1, deterministic=True, tf32=False)
+
+
+def device() -> str:
+    """The device of this process: its first visible GPU, or the CPU."""
+    import torch  # noqa: PLC0415
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def device_model(device: str) -> str:
+    """The model of a GPU with its libraries, or the architecture of a CPU with what torch computes with on it."""
+    import torch  # noqa: PLC0415
+
+    if device.startswith("cuda"):
+        return (
+            f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+        )
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def light_device_model(proc: Path = Path("/proc"), dev: Path = Path("/dev")) -> str | None:
+    """`device_model` of a machine without GPUs, told without torch; None where only torch can tell."""
+    cpus = proc / "cpuinfo"
+    if platform.machine() != "x86_64" or not cpus.exists():
+        return None
+    if any(found for name in ACCELERATORS for found in dev.glob(name)):
+        return None
+    flags = re.search(r"^flags\s*:(.*)$", cpus.read_text(), re.MULTILINE)
+    if flags is None:
+        return None
+    there, asked = set(flags[1].split()), os.environ.get("ATEN_CPU_CAPABILITY", "")
+    widest = next(name for name, needs in CAPABILITIES.items() if needs <= there)
+    forced = {name.lower(): name for name in CAPABILITIES}
+    return f"{platform.machine()} {forced.get(asked, widest)}"
+
+
+def gpu_count() -> int:
+    """GPUs that this process may use."""
+    if light_device_model() is not None:
+        return 0
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.device_count()

@@ -1,0 +1,103 @@
+"""`certvae run`: a script, module:NAME, or a store that goes on; whatever it is given, the end is a documented one."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from certvae.__main__ import main
+from certvae.engine import launch
+from certvae.engine.command import Command, remember
+from certvae.errors import ConfigFault, ExitCode
+from certvae.store.store import Store
+from tests.sweep_runs import REPOSITORY
+
+MINE = '''"""Mine."""
+from neighbour import SEEDS
+
+from certvae.engine.study import Study
+from certvae.spec.presets import rescue
+
+STUDY = Study(name="mine", about="mine", data="digits", preset=rescue, seeds=SEEDS)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of a user, who may call it `sweeps`."""
+    made = tmp_path / "sweeps"
+    made.mkdir()
+    (made / "mine.py").write_text(MINE)
+    (made / "neighbour.py").write_text("SEEDS = (4, 5)\n")
+    monkeypatch.chdir(made)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield made
+    for name in ("neighbour", "mine", "broken", "certvae_study_mine"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("target", ["mine.py", "mine:STUDY", "mine:"])
+def test_a_study_is_found_by_its_script_or_module(folder, target, capsys):
+    assert launch.find(target).seeds == (4, 5)
+    assert main(["run", target, "--status", "--store", "s"]) == 0
+    assert "0 of 2 cells done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("nothing.py", "there is no such file"),
+        ("nothing", "no script, no module:NAME and no store"),
+        ("nothing:STUDY", "No module named 'nothing'"),
+        ("neighbour.py", "it defines no Study"),
+        (":", "no script"),
+        (".", "no script"),
+    ],
+)
+def test_what_is_no_study_is_told(folder, target, said, capsys):
+    assert main(["run", target]) == ExitCode.WRONG_INPUT
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 / 0", r"raised ZeroDivisionError: division by zero \| \S+broken.py:1, `1 / 0`"),
+        ("def f(:\n", r"raised SyntaxError: invalid syntax.* \| \S+broken.py:1"),
+        ("import no_such_package\n", "the package 'no_such_package' is not installed"),
+    ],
+)
+@pytest.mark.parametrize("target", ["broken.py", "broken:STUDY"])
+def test_an_error_in_a_users_module_names_their_line(folder, target, text, said, capsys):
+    (folder / "broken.py").write_text(text)
+    assert main(["run", target]) == ExitCode.WRONG_INPUT
+    told = capsys.readouterr().err
+    assert re.search(said, told), told
+    assert "Traceback" not in told
+
+
+def test_a_store_goes_on_with_the_last_command_of_its_study_from_any_folder(folder, monkeypatch, capsys):
+    store = Store(folder / "s")
+    with pytest.raises(ConfigFault, match="knows the commands of no study"):
+        launch.run("s", [])
+    arguments = ["--seeds", "7", "--store", str(store.path)]
+    remember(Command(str(folder / "mine.py"), arguments), store, "mine")
+    monkeypatch.chdir("/")
+    assert main(["run", str(store.path), "--status"]) == 0
+    assert "0 of 1 cells done" in capsys.readouterr().out
+    remember(Command(str(folder / "mine.py"), [*arguments, "--study", "other", "--seeds", "1", "2"]), store, "other")
+    assert main(["run", str(store.path), "--status"]) == ExitCode.WRONG_INPUT
+    assert "knows the commands of mine, other" in capsys.readouterr().err
+    assert main(["run", str(store.path), "--study", "other", "--status"]) == 0
+    assert "0 of 2 cells done" in capsys.readouterr().out
+
+
+def test_python_and_certvae_are_one_command(tmp_path):
+    told = [
+        subprocess.run([*call, "--help"], capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
+        for call in ([sys.executable, "-m", "certvae"], [sys.executable, str(Path("certvae", "__main__.py"))])
+    ]
+    assert told[0] == told[1]
+    assert all(name in told[0] for name in ("certify", "run", "report", "store", "cluster", "selftest", "Exit codes"))

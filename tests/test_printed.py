@@ -1,0 +1,150 @@
+"""What a text tells a user to type exists: every command of ours in a message, and every option that one names."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from certvae.__main__ import CLUSTER_COMMANDS, COMMANDS, STORE_COMMANDS, main
+from certvae.engine.command import parse
+from certvae.errors import ExitCode
+from certvae.store.layout import STORE
+from certvae.store.store import Store
+from sweeps import cifar100_baselines, search_margin_psnr, simplex_search
+from tests.sweep_runs import REPOSITORY
+
+FOREIGN = {"--require-hashes", "--host", "--allowed-hosts", "--no-restart", "--head"}
+"""Options of pip, MLflow and Ray."""
+GROUPS = {"store": STORE_COMMANDS, "cluster": CLUSTER_COMMANDS}
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """(place, text) of every string in the product; what an f-string computes is left out."""
+    for path in sorted(file for package in ("certvae", "analysis") for file in (REPOSITORY / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [one.value if isinstance(one, ast.Constant) else "X" for one in node.values]
+                yield f"{path.name}:{node.lineno}", "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield f"{path.name}:{node.lineno}", node.value
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """(place, words) of every command of ours that stands in backticks, or in an example of a help text."""
+    found = []
+    for place, text in texts():
+        quoted = re.findall(r"`(certvae [a-zA-Z][^`]*)`", text)
+        examples = re.findall(r"^ *\$ (certvae .+?)(?:   .*)?$", text, re.MULTILINE)
+        found += [(place, shlex.split(one)[1:]) for one in quoted + examples]
+    return found
+
+
+@cache
+def help_of(*words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "certvae", *words, "--help"], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@cache
+def options() -> frozenset[str]:
+    """Every option of every command of ours, the cells of all protocols included."""
+    told = [help_of(name) for name in COMMANDS if name not in ("run", *GROUPS)]
+    told += [help_of(group, name) for group, named in GROUPS.items() for name in named]
+    for study in (search_margin_psnr, simplex_search, cifar100_baselines):
+        script = REPOSITORY / "sweeps" / f"{study.__name__.rpartition('.')[2]}.py"
+        told.append(help_of("run", str(script), "--data", "digits"))
+    return frozenset(re.findall(r"--[a-z][\w.-]*", " ".join(told)))
+
+
+@pytest.mark.parametrize(("place", "words"), commands(), ids=lambda value: value if isinstance(value, str) else None)
+def test_every_command_in_a_text_exists_with_its_options(place, words):
+    name, *rest = words
+    if name == "COMMAND":
+        return
+    assert name in COMMANDS, place
+    if name in GROUPS and rest:
+        assert rest[0] in GROUPS[name], place
+    known = options() | {"--help"}
+    assert {word for word in rest if word.startswith("--")} <= known, place
+
+
+def test_every_option_that_a_text_names_exists():
+    named = {
+        (place, option)
+        for place, text in texts()
+        for option in re.findall(r"(?<![\w-])--[a-z][\w-]*(?:\.[a-z][\w-]*)*", text)
+    }
+    known = options() | FOREIGN
+    groups = {option.rpartition(".")[0] for option in known if "." in option}
+    missing = {(place, one) for place, one in named if one not in known | groups and not one.startswith("--no-")}
+    assert missing == set()
+
+
+class TestRemediesAreExecuted:
+    """From another folder: the command succeeds, or it changes the fault."""
+
+    def typed(self, text: str, folder: Path) -> subprocess.CompletedProcess:
+        """What a shell makes of a printed command, which may begin with `certvae` or with a path of Python."""
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        return subprocess.run(
+            ["bash", "-c", text], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+
+    @pytest.fixture
+    def store(self, tmp_path, monkeypatch):
+        """One whose name a shell must not read."""
+        monkeypatch.chdir(tmp_path)
+        return Store(tmp_path / "a store; it's 100%").path
+
+    def test_a_damaged_store(self, store, capsys, tmp_path_factory):
+        (store / STORE).write_bytes(b"no store any more")
+        relative = store.name
+        assert main(["ledger", "--store", relative]) == ExitCode.REFUSED
+        first = capsys.readouterr().err
+        remedy = re.findall(r"run `(.+?)`", first)[-1]
+        assert self.typed(remedy, tmp_path_factory.mktemp("elsewhere")).returncode in (0, 1, 2)
+        main(["ledger", "--store", relative])
+        assert capsys.readouterr().err != first
+
+    def test_a_store_that_others_may_write(self, store, capsys):
+        store.chmod(0o777)
+        arguments = ["--data", "digits", "--status", "--store", str(store)]
+        script = ["run", str(REPOSITORY / "sweeps" / "tiny_fixed_q.py")]
+        assert main([*script, *arguments]) == ExitCode.REFUSED
+        option = re.findall(r"trust it by (--[\w-]+)", capsys.readouterr().err)[0]
+        assert main([*script, *arguments, option]) == 0
+        assert "trusted" in {path.stem for path in (store / "log").iterdir()}
+        assert main(["ledger", "--store", str(store), option, "--study", "none"]) == 0
+        assert self.typed(f"chmod go-w {shlex.quote(str(store))}", store).returncode == 0
+        assert main([*script, *arguments]) == 0
+
+    def test_a_port_that_is_taken(self, store, capsys):
+        import socket  # noqa: PLC0415
+
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            assert main(["ui", "--store", str(store), "--port", str(port)]) == ExitCode.WRONG_INPUT
+        said = capsys.readouterr()
+        assert "Open http" not in said.out
+        assert re.search(r"give another one: --port \d+$", said.err.strip())
+
+    def test_the_command_that_goes_on(self, store, tmp_path_factory, monkeypatch):
+        """Typed in one folder with relative paths, run in another."""
+        from certvae.engine.command import Command, anywhere  # noqa: PLC0415
+
+        given = ["--data", "digits", "--store", store.name, "--status"]
+        run, _, _ = parse(search_margin_psnr.STUDY, given)
+        for target in (None, str(REPOSITORY / "sweeps" / "search_margin_psnr.py"), "sweeps.search_margin_psnr:STUDY"):
+            monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "sweeps" / "search_margin_psnr.py")])
+            done = self.typed(str(Command(target, anywhere(given, run))), tmp_path_factory.mktemp("elsewhere"))
+            assert done.returncode == 0, done.stderr
+            assert "0 of 3 cells done" in done.stdout
