@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from certvae import answers
 from certvae.errors import StoreFault
 from certvae.spec.goal import RULE, Goal
 from certvae.spec.modes import ordered
@@ -171,7 +172,8 @@ def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     texts = {name: frame[name].astype(object) if name in frame else None for name in (*TEXTS, *KEYS)}
     numbers = {name: pd.to_numeric(frame[name]) if name in frame else np.nan for name in NUMBERS}
     stages = {name: frame[name].astype("Int64") for name in frame if name.startswith(STAGE_VERSION)}
-    frame = frame.assign(**texts, **numbers, **stages)
+    words = {"mean_word": list(map(answers.mean, records)), "channel_word": list(map(answers.channel, records))}
+    frame = frame.assign(**{**texts, **words}, **numbers, **stages)
     places = {config: place for place, config in enumerate(config_order(frame))}
     modes = {mode: place for place, mode in enumerate(ordered(frame["mode"]))}
     order = frame.assign(config=frame["config"].map(places), mode=frame["mode"].map(modes))

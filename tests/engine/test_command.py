@@ -2,11 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from certvae.engine.command import Command, anywhere, parse, seconds
-from certvae.engine.study import study_name
-from certvae.errors import ConfigFault
+from certvae.errors import ConfigFault, DataFault
 from certvae.spec.parts import Mlp
 from sweeps import search_margin_psnr, tiny_fixed_q
 
@@ -106,21 +106,27 @@ def test_the_store_is_named_even_where_it_was_not_given(tmp_path, monkeypatch):
     assert anywhere([], run) == ["--store", str(tmp_path / "certvae-store")]
 
 
-@pytest.mark.parametrize("data", ["folder:/a/B", "npz:x.npz", "module:f"])
-def test_data_of_ones_own_is_handed_to_the_preset(data):
-    """A study that knows it may give a cell; one that does not says so."""
-    asked = []
+def test_data_of_ones_own_are_described_to_the_preset_and_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 8, 8), dtype=np.uint8)
+    np.savez("Mine.npz", x=pixels, y=np.arange(300) % 3)
+    run, base, goal = parse(STUDY, ["--data", "npz:Mine.npz", "--training.epochs", "2"])
+    assert (base.data.name[:4], base.protocol.teacher.classes, base.training.epochs) == ("npz@", 3, 2)
+    assert base.study == run.study == f"tiny_fixed_q-{base.data.name.replace('@', '-')}"
+    whole = anywhere(["--data", "npz:Mine.npz", "--training.epochs", "2"], run)
+    monkeypatch.chdir("/")
+    assert parse(STUDY, whole)[1:] == (base, goal)
 
-    def preset(name):
-        asked.append(name)
-        return STUDY.preset("digits") if len(asked) == 1 else None
 
-    mine = dataclasses.replace(STUDY, preset=preset)
-    run, base, _ = parse(mine, ["--data", data])
-    assert asked == [data]
-    assert base.study == run.study == study_name(STUDY, data)
-    with pytest.raises(ConfigFault, match="a function that gives a CellSpec"):
-        parse(mine, ["--data", data])
+@pytest.mark.parametrize("data", ["npz:absent.npz", "folder:absent", "no_such_module:f"])
+def test_data_of_ones_own_that_are_not_there_are_told(data):
+    with pytest.raises(DataFault):
+        parse(STUDY, ["--data", data])
+
+
+def test_a_preset_that_gives_no_cell_is_told():
+    with pytest.raises(ConfigFault, match="a function that gives a CellSpec for digits"):
+        parse(dataclasses.replace(STUDY, preset=lambda _: None), ["--data", "digits"])
 
 
 def test_an_error_of_a_users_preset_names_their_line():
