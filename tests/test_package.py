@@ -14,7 +14,7 @@ import certvae
 from tests.test_architecture import ROOT
 
 EXTRAS = {"all", "dev", "report", "store", "sweep", "tracking", "train"}
-CORE = {"jaxtyping", "numpy"}
+CORE = {"jaxtyping", "numpy", "tyro"}
 BROUGHT = {"wadler_lindig", "cython_runtime"}
 """By those two."""
 
