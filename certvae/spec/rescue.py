@@ -1,11 +1,10 @@
 """The first paper's protocol: warm-up, teacher search, objective, rescue (arXiv 2605.05813)."""
 
-from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from certvae.canonical import TYPE
+from certvae.canonical import fields_of
 from certvae.quality import Thresholds
 from certvae.spec.control import (
     Alternate,
@@ -127,8 +126,6 @@ class SafeMix:
 
 Protection = SharedAffine | SafeMix
 ControlMode = Literal["head_only", "untrained", "full_long", "permuted"]
-CAME_LATER = ("controller",)
-"""Optional fields of `Rescue` that earlier results did not know."""
 
 
 @spec
@@ -158,10 +155,8 @@ class Rescue:
     grows with K and the train rows."""
 
     def identity(self) -> dict[str, Any]:
-        """All fields; one that came later leaves no trace at its default, so cells keep the names they had."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        later = {name for name in CAME_LATER if named[name] is None}
-        return {TYPE: type(self).__name__, **{name: value for name, value in named.items() if name not in later}}
+        """What names it: cells without a controller are called as they were before there was one."""
+        return fields_of(self, later=("controller",))
 
     def __post_init__(self) -> None:
         if self.controller is not None:

@@ -17,6 +17,7 @@ PRESETS = {
     "witness": "ec6b8466f7ac307d",
 }
 STUDIES = {
+    "aligned_variants": "b33558b6f07414ac",
     "cifar100_baselines": "6fc55f6767e0c3ba",
     "cifar100_fixed_teacher": "715812995903e61c",
     "cifar100_teacher_search": "9d7a7a54d8b4bf79",
