@@ -28,6 +28,7 @@ STUDIES = {
     "simplex_escape": "0162d97d42353259",
     "simplex_search": "1b62a6c6cffb78d0",
     "simplex_stress": "0d5e009e1b20d241",
+    "triad": "f03c0e5e9b267090",
     "tiny_fixed_q": "aeec2cc90646b603",
 }
 
