@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import StrMethodFormatter
 
 from analysis.captions import caption, subject
 from analysis.figures.drawing import FORMULA, INK, MARGIN, boundary, canvas, drawn, legend, look, mode_handles, titled
@@ -44,6 +45,7 @@ def collapse_and_rescue(rows: pd.DataFrame, tau: float, forecast: Mapping[str, f
         for mode, weight in (forecast or {}).items():
             axes.axvline(weight, color=look(mode, modes).colour, linewidth=0.9, linestyle=":")
     panels[1].set_yscale("log")
+    panels[1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     panels[1].axhline(DEAD, color=INK, linewidth=0.8)
     line = boundary(panels[0], tau)
     legend(figure, [*mode_handles(modes), line, *_explained(dead, forecast)])

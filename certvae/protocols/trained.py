@@ -23,6 +23,7 @@ from certvae.spec.rescue import Objective, Unaligned
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench
 from certvae.teachers import kinds
+from certvae.teachers.differentiable import ReadingTeacher
 from certvae.teachers.kinds import FeatureTeacher
 from certvae.training import loop
 from certvae.training.batches import Batches
@@ -176,6 +177,14 @@ def train_live(
     loss = chain_loss(model, *goal, targets=live)
     evaluate = _on_guard_live(dataset, teacher.arrays["targets_guard"], live, bench)
     return train(vae, dataset, teacher, loss, schedule, stage, seed, bench, evaluate=evaluate)
+
+
+def reading_teacher(
+    dataset: Dataset, model: Model, warm: Artifact, teacher: Artifact, bench: Workbench
+) -> ReadingTeacher:
+    """The frozen teacher as a function of images that gradients pass through."""
+    vae = network(dataset, model, teacher.facts["classes"], warm, bench)
+    return ReadingTeacher(vae.encoder, FeatureTeacher.of(teacher, bench.device))
 
 
 def live_teacher(teacher: Artifact, bench: Workbench) -> FeatureTeacher:

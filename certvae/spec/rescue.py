@@ -1,11 +1,10 @@
 """The first paper's protocol: warm-up, teacher search, objective, rescue (arXiv 2605.05813)."""
 
-from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from certvae.canonical import TYPE
+from certvae.canonical import fields_of
 from certvae.quality import Thresholds
 from certvae.spec.control import (
     Alternate,
@@ -126,9 +125,19 @@ class SafeMix:
 
 
 Protection = SharedAffine | SafeMix
+
+
+@spec
+class Triad:
+    """Weights of the edges through the reconstruction, which the frozen teacher reads (arXiv 2605.05813, triad)."""
+
+    through: Weight = 1.0
+    """Of KL(T(x) || T(xhat))."""
+    back: Weight = 1.0
+    """Of KL(T(xhat) || S(z))."""
+
+
 ControlMode = Literal["head_only", "untrained", "full_long", "permuted"]
-CAME_LATER = ("controller",)
-"""Optional fields of `Rescue` that earlier results did not know."""
 
 
 @spec
@@ -153,15 +162,16 @@ class Rescue:
     controller: Fixed | Guard | StudentFirst | Rollback | Barrier | Alternate | Staged | None = None
     """Adds guarded_full and guarded_rescue: the same objective, its weights set by the margin of the guard rows. Their
     rows are never pooled with those of the plain modes."""
+    triad: Triad | None = None
+    """Adds triad_full, which minimises all three edges, and triad_no_align, which is no_align with its edges read. The
+    edges are not certified: they show whether a decoder bypasses the latent."""
     fair_heads: bool = True
     """Fits heads after training, so that not certified is said of a latent only after it had a fair chance. Their cost
     grows with K and the train rows."""
 
     def identity(self) -> dict[str, Any]:
-        """All fields; one that came later leaves no trace at its default, so cells keep the names they had."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        later = {name for name in CAME_LATER if named[name] is None}
-        return {TYPE: type(self).__name__, **{name: value for name, value in named.items() if name not in later}}
+        """What names it: cells without a controller or a triad are called as they were before there was one."""
+        return fields_of(self, later=("controller", "triad"))
 
     def __post_init__(self) -> None:
         if self.controller is not None:

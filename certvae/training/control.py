@@ -9,7 +9,8 @@ So `lambda > -<g_a, g_b> / ||g_a||^2`, the critical weight, makes the margin gro
 """
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from certvae.errors import NumberFault
 from certvae.spec.control import Alternate, Barrier, Control, Fixed, Guard, Rollback, Staged, StudentFirst
 
+FEWEST = 3  # increments that a drift is estimated from
 NO_FORCE = 1e-8  # ||g_a|| below it: no alignment weight moves anything
 
 
@@ -129,6 +131,13 @@ def hitting_bound(drift: float, noise: float, margin: float) -> float:
         drift: m0, nats per unit of time. noise: s. margin: G now, nats.
     """
     return math.exp(-2 * drift * margin / noise**2) if drift > 0 and margin > 0 else 1.0
+
+
+def risk(increments: Sequence[float], margin: float) -> float | None:
+    """`hitting_bound` with drift and noise of these increments of the margin; None of fewer than three."""
+    if len(increments) < FEWEST or (noise := statistics.stdev(increments)) == 0:
+        return None
+    return hitting_bound(statistics.fmean(increments), noise, margin)
 
 
 def state_of(margin: float, gamma: float) -> State:

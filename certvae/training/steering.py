@@ -1,7 +1,8 @@
 """The controller: it sits between steps, reads the margin of the guard rows, and sets the weights of the loss.
 
 Gradients come from the train batch of the step before a decision: one more backward pass, through encoder and head.
-All that is carried over is in the checkpoint, so a run that was cut decides as one that was not.
+All that is carried over is in the checkpoint, so a run that was cut decides as one that was not. A row of a decision
+also says how likely the margin is to reach 0, were its recent drift and noise to last (`risk`): a local statement.
 """
 
 import math
@@ -21,12 +22,13 @@ from certvae.spec.validation import refuse
 from certvae.store.artifact import Content
 from certvae.training import objective
 from certvae.training.batches import Batch, Batches
-from certvae.training.control import Force, Memory, Reading, Slopes, check_start, decide
+from certvae.training.control import Force, Memory, Reading, Slopes, check_start, decide, risk
 from certvae.training.loop import Loss, Steering, held, put_back
 from certvae.training.losses import chain_loss
 from certvae.training.objective import Terms
 
 PREFIX = "control_"
+RECENT = 9  # decisions before the latest that a drift is estimated from
 
 
 class Controller(Steering):
@@ -178,6 +180,11 @@ class Controller(Steering):
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate * self._memory.rate
 
+    def _increments(self, latest: float | None) -> list[float]:
+        """Of the margin, from decision to decision, the latest last."""
+        before = [row["tentative"] for row in self.decisions[-RECENT:]] if latest is not None else []
+        return [one for one in (*before, latest) if one is not None]
+
     def _row(self, epoch: int, step: int, tentative: float | None, *, undone: bool) -> dict[str, Any]:
         memory, slopes = self._memory, self._slopes
         alignment, base = (math.sqrt(s) for s in (slopes.alignment, slopes.base)) if slopes else (None, None)
@@ -195,6 +202,7 @@ class Controller(Steering):
             "cosine": cosine,
             "critical": slopes.critical if slopes else None,
             "tentative": tentative,
+            "risk": risk(self._increments(tentative), self._reading.margin),
             "rollback": float(undone),
             "rollbacks": float(memory.rollbacks),
             "breaches": float(memory.breaches),

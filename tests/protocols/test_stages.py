@@ -11,12 +11,12 @@ import pytest
 from certvae.data.dataset import Dataset, Split
 from certvae.errors import DataFault
 from certvae.evaluation.diagnostics import features
-from certvae.protocols import chain, judging, stages
-from certvae.protocols.judging import Look, Protected, Raw, Subject
+from certvae.protocols import chain, judging, rescue, stages
+from certvae.protocols.judging import Edges, Look, Protected, Raw, Subject
 from certvae.protocols.trained import network, teacher_rows
 from certvae.spec.control import Control, Guard, Rollback, Staged
 from certvae.spec.parts import Bernoulli, Mlp, Model, Training
-from certvae.spec.rescue import Objective, SafeMix
+from certvae.spec.rescue import Objective, SafeMix, Triad
 from certvae.store.artifact import Artifact, Checkpoints, Content
 from certvae.store.store import Store, Workbench, stage
 from certvae.teachers.kinds import FeatureTeacher
@@ -191,6 +191,19 @@ class TestRolledBack(TestGuarded):
     other = Rollback(xi=0.0, gamma=10.0, most=3, every=2)
 
 
+class TestTriad(StageLaws):
+    stage = rescue.triad
+
+    def inputs(self, store: Store) -> dict[str, Any]:
+        given = {**_training(store, MODEL), "objective": OBJECTIVE, "triad": Triad(), "warm": warm(store)}
+        return {**given, "start": unaligned(store)}
+
+    def others(self, store: Store) -> dict[str, Any]:
+        heavier = dataclasses.replace(OBJECTIVE, lambda_ts=2.0)
+        other = {"objective": heavier, "triad": Triad(through=2.0), "warm": warm(store, seed=1)}
+        return {**_other_training(store), **other}
+
+
 class TestResponse(StageLaws):
     stage = stages.response
     describes: ClassVar[dict[str, str]] = {"model": "network"}
@@ -227,6 +240,11 @@ class TestJudge(_Judging):
     stage = judging.judge
     describes: ClassVar[dict[str, str]] = {}
     read_otherwise = Protected(SafeMix())
+
+
+class TestJudgeEdges(_Judging):
+    stage = judging.judge
+    reads_alone = Edges()
 
 
 class TestFittedHeads(_Judging):

@@ -17,6 +17,7 @@ PRESETS = {
     "witness": "ec6b8466f7ac307d",
 }
 STUDIES = {
+    "aligned_variants": "b33558b6f07414ac",
     "cifar100_baselines": "6fc55f6767e0c3ba",
     "cifar100_fixed_teacher": "715812995903e61c",
     "cifar100_teacher_search": "9d7a7a54d8b4bf79",
@@ -27,6 +28,7 @@ STUDIES = {
     "simplex_escape": "0162d97d42353259",
     "simplex_search": "1b62a6c6cffb78d0",
     "simplex_stress": "0d5e009e1b20d241",
+    "triad": "f03c0e5e9b267090",
     "tiny_fixed_q": "aeec2cc90646b603",
 }
 

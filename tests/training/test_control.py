@@ -30,6 +30,7 @@ from certvae.training.control import (
     cbf_weight,
     decide,
     hitting_bound,
+    risk,
     state_of,
 )
 from certvae.training.losses import chain_loss
@@ -213,6 +214,14 @@ class TestLaws:
             margin += 0.5 * 2e-3 + 0.6 * math.sqrt(2e-3) * generator.standard_normal(4000)
             alive &= margin > 0
         assert 1 - alive.mean() <= 0.3292 + 0.02
+
+    def test_the_risk_of_a_margin_that_falls_is_one_and_of_few_decisions_unknown(self):
+        assert risk([0.1, 0.2], 0.4) is None
+        assert risk([0.1, 0.1, 0.1], 0.4) is None
+        assert risk([-0.1, -0.2, 0.1], 0.4) == 1.0
+        rising = risk([0.1, 0.2, 0.1, 0.0], 0.4)
+        assert rising is not None
+        assert rising < 1e-3
 
 
 class TestRefusals:
