@@ -1,4 +1,4 @@
-"""`certvae response CELL`: will alignment wake what a mode ended with? One line, before a rescue starts."""
+"""Will alignment wake the network that a mode ended with? One line, before a rescue starts."""
 
 from certvae.data.dataset import Dataset
 from certvae.protocols import chain, stages
@@ -27,5 +27,5 @@ def of_cell(spec: CellSpec, dataset: Dataset, store: Store, mode: str = "no_alig
 
 
 def main(spec: CellSpec, dataset: Dataset, store: Store, mode: str = "no_align") -> str:
-    """The line that the command prints."""
+    """The answer of one cell in words."""
     return f"{mode} of seed {spec.seed}, config {spec.config[:12]}: {of_cell(spec, dataset, store, mode).words}"

@@ -58,11 +58,11 @@ def test_a_missing_number_stays_missing():
     assert "nan" not in shown
 
 
-def test_it_fits_80_columns_and_shows_a_failed_mode():
+def test_it_fits_100_columns_and_shows_a_failed_mode():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(table_shown([*ROWS, row(2, "full", outcome="diverged")]))
     text = console.export_text()
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, text.splitlines())) <= 100
     assert "diverged" in text
     assert "…" not in text
 
