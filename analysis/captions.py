@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.load import STAGE_VERSION
-from analysis.views import failed
+from .load import STAGE_VERSION
+from .views import failed
 
 SHOWN_SEEDS = 8
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import LEVEL, Method, interval, sign_flip
-from analysis.views import NO_TEACHER, UNKNOWN, Partition, Refused, Strict, claims, everything, strict_rows
 from certvae.certificate import WORDS
 from certvae.spec.modes import contrasts as known_contrasts
 from certvae.spec.modes import expected_sign
 from certvae.spec.quantities import read_by
+
+from .intervals import LEVEL, Method, interval, sign_flip
+from .views import NO_TEACHER, UNKNOWN, Partition, Refused, Strict, claims, everything, strict_rows
 
 CONFIG = ["study", "config"]
 CELL = ["study", "config", "seed"]

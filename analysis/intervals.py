@@ -7,41 +7,32 @@ bootstrap    percentile bootstrap of the mean: it behaves like a normal interval
 sign_flip    exact when the paired differences are symmetric, but its smallest p is 2 / 2^n: 0.25 for three seeds
 """
 
-import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from analysis.views import Refused
+from .views import Refused
 
 Method = Literal["t", "bootstrap"]
 LEVEL = 0.95
 BOOTSTRAP_SEEDS = 25  # below, a nominal 95 % percentile interval covers less than 93 % for Gaussian seeds
-EXACT_SEEDS = 16  # up to here all 2^n sign patterns are tried, beyond a fixed draw of 2^16 of them
+EXACT_SEEDS = 16  # up to here all 2^n sign patterns are tried, beyond a fixed draw of so many of them
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A two-sided confidence interval for a mean over seeds."""
 
-    mean: float
     low: float
     high: float
-    n: int
-    method: Method
-    level: float
 
 
-@dataclass(frozen=True)
-class SignFlip:
-    """A two-sided p-value with the smallest one that n seeds can give."""
+class SignFlip(NamedTuple):
+    """A two-sided p-value with the smallest one that so many seeds can give."""
 
     p: float
     smallest: float
-    n: int
 
 
 def interval(values: Float[np.ndarray, " n"], method: Method = "t", level: float = LEVEL) -> Interval:
@@ -53,10 +44,12 @@ def interval(values: Float[np.ndarray, " n"], method: Method = "t", level: float
     _check(values, method)
     match method:
         case "t":
-            low, high = _t_limits(values, level)
+            half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
+            low, high = values.mean() - half, values.mean() + half
         case "bootstrap":
-            low, high = _percentile_limits(values, level)
-    return Interval(float(values.mean()), float(low), float(high), len(values), method, level)
+            given = {"confidence_level": level, "method": "percentile", "rng": np.random.default_rng(0)}
+            low, high = stats.bootstrap((values,), np.mean, **given).confidence_interval
+    return Interval(float(low), float(high))
 
 
 def sign_flip(differences: Float[np.ndarray, " n"]) -> SignFlip:
@@ -68,17 +61,12 @@ def sign_flip(differences: Float[np.ndarray, " n"]) -> SignFlip:
     n = len(differences)
     if n == 0 or not np.isfinite(differences).all():
         raise _bad_values(differences, 1)
-    reached = np.abs(_signs(n) @ differences) >= abs(differences.sum()) - 1e-12 * np.abs(differences).sum()
-    if n <= EXACT_SEEDS:
-        return SignFlip(float(reached.mean()), 2 / 2**n, n)
-    return SignFlip((1 + int(reached.sum())) / (1 + len(reached)), 1 / (1 + len(reached)), n)
-
-
-def _signs(n: int) -> np.ndarray:
-    """All 2^n rows of n signs, or a fixed draw of 2^16 of them."""
-    if n > EXACT_SEEDS:
-        return np.random.default_rng(0).choice((-1.0, 1.0), size=(2**EXACT_SEEDS, n))
-    return 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+    if n == 1:
+        return SignFlip(1.0, 1.0)
+    tried = 2 ** min(n, EXACT_SEEDS)
+    given = {"permutation_type": "samples", "n_resamples": tried, "vectorized": True, "rng": np.random.default_rng(0)}
+    found = stats.permutation_test((differences,), np.mean, **given)
+    return SignFlip(float(found.pvalue), 2 / tried if n <= EXACT_SEEDS else 2 / (1 + tried))
 
 
 def _check(values: np.ndarray, method: Method) -> None:
@@ -104,16 +92,3 @@ def _bad_values(values: np.ndarray, least: int) -> Refused:
         cause="one seed shows no spread, and a failed seed has no value",
         remedy="show the seeds one by one, or run more",
     )
-
-
-def _t_limits(values: np.ndarray, level: float) -> tuple[float, float]:
-    n = len(values)
-    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
-    return values.mean() - half, values.mean() + half
-
-
-def _percentile_limits(values: np.ndarray, level: float) -> tuple[float, float]:
-    found = stats.bootstrap(
-        (values,), np.mean, confidence_level=level, method="percentile", rng=np.random.default_rng(0)
-    )
-    return found.confidence_interval

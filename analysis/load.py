@@ -20,8 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.parameters import config_order
-from analysis.views import Refused
+from certvae import answers
 from certvae.errors import StoreFault
 from certvae.spec.goal import RULE, Goal
 from certvae.spec.modes import ordered
@@ -32,6 +31,9 @@ from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
 from certvae.store.layout import read_identity
 from certvae.store.records import ROWS, get_document, rows
 from certvae.store.store import OBJECTS
+
+from .parameters import config_order
+from .views import Refused
 
 Mixable = Literal["versions", "environments", "splits"]
 IDENTITY = ("study", "config", "cell", "seed", "mode", "split", "outcome", "reason")
@@ -170,7 +172,8 @@ def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     texts = {name: frame[name].astype(object) if name in frame else None for name in (*TEXTS, *KEYS)}
     numbers = {name: pd.to_numeric(frame[name]) if name in frame else np.nan for name in NUMBERS}
     stages = {name: frame[name].astype("Int64") for name in frame if name.startswith(STAGE_VERSION)}
-    frame = frame.assign(**texts, **numbers, **stages)
+    words = {"mean_word": list(map(answers.mean, records)), "channel_word": list(map(answers.channel, records))}
+    frame = frame.assign(**{**texts, **words}, **numbers, **stages)
     places = {config: place for place, config in enumerate(config_order(frame))}
     modes = {mode: place for place, mode in enumerate(ordered(frame["mode"]))}
     order = frame.assign(config=frame["config"].map(places), mode=frame["mode"].map(modes))

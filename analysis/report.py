@@ -13,21 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+if not __package__:  # run as a file: modules are found as from the folder above
+    sys.path[0], __package__ = str(Path(__file__).resolve().parents[1]), "analysis"
+
 import pandas as pd
 import tyro
 
-from analysis import load, search
-from analysis.captions import caption, stage_versions, subject, versions
-from analysis.figures.simplex import first_teachers
-from analysis.page import Plot, Section, bundle, page
-from analysis.sections import Material, claims, sections
-from analysis.table import Table
-from analysis.views import DECLARED, View, partition
 from certvae.errors import Fault
 from certvae.quality import Thresholds
 from certvae.spec.goal import Goal
 from certvae.spec.validation import refuse
 from certvae.store.disk import disk_faults
+
+from . import load, search
+from .captions import caption, stage_versions, subject, versions
+from .figures.simplex import first_teachers
+from .page import Plot, Section, bundle, page
+from .sections import Material, claims, sections
+from .table import Table
+from .views import DECLARED, View, partition
 
 DESCRIPTIVE = (
     "No config of this study was certified yet. These are rows of split {split}, which the teacher and the choice of "

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.parameters import is_number
-from analysis.views import Partition, Refused, everything
 from certvae.spec.goal import Goal, Judged, judge, pareto_front, ranked
 from certvae.spec.modes import searched
+
+from .parameters import is_number
+from .views import Partition, Refused, everything
 
 LEAST_CONFIGS = 10
 BINS = 4

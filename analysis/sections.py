@@ -1,30 +1,31 @@
 """What a report consists of: tables and pictures by question, from the material of one study."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import compare, search
-from analysis.figures import margins, simplex
-from analysis.figures.drawing import inline, saved
-from analysis.figures.search import search_caption
-from analysis.load import Pictures
-from analysis.page import Claim, Plot, Section
-from analysis.parameters import labels, parameters
-from analysis.printed import TAU_SENSITIVITY, printed_for
-from analysis.table import Table, text
-from analysis.tables import beside
-from analysis.tables import margins as tables
-from analysis.tables.baselines import baseline_table, verdict_table
-from analysis.tables.latent import code_table, head_table
-from analysis.tables.search import config_table, importance_table
-from analysis.tables.simplex import witness_table
-from analysis.tables.teachers import candidate_table, live_table, used_table
-from analysis.views import Partition, View, everything
 from certvae.spec.modes import expected_sign, named
+
+from . import compare, figures, search
+from .figures import simplex
+from .figures.drawing import inline, saved
+from .figures.search import search_caption
+from .load import Pictures
+from .page import Claim, Plot, Section
+from .parameters import labels, parameters
+from .printed import TAU_SENSITIVITY, printed_for
+from .table import Table, text
+from .tables import beside
+from .tables import margins as tables
+from .tables.baselines import baseline_table, verdict_table
+from .tables.latent import code_table, head_table
+from .tables.search import config_table, importance_table
+from .tables.simplex import witness_table
+from .tables.teachers import candidate_table, live_table, used_table
+from .views import Partition, View, everything
 
 MOST_CANDIDATES = 20  # lines of the table of candidates on a page
 NOTHING_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated."
@@ -96,7 +97,7 @@ def claims(material: Material) -> list[Claim]:
 def certificates(material: Material) -> Section:
     """Means and minima by mode, every seed, signs, and the three claims."""
     strict, view = material.parts.strict, material.view
-    picture = plot("heat_map", "Margin by seed and mode", margins.heat_map(material.rows, view.tau))
+    picture = plot("heat_map", "Margin by seed and mode", figures.heat_map(material.rows, view.tau))
     claims = tables.claim_table(material.parts, view)
     if not len(strict.rows):
         return Section("certificates", "Certificates", (NOTHING_STRICT,), (picture, claims))
@@ -133,24 +134,22 @@ def differences(material: Material) -> Section:
 def buffers(material: Material) -> Section:
     """Sensitivity to tau."""
     blocks: list[Table | Plot] = [tables.tau_table(material.parts, material.view)]
-    for suffix, label, rows in by_config(material.rows, material.rows):
-        picture = margins.margin_against_tau(rows, material.view.tau)
-        blocks.append(plot(f"margin_against_tau{suffix}", "Margin against tau", picture, label=label))
+    blocks += plots("margin_against_tau", "Margin against tau", material, material.rows, figures.margin_against_tau)
     return Section("tau", "Sensitivity to tau", (), tuple(blocks))
 
 
 def trajectories(material: Material) -> Section:
     """Guard curves and rescue transitions."""
-    blocks: list[Table | Plot] = []
-    escapes = material.curves["mode"].isin(named("escape"))
-    for suffix, label, curves in by_config(material.curves[~escapes], material.rows):
-        picture = margins.margin_curves(curves, material.view.tau)
-        blocks.append(plot(f"margin_curves{suffix}", "Guard margin over epochs, seed by seed", picture, label=label))
-        if {"no_align", "rescue"} <= set(curves["mode"]):
-            picture = margins.rescue_transitions(curves, material.view.tau)
-            name = f"rescue_transitions{suffix}"
-            blocks.append(plot(name, "Margin around the start of rescue", picture, label=label))
-    return Section("curves", "Guard curves", _gone(material), tuple(blocks))
+    plain = material.curves[~material.curves["mode"].isin(named("escape"))]
+    modes = plain.groupby("config")["mode"].agg(set)
+    rescued = plain[plain["config"].isin(modes.index[[{"no_align", "rescue"} <= found for found in modes]])]
+    blocks = (
+        *plots("margin_curves", "Guard margin over epochs, seed by seed", material, plain, figures.margin_curves),
+        *plots(
+            "rescue_transitions", "Margin around the start of rescue", material, rescued, figures.rescue_transitions
+        ),
+    )
+    return Section("curves", "Guard curves", _gone(material), blocks)
 
 
 def reconstruction(material: Material) -> Section:
@@ -158,9 +157,11 @@ def reconstruction(material: Material) -> Section:
     blocks: list[Table | Plot] = [tables.reconstruction_table(material.parts)]
     goal = material.view.goal
     if {goal.mode, goal.reference} <= set(material.rows["mode"]):
-        for suffix, label, rows in by_config(material.rows, material.rows):
-            picture = margins.margin_against_psnr(rows, material.view)
-            blocks.append(plot(f"margin_against_psnr{suffix}", "Margin against PSNR", picture, label=label))
+
+        def drawn(rows: pd.DataFrame, _: float) -> Figure:
+            return figures.margin_against_psnr(rows, material.view)
+
+        blocks += plots("margin_against_psnr", "Margin against PSNR", material, material.rows, drawn)
     blocks += _grids(material)
     return Section(
         "reconstruction", "Reconstruction", (f"PSNR constraint: {material.view.constraint}.",), tuple(blocks)
@@ -173,18 +174,20 @@ def witness(material: Material) -> Section:
     blocks: list[Table | Plot] = []
     if taught and "train_margin" in rows and (rows.groupby("teacher_source")["config"].nunique() == 1).all():
         blocks.append(witness_table(material.parts.strict))
-    for suffix, label, group in by_config(rows[rows["config"].isin(list(taught))], rows):
-        picture = simplex.margin_energy(group, taught[group["config"].iloc[0]], tau)
-        blocks.append(plot(f"margin_energy{suffix}", "Margin against energy of the code", picture, label=label))
+
+    def path(group: pd.DataFrame, tau: float) -> Figure:
+        return simplex.margin_energy(group, taught[group["config"].iloc[0]], tau)
+
+    def escapes(curves: pd.DataFrame, tau: float) -> Figure:
+        return simplex.escape_panels(curves, tau, float(rows["force_floor"].min()))
+
+    known, watched = rows[rows["config"].isin(list(taught))], material.curves["mode"].isin(named("escape"))
+    blocks += plots("margin_energy", "Margin against energy of the code", material, known, path)
     if taught and rows["alpha_kl"].nunique() > 1:
         picture = simplex.stress_grid(rows, next(iter(taught.values())), tau)
         blocks.append(plot("stress", "Margins against alpha_kl", picture))
-    escapes = material.curves["mode"].isin(named("escape"))
-    for suffix, label, curves in by_config(material.curves[escapes], rows):
-        picture = simplex.escape_panels(curves, tau, float(rows["force_floor"].min()))
-        blocks.append(
-            plot(f"escape_panels{suffix}", "Force, gradient, spread and KL on the way out", picture, label=label)
-        )
+    alt = "Force, gradient, spread and KL on the way out"
+    blocks += plots("escape_panels", alt, material, material.curves[watched], escapes)
     return Section("witness", "Simplex witness", (), tuple(blocks))
 
 
@@ -195,7 +198,7 @@ def teachers(material: Material) -> Section:
     blocks: list[Table | Plot] = [tables.teacher_table(material.parts, thresholds)]
     blocks += [live_table(material.parts, material.view)] if rows["mode"].isin(named("live")).any() else []
     if candidates["info"].notna().any():
-        picture = margins.teacher_quality(candidates, thresholds)
+        picture = figures.teacher_quality(candidates, thresholds)
         blocks.append(plot("teacher_quality", "Diagnostics of all teacher candidates with thresholds", picture))
         blocks.append(replace(candidate_table(candidates, rows, thresholds), lines=MOST_CANDIDATES))
     return Section("teachers", "Teachers", (), tuple(blocks))
@@ -212,14 +215,14 @@ def tried_configs(material: Material) -> Section:
     varied, origin = parameters(rows), search_caption(rows, scored, view.tau)
     blocks: list[Table | Plot] = [config_table(scored, rows, view)]
     if scored["complete"].any():
-        picture = margins.config_tradeoff(scored, view, origin)
+        picture = figures.config_tradeoff(scored, view, origin)
         alt = "Configs: score against mean PSNR, with the Pareto front"
         blocks.append(plot("config_tradeoff", alt, picture))
     words = ["An order of configs on the guard split, not a selection."]
     if int(scored["complete"].sum()) >= search.LEAST_CONFIGS and varied.shape[1]:
         found = search.importance(scored, varied)
-        bars = margins.parameter_importance(found, origin)
-        lines = margins.slices(scored, varied, view, origin)
+        bars = figures.parameter_importance(found, origin)
+        lines = figures.slices(scored, varied, view, origin)
         blocks += [
             importance_table(found, rows, origin),
             plot("importance", "Importance of parameters", bars),
@@ -266,7 +269,7 @@ def _grids(material: Material) -> list[Plot]:
         plot(
             f"reconstructions_seed_{seed}",
             f"Originals and reconstructions of seed {seed}",
-            margins.reconstruction_grid(group, material.view.tau),
+            figures.reconstruction_grid(group, material.view.tau),
             photo=True,
         )
         for seed, group in sorted(by_seed.items())[:MOST_GRIDS]
@@ -284,9 +287,14 @@ def plot(name: str, alt: str, figure: Figure, *, photo: bool = False, label: str
     return Plot(name, alt, heading, caption, inline(figure), files, photo)
 
 
-def by_config(frame: pd.DataFrame, rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(suffix of names, label, lines) of the first configs; neither suffix nor label when there is one."""
+def plots(
+    name: str, alt: str, material: Material, frame: pd.DataFrame, draw: Callable[[pd.DataFrame, float], Figure]
+) -> list[Plot]:
+    """A picture at tau for each of the first configs, named by it where there are several."""
     found = list(frame.groupby("config", sort=False))[:MOST_CONFIGS]
-    names = labels(rows)
-    for config, lines in found:
-        yield ("", "", lines) if len(found) == 1 else (f"_{str(config)[:8]}", names[str(config)], lines)
+    names = labels(material.rows) if len(found) > 1 else {}
+    tails = {config: f"_{str(config)[:8]}" if names else "" for config, _ in found}
+    return [
+        plot(f"{name}{tails[config]}", alt, draw(lines, material.view.tau), label=names.get(str(config), ""))
+        for config, lines in found
+    ]

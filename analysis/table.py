@@ -77,7 +77,8 @@ def _column(name: str) -> Column:
     for pattern, words in _DERIVED.items():
         if found := re.fullmatch(pattern, name):
             of = _column(found["of"])
-            return Column(name, words.format(**{**found.groupdict(), "of": of.heading}), of.form)
+            form = "plain" if name.endswith("_sd") and of.form == "signed" else of.form  # a spread has no sign
+            return Column(name, words.format(**{**found.groupdict(), "of": of.heading}), form)
     known = BY_NAME[f"teacher_{name}"]
     return Column(name, known.heading, known.form)
 

@@ -57,6 +57,15 @@ def plain(value: Any) -> Any:
             raise _no_text(value, f"a {type(value).__name__} has no canonical text")
 
 
+def fields_of(value: Any, later: tuple[str, ...]) -> dict[str, Any]:
+    """What an `identity` of a spec returns: its fields, without those of `later` that are None.
+
+    A field that came after results had been named leaves no trace while it is absent, so these keep their names.
+    """
+    named = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {TYPE: type(value).__name__, **{n: one for n, one in named.items() if n not in later or one is not None}}
+
+
 def canonical_json(value: Any) -> bytes:
     """Sorted keys, no spaces, ASCII escapes, floats by their shortest exact text."""
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

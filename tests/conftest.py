@@ -8,7 +8,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from beartype import BeartypeConf, beartype
+from hypothesis import settings
 from jaxtyping import install_import_hook
+
+settings.register_profile("any machine", deadline=None)  # how long a test takes says nothing of what it tests
+settings.load_profile("any machine")
 
 SHAPED = (
     *("certificate", "simplex", "equilibrium", "quality"),

@@ -30,7 +30,7 @@ FLOORS = (
     {"training", "cluster"},
     {"teachers", "evaluation"},
     {"protocols"},
-    {"engine"},
+    {"engine", "analysis"},
     {"__main__"},
 )
 """Rooms of `certvae`, a package or a file each, from the ground up. A room imports from the floors below its own."""
@@ -107,11 +107,12 @@ def imported(path: Path, *, for_types: bool = True) -> Iterator[str]:
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
-            case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in PACKAGES:
+            case ast.ImportFrom(module=module, names=names, level=level):
+                above = path.relative_to(ROOT).parts[:-level] if level else ()
+                module = ".".join([*above, *([module] if module else [])])
                 named = (f"{module}.{alias.name}" for alias in names)
-                yield from {name if name in modules() else module for name in named}
-            case ast.ImportFrom(module=str(module)):
-                yield module
+                known = modules() if module.split(".")[0] in PACKAGES else {}
+                yield from {name if name in known else module for name in named}
 
 
 class _Running(ast.NodeTransformer):

@@ -6,8 +6,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.captions import caption
-from analysis.figures.drawing import (
+from certvae.spec.modes import BY_NAME, ordered
+
+from ..captions import caption
+from .drawing import (
     FORMULA,
     MARGIN,
     boundary,
@@ -19,7 +21,6 @@ from analysis.figures.drawing import (
     mode_handles,
     titled,
 )
-from certvae.spec.modes import BY_NAME, ordered
 
 COLUMNS = 4
 MOST_PANELS = 16

@@ -20,8 +20,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis.views import View
 from certvae.spec.modes import MODES, ordered
+
+from ..views import View
 
 STYLE = Path(__file__).parents[1] / "certvae.mplstyle"
 LEGEND_INCHES = 2.2  # what a legend beside the axes takes from a title

@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
-from analysis.figures.drawing import INK, canvas, drawn, titled
 from certvae.simplex import analytic_code, escape_force, smoothed_one_hot, vertices, witness_logits, witness_margin
+
+from .drawing import INK, canvas, drawn, titled
 
 CLASSES, BETA, EPS = 4, 5.0, 0.05
 POINTS = 240

@@ -1,13 +1,4 @@
-"""Pictures of margins, each a pure function of a frame: margin by seed and mode, against tau, against PSNR.
-
-The other pictures of a report are here as well, so that a notebook needs one import:
-
-    from analysis import load
-    from analysis.figures import margins
-
-    curves = load.curves("store", load.load("store", "tiny_fixed_q"))
-    margins.margin_curves(curves, tau=0.10)
-"""
+"""Pictures of margins: by seed and mode, against tau, against PSNR."""
 
 import numpy as np
 import pandas as pd
@@ -18,10 +9,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis.captions import caption, subject
-from analysis.compare import CELL
-from analysis.figures.curves import margin_curves, rescue_transitions
-from analysis.figures.drawing import (
+from certvae.certificate import FLOAT_SLACK
+from certvae.spec.modes import ordered
+
+from ..captions import caption, subject
+from ..compare import CELL
+from ..parameters import labels
+from ..table import clean
+from ..views import View
+from .drawing import (
     FORMULA,
     INK,
     MARGIN,
@@ -36,27 +32,7 @@ from analysis.figures.drawing import (
     titled,
     unclaimed,
 )
-from analysis.figures.reconstructions import reconstruction_grid
-from analysis.figures.search import config_tradeoff, parameter_importance, slices
-from analysis.figures.teachers import teacher_quality
-from analysis.parameters import labels
-from analysis.table import clean
-from analysis.views import View
-from certvae.certificate import FLOAT_SLACK
-from certvae.spec.modes import ordered
 
-__all__ = [
-    "config_tradeoff",
-    "heat_map",
-    "margin_against_psnr",
-    "margin_against_tau",
-    "margin_curves",
-    "parameter_importance",
-    "reconstruction_grid",
-    "rescue_transitions",
-    "slices",
-    "teacher_quality",
-]
 MOST_LINES = 30
 HALF = 0.5  # of the colour map: brighter cells bear black ink
 ZOOM = 0.3  # nats; the taus of the papers lie below

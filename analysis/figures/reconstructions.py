@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
-from analysis.figures.drawing import canvas, drawn, titled
-from analysis.load import Pictures
 from certvae.spec.modes import rank
+
+from ..load import Pictures
+from .drawing import canvas, drawn, titled
 
 INCH = 0.85  # side of one picture
 GAP = 0.08  # between pictures, as a share of their side

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from analysis.captions import seeds, versions
-from analysis.figures.drawing import FORMULA, MARGIN, boundary, canvas, drawn, legend, psnr_regions, titled
-from analysis.parameters import is_number
-from analysis.views import View
+from ..captions import seeds, versions
+from ..parameters import is_number
+from ..views import View
+from .drawing import FORMULA, MARGIN, boundary, canvas, drawn, legend, psnr_regions, titled
 
 COLUMNS = 3
 MOST_SLICES = 9

@@ -19,8 +19,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from analysis.captions import caption, subject
-from analysis.figures.drawing import (
+from certvae.equilibrium import equilibrium_margin, margin_energy_path, path_lower_bound
+from certvae.spec.modes import ordered
+from certvae.store.artifact import read_arrays
+from certvae.store.folders import open_folder
+from certvae.store.store import OBJECTS
+
+from ..captions import caption, subject
+from ..load import open_store
+from ..table import clean
+from ..views import Refused
+from .drawing import (
     FORMULA,
     INK,
     MARGIN,
@@ -33,14 +42,6 @@ from analysis.figures.drawing import (
     mode_handles,
     titled,
 )
-from analysis.load import open_store
-from analysis.table import clean
-from analysis.views import Refused
-from certvae.equilibrium import equilibrium_margin, margin_energy_path, path_lower_bound
-from certvae.spec.modes import ordered
-from certvae.store.artifact import read_arrays
-from certvae.store.folders import open_folder
-from certvae.store.store import OBJECTS
 
 Rows = Float[np.ndarray, "n K"]
 GAIN = 5.0  # of paths whose rows do not name a beta

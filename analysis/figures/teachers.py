@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.captions import caption
-from analysis.figures.drawing import FORMULA, INK, canvas, drawn, legend, titled
 from certvae.quality import Thresholds, from_row, judge
+
+from ..captions import caption
+from .drawing import FORMULA, INK, canvas, drawn, legend, titled
 
 MOST_TEACHERS = 12
 SPREAD = 0.3  # half the width over which candidates of one search are laid out

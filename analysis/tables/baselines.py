@@ -6,14 +6,15 @@ verdict_table(parts)      every row with what may be said of its code
 
 import pandas as pd
 
-from analysis import compare
-from analysis.printed import BASELINES
-from analysis.table import Table
-from analysis.tables.margins import CELL, SEEDS, SURVIVORS, table
-from analysis.tables.teachers import one_teaching
-from analysis.views import DECLARED, Partition, Strict, View, everything, strict_rows, tau_column
 from certvae.certificate import FLOAT_SLACK, WORDS
 from certvae.spec.modes import ordered
+
+from .. import compare
+from ..printed import BASELINES
+from ..table import Table
+from ..views import DECLARED, Partition, Strict, View, everything, strict_rows, tau_column
+from .margins import CELL, SEEDS, SURVIVORS, table
+from .teachers import one_teaching
 
 HEADS = ("margin", "relabelled_margin", "affine_margin", "short_affine_margin")
 OTHERS = (

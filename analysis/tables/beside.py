@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis import compare
-from analysis.captions import caption, subject
-from analysis.printed import PAPER_A, TAU_SENSITIVITY, Printed
-from analysis.table import Table, clean, columns, present
-from analysis.tables.margins import SEEDS, table
-from analysis.views import DECLARED, Refused, Strict, View, claims, strict_rows, tau_column, with_taus
 from certvae.certificate import WORDS
 from certvae.spec.modes import ordered
+
+from .. import compare
+from ..captions import caption, subject
+from ..printed import PAPER_A, TAU_SENSITIVITY, Printed
+from ..table import Table, clean, columns, present
+from ..views import DECLARED, Refused, Strict, View, claims, strict_rows, tau_column, with_taus
+from .margins import SEEDS, table
 
 SIGNS = {WORDS[True]: "+", WORDS[False]: "−"}
 

@@ -1,9 +1,10 @@
 """Tables about the latent behind a margin: other heads that read it, and the code itself."""
 
-from analysis.table import Table
-from analysis.tables.margins import CELL, table
-from analysis.views import Partition, everything
 from certvae.spec.quantities import read_by
+
+from ..table import Table
+from ..views import Partition, everything
+from .margins import CELL, table
 
 
 def head_table(parts: Partition) -> Table:

@@ -13,11 +13,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis import compare
-from analysis.captions import caption, subject
-from analysis.parameters import labels
-from analysis.table import Column, Table, clean, columns, present
-from analysis.views import (
+from certvae.certificate import WORDS
+from certvae.quality import Thresholds
+from certvae.spec.quantities import BY_NAME, read_by
+
+from .. import compare
+from ..captions import caption, subject
+from ..parameters import labels
+from ..table import Column, Table, clean, columns, present
+from ..views import (
     DECLARED,
     Partition,
     Stress,
@@ -30,9 +34,6 @@ from analysis.views import (
     tau_column,
     with_taus,
 )
-from certvae.certificate import WORDS
-from certvae.quality import Thresholds
-from certvae.spec.quantities import BY_NAME, read_by
 
 CELL = ("label", "seed", "mode")
 SEEDS = ("n", "n_failed")

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.captions import subject
-from analysis.parameters import parameters
-from analysis.table import Column, Table, clean, columns
-from analysis.tables.margins import SEEDS, table
-from analysis.views import View
 from certvae.spec.goal import Score
+
+from ..captions import subject
+from ..parameters import parameters
+from ..table import Column, Table, clean, columns
+from ..views import View
+from .margins import SEEDS, table
 
 SHOWN = 20
 SCORES: dict[Score, str] = {"mean": "margin_mean", "worst": "margin_min", "mean-se": "margin_mean_se"}

@@ -13,12 +13,13 @@ certify rows, which training never saw, in the columns that carry the claim.
 import numpy as np
 import pandas as pd
 
-from analysis.captions import caption, subject
-from analysis.printed import MNIST, PAPER_B
-from analysis.table import Table, clean, columns, present
-from analysis.views import Strict, claims, strict_rows
 from certvae.certificate import WORDS
 from certvae.spec.modes import expected_sign, ordered
+
+from ..captions import caption, subject
+from ..printed import MNIST, PAPER_B
+from ..table import Table, clean, columns, present
+from ..views import Strict, claims, strict_rows
 
 COMPARED = {
     "info": "train_info",

@@ -8,12 +8,13 @@ used_table(parts)                    raw head and used head of a protected rescu
 import numpy as np
 import pandas as pd
 
-from analysis.captions import caption, subject
-from analysis.table import Table, clean, columns, present
-from analysis.tables.margins import CELL, table
-from analysis.views import DECLARED, Partition, Refused, View, claims, everything, tau_column, with_taus
 from certvae.quality import Thresholds, from_row, judge
 from certvae.spec.modes import BY_NAME, named
+
+from ..captions import caption, subject
+from ..table import Table, clean, columns, present
+from ..views import DECLARED, Partition, Refused, View, claims, everything, tau_column, with_taus
+from .margins import CELL, table
 
 TEACHING = {"teacher_features": "frozen", "teacher_seed": "own"}
 """Columns that say how a teacher came about, and what a row means that leaves one empty."""

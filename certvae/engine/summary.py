@@ -11,11 +11,13 @@ from typing import Any
 from rich.console import Console, Group
 from rich.table import Table
 
+from certvae import answers
 from certvae.engine.rows import RowIndex
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
 from certvae.spec import goal as goals
 from certvae.spec.goal import Judged
+from certvae.spec.quantities import read_by
 from certvae.tracking.runs import flattened, without_seed
 
 SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
@@ -28,10 +30,8 @@ HOPELESS = (
 )
 Row = Mapping[str, Any]
 TAU_COLUMNS = tuple(f"margin_tau_{tau:.2f}" for tau in PAPER_TAUS)
-COLUMNS = (
-    *("config", "seed", "mode", "outcome", "teacher_status", "info", "loss", "margin", *TAU_COLUMNS),
-    *("population_bound", "student_info", "psnr_01", "active_units", "split", "n"),
-)
+FINAL = read_by("final")
+COLUMNS = (*FINAL[: FINAL.index("margin") + 1], *TAU_COLUMNS, *FINAL[FINAL.index("margin") + 1 :])
 
 
 def with_taus(row: Row) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def differences(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
-    """The final table of one config for a terminal of 80 columns: nats, and dB for PSNR.
+    """The final table of one config for a terminal of 100 columns: nats, and dB for PSNR.
 
     Args:
         difference: what tells this config from others of the study.
@@ -91,7 +91,8 @@ def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
     title = f"{first['study']}: {first['data']}{shown}{counted}" + (f"; {difference}" if difference else "")
     caption = (
         "I_T, L_TS, margin = I_T - L_TS, margin minus tau, its population lower bound at 95 %, and MI in nats; "
-        "PSNR in dB on [0, 1] pixels; AU active units. Positive certifies; not positive proves nothing."
+        "PSNR in dB on [0, 1] pixels; AU active units. Positive certifies; not positive proves nothing. mean: do "
+        "posterior means vary with the image; channel: do draws carry information. Only a dead channel is a collapse."
     )
     table = Table(title=title, caption=caption, box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
     table.title_justify = table.caption_justify = "left"
@@ -99,6 +100,8 @@ def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in ("I_T", "L_TS", "margin", *(f"-{tau:.2f}" for tau in PAPER_TAUS), "bound", "MI", "PSNR", "AU"):
         table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("mean", "channel"):
+        table.add_column(heading, no_wrap=True)
     before = rows[0]
     for row in rows:
         if row["seed"] != before["seed"]:
@@ -198,7 +201,9 @@ def _cells(row: Row) -> list[str]:
     margins = [_signed(row["margin"]), *(_signed(row[name], digits=2) for name in TAU_COLUMNS)]
     status = SHORT.get(str(row["teacher_status"]), "?")
     last = [_number(row["student_info"]), _number(row["psnr_01"], digits=1), str(row["active_units"])]
-    return [status, _number(row["info"]), _number(row["loss"]), *margins, _signed(row["population_bound"]), *last]
+    words = [answers.mean(row) or "-", answers.channel(row) or "-"]
+    bound = _signed(row["population_bound"])
+    return [status, _number(row["info"]), _number(row["loss"]), *margins, bound, *last, *words]
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -1,6 +1,7 @@
 """The baseline table of arXiv 2605.05813: VAEs that nobody aligned, held against the frozen teacher of the same seed.
 
 warm_up -> teacher -> vanilla, beta_vae_low, ...        each from scratch; the teacher is read for curves alone
+                   -> aligned_vanilla, ...              the same with lambda_ts L_TS: any VAE can carry the term
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from certvae.spec.parts import Model, Training
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench, stage
 
+ALIGNED = "aligned_"
+
 
 @dataclass(frozen=True)
 class BaselineProtocol:
@@ -35,7 +38,14 @@ class BaselineProtocol:
             one.name: Step(one.name, baseline, (spec.data, spec.model, one, spec.training, spec.seed, teacher))
             for one in self.protocol.baselines
         }
+        if self.protocol.lambda_ts is not None:
+            networks |= {f"{ALIGNED}{one.name}": self._aligned(one, teacher) for one in self.protocol.baselines}
         return Graph(teacher, networks, read)
+
+    def _aligned(self, one: Baseline, teacher: Step) -> Step:
+        spec = self.spec
+        given = (spec.data, spec.model, one, self.protocol.lambda_ts, spec.training, spec.seed, teacher)
+        return Step(f"{ALIGNED}{one.name}", aligned_baseline, given)
 
     def reads(self, mode: str) -> Reads:
         """How the network of a mode is judged."""
@@ -47,7 +57,8 @@ class BaselineProtocol:
 
     def columns(self, mode: str) -> dict[str, Any]:
         """Weights that searches vary, and how the teacher came about."""
-        weights = {"alpha_kl": self._named(mode).alpha_kl, "lambda_ts": 0.0, "lambda_bal": 0.0}
+        lambda_ts = self.protocol.lambda_ts if mode.startswith(ALIGNED) else 0.0
+        weights = {"alpha_kl": self._named(mode).alpha_kl, "lambda_ts": lambda_ts, "lambda_bal": 0.0}
         return {**weights, "teacher_features": "frozen", "teacher_seed": None}
 
     def verdict(self, facts: Mapping[str, Any]) -> Verdict:
@@ -55,7 +66,7 @@ class BaselineProtocol:
         return judge(from_row(facts), self.protocol.teacher.thresholds)
 
     def _named(self, mode: str) -> Baseline:
-        return next(one for one in self.protocol.baselines if one.name == mode)
+        return next(one for one in self.protocol.baselines if one.name == mode.removeprefix(ALIGNED))
 
 
 @stage(version=3)
@@ -70,6 +81,35 @@ def baseline(
     bench: Workbench,
 ) -> Content:
     """A baseline from the initialisation of the warm-up; the teacher is read for the curve, and by no gradient."""
+    return _trained(dataset, model, baseline, 0.0, training, seed, teacher, bench)
+
+
+@stage(version=1)
+def aligned_baseline(
+    dataset: Dataset,
+    model: Model,
+    baseline: Baseline,
+    lambda_ts: float,
+    training: Training,
+    seed: int,
+    teacher: Artifact,
+    *,
+    bench: Workbench,
+) -> Content:
+    """The same baseline from the same initialisation, with alignment."""
+    return _trained(dataset, model, baseline, lambda_ts, training, seed, teacher, bench)
+
+
+def _trained(
+    dataset: Dataset,
+    model: Model,
+    baseline: Baseline,
+    lambda_ts: float,
+    training: Training,
+    seed: int,
+    teacher: Artifact,
+    bench: Workbench,
+) -> Content:
     from certvae.evaluation.diagnostics import evaluation
     from certvae.protocols import trained
     from certvae.training import baselines
@@ -79,5 +119,5 @@ def baseline(
     if isinstance(vae.encoder, baselines.QuantisedEncoder):
         rows = evaluation(dataset, "train", None, bench)
         baselines.place_codes(vae.encoder, (batch.x for batch in rows.in_order()), initial)
-    loss = baselines.loss(baseline, model, training)
+    loss = baselines.loss(baseline, model, training, lambda_ts)
     return trained.train(vae, dataset, teacher, loss, training, baseline.name, seed, bench)

@@ -34,9 +34,10 @@ Only = tuple[str, ...]
 """Modes that are wanted of a cell; all of them when empty."""
 VERSIONED = ("certvae", "torch", "numpy", "scikit-learn")
 STAGES = (
-    *(stages.warm_up, stages.teacher, stages.aligned, stages.no_align),
+    *(stages.warm_up, stages.teacher, stages.aligned, stages.no_align, stages.guarded, stages.response),
     *(stages.head_only, stages.untrained, stages.permuted_teacher),
-    *(rescue.protected, rescue.live_aligned, rescue.live_no_align, baselines.baseline),
+    *(rescue.protected, rescue.live_aligned, rescue.live_no_align, rescue.triad),
+    *(baselines.baseline, baselines.aligned_baseline),
     *(simplex.labels_teacher, simplex.pca_teacher, simplex.vae, simplex.initial, simplex.collapsed),
     *(simplex.prefit, simplex.escape),
     *(judging.judge, judging.fitted_heads),

@@ -66,6 +66,11 @@ class Drifting:
 
 
 @dataclass(frozen=True)
+class Edges:
+    """The raw head against the frozen teacher, and the three edges of a triad, which are not certified."""
+
+
+@dataclass(frozen=True)
 class Permuted:
     """Against teacher rows that belong to other images of the split."""
 
@@ -82,7 +87,7 @@ class Simplex:
     """The fixed witness of arXiv 2605.18224: its subspace, the decoder's use of it, and the view gap of the teacher."""
 
 
-Reads = Raw | Protected | Drifting | Permuted | Unguided | Simplex
+Reads = Raw | Protected | Drifting | Edges | Permuted | Unguided | Simplex
 """What a judgement reads besides what all of them read."""
 
 
@@ -147,6 +152,8 @@ def _beside(exam: "Exam", subject: Subject, look: Look, reads: Reads, bench: Wor
             return _used(exam, subject, look, protection, bench)
         case Drifting():
             return _drift(exam, subject, look, bench)
+        case Edges():
+            return _edges(exam, subject, bench)
         case Unguided(baseline=baseline):
             from certvae.training import baselines
 
@@ -177,6 +184,17 @@ def _drift(exam: "Exam", subject: Subject, look: Look, bench: Workbench) -> dict
     cached = trained.teacher_rows(subject.dataset, subject.model, subject.warm, subject.teacher, look.split, bench)
     moved = trained.drift(cached, exam.teacher, look.split)
     return {**facts.teacher_quality(cached), "teacher_drift": moved}
+
+
+def _edges(exam: "Exam", subject: Subject, bench: Workbench) -> "dict[str, Fact]":
+    from certvae.evaluation import edges
+    from certvae.protocols import trained
+
+    if subject.warm is None:
+        raise ValueError("a triad needs a teacher that reads an encoder: give the network that it reads")
+    return edges.of_exam(
+        exam, trained.reading_teacher(subject.dataset, subject.model, subject.warm, subject.teacher, bench)
+    )
 
 
 def _witness(exam: "Exam", subject: Subject, look: Look, bench: Workbench) -> dict[str, Any]:

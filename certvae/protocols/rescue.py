@@ -4,6 +4,8 @@ warm_up -> teacher -> full
                    -> no_align -> rescue            rescue differs from full by its start alone
                                -> protected_rescue  the same, a used head training in the raw head's place
                    -> head_only, full_long, permuted, untrained      controls: what a claim stands beside
+                   -> guarded_full, no_align -> guarded_rescue       full and rescue, weighed by a controller
+                   -> triad_full            the reconstruction read by the teacher as well; triad_no_align: only read
                    -> live_full, live_no_align -> live_rescue        the same three under a teacher that drifts
 
 The printed CIFAR-100 tables of the paper show another I_T for every mode of one seed, which no function of x does: that
@@ -21,16 +23,17 @@ from typing import Any
 
 from certvae.data.dataset import Dataset
 from certvae.protocols import stages
-from certvae.protocols.judging import Drifting, Permuted, Protected, Raw, Reads
+from certvae.protocols.judging import Drifting, Edges, Permuted, Protected, Raw, Reads
 from certvae.protocols.steps import Graph, Step
 from certvae.quality import Verdict, from_row, judge
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Model, Training
-from certvae.spec.rescue import ControlMode, Objective, Protection, Rescue, Unaligned
+from certvae.spec.rescue import ControlMode, Objective, Protection, Rescue, Triad, Unaligned
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench, stage
 
 PROTECTED = "protected_rescue"
+TRIAD = ("triad_full", "triad_no_align")
 LIVE = ("live_full", "live_no_align", "live_rescue")
 
 
@@ -56,6 +59,14 @@ class RescueProtocol:
         if protocol.protection is not None:
             held = (*given, goal, protocol.protection, *schedule, no_align, teacher)
             networks[PROTECTED] = Step(PROTECTED, protected, held)
+        if protocol.controller is not None:
+            held = (*given, goal, protocol.controller, *schedule)
+            networks["guarded_full"] = Step("guarded_full", stages.guarded, (*held, start, teacher))
+            networks["guarded_rescue"] = Step("guarded_rescue", stages.guarded, (*held, no_align, teacher))
+        if protocol.triad is not None:
+            held = (*given, goal, protocol.triad, *schedule, start, teacher, read)
+            networks["triad_full"] = Step("triad_full", triad, held)
+            networks["triad_no_align"] = replace(no_align, name="triad_no_align")
         if protocol.live_features:
             networks |= self._live(start, teacher)
         return Graph(teacher, networks, read)
@@ -87,6 +98,8 @@ class RescueProtocol:
         """How the network of a mode is judged."""
         if mode in LIVE:
             return Drifting()
+        if mode in TRIAD:
+            return Edges()
         if mode == "permuted":
             return Permuted()
         if mode == PROTECTED and self.protocol.protection is not None:
@@ -148,6 +161,29 @@ def protected(
     align = protected_alignment(protection, measure(teacher.arrays["targets_train"]).info)
     loss = chain_loss(model, objective.unaligned(), objective.lambda_ts, align=align)
     return trained.train(vae, dataset, teacher, loss, training, "protected", seed, bench)
+
+
+@stage(version=1)
+def triad(
+    dataset: Dataset,
+    model: Model,
+    objective: Objective,
+    triad: Triad,
+    training: Training,
+    seed: int,
+    start: Artifact,
+    teacher: Artifact,
+    warm: Artifact,
+    *,
+    bench: Workbench,
+) -> Content:
+    """The full objective and the two edges through the reconstruction, which the frozen teacher reads."""
+    from certvae.protocols import trained
+    from certvae.training.triad import triad_loss
+
+    vae = trained.network(dataset, model, teacher.facts["classes"], start, bench)
+    loss = triad_loss(model, objective, triad, trained.reading_teacher(dataset, model, warm, teacher, bench))
+    return trained.train(vae, dataset, teacher, loss, training, "triad", seed, bench)
 
 
 @stage(version=1)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from certvae.canonical import stage_seed
 from certvae.data.dataset import Dataset
+from certvae.spec.control import Control
 from certvae.spec.parts import Model, Training
 from certvae.spec.rescue import Objective, Unaligned, WarmUp, WarmUpGmm
 from certvae.store.artifact import Artifact, Content
@@ -134,3 +135,34 @@ def permuted_teacher(teacher: Artifact, seed: int, *, bench: Workbench) -> Conte
     splits = ("train", "guard")
     targets = {f"targets_{split}": permuted(teacher.arrays[f"targets_{split}"], split, seed) for split in splits}
     return Content({**teacher.arrays, **targets}, teacher.facts)
+
+
+@stage(version=1)
+def guarded(
+    dataset: Dataset,
+    model: Model,
+    objective: Objective,
+    control: Control,
+    training: Training,
+    seed: int,
+    start: Artifact,
+    teacher: Artifact,
+    *,
+    bench: Workbench,
+) -> Content:
+    """As `aligned`, its weights set by a controller; every decision stands in the facts, the last one in each point."""
+    from certvae.protocols import trained
+
+    vae = trained.network(dataset, model, teacher.facts["classes"], start, bench)
+    return trained.train_guarded(vae, dataset, model, teacher, objective, control, training, seed, bench)
+
+
+@stage(version=1)
+def response(
+    dataset: Dataset, model: Model, training: Training, network: Artifact, teacher: Artifact, *, bench: Workbench
+) -> Content:
+    """What one step of alignment would do to a network; see `certvae.training.response`."""
+    from certvae.protocols import trained
+
+    vae = trained.network(dataset, model, teacher.facts["classes"], network, bench)
+    return Content({}, asdict(trained.response_of(vae, dataset, teacher, training, bench)))

@@ -5,6 +5,7 @@ training.
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 from jaxtyping import Float
@@ -15,17 +16,25 @@ from certvae.data.dataset import SPLITS, Dataset, Split
 from certvae.evaluation import diagnostics, subspace
 from certvae.evaluation.diagnostics import evaluation, features
 from certvae.models.nets import Vae, build, load_weights, weights
+from certvae.quality import measure
+from certvae.spec.control import Control
 from certvae.spec.parts import Model, Training
-from certvae.spec.rescue import Unaligned
+from certvae.spec.rescue import Objective, Unaligned
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench
 from certvae.teachers import kinds
+from certvae.teachers.differentiable import ReadingTeacher
 from certvae.teachers.kinds import FeatureTeacher
 from certvae.training import loop
 from certvae.training.batches import Batches
 from certvae.training.loop import Loss
 from certvae.training.losses import chain_loss
 from certvae.training.objective import NAMES
+from certvae.training.response import Response, respond
+from certvae.training.steering import Controller, controlled_loss
+
+HELD: tuple[Split, ...] = ("train", "guard")
+"""The splits whose teacher rows are cached."""
 
 
 def network(dataset: Dataset, model: Model, classes: int, trained: Artifact, bench: Workbench) -> Vae:
@@ -114,6 +123,39 @@ def watched(
     return Content(weights(vae), {"curve": [first, *curve], "steps_per_point": batches.steps})
 
 
+def train_guarded(
+    vae: Vae,
+    dataset: Dataset,
+    model: Model,
+    teacher: Artifact,
+    goal: Objective,
+    control: Control,
+    schedule: Training,
+    seed: int,
+    bench: Workbench,
+) -> Content:
+    """As `train`, under a controller: the start is point 0 of the curve, and all decisions are facts beside it."""
+    arrays = teacher.arrays
+    batches = Batches(dataset, "train", arrays["targets_train"], schedule.batch_size, bench.device)
+    guard = evaluation(dataset, "guard", arrays["targets_guard"], bench)
+    info = measure(arrays["targets_guard"].astype(np.float64)).info
+    controller = Controller(control, goal.lambda_ts, schedule, vae, batches, guard, info)
+    loss = controlled_loss(model, goal.unaligned(), controller)
+    evaluate = on_guard(dataset, arrays["targets_guard"], bench)
+    found = response_of(vae, dataset, teacher, schedule, bench)
+    seen = {**evaluate(vae), **controller.point(), "guard_response": found.response}
+    given = {"stage": "guarded", "seed": seed, "bench": bench, "evaluate": evaluate, "steering": controller}
+    curve = [{"epoch": 0, **dict.fromkeys(NAMES), **seen}, *loop.fit(vae, loss, batches, schedule, **given)]
+    facts = {"curve": curve, "decisions": controller.decisions, "response": asdict(found)}
+    return Content(weights(vae), facts)
+
+
+def response_of(vae: Vae, dataset: Dataset, teacher: Artifact, schedule: Training, bench: Workbench) -> Response:
+    """Whether one step of alignment, as this schedule takes it, moves the network towards the teacher."""
+    train, guard = (evaluation(dataset, split, teacher.arrays[f"targets_{split}"], bench) for split in HELD)
+    return respond(vae, train, guard, schedule.learning_rate)
+
+
 Goal = tuple[Unaligned, float]
 """The objective without alignment, and the weight of alignment."""
 
@@ -135,6 +177,14 @@ def train_live(
     loss = chain_loss(model, *goal, targets=live)
     evaluate = _on_guard_live(dataset, teacher.arrays["targets_guard"], live, bench)
     return train(vae, dataset, teacher, loss, schedule, stage, seed, bench, evaluate=evaluate)
+
+
+def reading_teacher(
+    dataset: Dataset, model: Model, warm: Artifact, teacher: Artifact, bench: Workbench
+) -> ReadingTeacher:
+    """The frozen teacher as a function of images that gradients pass through."""
+    vae = network(dataset, model, teacher.facts["classes"], warm, bench)
+    return ReadingTeacher(vae.encoder, FeatureTeacher.of(teacher, bench.device))
 
 
 def live_teacher(teacher: Artifact, bench: Workbench) -> FeatureTeacher:

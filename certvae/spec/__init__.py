@@ -3,11 +3,15 @@
 from certvae.spec import presets
 from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
+from certvae.spec.modes import MODES
 from certvae.spec.parts import Bernoulli, Conv, Data, Gaussian, LearnedHead, Mlp, Model, SimplexHead, Training
+from certvae.spec.quantities import QUANTITIES
 from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Witness
 
 __all__ = [
+    "MODES",
+    "QUANTITIES",
     "Baselines",
     "Bernoulli",
     "CellSpec",

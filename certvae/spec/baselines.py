@@ -1,15 +1,16 @@
-"""Specs of the baseline VAEs (arXiv 2605.05813, baseline table). None of them has an alignment weight to set.
+"""Specs of the baseline VAEs (arXiv 2605.05813, baseline table). None of them has an alignment weight of its own.
 
 The paper prints rows and no weights: the defaults are this project's reading of those rows. `name` is a row's mode.
 
     alpha_kl    KL weight, or None where the model has no KL term          nats per image
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from certvae.spec.parts import ProperShare, Weight
+from certvae.canonical import fields_of
+from certvae.spec.parts import Positive, ProperShare, Weight
 from certvae.spec.rescue import WarmUp, WarmUpGmm
 from certvae.spec.validation import refuse, spec
 
@@ -101,7 +102,21 @@ class VqVae:
         return None
 
 
-Baseline = Vanilla | BetaVae | KlAnnealing | FreeBits | Gmvae | VqVae
+@spec
+class InfoVae:
+    """L_rec + alpha_kl L_KL + mmd MMD^2(q(z) || N(0, I)): the aggregate posterior is held to the prior, and single ones
+    hardly (Zhao et al., 2017, arXiv 1706.02262)."""
+
+    alpha_kl: Weight = 0.1
+    mmd: Weight = 100.0
+    """Weight of the squared maximum mean discrepancy."""
+
+    @property
+    def name(self) -> str:
+        return "info_vae"
+
+
+Baseline = Vanilla | BetaVae | KlAnnealing | FreeBits | Gmvae | VqVae | InfoVae
 SEVEN: tuple[Baseline, ...] = (
     Vanilla(),
     BetaVae(strength="low", alpha_kl=0.1),
@@ -124,6 +139,12 @@ class Baselines:
     warm_up: WarmUp = WarmUp()
     teacher: WarmUpGmm = WarmUpGmm()
     baselines: tuple[Baseline, ...] = SEVEN
+    lambda_ts: Positive | None = None
+    """Adds aligned_<name> of each: the same objective and this weight of L_TS, from the same initialisation."""
+
+    def identity(self) -> dict[str, Any]:
+        """What names it: cells without alignment are called as they were before there was any."""
+        return fields_of(self, later=("lambda_ts",))
 
     def __post_init__(self) -> None:
         names = [baseline.name for baseline in self.baselines]

@@ -1,6 +1,6 @@
 """The modes of all protocols, one row each: their order in tables, what is compared with what, and the printed signs.
 
-    rescue, live, witness, escape, baseline    the family: what kind of network it is
+    rescue, guarded, live, control, witness, escape, baseline, variant    the family: what kind of network it is
 
 To add a mode, add its row: tables, pictures, paired differences and searches follow. A mode without a row is shown
 after those that have one, in alphabetical order, and has no expected sign.
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["rescue", "live", "control", "witness", "escape", "baseline"]
+Family = Literal["rescue", "guarded", "live", "control", "witness", "escape", "baseline", "variant"]
 Sign = Literal["+", "-"]
 
 
@@ -22,7 +22,8 @@ class Mode:
     family: Family
     """rescue and baseline: arXiv 2605.05813; live: under a teacher that drifts; witness and escape: 2605.18224.
 
-    control: what a claim stands beside; no paper prints one."""
+    control: what a claim stands beside; guarded: its weights are set by a controller; variant: any VAE,
+    aligned or one that the paper has no row of. No paper prints one of these."""
     sign: Sign | None = None
     """Of the margin, as the papers print it; None where they print none."""
     against: tuple[str, ...] = ()
@@ -39,11 +40,16 @@ class Mode:
     """Which of the four fixed looks it is drawn with; free where absent."""
 
 
+BASELINES = ("vanilla", "beta_vae_low", "beta_vae_high", "kl_annealing", "free_bits", "gmvae", "vq_vae")
 MODES = (
     Mode("full", "rescue", "+", against=("no_align", "head_only"), reference="no_align", priority=1, look=0),
     Mode("no_align", "rescue", "-", look=1),
     Mode("rescue", "rescue", "+", against=("full", "full_long"), continues="no_align", reference="no_align", look=2),
     Mode("protected_rescue", "rescue", "+", against=("rescue",), continues="no_align", reference="no_align"),
+    Mode("guarded_full", "guarded", against=("full",), reference="no_align"),
+    Mode("guarded_rescue", "guarded", against=("rescue",), continues="no_align", reference="no_align"),
+    Mode("triad_full", "variant", against=("full",)),
+    Mode("triad_no_align", "variant"),
     Mode("live_full", "live", "+", ("live_no_align",), reference="live_no_align", priority=1, twin="full"),
     Mode("live_no_align", "live", "-", twin="no_align"),
     Mode("live_rescue", "live", "+", ("live_full",), "live_no_align", reference="live_no_align", twin="rescue"),
@@ -56,8 +62,9 @@ MODES = (
     Mode("rst_prefit", "witness", "+", against=("rst",), reference="vae", priority=1, look=2),
     Mode("rst_alpha_prefit", "witness", "+", against=("rst",), reference="vae", priority=2, look=3),
     *(Mode(f"escape_{start}", "escape", "+") for start in ("collapsed", "vae", "prefit")),
-    *(Mode(name, "baseline", "-") for name in ("vanilla", "beta_vae_low", "beta_vae_high", "kl_annealing")),
-    *(Mode(name, "baseline", "-") for name in ("free_bits", "gmvae", "vq_vae")),
+    *(Mode(name, "baseline", "-") for name in BASELINES),
+    Mode("info_vae", "variant"),
+    *(Mode(f"aligned_{name}", "variant", against=(name,)) for name in (*BASELINES, "info_vae")),
 )
 BY_NAME = {mode.name: mode for mode in MODES}
 ORDER = tuple(BY_NAME)

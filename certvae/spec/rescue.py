@@ -1,10 +1,21 @@
 """The first paper's protocol: warm-up, teacher search, objective, rescue (arXiv 2605.05813)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from certvae.canonical import fields_of
 from certvae.quality import Thresholds
+from certvae.spec.control import (
+    Alternate,
+    Barrier,
+    Fixed,
+    Guard,
+    Rollback,
+    Staged,
+    StudentFirst,
+    check_control,
+)
 from certvae.spec.parts import (
     Classes,
     Count,
@@ -114,6 +125,18 @@ class SafeMix:
 
 
 Protection = SharedAffine | SafeMix
+
+
+@spec
+class Triad:
+    """Weights of the edges through the reconstruction, which the frozen teacher reads (arXiv 2605.05813, triad)."""
+
+    through: Weight = 1.0
+    """Of KL(T(x) || T(xhat))."""
+    back: Weight = 1.0
+    """Of KL(T(xhat) || S(z))."""
+
+
 ControlMode = Literal["head_only", "untrained", "full_long", "permuted"]
 
 
@@ -136,6 +159,20 @@ class Rescue:
     """Modes that a claim stands beside: head_only aligns the head and leaves the code alone; untrained is the network
     as it was initialised; full_long is full for the epochs of no_align and rescue; permuted is full towards teacher
     rows that belong to other images, and must not be certified on rows that it has not seen."""
+    controller: Fixed | Guard | StudentFirst | Rollback | Barrier | Alternate | Staged | None = None
+    """Adds guarded_full and guarded_rescue: the same objective, its weights set by the margin of the guard rows. Their
+    rows are never pooled with those of the plain modes."""
+    triad: Triad | None = None
+    """Adds triad_full, which minimises all three edges, and triad_no_align, which is no_align with its edges read. The
+    edges are not certified: they show whether a decoder bypasses the latent."""
     fair_heads: bool = True
     """Fits heads after training, so that not certified is said of a latent only after it had a fair chance. Their cost
     grows with K and the train rows."""
+
+    def identity(self) -> dict[str, Any]:
+        """What names it: cells without a controller or a triad are called as they were before there was one."""
+        return fields_of(self, later=("controller", "triad"))
+
+    def __post_init__(self) -> None:
+        if self.controller is not None:
+            check_control(self.controller, self.objective.lambda_ts)

@@ -19,6 +19,7 @@ from certvae.canonical import digest, finite
 from certvae.certificate import FLOAT_SLACK, PAPER_TAU, WORDS
 from certvae.errors import redact
 from certvae.quality import PAPER_TAUS, Status
+from certvae.spec.quantities import read_by
 from certvae.tracking.evidence import Evidence
 from certvae.tracking.runs import (
     NOTE,
@@ -38,7 +39,7 @@ from certvae.tracking.runs import (
 
 PROJECTION = 3  # a changed projection needs a new number: what the old one wrote is then written again
 SPLITS = ("certify", "guard", "train")  # the better one first
-HEADLINE = ("info", "loss", "margin", "population_bound", "student_info", "psnr_01", "kl_rate", "active_units")
+HEADLINE = read_by("headline")
 TAU_STEPS = range(0, 501, 25)  # thousandths of a nat: below log K for every K >= 2
 STRICT: Status = "strict-feasible"
 VERSION = "stage_version_"

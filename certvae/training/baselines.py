@@ -5,6 +5,7 @@
     vanilla, beta-VAE   L_rec + alpha_kl L_KL
     KL annealing        the same, alpha_kl growing from 0
     free bits           L_rec + alpha_kl sum_j max(KL_j, f), KL_j a mean over the batch
+    InfoVAE             L_rec + alpha_kl L_KL + w MMD^2(q(z) || N(0, I))
     GMVAE               L_rec + alpha_kl (E_x sum_k S_k KL(q(z|x) || N(m_k, s_k^2)) + E_x KL(S || U))
     VQ-VAE              L_rec + ||sg(e) - c||^2 + w ||e - sg(c)||^2, c the code nearest to the embedding e
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from certvae.models.nets import Encoder, Shape, Vae, build
-from certvae.spec.baselines import Baseline, BetaVae, FreeBits, Gmvae, KlAnnealing, Vanilla, VqVae
+from certvae.spec.baselines import Baseline, BetaVae, FreeBits, Gmvae, InfoVae, KlAnnealing, Vanilla, VqVae
 from certvae.spec.parts import Model, Training
 from certvae.spec.rescue import Unaligned
 from certvae.training import objective
@@ -98,7 +99,7 @@ def network(baseline: Baseline, model: Model, shape: Shape, classes: int, seed: 
     plain = build(alone, shape, classes, seed)
     with torch.random.fork_rng(devices=[]):  # layers draw from the global generator when made; nothing of that is kept
         match baseline:
-            case Vanilla() | BetaVae() | KlAnnealing() | FreeBits():
+            case Vanilla() | BetaVae() | KlAnnealing() | FreeBits() | InfoVae():
                 return plain
             case Gmvae():
                 return GaussianMixtureVae(plain, MixturePrior(classes, model.encoder.latent, generator))
@@ -123,21 +124,53 @@ def place_codes(encoder: QuantisedEncoder, images: Iterable[Tensor], seed: int) 
     encoder.codes.copy_(mean + CODE_SPREAD * (embeddings[chosen.to(embeddings.device)] - mean))
 
 
-def loss(baseline: Baseline, model: Model, training: Training) -> Loss:
-    """What a baseline minimises; L_TS and balance of its raw head are recorded and contribute no gradient."""
+def loss(baseline: Baseline, model: Model, training: Training, lambda_ts: float = 0.0) -> Loss:
+    """What a baseline minimises; where lambda_ts is 0, L_TS and balance of its raw head contribute no gradient.
+
+    Args:
+        lambda_ts: weight of L_TS: any VAE can carry it (arXiv 2605.05813, modularity).
+    """
     match baseline:
         case Vanilla(alpha_kl=alpha) | BetaVae(alpha_kl=alpha):
-            return chain_loss(model, Unaligned(alpha_kl=alpha, lambda_bal=0.0), 0.0)
+            return chain_loss(model, Unaligned(alpha_kl=alpha, lambda_bal=0.0), lambda_ts)
         case KlAnnealing(alpha_kl=alpha, ramp_share=share):
             ramp = max(1, round(share * training.epochs))
-            return chain_loss(model, Unaligned(alpha_kl=alpha, lambda_bal=0.0, kl_ramp_epochs=ramp), 0.0)
+            return chain_loss(model, Unaligned(alpha_kl=alpha, lambda_bal=0.0, kl_ramp_epochs=ramp), lambda_ts)
         case FreeBits(alpha_kl=alpha, nats=nats):
             goal = Unaligned(alpha_kl=alpha, lambda_bal=0.0)
-            return chain_loss(model, goal, 0.0, rate=partial(free_bits, nats=nats))
+            return chain_loss(model, goal, lambda_ts, rate=partial(free_bits, nats=nats))
+        case InfoVae():
+            goal = Unaligned(alpha_kl=1.0, lambda_bal=0.0)
+            return chain_loss(model, goal, lambda_ts, rate=partial(info_rate, baseline=baseline))
         case Gmvae(alpha_kl=alpha):
-            return partial(_mixture_terms, model, alpha)
+            return partial(_mixture_terms, model, alpha, lambda_ts)
         case VqVae(commitment=commitment):
-            return partial(_quantised_terms, model, commitment)
+            return partial(_quantised_terms, model, commitment, lambda_ts)
+
+
+def info_rate(mu: Latent, logvar: Latent, baseline: InfoVae) -> Scalar:
+    """alpha_kl L_KL + mmd MMD^2 of a batch."""
+    return baseline.alpha_kl * objective.kl_rate(mu, logvar) + baseline.mmd * discrepancy(mu, logvar)
+
+
+def discrepancy(mu: Latent, logvar: Latent) -> Scalar:
+    """MMD^2(q(z) || N(0, I)) of Gaussian posteriors, kernel exp(-||x - y||^2 / 2d), in closed form: no z is drawn.
+
+    E exp(-||x - y||^2 / 2h) of x ~ N(m, s), y ~ N(m', s') is prod_j sqrt(h / v_j) exp(-(m_j - m'_j)^2 / 2v_j), with
+    v = h + s + s'. Pairs of different rows alone enter, so its mean over batches is that of the population.
+    """
+    n, width = mu.shape
+    variance = logvar.exp()
+    among = _overlap(mu[:, None], mu[None], variance[:, None] + variance[None], width)
+    among = (among.sum() - among.diagonal().sum()) / (n * (n - 1))
+    to_prior = _overlap(mu, torch.zeros_like(mu), variance + 1, width).mean()
+    prior = (width / (width + 2)) ** (width / 2)
+    return among - 2 * to_prior + prior
+
+
+def _overlap(one: Tensor, other: Tensor, variance: Tensor, bandwidth: float) -> Tensor:
+    spread = bandwidth + variance
+    return (0.5 * ((bandwidth / spread).log() - (one - other).square() / spread)).sum(dim=-1).exp()
 
 
 def free_bits(mu: Latent, logvar: Latent, nats: float) -> Scalar:
@@ -159,7 +192,9 @@ def facts(baseline: Baseline, vae: Vae, mu: np.ndarray, logvar: np.ndarray) -> d
             return {}
 
 
-def _mixture_terms(model: Model, alpha_kl: float, vae: Vae, batch: Batch, noise: torch.Generator, _: float) -> Terms:
+def _mixture_terms(
+    model: Model, alpha_kl: float, lambda_ts: float, vae: Vae, batch: Batch, noise: torch.Generator, _: float
+) -> Terms:
     """The negative evidence bound of a mixture prior, q(y|z) at the drawn z."""
     mu, logvar = vae.encoder(batch.x)
     z = objective.sample(mu, logvar, noise)
@@ -168,10 +203,11 @@ def _mixture_terms(model: Model, alpha_kl: float, vae: Vae, batch: Batch, noise:
     student = log_student.exp()
     per_row = (student * (_prior(vae)(mu, logvar) + log_student)).sum(dim=1)
     rate = per_row.mean() + math.log(student.shape[1])
-    return Terms(reconstruction + alpha_kl * rate, reconstruction, rate, *_recorded(batch, log_student))
+    plain = Terms(reconstruction + alpha_kl * rate, reconstruction, rate, *_recorded(batch, log_student))
+    return plain if lambda_ts == 0 else _aligned(plain, lambda_ts, batch, log_student)
 
 
-def _quantised_terms(model: Model, commitment: float, vae: Vae, batch: Batch, *_: object) -> Terms:
+def _quantised_terms(model: Model, commitment: float, lambda_ts: float, vae: Vae, batch: Batch, *_: object) -> Terms:
     """Straight through: the decoder reads the code, and its gradient reaches the embedding. There is no KL term."""
     embedding, code = _quantised(vae).quantise(batch.x)
     z = embedding + (code - embedding).detach()
@@ -179,7 +215,14 @@ def _quantised_terms(model: Model, commitment: float, vae: Vae, batch: Batch, *_
     towards_embedding = (code - embedding.detach()).square().sum() / len(code)
     towards_code = (embedding - code.detach()).square().sum() / len(code)
     total = reconstruction + towards_embedding + commitment * towards_code
-    return Terms(total, reconstruction, torch.zeros_like(total), *_recorded(batch, vae.head(code)))
+    plain = Terms(total, reconstruction, torch.zeros_like(total), *_recorded(batch, vae.head(code)))
+    return plain if lambda_ts == 0 else _aligned(plain, lambda_ts, batch, vae.head(z))
+
+
+def _aligned(plain: Terms, lambda_ts: float, batch: Batch, logits: Rows) -> Terms:
+    if batch.teacher is None:
+        raise ValueError("alignment needs teacher rows: give batches that carry them")
+    return replace(plain, total=plain.total + lambda_ts * objective.alignment(batch.teacher, logits))
 
 
 @torch.no_grad()

@@ -34,5 +34,5 @@ def fingerprint(device: str) -> dict[str, Any]:
         device_model(device),
         threads=torch.get_num_threads(),
         deterministic=torch.are_deterministic_algorithms_enabled(),
-        tf32=torch.backends.cuda.matmul.allow_tf32,
+        tf32=bool(torch.backends.cuda.matmul.allow_tf32),
     )

@@ -25,6 +25,7 @@ from certvae.training.batches import Batch, Batches
 from certvae.training.objective import NAMES, Terms
 
 REPORT_SECONDS = 1.0
+STEERING = "steering/"
 Curve = list[dict[str, float | None]]
 
 
@@ -42,6 +43,7 @@ def fit(
     seed: int,
     bench: Workbench,
     evaluate: Evaluate,
+    steering: "Steering | None" = None,
 ) -> Curve:
     """Trains in place and returns the curve: train terms (means of an epoch) and guard numbers per report point.
 
@@ -49,24 +51,27 @@ def fit(
         loss: (network, batch, noise generator, epochs done as a fraction) -> terms.
         seed: the cell's seed; order and noise of epoch e follow from (seed, e).
         evaluate: numbers of the guard rows, asked every `training.report_every` epochs and after the last.
+        steering: sits between steps, and stands in checkpoints; nothing when absent.
 
     Raises:
         NumberFault: at the first loss that is NaN or infinite, with stage, epoch, step and the last finite loss.
     """
     parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
-    done, curve = _resume(vae, optimiser, bench)
+    steering = steering or Steering()
+    steering.begin(optimiser)
+    done, curve = _resume(vae, optimiser, steering, bench)
     pace = _Pace(stage, training, batches.steps, bench)
     saved = time.monotonic()
     for epoch in range(done, training.epochs):
-        values = _run_epoch(vae, loss, batches, training, optimiser, epoch, seed, pace)
+        values = _run_epoch(vae, loss, batches, training, optimiser, epoch, seed, pace, steering)
         _check_finite(vae, values, stage, epoch, training, curve)
         if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
             means = dict(zip(NAMES, map(finite, values.mean(dim=0).tolist()), strict=True))
-            curve.append({"epoch": epoch + 1, **means, **evaluate(vae)})
+            curve.append({"epoch": epoch + 1, **means, **evaluate(vae), **steering.point()})
             pace.point(curve[-1])
         if time.monotonic() - saved >= bench.checkpoint_seconds and epoch + 1 < training.epochs:
-            bench.checkpoints.save(epoch + 1, _pack(vae, optimiser, curve))
+            bench.checkpoints.save(epoch + 1, _pack(vae, optimiser, curve, steering))
             saved = time.monotonic()
     return curve
 
@@ -80,6 +85,7 @@ def _run_epoch(
     epoch: int,
     seed: int,
     pace: "_Pace",
+    steering: "Steering",
 ) -> Tensor:
     """One pass over the train rows; returns the terms of every step, (steps, terms), on the host."""
     device = next(vae.parameters()).device
@@ -90,12 +96,38 @@ def _run_epoch(
     for step, batch in enumerate(batches.shuffled(stage_seed(seed, "order", epoch))):
         terms = loss(vae, batch, noise, epoch + step / batches.steps)
         optimiser.zero_grad(set_to_none=True)
-        terms.total.backward()
+        steering.backward(step, terms)
         nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
         optimiser.step()
         values[step] = terms.values()
+        steering.after(epoch, step)
         pace.step(epoch, step, values)
     return values.cpu()
+
+
+class Steering:
+    """What sits between the steps of a run; this one lets them pass. What it carries stands in checkpoints."""
+
+    def begin(self, optimiser: torch.optim.Optimizer) -> None:
+        """Before the first step, and before `restore`."""
+
+    def backward(self, step: int, terms: Terms) -> None:  # noqa: ARG002 - others ask at which step
+        """The gradients of a step."""
+        terms.total.backward()
+
+    def after(self, epoch: int, step: int) -> None:
+        """After the weights have moved."""
+
+    def point(self) -> dict[str, float | None]:
+        """What it adds to a point of the curve."""
+        return {}
+
+    def pack(self) -> Content:
+        """All that it carries."""
+        return Content({}, {})
+
+    def restore(self, content: Content) -> None:
+        """The inverse of `pack`."""
 
 
 class _Pace:
@@ -143,24 +175,37 @@ def _diverged(found: str, before: list[float], stage: str, training: Training, c
     )
 
 
-def _resume(vae: Vae, optimiser: torch.optim.Adam, bench: Workbench) -> tuple[int, Curve]:
+def held(vae: Vae, optimiser: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+    """Weights and moments, as arrays on the host: the inverse of `put_back`."""
+    named = {f"weights/{name}": array for name, array in weights(vae).items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        named |= {f"adam/{index}/{name}": tensor.detach().cpu().numpy().copy() for name, tensor in state.items()}
+    return named
+
+
+def put_back(vae: Vae, optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Weights and moments as they were; the learning rate stays."""
+    load_weights(vae, _part(arrays, "weights/"))
+    _load_moments(optimiser, _part(arrays, "adam/"))
+
+
+def _resume(vae: Vae, optimiser: torch.optim.Optimizer, steering: Steering, bench: Workbench) -> tuple[int, Curve]:
     latest = bench.checkpoints.latest()
     if latest is None:
         return 0, []
     epoch, content = latest
-    load_weights(vae, _part(content.arrays, "weights/"))
-    _load_moments(optimiser, _part(content.arrays, "adam/"))
+    put_back(vae, optimiser, content.arrays)
+    steering.restore(Content(_part(content.arrays, STEERING), content.facts["steering"]))
     return epoch, list(content.facts["curve"])
 
 
-def _pack(vae: Vae, optimiser: torch.optim.Adam, curve: Curve) -> Content:
-    named = {f"weights/{name}": array for name, array in weights(vae).items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        named |= {f"adam/{index}/{name}": tensor.cpu().numpy() for name, tensor in state.items()}
-    return Content(named, {"curve": curve})
+def _pack(vae: Vae, optimiser: torch.optim.Optimizer, curve: Curve, steering: Steering) -> Content:
+    carried = steering.pack()
+    arrays = {f"{STEERING}{name}": array for name, array in carried.arrays.items()}
+    return Content({**held(vae, optimiser), **arrays}, {"curve": curve, "steering": carried.facts})
 
 
-def _load_moments(optimiser: torch.optim.Adam, arrays: Mapping[str, np.ndarray]) -> None:
+def _load_moments(optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
     state: dict[int, dict[str, Any]] = {}
     for name, array in arrays.items():
         index, moment = name.split("/")

@@ -58,20 +58,20 @@ def test_a_missing_number_stays_missing():
     assert "nan" not in shown
 
 
-def test_it_fits_80_columns_and_shows_a_failed_mode():
-    console = Console(width=80, record=True, file=io.StringIO())
+def test_it_fits_100_columns_and_shows_a_failed_mode():
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(table_shown([*ROWS, row(2, "full", outcome="diverged")]))
     text = console.export_text()
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, text.splitlines())) <= 100
     assert "diverged" in text
     assert "…" not in text
 
 
 def test_a_number_that_no_network_has_is_no_number_in_the_table():
-    console = Console(width=80, record=True, file=io.StringIO())
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(table_shown([row(0, "full", margin=None, loss=None, psnr_01=None)]))
     shown = next(line for line in console.export_text().splitlines() if line.startswith("0 "))
-    assert shown.split() == ["0", "full", "strict", "2.000", *"-----", "+0.500", "1.500", "-", "16"]
+    assert shown.split() == ["0", "full", "strict", "2.000", *"-----", "+0.500", "1.500", "-", "16", "-", "-"]
 
 
 def test_the_rows_are_counted_although_the_first_network_failed():
@@ -80,7 +80,7 @@ def test_the_rows_are_counted_although_the_first_network_failed():
 
 
 def test_configs_are_shown_apart_each_with_what_it_says_otherwise(tmp_path):
-    console = Console(width=80, record=True, file=io.StringIO())
+    console = Console(width=100, record=True, file=io.StringIO())
     other = [{**one, "config": "d", "spec": {"seed": 0, "protocol": {"alpha_kl": 8.0}}} for one in ROWS]
     show([*ROWS, *other], tmp_path, console)
     titles = [line for line in console.export_text().splitlines() if "360 certify rows" in line]

@@ -11,7 +11,18 @@ from certvae.evaluation import diagnostics
 from certvae.models.nets import build, weights
 from certvae.protocols import baselines as protocol
 from certvae.protocols import chain
-from certvae.spec.baselines import SEVEN, Baseline, Baselines, BetaVae, FreeBits, Gmvae, KlAnnealing, Vanilla, VqVae
+from certvae.spec.baselines import (
+    SEVEN,
+    Baseline,
+    Baselines,
+    BetaVae,
+    FreeBits,
+    Gmvae,
+    InfoVae,
+    KlAnnealing,
+    Vanilla,
+    VqVae,
+)
 from certvae.spec.parts import Training
 from certvae.spec.rescue import Unaligned
 from certvae.store.store import Store
@@ -189,6 +200,42 @@ class TestNetworks:
         assert first.alignment.item() != second.alignment.item()
 
 
+VARIANTS = (*SEVEN, InfoVae())
+
+
+class TestAligned:
+    @pytest.mark.parametrize("variant", VARIANTS, ids=lambda one: one.name)
+    def test_any_of_them_carries_alignment_into_head_and_code(self, variant: Baseline):
+        vae, given = baselines.network(variant, MODEL, SHAPE, CLASSES, 0), batch()
+        if isinstance(vae.encoder, baselines.QuantisedEncoder):
+            baselines.place_codes(vae.encoder, [given.x], 0)
+        terms = [
+            baselines.loss(variant, MODEL, TRAINING, weight)(vae, given, torch.Generator().manual_seed(1), 0.5)
+            for weight in (0.0, 5.0)
+        ]
+        added = terms[1].total - terms[0].total
+        assert float(added.detach()) == pytest.approx(5 * float(terms[0].alignment.detach()), rel=1e-4)
+        added.backward()
+        for part in (vae.encoder.mu, vae.head):
+            assert any(p.grad is not None and bool(p.grad.abs().max() > 0) for p in part.parameters())
+
+    def test_the_discrepancy_is_the_mean_of_what_samples_say(self):
+        """Against a double sum over draws, the same kernel; the posterior that is the prior has none."""
+        generator = torch.Generator().manual_seed(0)
+        mu, logvar = torch.randn(6, 2, generator=generator), torch.randn(6, 2, generator=generator) - 1
+        kernel = [torch.zeros(()) for _ in range(3)]
+        for _ in range(4000):
+            z, y = (mu + (0.5 * logvar).exp() * torch.randn(6, 2, generator=generator) for _ in range(2))
+            x, w = (torch.randn(6, 2, generator=generator) for _ in range(2))
+            pairs = (-torch.cdist(z, y).square() / 4).exp()
+            kernel[0] = kernel[0] + (pairs.sum() - pairs.diagonal().sum()) / 30
+            kernel[1] = kernel[1] + (-torch.cdist(z, x).square() / 4).exp().mean()
+            kernel[2] = kernel[2] + (-torch.cdist(x, w).square() / 4).exp().mean()
+        expected = (kernel[0] - 2 * kernel[1] + kernel[2]) / 4000
+        assert float(baselines.discrepancy(mu, logvar)) == pytest.approx(float(expected), abs=3e-3)
+        assert float(baselines.discrepancy(torch.zeros(5, 3), torch.zeros(5, 3))) == pytest.approx(0, abs=1e-6)
+
+
 class TestBaselineStage(StageLaws):
     stage = protocol.baseline
 
@@ -210,7 +257,28 @@ class TestBaselineStage(StageLaws):
         }
 
 
+class TestAlignedStage(TestBaselineStage):
+    stage = protocol.aligned_baseline
+
+    def inputs(self, store: Store) -> dict:
+        return {**super().inputs(store), "lambda_ts": 5.0}
+
+    def others(self, store: Store) -> dict:
+        return {**super().others(store), "lambda_ts": 1.0}
+
+
 class TestChain:
+    def test_an_aligned_variant_stands_beside_the_plain_one(self, tmp_path):
+        plain = Baselines(warm_up=WARM_UP, teacher=TEACHER, baselines=(Vanilla(), InfoVae()))
+        cell = dataclasses.replace(small_cell(), protocol=dataclasses.replace(plain, lambda_ts=5.0))
+        dataset, store = small_digits(tmp_path / "cache"), Store(tmp_path / "store")
+        rows = chain.judge(chain.train(cell, dataset, store), dataset, store, "guard")
+        assert [row["mode"] for row in rows] == ["vanilla", "info_vae", "aligned_vanilla", "aligned_info_vae"]
+        assert [row["lambda_ts"] for row in rows] == [0.0, 0.0, 5.0, 5.0]
+        assert len({row["key_trained"] for row in rows}) == 4
+        bare = dataclasses.replace(small_cell(), protocol=plain)
+        assert chain.shared(bare)["vanilla"] == chain.shared(cell)["vanilla"]
+
     def test_seven_rows_with_fair_heads_beside_the_raw_one(self, tmp_path):
         cell = dataclasses.replace(small_cell(), protocol=Baselines(warm_up=WARM_UP, teacher=TEACHER))
         dataset, store = small_digits(tmp_path / "cache"), Store(tmp_path / "store")

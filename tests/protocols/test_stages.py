@@ -11,11 +11,12 @@ import pytest
 from certvae.data.dataset import Dataset, Split
 from certvae.errors import DataFault
 from certvae.evaluation.diagnostics import features
-from certvae.protocols import chain, judging, stages
-from certvae.protocols.judging import Look, Protected, Raw, Subject
+from certvae.protocols import chain, judging, rescue, stages
+from certvae.protocols.judging import Edges, Look, Protected, Raw, Subject
 from certvae.protocols.trained import network, teacher_rows
+from certvae.spec.control import Control, Guard, Rollback, Staged
 from certvae.spec.parts import Bernoulli, Mlp, Model, Training
-from certvae.spec.rescue import Objective, SafeMix
+from certvae.spec.rescue import Objective, SafeMix, Triad
 from certvae.store.artifact import Artifact, Checkpoints, Content
 from certvae.store.store import Store, Workbench, stage
 from certvae.teachers.kinds import FeatureTeacher
@@ -170,6 +171,54 @@ class TestPermutedTeacher(StageLaws):
             np.testing.assert_array_equal(np.sort(before[name], axis=0), np.sort(after[name], axis=0))
 
 
+class TestGuarded(StageLaws):
+    stage = stages.guarded
+    control: ClassVar[Control] = Guard(every=1)
+    other: ClassVar[Control] = Staged(student_epochs=1)
+
+    def inputs(self, store: Store) -> dict[str, Any]:
+        return {**_training(store, MODEL), "objective": OBJECTIVE, "control": self.control}
+
+    def others(self, store: Store) -> dict[str, Any]:
+        heavier = dataclasses.replace(OBJECTIVE, lambda_ts=2.0)
+        return {**_other_training(store), "objective": heavier, "control": self.other}
+
+
+class TestRolledBack(TestGuarded):
+    """Every stretch is undone, three times: the states to go back to are in the checkpoints."""
+
+    control = Rollback(xi=0.0, gamma=10.0, most=3, every=1)
+    other = Rollback(xi=0.0, gamma=10.0, most=3, every=2)
+
+
+class TestTriad(StageLaws):
+    stage = rescue.triad
+
+    def inputs(self, store: Store) -> dict[str, Any]:
+        given = {**_training(store, MODEL), "objective": OBJECTIVE, "triad": Triad(), "warm": warm(store)}
+        return {**given, "start": unaligned(store)}
+
+    def others(self, store: Store) -> dict[str, Any]:
+        heavier = dataclasses.replace(OBJECTIVE, lambda_ts=2.0)
+        other = {"objective": heavier, "triad": Triad(through=2.0), "warm": warm(store, seed=1)}
+        return {**_other_training(store), **other}
+
+
+class TestResponse(StageLaws):
+    stage = stages.response
+    describes: ClassVar[dict[str, str]] = {"model": "network"}
+
+    def inputs(self, store: Store) -> dict[str, Any]:
+        given = {"dataset": digits(store), "model": MODEL, "training": TRAINING}
+        return {**given, "network": unaligned(store), "teacher": taught(store)}
+
+    def others(self, store: Store) -> dict[str, Any]:
+        other = {"network": aligned(store), "teacher": taught(store, seed=1)}
+        faster = dataclasses.replace(TRAINING, learning_rate=1e-2)
+        noisy = with_noise_in(digits(store), ("guard",), store.path / "data" / "noise")
+        return {"dataset": noisy, "training": faster, **other}
+
+
 class _Judging(JudgementLaws):
     """On certify rows, where T is computed with the frozen encoder; train and guard rows of T are cached."""
 
@@ -191,6 +240,11 @@ class TestJudge(_Judging):
     stage = judging.judge
     describes: ClassVar[dict[str, str]] = {}
     read_otherwise = Protected(SafeMix())
+
+
+class TestJudgeEdges(_Judging):
+    stage = judging.judge
+    reads_alone = Edges()
 
 
 class TestFittedHeads(_Judging):
@@ -382,7 +436,7 @@ class TestKeys:
         reads = {one.name: set(inspect.signature(one.make).parameters) - {"bench"} for one in chain.STAGES}
         assert reads["warm_up"] == {"dataset", "model", "classes", "warm_up", "seed"}
         assert reads["teacher"] == {"dataset", "model", "teacher", "seed", "warm"}
-        assert reads["no_align"] == reads["aligned"]
+        assert reads["no_align"] == reads["aligned"] == reads["guarded"] - {"control"}
         assert reads["judge"] == {"subject", "look", "reads"}
 
     def test_names_are_distinct(self):

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certvae.canonical import canonical_json, digest, stage_seed
+from certvae.canonical import canonical_json, digest, plain, stage_seed
 from certvae.errors import ConfigFault
 from certvae.spec.cell import CellSpec
+from certvae.spec.control import Fixed, Guard
 from certvae.spec.parts import Data, Training, check_tau
 from certvae.spec.presets import rescue
 from certvae.spec.rescue import Objective, Rescue, Unaligned, WarmUpGmm
@@ -77,6 +78,11 @@ class TestDigest:
             dataclasses.replace(base, data=Data(limit=100)),
         ]
         assert len({spec.cell for spec in [base, *changed]}) == 5
+
+    def test_a_controller_names_a_cell_and_its_absence_does_not(self):
+        assert "controller" not in plain(Rescue())
+        cells = {CellSpec(protocol=Rescue(controller=one)).cell for one in (None, Fixed(), Guard(), Guard(kappa=0.2))}
+        assert len(cells) == 4
 
     def test_no_align_does_not_see_lambda_ts(self):
         assert digest(Objective(lambda_ts=1).unaligned()) == digest(Objective(lambda_ts=9).unaligned())

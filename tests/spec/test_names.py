@@ -17,15 +17,18 @@ PRESETS = {
     "witness": "ec6b8466f7ac307d",
 }
 STUDIES = {
+    "aligned_variants": "b33558b6f07414ac",
     "cifar100_baselines": "6fc55f6767e0c3ba",
     "cifar100_fixed_teacher": "715812995903e61c",
     "cifar100_teacher_search": "9d7a7a54d8b4bf79",
     "cifar10_rescue": "dce03896d4def07d",
+    "collapse_and_rescue": "3e4a0fa9f44c238c",
     "mnist_simplex": "1d06cc457399cbe0",
     "search_margin_psnr": "aeec2cc90646b603",
     "simplex_escape": "0162d97d42353259",
     "simplex_search": "1b62a6c6cffb78d0",
     "simplex_stress": "0d5e009e1b20d241",
+    "triad": "f03c0e5e9b267090",
     "tiny_fixed_q": "aeec2cc90646b603",
 }
 

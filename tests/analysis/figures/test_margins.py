@@ -8,8 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from analysis import load, search, views
-from analysis.figures import margins
+from analysis import figures, load, search, views
 from analysis.figures.drawing import LOOKS, STYLE, inline, look, saved
 from analysis.figures.reconstructions import contact_sheet
 from analysis.figures.search import search_caption
@@ -39,20 +38,20 @@ def drawings(store) -> dict[str, Figure]:
     origin = search_caption(tried.strict.rows, scored, TAU)
     of_seed_0 = [one for one in load.pictures(store, frame) if one.seed == 0]
     return {
-        "margin_curves": margins.margin_curves(curves, TAU),
-        "rescue_transitions": margins.rescue_transitions(curves, TAU),
-        "heat_map": margins.heat_map(rows, TAU),
-        "margin_against_tau": margins.margin_against_tau(rows, TAU),
-        "margin_against_psnr": margins.margin_against_psnr(rows, views.DECLARED),
-        "teacher_quality": margins.teacher_quality(load.candidates(store, frame), views.DECLARED.thresholds),
-        "reconstruction_grid": margins.reconstruction_grid(of_seed_0, TAU),
-        "config_tradeoff": margins.config_tradeoff(scored, views.DECLARED, origin),
-        "parameter_importance": margins.parameter_importance(search.importance(scored, varied), origin),
-        "slices": margins.slices(scored, varied, views.DECLARED, origin),
+        "margin_curves": figures.margin_curves(curves, TAU),
+        "rescue_transitions": figures.rescue_transitions(curves, TAU),
+        "heat_map": figures.heat_map(rows, TAU),
+        "margin_against_tau": figures.margin_against_tau(rows, TAU),
+        "margin_against_psnr": figures.margin_against_psnr(rows, views.DECLARED),
+        "teacher_quality": figures.teacher_quality(load.candidates(store, frame), views.DECLARED.thresholds),
+        "reconstruction_grid": figures.reconstruction_grid(of_seed_0, TAU),
+        "config_tradeoff": figures.config_tradeoff(scored, views.DECLARED, origin),
+        "parameter_importance": figures.parameter_importance(search.importance(scored, varied), origin),
+        "slices": figures.slices(scored, varied, views.DECLARED, origin),
     }
 
 
-NAMES = sorted(margins.__all__)
+NAMES = sorted(figures.__all__)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,7 +97,7 @@ def test_drawing_changes_nothing_global(store):
     before = dict(mpl.rcParams)
     with mpl.rc_context({"lines.linewidth": 9.0, "axes.prop_cycle": mpl.cycler(color=["red"])}):
         frame = load.load(store, split="certify")
-        figure = margins.margin_curves(load.curves(store, frame), TAU)
+        figure = figures.margin_curves(load.curves(store, frame), TAU)
         assert mpl.rcParams["lines.linewidth"] == 9.0
     assert dict(mpl.rcParams) == before
     assert max(line.get_linewidth() for line in figure.axes[0].lines) < 2
@@ -108,14 +107,14 @@ def test_a_picture_is_a_function_of_its_frame(store):
     frame = load.load(store, split="certify")
     curves = load.curves(store, frame)
     before = curves.copy()
-    pictures = [saved(margins.margin_curves(curves, TAU), "png") for _ in range(2)]
+    pictures = [saved(figures.margin_curves(curves, TAU), "png") for _ in range(2)]
     assert pictures[0] == pictures[1]
     pd.testing.assert_frame_equal(curves, before)
 
 
 def test_the_picture_for_a_page_has_neither_title_nor_caption(store):
     rows = views.everything(views.partition(load.load(store, split="certify")))
-    figure = margins.heat_map(rows, TAU)
+    figure = figures.heat_map(rows, TAU)
     whole = imread(io.BytesIO(saved(figure, "png")))
     page = imread(io.BytesIO(inline(figure)))
     assert page.shape[0] < whole.shape[0]
@@ -181,14 +180,14 @@ def test_modes_that_nobody_knows_get_a_look_of_their_own():
 def test_a_name_with_a_dollar_is_no_formula(tmp_path):
     rows = filled(tmp_path, [row(0, "no_align"), row(0, "x$\\frac{$", data=HOSTILE)])
     frame = views.everything(views.partition(load.load(rows)))
-    assert saved(margins.heat_map(frame, TAU), "png")
-    assert saved(margins.margin_against_psnr(frame, views.DECLARED), "png")
+    assert saved(figures.heat_map(frame, TAU), "png")
+    assert saved(figures.margin_against_psnr(frame, views.DECLARED), "png")
 
 
 @pytest.mark.parametrize("goal", [Goal(psnr_drop=None, psnr_floor=18.0), Goal(psnr_drop=None, pareto=True)])
 def test_the_feasible_region_follows_the_constraint(store, goal):
     rows = views.everything(views.partition(load.load(store, split="certify")))
-    figure = margins.margin_against_psnr(rows, views.View(goal=goal))
+    figure = figures.margin_against_psnr(rows, views.View(goal=goal))
     labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert ("certified and\nPSNR constraint met" in labels) is (goal.psnr_floor is not None)
 
@@ -196,7 +195,7 @@ def test_the_feasible_region_follows_the_constraint(store, goal):
 def test_many_seeds_are_cut_with_a_word(tmp_path):
     names = ("study", "config", "cell", "seed", "mode", "split", "epoch", "guard_margin")
     lines = [("s", "c" * 64, "c", seed, "full", "guard", epoch, 0.1) for seed in range(40) for epoch in (1, 2)]
-    figure = margins.margin_curves(pd.DataFrame(lines, columns=list(names)), TAU)
+    figure = figures.margin_curves(pd.DataFrame(lines, columns=list(names)), TAU)
     assert "first 16 of 40 seeds" in figure.get_suptitle()
     assert MOST_TEACHERS < 40
 

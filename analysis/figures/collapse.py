@@ -1,0 +1,85 @@
+"""Collapse and rescue: margin, KL rate and active units against the KL weight, and where the data says a code dies.
+
+rows = load.load("store", "collapse_and_rescue", split="certify")
+collapse.collapse_and_rescue(rows, tau=0.10, forecast={"no_align": 1.4, "full": 5.8})
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import StrMethodFormatter
+
+from analysis.captions import caption, subject
+from analysis.figures.drawing import FORMULA, INK, MARGIN, boundary, canvas, drawn, legend, look, mode_handles, titled
+from analysis.table import clean
+from certvae.spec.modes import ordered
+
+DEAD = 0.05  # nats: below this KL rate a channel carries nothing
+SHOWN = ("no_align", "full", "rescue", "guarded_full", "guarded_rescue")
+PANELS = (("margin", MARGIN), ("kl_rate", "KL rate, nats"), ("active_units", "active units"))
+SMALLEST = 1e-4  # nats: what is below is drawn there
+
+
+@drawn
+def collapse_and_rescue(rows: pd.DataFrame, tau: float, forecast: Mapping[str, float] | None = None) -> Figure:
+    """Three panels; every seed is a point, lines join means over seeds, shaded where `no_align` has no channel.
+
+    Args:
+        rows: of configs that differ in alpha_kl, one split.
+        tau: nats.
+        forecast: mode -> the KL weight at which the data says that its code dies, drawn as a vertical line.
+    """
+    shown = rows[rows["mode"].isin(SHOWN)]
+    modes, dead = ordered(shown["mode"]), _dead_from(shown)
+    figure = canvas(10.4, 3.9)
+    panels = figure.subplots(1, len(PANELS))
+    for axes, (column, label) in zip(panels, PANELS, strict=True):
+        for mode in modes:
+            _drawn_mode(axes, shown[shown["mode"] == mode], column, mode, modes)
+        axes.set_ylabel(label, **FORMULA)
+        _weights(axes, shown, dead)
+        for mode, weight in (forecast or {}).items():
+            axes.axvline(weight, color=look(mode, modes).colour, linewidth=0.9, linestyle=":")
+    panels[1].set_yscale("log")
+    panels[1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panels[1].axhline(DEAD, color=INK, linewidth=0.8)
+    line = boundary(panels[0], tau)
+    legend(figure, [*mode_handles(modes), line, *_explained(dead, forecast)])
+    return titled(figure, f"Collapse, prevention and rescue — {clean(subject(rows))}", caption(rows, tau))
+
+
+def _dead_from(rows: pd.DataFrame) -> float | None:
+    """The least KL weight at which the plain code of every seed carries nothing."""
+    plain = rows[rows["mode"] == "no_align"].groupby("alpha_kl")["kl_rate"].max()
+    found = plain[plain < DEAD]
+    return None if found.empty else float(min(found.index))
+
+
+def _drawn_mode(axes: Axes, group: pd.DataFrame, column: str, mode: str, modes: list[str]) -> None:
+    one = look(mode, modes)
+    values = group[column].clip(lower=SMALLEST) if column == "kl_rate" else group[column]
+    means = values.groupby(group["alpha_kl"]).mean()
+    axes.plot(means.index, means, color=one.colour, linestyle=one.line, linewidth=1.2)
+    axes.scatter(group["alpha_kl"], values, s=16, marker=one.marker, facecolors="none", edgecolors=one.colour)
+
+
+def _weights(axes: Axes, rows: pd.DataFrame, dead: float | None) -> None:
+    axes.set_xscale("log")
+    levels = sorted(set(rows["alpha_kl"]))
+    axes.set_xticks(levels, [f"{level:.3g}" for level in levels])
+    axes.minorticks_off()
+    axes.set_xlabel("alpha_kl")
+    if dead is not None:
+        low, high = axes.get_xlim()
+        axes.axvspan(dead, high, color="C1", alpha=0.1, linewidth=0)
+        axes.set_xlim(low, high)
+
+
+def _explained(dead: float | None, forecast: Mapping[str, float] | None) -> list[Line2D | Patch]:
+    shaded = [] if dead is None else [Patch(facecolor="C1", alpha=0.1, label="no_align: channel dead\n(every seed)")]
+    lines = [Line2D([], [], color=INK, linestyle=":", linewidth=0.9, label="collapse forecast\nfrom the data")]
+    return [*shaded, *(lines if forecast else [])]
