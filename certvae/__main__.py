@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from certvae.errors import ConfigFault, ExitCode
-from certvae.terminal import guarded
-from certvae.tracking.ui import PORT as UI_PORT
+from certvae.terminal import UI_PORT, guarded
 
 if TYPE_CHECKING:
     from certvae.certificate import Pairs

@@ -13,6 +13,8 @@ from certvae.errors import ConfigFault, ExitCode, Fault
 from certvae.installed import provider
 
 PROGRAM = Path(__file__).parent
+UI_PORT = 5000
+"""Where MLflow's UI listens when nothing else is asked for."""
 
 
 def python(*arguments: str) -> str:

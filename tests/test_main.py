@@ -1,11 +1,14 @@
 """The command line: exit codes are part of the public interface."""
 
+import os
+import re
 import socket
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -164,3 +167,67 @@ def test_the_ui_of_no_store_is_refused_and_none_is_made(tmp_path: Path, capsys: 
     assert main(["ui", "--store", str(tmp_path / "nothing")]) == 5
     assert "E-STORE-08" in capsys.readouterr().err
     assert not (tmp_path / "nothing").exists()
+
+
+CORE_ALONE = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from certvae.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+EXTRAS = {"torch", "sklearn", "scipy", "PIL", "pandas", "ray", "optuna", "mlflow", "pydantic", "psutil", "safetensors"}
+
+
+def without_extras(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    """A command in an environment that holds what a certificate needs and nothing else."""
+    command = [sys.executable, "-c", CORE_ALONE.format(absent=EXTRAS), *arguments]
+    told = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True, check=False)
+
+
+class TestCertify:
+    @pytest.fixture
+    def arrays(self, tmp_path: Path) -> Path:
+        logits = 2 * np.random.default_rng(0).normal(size=(500, 5))
+        teacher = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        np.save(tmp_path / "teacher.npy", teacher)
+        np.save(tmp_path / "logits.npy", logits)
+        np.save(tmp_path / "constant.npy", np.zeros_like(logits))
+        return tmp_path
+
+    def test_three_claims_need_numpy_alone(self, arrays: Path) -> None:
+        done = without_extras("certify", "teacher.npy", "logits.npy", folder=arrays)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "on these rows      certified" in done.stdout
+        assert "at tau = 0.1" in done.stdout
+        assert "in the population" in done.stdout
+
+    def test_a_constant_head_is_not_certified(self, arrays: Path) -> None:
+        done = without_extras("certify", "teacher.npy", "constant.npy", folder=arrays)
+        assert done.returncode == 1
+        assert "on these rows      not certified" in done.stdout
+
+    @pytest.mark.parametrize(
+        "given", [("logits.npy", "teacher.npy"), ("absent.npy", "logits.npy"), ("teacher.npy", "x.npy", "--delta", "0")]
+    )
+    def test_what_is_no_pair_is_refused(self, arrays: Path, given: tuple[str, ...]) -> None:
+        (arrays / "x.npy").write_bytes(b"no array")
+        done = without_extras("certify", *given, folder=arrays)
+        assert done.returncode == 2
+        assert done.stderr.startswith("E-CONF-")
+
+    @pytest.mark.parametrize(
+        "command",
+        [["store", "verify"], ["ledger"], ["report", "--store", "s"], ["doctor"], ["run", "x.py"]],
+    )
+    def test_every_other_command_names_the_extra_that_it_lacks(self, arrays: Path, command: list[str]) -> None:
+        done = without_extras(*command, folder=arrays)
+        assert done.returncode == 2
+        assert re.search(r"is not installed .* run `pip install '", done.stderr), done.stderr

@@ -24,8 +24,7 @@ from certvae.installed import version
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt
 from certvae.store.layout import is_safe, read_identity
-from certvae.terminal import certvae
-from certvae.tracking.ui import PORT as UI_PORT
+from certvae.terminal import UI_PORT, certvae
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 PORTS = {UI_PORT: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dashboard"}

@@ -1,7 +1,7 @@
 """Which cell next: a plain object that a scheduler asks and tells. It knows cells and steps, not Ray.
 
-A cell is held back while a running cell is about to compute a step that it would need too, so nobody waits for a key
-while holding a slot. It is let go when that step has been published, or when the running cell has ended.
+A cell is held back while a running cell is about to compute the step that it would begin with, so nobody holds a slot
+to wait for a key. It is let go when that step has been published, or when the running cell has ended.
 """
 
 from collections import Counter
@@ -127,12 +127,17 @@ class Dispatcher:
         self._refill()
         for position, (cell, shared) in enumerate(self._waiting):
             missing = {step: key for step, key in shared.items() if key not in self._published}
-            if not any(self._computing[key] for key in missing.values()):
+            if not self._is_computed(cell, missing):
                 del self._waiting[position]
                 self._running[token] = _Running(cell, missing)
                 self._computing.update(missing.values())
                 return cell
         return None
+
+    def _is_computed(self, cell: Cell, missing: Shared) -> bool:
+        """Whether somebody computes what this cell would begin with; what it shares later is there by then."""
+        first = next((step for step in self._steps(cell.spec, cell.only) if step in missing), None)
+        return first is not None and self._computing[missing[first]] > 0
 
     def reached(self, token: str, step: str) -> None:
         """A running cell begins this step: all shared ones before it are published."""

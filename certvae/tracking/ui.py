@@ -9,11 +9,11 @@ from typing import NoReturn
 from urllib.parse import urlencode
 
 from certvae.errors import ConfigFault
-from certvae.terminal import certvae, python
+from certvae.terminal import UI_PORT, certvae, python
 from certvae.tracking.uri import HTTP, without_user
 from certvae.tracking.views import QUERY
 
-PORT = 5000
+PORT = UI_PORT
 HOST = "127.0.0.1"
 
 

@@ -107,3 +107,15 @@ class TestEnding:
             hub.over(chosen, OK)
             del running[chosen]
         assert sorted(one.spec.cell for one, _ in ears.said) == sorted(one.spec.cell for one in cells)
+
+
+def test_a_shared_step_at_the_end_of_a_chain_holds_nobody_back():
+    """Controls are trained last: cells of one seed ran one after the other, for a step that is over in moments."""
+    first, second = cell(0, 1.0), cell(0, 2.0)
+    alike = {step for step, key in chain.shared(first.spec).items() if chain.shared(second.spec)[step] == key}
+    last = [step for step in chain.steps(first.spec) if step in alike][-1]
+    hub = dispatcher([first, second])
+    hub.next("a")
+    hub.reached("a", "full")
+    assert chain.steps(first.spec).index(last) > chain.steps(first.spec).index("full")
+    assert hub.next("b") == second

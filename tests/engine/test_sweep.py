@@ -29,7 +29,7 @@ class TestRun:
         store, ended = finished
         for said in ("no_align", "final table", "table digest", "certvae ui", str(store)):
             assert said in ended.stdout
-        assert len(table(store).splitlines()) == 1 + 3
+        assert len(table(store).splitlines()) == 1 + 3 + 2  # the modes, and the controls beside them
         assert (store / "views" / "mlflow.db").exists()
 
     def test_what_it_prints_can_be_typed_in_any_folder(self, finished, tmp_path):
@@ -63,7 +63,7 @@ class TestRun:
         cell = json.loads(next((store / "rows").rglob("*.json")).read_text())["cell"]
         explained = run(store, "--seeds", "0", "--explain", cell[:12])
         assert explained.returncode == 0
-        assert explained.stdout.count("stored") == 5
+        assert explained.stdout.count("stored") == 7
 
     def test_a_second_spec_may_not_open_certify(self, finished):
         store, _ = finished
