@@ -33,8 +33,6 @@ from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench, stage
 
 PROTECTED = "protected_rescue"
-EARLY = ("untrained", "permuted")
-"""Controls with a step that cells of other weights share: done first, so that nobody is held back for it."""
 TRIAD = ("triad_full", "triad_no_align")
 LIVE = ("live_full", "live_no_align", "live_rescue")
 
@@ -56,9 +54,8 @@ class RescueProtocol:
         no_align = Step("no_align", stages.no_align, (*given, goal.unaligned(), *schedule, start, teacher))
         full = Step("full", stages.aligned, (*given, goal, *schedule, start, teacher))
         rescue = Step("rescue", stages.aligned, (*given, goal, *schedule, no_align, teacher))
-        controls = {mode: self._control(mode, start, teacher) for mode in protocol.controls}
-        networks = {mode: step for mode, step in controls.items() if mode in EARLY}
-        networks |= {"no_align": no_align, "full": full, "rescue": rescue, **controls}
+        networks = {"no_align": no_align, "full": full, "rescue": rescue}
+        networks |= {mode: self._control(mode, start, teacher) for mode in protocol.controls}
         if protocol.protection is not None:
             held = (*given, goal, protocol.protection, *schedule, no_align, teacher)
             networks[PROTECTED] = Step(PROTECTED, protected, held)
