@@ -201,7 +201,7 @@ def _cells(row: Row) -> list[str]:
     margins = [_signed(row["margin"]), *(_signed(row[name], digits=2) for name in TAU_COLUMNS)]
     status = SHORT.get(str(row["teacher_status"]), "?")
     last = [_number(row["student_info"]), _number(row["psnr_01"], digits=1), str(row["active_units"])]
-    words = [answers.mean(row) or "-", answers.channel(row) or "-"]
+    words = [(answers.mean(row) or "-").replace("the ", ""), answers.channel(row) or "-"]  # 100 columns in all
     bound = _signed(row["population_bound"])
     return [status, _number(row["info"]), _number(row["loss"]), *margins, bound, *last, *words]
 
