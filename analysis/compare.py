@@ -148,9 +148,8 @@ def _refuse_other_teacher(pairs: pd.DataFrame, mode: str, reference: str) -> Non
     other = both[both["key_teacher"] != both["key_teacher_reference"]]
     if len(other):
         raise Refused(
-            7,
             f"wanted {mode} and {reference} of one teacher, found two teachers for seed {other.iloc[0]['seed']}",
+            "compare the modes of one chain",
             where="paired difference",
             cause="modes are paired by teacher: between teachers a margin differs for other reasons",
-            remedy="compare the modes of one chain",
         )

@@ -75,20 +75,18 @@ def _check(values: np.ndarray, method: Method) -> None:
         raise _bad_values(values, 2)
     if method == "bootstrap" and n < BOOTSTRAP_SEEDS:
         raise Refused(
-            8,
             f"a percentile bootstrap needs at least {BOOTSTRAP_SEEDS} seeds, got {n}",
+            "use method='t' and show every seed, or run more seeds",
             where="interval",
             cause="with few seeds it is too short: a nominal 95 % interval covers 75 % at n = 3 and 89 % at n = 10",
-            remedy="use method='t' and show every seed, or run more seeds",
         )
 
 
 def _bad_values(values: np.ndarray, least: int) -> Refused:
     bad = int(np.count_nonzero(~np.isfinite(values)))
     return Refused(
-        8,
         f"wanted at least {least} seeds with finite values, got {len(values)} of which {bad} are not finite",
+        "show the seeds one by one, or run more",
         where="interval",
         cause="one seed shows no spread, and a failed seed has no value",
-        remedy="show the seeds one by one, or run more",
     )

@@ -92,11 +92,7 @@ def open_store(store: Path | str) -> Disk:
     disk = Disk(Path(store).resolve())
     if read_identity(disk) is None:
         raise StoreFault(
-            1,
-            "wanted a store, found none",
-            where=str(disk.root),
-            cause="the folder has no STORE.json: the path is misspelt, or no study has run there",
-            remedy="give --store the folder that the study was run with",
+            "wanted a store, found none", "give --store the folder that the study was run with", where=str(disk.root)
         )
     return disk
 
@@ -184,11 +180,10 @@ def _chosen(frame: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
     for name, text in wanted.items():
         if name not in frame:
             raise Refused(
-                1,
                 f"rows have no column {name!r}",
+                f"use one of {', '.join(sorted(frame.columns))}",
                 where="load",
                 cause="`only` names a column of a row",
-                remedy=f"use one of {', '.join(sorted(frame.columns))}",
             )
         shown = frame[name].astype("string")
         frame = frame[(shown == text).fillna(name.startswith(STAGE_VERSION))]
@@ -201,14 +196,14 @@ def _refuse_mixture(frame: pd.DataFrame, mix: Collection[Mixable]) -> None:
         "environments": ["environment"],
         "splits": ["split"],
     }
-    for number, (kind, columns) in enumerate(kinds.items(), start=2):
+    for kind, columns in kinds.items():
         counts = {name: frame[name].value_counts().sort_index() for name in columns}
         differing = {name: count for name, count in counts.items() if len(count) > 1}
         if differing and kind not in mix:
-            raise _mixed(number, kind, differing)
+            raise _mixed(kind, differing)
 
 
-def _mixed(number: int, kind: str, differing: Mapping[str, pd.Series]) -> Refused:
+def _mixed(kind: str, differing: Mapping[str, pd.Series]) -> Refused:
     shown = "; ".join(
         f"{name}: " + ", ".join(f"{value} ({count} rows)" for value, count in counts.items())
         for name, counts in differing.items()
@@ -216,12 +211,11 @@ def _mixed(number: int, kind: str, differing: Mapping[str, pd.Series]) -> Refuse
     newest = {name: str(counts.index[-1]) for name, counts in differing.items()}
     options = " ".join(f"--only {name}={value}" for name, value in newest.items())
     return Refused(
-        number,
         f"wanted rows of one set of {kind}, found {shown}",
+        f"choose, for example with {options}, or ask for the mixture with --mix {kind} (in Python: "
+        f"only={newest} or mix={{{kind!r}}})",
         where="load",
         cause=f"rows of different {kind} are no replications of one experiment",
-        remedy=f"choose, for example with {options}, or ask for the mixture with --mix {kind} (in Python: "
-        f"only={newest} or mix={{{kind!r}}})",
     )
 
 
@@ -231,11 +225,10 @@ def _nothing(disk: Disk, study: str | None, wanted: Mapping[str, str], found: li
     asked = ", ".join([f"study {study!r}"] * (study is not None) + [f"{k} {v!r}" for k, v in wanted.items()])
     there = f"studies with rows: {', '.join(studies) or 'none'}"
     return Refused(
-        1,
         f"wanted rows of {asked or 'any study'}, found none",
+        "name one of these, or run the study first",
         where=str(disk.root),
         cause=there + (f"; splits of this study: {', '.join(splits)}" if splits else ""),
-        remedy="name one of these, or run the study first",
     )
 
 

@@ -41,11 +41,10 @@ def configs(parts: Partition, goal: Goal, seeds: Iterable[int] = ()) -> pd.DataF
     guard = guard[guard["seed"].isin(list(seeds))] if seeds else guard
     if guard.empty:
         raise Refused(
-            10,
             f"wanted guard rows, found {', '.join(sorted(set(rows['split']))) or 'none'}",
+            "load the rows of split guard",
             where="configs",
             cause="a search is judged on the guard split, so that certify rows are new to its winner",
-            remedy="load the rows of split guard",
         )
     wanted = sorted(set(seeds) or set(guard["seed"]))
     judged = [
@@ -96,11 +95,10 @@ def importance(scored: pd.DataFrame, varied: pd.DataFrame, score: str = "score")
     complete = scored.dropna(subset=score).drop_duplicates("config")
     if len(complete) < LEAST_CONFIGS:
         raise Refused(
-            9,
             f"importance needs at least {LEAST_CONFIGS} complete configs, got {len(complete)}",
+            "search longer, or look at the slices",
             where="importance",
             cause="with fewer the ranking of parameters is that of chance",
-            remedy="search longer, or look at the slices",
         )
     values = complete[score].to_numpy(float)
     found = [_importance(name, varied.loc[complete["config"], name], values) for name in varied.columns]

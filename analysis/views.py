@@ -211,12 +211,11 @@ def _refuse_duplicates(rows: pd.DataFrame) -> None:
     same = rows[(rows[REPLICATE] == first[REPLICATE]).all(axis=1)].astype("string")
     differing = [name for name in same.columns if same[name].nunique(dropna=False) > 1]
     raise Refused(
-        5,
         f"wanted one row per study, config, seed, mode and split, found {len(same)} for seed {first['seed']}, "
         f"mode {first['mode']}, split {first['split']}; they differ in {', '.join(differing)}",
+        "choose one with load(..., only={column: value})",
         where="aggregation",
         cause="a seed that counts twice is no second replication",
-        remedy="choose one with load(..., only={column: value})",
     )
 
 
@@ -229,10 +228,9 @@ class Refused(Fault):
 def pooling(what: str) -> Refused:
     """The fault for stress cases in a mean, a minimum or a spread."""
     return Refused(
-        6,
         f"wanted strict-feasible rows only, got {what}",
+        "split the frame with `strict, stress = partition(frame)` and give `strict`; list `stress` beside it",
         where="aggregation",
         cause="a teacher that fails quality control makes its seed a stress case, and those are listed one by one "
         "and never pooled (arXiv 2605.05813)",
-        remedy="split the frame with `strict, stress = partition(frame)` and give `strict`; list `stress` beside it",
     )

@@ -61,11 +61,10 @@ def certify(
         print(certificate.summary(tau))
     except (ValueError, TypeError) as error:
         raise ConfigFault(
-            8,
             str(error),
+            "give probabilities and logits of shape (n, K) for the same rows; see `certvae certify --help`",
             where=f"{teacher}, {logits}",
             cause="the arrays or an option are not what a certificate is made of",
-            remedy="give probabilities and logits of shape (n, K) for the same rows; see `certvae certify --help`",
         ) from error
     return ExitCode.DONE if certificate.certified_rows else ExitCode.BUG
 
@@ -81,11 +80,10 @@ def _pairs(teacher: Path, logits: Path, split: str) -> "Pairs":
             arrays.append(np.load(path, allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
             raise ConfigFault(
-                9,
                 f"no array can be read: {error}",
+                "write it with `numpy.save(path, array)`",
                 where=str(path),
                 cause="the file is absent, or no .npy file of numbers",
-                remedy="write it with `numpy.save(path, array)`",
             ) from error
     return Pairs.from_logits(*arrays, split=split)
 

@@ -124,4 +124,4 @@ def _no_text(value: Any, what: str) -> ConfigFault:
         if isinstance(value, PurePath)
         else "give a finite number or a string"
     )
-    return ConfigFault(1, what, where="canonical JSON", cause="the value cannot name a result", remedy=hint)
+    return ConfigFault(what, hint, where="canonical JSON", cause="the value cannot name a result")

@@ -1,15 +1,16 @@
 """Faults: what a user reads when something is wrong, one class per area.
 
-A fault says four things, in this order: what happened, where, the likely cause, and what to do:
+A fault says what happened, where, the cause where it is known, and what to do:
 
-    E-CONF-03: lambda_ts must be > 0, got 0 | Objective | ... | for no alignment read mode 'no_align'
+    E-CONF: lambda_ts must be > 0, got 0 | Objective.lambda_ts | for no alignment read mode 'no_align'
 
-The class decides the exit code of a command; the number is stable, so that a message can be looked up.
+The class decides the exit code of a command.
 """
 
 import os
 import re
 from enum import IntEnum
+from functools import partial
 from typing import ClassVar, Self
 
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD")
@@ -48,26 +49,24 @@ class ExitCode(IntEnum):
 
 
 class Fault(Exception):
-    """Something a user can act on: `E-<area>-<number>: what | where | cause | remedy`."""
+    """Something a user can act on: `E-<area>: what | where | cause | remedy`, without what is not known.
+
+    Args:
+        what: what was wanted and what was found.
+        remedy: what to do.
+        where: the field, file, stage or host.
+        cause: why, where that is a fact; guesses mislead.
+    """
 
     area: ClassVar[str] = "PROC"
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
 
-    def __init__(self, number: int, what: str, *, where: str, cause: str, remedy: str):
-        self.number, self.what, self.where, self.cause, self.remedy = number, what, where, cause, remedy
-        super().__init__(redact(f"{self.code}: {what} | {where} | {cause} | {remedy}"))
+    def __init__(self, what: str, remedy: str, *, where: str = "", cause: str = ""):
+        self.what, self.remedy, self.where, self.cause = what, remedy, where, cause
+        super().__init__(redact(f"E-{self.area}: {' | '.join(filter(None, (what, where, cause, remedy)))}"))
 
     def __reduce__(self) -> tuple:
-        return _rebuild, (type(self), self.number, self.what, self.where, self.cause, self.remedy)
-
-    @property
-    def code(self) -> str:
-        return f"E-{self.area}-{self.number:02d}"
-
-
-def _rebuild(kind: type[Fault], number: int, what: str, where: str, cause: str, remedy: str) -> Fault:
-    """Faults cross process borders; keyword-only arguments need their own way back."""
-    return kind(number, what, where=where, cause=cause, remedy=remedy)
+        return partial(type(self), where=self.where, cause=self.cause), (self.what, self.remedy)
 
 
 class ConfigFault(Fault):

@@ -66,11 +66,10 @@ def _ours(module: str) -> bool:
 
 def _missing(module: str) -> Fault:
     return ConfigFault(
-        30,
         f"the package {module.partition('.')[0]!r} is not installed",
+        f"run `pip install '{provider(module)}'`",
         where="this environment",
         cause="it is an extra, or a study imports it: a certificate needs numpy alone",
-        remedy=f"run `pip install '{provider(module)}'`",
     )
 
 
@@ -83,9 +82,8 @@ def _bug(error: Exception) -> Fault:
     ]
     place = f"{Path(frames[-1].filename).relative_to(PROGRAM.parent)}:{frames[-1].lineno}" if frames else "certvae"
     return Fault(
-        1,
         f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0],
+        f"report it with the file {file.name}; the store is whole, and the same command goes on",
         where=place,
         cause="a bug of ours: this input was not foreseen",
-        remedy=f"report it with the file {file.name}; the store is whole, and the same command goes on",
     )

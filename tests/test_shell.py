@@ -50,8 +50,8 @@ class TestGuarded:
         return terminal.guarded(command, again=lambda: "certvae run x")
 
     def test_a_fault_is_its_own_text_and_code(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert self.ends(ConfigFault(3, "a", where="b", cause="c", remedy="d")) == ExitCode.WRONG_INPUT
-        assert capsys.readouterr().err == "E-CONF-03: a | b | c | d\n"
+        assert self.ends(ConfigFault("a", "d", where="b", cause="c")) == ExitCode.WRONG_INPUT
+        assert capsys.readouterr().err == "E-CONF: a | b | c | d\n"
 
     def test_a_missing_package_names_its_extra(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.ends(ModuleNotFoundError("No module named 'ray'", name="ray.tune")) == ExitCode.WRONG_INPUT
@@ -65,7 +65,7 @@ class TestGuarded:
         assert self.ends(ZeroDivisionError("division by zero\nmore")) == ExitCode.BUG
         told = capsys.readouterr().err
         assert "Traceback" not in told
-        assert "E-PROC-01: ZeroDivisionError: division by zero |" in told
+        assert "E-PROC: ZeroDivisionError: division by zero |" in told
         kept = Path(re.findall(r"the file (\S+);", told)[0])
         assert "Traceback" in kept.read_text()
         kept.unlink()

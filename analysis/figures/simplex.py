@@ -72,11 +72,9 @@ def teacher_rows(store: Path | str, key: str, split: str = "guard") -> Rows:
     folder = open_folder(disk, disk.root / OBJECTS / key)
     if folder is None:
         raise Refused(
-            20,
             f"wanted the teacher {key[:12]}, found none",
+            "run the study again on this store: it is made anew",
             where=str(disk.root),
-            cause="the object was removed",
-            remedy="run the study again on this store: it is made anew",
         )
     found = read_arrays(folder)[f"targets_{split}"].astype(np.float64)
     found = found[:: max(1, -(-len(found) // MOST_TEACHER_ROWS))]

@@ -97,12 +97,11 @@ def _comparable(strict: Strict, *data: str) -> pd.DataFrame:
     if comparable(strict, *data):
         return rows
     raise Refused(
-        11,
         f"wanted rows of one config on {' or '.join(dict.fromkeys(data))} itself, found {rows['config'].nunique()} "
         f"configs on {subject(rows)}",
+        "compare the signs alone with sign_table",
         where="printed and ours",
         cause="numbers of another data set, of a substitute, or of several configs answer another question",
-        remedy="compare the signs alone with sign_table",
     )
 
 

@@ -30,12 +30,11 @@ def one_teaching(rows: pd.DataFrame) -> pd.DataFrame:
         found = {usual if pd.isna(value) else str(value) for value in rows[name]}
         if len(found) > 1:
             raise Refused(
-                20,
                 f"wanted rows of one kind of teacher, found {name} {' and '.join(sorted(found))}",
+                f"choose rows of one {name} first",
                 where="aggregation",
                 cause="a seed that searches its own teacher, one that borrows another's, and a teacher that drifts are "
                 "three experiments (arXiv 2605.05813 reports them apart)",
-                remedy=f"choose rows of one {name} first",
             )
     return rows
 

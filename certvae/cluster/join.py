@@ -53,11 +53,9 @@ def ask(nodes: Iterable[Node], question: Callable[..., Any], *given: Any, second
     if silent:
         names = ", ".join(name for name, answer in asked.items() if answer in silent)
         raise RayFault(
-            3,
             f"no answer within {seconds:.0f} s from {names}",
+            "look at them with `certvae doctor` there, or leave them out, and run the command again",
             where="the nodes of the cluster",
-            cause="they are lost, or so busy that no worker starts",
-            remedy="look at them with `certvae doctor` there, or leave them out, and run the command again",
         )
     return ray.get(answered)
 
@@ -80,9 +78,7 @@ def _on(node: Node, question: Callable[..., Any]) -> Any:
 
 def _refused(address: str, error: Exception) -> RayFault:
     return RayFault(
-        5,
         f"the cluster cannot be joined: {(str(error) or type(error).__name__).strip().splitlines()[0]}",
+        "run the same command on the head: `~/certvae/certvae/cluster/node.sh python ...` has all of these",
         where=f"--address {address}",
-        cause="no Ray listens there, this machine has not its token, or it has another Ray or Python",
-        remedy="run the same command on the head: `~/certvae/certvae/cluster/node.sh python ...` has all of these",
     )

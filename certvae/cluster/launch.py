@@ -89,9 +89,7 @@ def _store_of(arguments: Sequence[str]) -> str:
 
 def _lost(config: str, failed: bool) -> RayFault:
     return RayFault(
-        9,
         "the connection to the head was lost" if failed else "the study on the head was ended",
+        "run the same command again: what goes on is watched, what has ended resumes, no result is lost",
         where=config,
-        cause="the network, this machine's sleep, or the end of the head",
-        remedy="run the same command again: what goes on is watched, what has ended resumes, no result is lost",
     )

@@ -73,13 +73,12 @@ def scratch_folder() -> Path:
             return scratch
     usual = _usual()
     raise RayFault(
-        10,
         f"no folder for Ray's sockets: the path of TMPDIR has {len(os.fsencode(usual))} characters, at most "
         f"{SOCKET - BELOW} leave room for a socket of {SOCKET}, and {', '.join(map(str, places)) or 'no other place'} "
         "cannot be written",
+        "set TMPDIR to a short folder that you can write, such as one below /tmp",
         where=str(usual),
         cause="the system bounds the path of a socket",
-        remedy="set TMPDIR to a short folder that you can write, such as one below /tmp",
     )
 
 
@@ -217,11 +216,10 @@ CAUSES = (
 
 def _came_first() -> RayFault:
     return RayFault(
-        12,
         "Ray was imported before certvae, and has read its settings: it would start without a token, open to others",
+        "import certvae.engine first, or set RAY_AUTH_MODE=token for the whole process",
         where="this process",
         cause="Ray reads its environment once, when it is imported",
-        remedy="import certvae.engine first, or set RAY_AUTH_MODE=token for the whole process",
     )
 
 
@@ -235,11 +233,10 @@ def _not_started(folder: Path, error: Exception) -> RayFault:
         ("not known to this program; the words are Ray's own", "mend what they name, and run the same command again"),
     )
     return RayFault(
-        2,
         f"Ray did not start: {said}" + (f"; its log ends with: {logged}" if logged else ""),
+        f"{remedy}; nothing is lost",
         where=f"this machine, scratch folder {folder}",
         cause=cause,
-        remedy=f"{remedy}; nothing is lost",
     )
 
 
@@ -255,9 +252,8 @@ def _complaints(folder: Path) -> str:
 def lost() -> RayFault:
     """The fault for a Ray of our own that has ended while cells ran."""
     return RayFault(
-        11,
         "the Ray of this run has ended; no result is lost",
+        "run the same command again, with fewer --workers if memory ran out: finished stages are in the store",
         where="this machine",
         cause="its processes were killed, most often because memory ran out",
-        remedy="run the same command again, with fewer --workers if memory ran out: finished stages are in the store",
     )

@@ -84,11 +84,9 @@ def check(expected: Facts, found: Sequence[Facts]) -> None:
     if odd:
         told = "; ".join(f"{host}: {', '.join(how)}" for host, how in sorted(odd.items())[:SHOWN])
         raise RayFault(
-            4,
             f"{len(odd)} of {len(found)} nodes differ from the driver on {expected.host}: {told}",
+            "run `ray up` with the same cluster file again, and give --store a folder that every host sees",
             where="the nodes of the cluster",
-            cause="they were set up at another time or in another way, or --store is not a folder that all hosts share",
-            remedy="run `ray up` with the same cluster file again, and give --store a folder that every host sees",
         )
 
 
@@ -108,11 +106,9 @@ def differences(expected: Facts, facts: Facts) -> Iterator[str]:
 def no_store_here(light: str) -> RayFault:
     """The fault of a worker that does not see the driver's store."""
     return RayFault(
-        8,
         f"this node sees another folder under {Path(light).parents[1]} than the driver",
+        "mount it and run the same command again",
         where=platform.node(),
-        cause="the folder is not shared, or it is not mounted on this node",
-        remedy="mount it and run the same command again",
     )
 
 

@@ -53,11 +53,10 @@ def local_slots(workers: int | None, per_gpu: int, logical_gpus: int) -> Slots:
     count = min(workers or most, most)
     if workers is not None and workers > most:
         raise ConfigFault(
-            38,
             f"{workers} slots asked for, {most} are there",
+            "ask for fewer --workers, or raise --per-gpu",
             where=f"{gpus} GPUs x {per_gpu}" if gpus else f"{cores} CPU cores",
             cause="a slot is a share of a GPU, or a CPU core where there is none",
-            remedy="ask for fewer --workers, or raise --per-gpu",
         )
     if not gpus:
         return Slots(count, cpus=1.0, gpus=0.0, on="one CPU core each")
@@ -89,10 +88,8 @@ def cluster_slots(resources: Sequence[Mapping[str, float]], per_gpu: int, most: 
         slots = Slots(there, cpus=1.0, gpus=0.0, on=f"{len(resources)} nodes, one CPU core each")
     if not there:
         raise RayFault(
-            7,
             "the cluster has no slot: no node with a GPU or a CPU core",
+            "wait for the workers (`ray status` lists them), then run the same command again",
             where=f"{len(resources)} nodes",
-            cause="only the head is there, started without resources, and no worker has joined yet",
-            remedy="wait for the workers (`ray status` lists them), then run the same command again",
         )
     return replace(slots, count=min(there, most or there))

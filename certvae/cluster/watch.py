@@ -162,9 +162,7 @@ class Watch:
 def head_lost(head: str) -> RayFault:
     """The fault for a cluster whose head does not answer any more."""
     return RayFault(
-        6,
         f"the head of the cluster has not answered for {PATIENCE * SECONDS:.0f} s; no result is lost",
+        "bring it up again with `ray up` and run the same command: finished stages are in the store",
         where=head,
-        cause="its machine or its Ray has ended",
-        remedy="bring it up again with `ray up` and run the same command: finished stages are in the store",
     )

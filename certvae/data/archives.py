@@ -122,11 +122,9 @@ class Bounded(io.RawIOBase):
 def damaged(path: Path, reason: BaseException) -> DataFault:
     """The fault of a file that ends too early, fails its own checksum, or holds too much."""
     return DataFault(
-        3,
         f"{path.name} cannot be read: {reason or type(reason).__name__}",
+        "bring the official file again, or name another folder with --data-root",
         where=str(path),
-        cause="the download was cut off, or the file was changed",
-        remedy="bring the official file again, or name another folder with --data-root",
     )
 
 

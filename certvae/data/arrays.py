@@ -55,7 +55,7 @@ class Arrays:
         values, labels = by_part(path, named)
         if not values:
             wanted = "x, or x_train with x_test or x_val, and y_train ... for labels"
-            raise _refusal(30, f"no array of images or vectors among {', '.join(named) or 'nothing'}", path, wanted)
+            raise _refusal(f"no array of images or vectors among {', '.join(named) or 'nothing'}", path, wanted)
         for part, array in values.items():
             _require_values(path, f"the {part} values", array)
         _require_alike(path, values)
@@ -63,7 +63,7 @@ class Arrays:
             _require_labels(path, part, labels[part], len(values.get(part, ())))
         if labels and labels.keys() != values.keys():
             what = f"labels for {', '.join(labels)}, and values for {', '.join(values)}"
-            raise _refusal(31, what, path, "labels for every part, or for none")
+            raise _refusal(what, path, "labels for every part, or for none")
         return cls(path, values, labels, _range(path, named))
 
     @cached_property
@@ -120,7 +120,7 @@ class Arrays:
         extremes = {part: _extremes(array) for part, array in self.values.items()}
         for part, (least, most) in extremes.items():
             if not np.isfinite([least, most]).all():
-                raise _refusal(32, f"the {part} values are not all finite", self.path, "finite numbers")
+                raise _refusal(f"the {part} values are not all finite", self.path, "finite numbers")
         if self._is_vectors():
             low, high = self.range or extremes["train"]
         else:
@@ -130,9 +130,9 @@ class Arrays:
                 if least < low - slack or most > high + slack:
                     found = f"the {part} values are in [{least:g}, {most:g}]"
                     wanted = f"floats in [{low:g}, {high:g}], uint8, or an array `range` with the values of 0 and 1"
-                    raise _refusal(33, found, self.path, wanted)
+                    raise _refusal(found, self.path, wanted)
         if low >= high:
-            raise _refusal(34, f"all train values are {low:g}", self.path, "values that differ")
+            raise _refusal(f"all train values are {low:g}", self.path, "values that differ")
         return low, high
 
     def _mapped(self) -> str | None:
@@ -175,7 +175,7 @@ def by_part(path: Path, named: Mapping[str, Any]) -> tuple[dict[Part, Any], dict
             continue
         part, kind = meaning
         if part in found[kind]:
-            raise _refusal(35, f"two arrays of {part} {kind}, the second is {key}", path, "one of them")
+            raise _refusal(f"two arrays of {part} {kind}, the second is {key}", path, "one of them")
         found[kind][part] = named[key]
     return found["values"], found["labels"]
 
@@ -193,25 +193,25 @@ def _meaning(key: str) -> tuple[Part, str] | None:
 def _require_values(path: Path, which: str, array: np.ndarray) -> None:
     wanted = "uint8 or floats of (n, d), (n, H, W), (n, H, W, C) or (n, C, H, W)"
     if array.ndim not in (2, 3, 4) or 0 in array.shape[1:]:
-        raise _refusal(36, f"{which} have shape {array.shape}", path, wanted)
+        raise _refusal(f"{which} have shape {array.shape}", path, wanted)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise _refusal(37, f"{which} are of {array.dtype}", path, wanted)
+        raise _refusal(f"{which} are of {array.dtype}", path, wanted)
     if array.ndim == 4 and not _channel_axes(array):
-        raise _refusal(36, f"{which} have shape {array.shape}, and no axis of 1 to 4 channels", path, wanted)
+        raise _refusal(f"{which} have shape {array.shape}, and no axis of 1 to 4 channels", path, wanted)
 
 
 def _require_alike(path: Path, values: dict[Part, np.ndarray]) -> None:
     shapes = {part: (array.shape[1:], array.dtype == np.uint8) for part, array in values.items()}
     if len(set(shapes.values())) > 1:
         found = ", ".join(f"{part} {array.dtype} {array.shape}" for part, array in values.items())
-        raise _refusal(38, f"parts of several kinds: {found}", path, "one type and one shape (n, ...) for all parts")
+        raise _refusal(f"parts of several kinds: {found}", path, "one type and one shape (n, ...) for all parts")
 
 
 def _require_labels(path: Path, part: Part, labels: np.ndarray, n: int) -> None:
     if labels.shape not in ((n,), (n, 1)):
-        raise _refusal(39, f"the {part} labels have shape {labels.shape}", path, f"({n},), one for each row")
+        raise _refusal(f"the {part} labels have shape {labels.shape}", path, f"({n},), one for each row")
     if labels.dtype.kind not in "iu":
-        raise _refusal(39, f"the {part} labels are of {labels.dtype}", path, "integers")
+        raise _refusal(f"the {part} labels are of {labels.dtype}", path, "integers")
 
 
 def _range(path: Path, named: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
@@ -219,7 +219,7 @@ def _range(path: Path, named: Mapping[str, np.ndarray]) -> tuple[float, float] |
         return None
     found = np.asarray(named["range"])
     if found.shape != (2,) or found.dtype.kind not in "iuf" or not np.isfinite(found).all() or found[0] >= found[1]:
-        raise _refusal(40, f"range is {found.tolist()}", path, "two numbers: the value of 0 and that of 1")
+        raise _refusal(f"range is {found.tolist()}", path, "two numbers: the value of 0 and that of 1")
     return float(found[0]), float(found[1])
 
 
@@ -254,11 +254,9 @@ def _opened(path: Path) -> Any:
     try:
         found = np.load(path, allow_pickle=False)
     except DAMAGED as reason:
-        raise _refusal(
-            41, f"no archive of arrays: {reason}", path, "an .npz file, as numpy.savez writes it"
-        ) from reason
+        raise _refusal(f"no archive of arrays: {reason}", path, "an .npz file, as numpy.savez writes it") from reason
     if not hasattr(found, "files"):
-        raise _refusal(41, "no archive of arrays", path, "an .npz file, as numpy.savez writes it")
+        raise _refusal("no archive of arrays", path, "an .npz file, as numpy.savez writes it")
     return found
 
 
@@ -281,10 +279,8 @@ def _loaded(file: Path, key: str) -> np.ndarray:
 
 def _unreadable(path: Path, key: str, reason: object) -> DataFault:
     wanted = "arrays of numbers: objects are not unpickled, since a pickle may run anything"
-    return _refusal(42, f"{key} cannot be read: {reason}", path, wanted)
+    return _refusal(f"{key} cannot be read: {reason}", path, wanted)
 
 
-def _refusal(number: int, what: str, path: Path, wanted: str) -> DataFault:
-    return DataFault(
-        number, what, where=str(path), cause="the arrays were given as a data set", remedy=f"give {wanted}"
-    )
+def _refusal(what: str, path: Path, wanted: str) -> DataFault:
+    return DataFault(what, f"give {wanted}", where=str(path), cause="the arrays were given as a data set")

@@ -145,11 +145,7 @@ class Cifar:
 
     def _fault(self, what: str) -> DataFault:
         return DataFault(
-            3,
-            what,
-            where=str(self.path),
-            cause="the download was cut off, or these are other files",
-            remedy="bring the official archive again, or name another folder with --data-root",
+            what, "bring the official archive again, or name another folder with --data-root", where=str(self.path)
         )
 
 

@@ -195,29 +195,24 @@ def _blocks(count: int, *, every_block: bool) -> list[int]:
 
 def _unlabelled(dataset: Dataset) -> DataFault:
     return DataFault(
-        16,
         f"{dataset.name} has no labels, and they are asked for",
+        "choose a teacher that reads images, or bring labels: class folders, or an array y",
         where=dataset.source,
         cause="the images lie in no class folders, or the arrays came without labels",
-        remedy="choose a teacher that reads images, or bring labels: class folders, or an array y",
     )
 
 
 def _absent(path: Path) -> DataFault:
     return DataFault(
-        1,
         f"the decoded copy {path.name} is not on this machine, or not whole",
+        "keep it on a disk that all workers share, or remove it and load the data set again",
         where=str(path),
-        cause="the folder is local to another machine, or was removed in part",
-        remedy="keep it on a disk that all workers share, or remove it and load the data set again",
     )
 
 
 def _corrupt(path: Path, what: str) -> DataFault:
     return DataFault(
-        5,
         f"the decoded copy {path.name} is not what was written: {what}",
+        f"remove the folder (rm -r {path}) and run the same command: it is decoded again",
         where=str(path),
-        cause="the disk, or something other than this program, changed it",
-        remedy=f"remove the folder (rm -r {path}) and run the same command: it is decoded again",
     )

@@ -173,9 +173,7 @@ def _moments(blocks: list[_Block], count: int) -> tuple[list[float], list[float]
 def _require_readable(unreadable: list[str], view: View) -> None:
     if unreadable:
         raise DataFault(
-            6,
             f"{len(unreadable):,} of {len(view.rows):,} images are unreadable; first: {unreadable[0]}",
+            "bring whole files: from the official archive again, or without these where they are yours",
             where="decoding",
-            cause="the download or the extraction was cut off, or files were changed",
-            remedy="bring whole files: from the official archive again, or without these where they are yours",
         )

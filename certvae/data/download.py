@@ -81,19 +81,15 @@ class _Limit:
 def _unreachable(pinned: Pinned, reason: BaseException) -> DataFault:
     name = Path(pinned.place).name
     return DataFault(
-        1,
         f"{name} is absent and could not be downloaded: {reason}",
+        f"download it elsewhere, put it as {pinned.place} into a folder, and name that with --data-root",
         where=pinned.url,
-        cause="no network here, or the server is down",
-        remedy=f"download it elsewhere, put it as {pinned.place} into a folder, and name that with --data-root",
     )
 
 
 def _wrong(pinned: Pinned, reason: str) -> DataFault:
     return DataFault(
-        2,
         f"{Path(pinned.place).name} is not the pinned file of {pinned.size:,} bytes: {reason}",
+        f"run the same command again, or bring the file yourself: as {pinned.place} below --data-root",
         where=pinned.url,
-        cause="the download was cut off, or the server holds another file",
-        remedy=f"run the same command again, or bring the file yourself: as {pinned.place} below --data-root",
     )

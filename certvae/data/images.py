@@ -121,7 +121,6 @@ class ImageFolder:
         for name, header in zip(self.index.names, self.headers, strict=True):
             if header.mode not in _GREY | _COLOUR:
                 raise _refusal(
-                    21,
                     f"{name} has pixels of mode {header.mode}, which are no bytes",
                     self.path,
                     "bring such images as floats in [0, 1], by --data npz:PATH",
@@ -135,7 +134,6 @@ class ImageFolder:
         if others:
             first, (width, height) = others[0], sizes[self.index.names.index(others[0])]
             raise _refusal(
-                22,
                 f"{len(others):,} of {len(sizes):,} images are not of {usual[0]} x {usual[1]} pixels; "
                 f"first: {first}, of {width} x {height}",
                 self.path,
@@ -204,7 +202,6 @@ def _classes(rows: list[_Row], path: Path) -> np.ndarray | None:
     loose = [name for _, label, name in rows if label == ""]
     if loose:
         raise _refusal(
-            23,
             f"{len(loose):,} of {len(rows):,} images lie in no class folder; first: {loose[0]}",
             path,
             "name a folder where all of them do, or none: --data folder:PATH/train, say",
@@ -224,7 +221,7 @@ def _headers(path: Path, names: tuple[str, ...], label: str | None) -> tuple[Hea
             advance(1)
     if unreadable:
         what = f"{len(unreadable):,} of {len(names):,} images are unreadable; first: {unreadable[0]}"
-        raise _refusal(24, what, path, "name a folder without them, such as a copy of the others")
+        raise _refusal(what, path, "name a folder without them, such as a copy of the others")
     return tuple(headers)
 
 
@@ -277,11 +274,11 @@ def _fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _empty(path: Path) -> DataFault:
     if not path.is_dir():
         what = "it is a file" if path.exists() else "it is not there"
-        return _refusal(25, f"no folder of images: {what}", path, "name a folder, as --data folder:PATH")
+        return _refusal(f"no folder of images: {what}", path, "name a folder, as --data folder:PATH")
     found = sorted({Path(name).suffix or name for name, _ in entries(path)})
     shown = f"files of {', '.join(found[:5])}" if found else "nothing"
-    return _refusal(25, f"no images in this folder, but {shown}", path, f"bring images: {', '.join(sorted(formats()))}")
+    return _refusal(f"no images in this folder, but {shown}", path, f"bring images: {', '.join(sorted(formats()))}")
 
 
-def _refusal(number: int, what: str, path: Path, remedy: str) -> DataFault:
-    return DataFault(number, what, where=str(path), cause="the folder was given as a data set of images", remedy=remedy)
+def _refusal(what: str, path: Path, remedy: str) -> DataFault:
+    return DataFault(what, remedy, where=str(path), cause="the folder was given as a data set of images")

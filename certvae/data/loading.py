@@ -116,11 +116,10 @@ def named(name: str) -> Official:
     """
     if name not in SOURCES:
         raise DataFault(
-            13,
             f"no data set is called {name!r}",
+            nearest(name, tuple(SOURCES)),
             where="data",
             cause=f"the data sets are {', '.join(SOURCES)}, and data of your own",
-            remedy=nearest(name, tuple(SOURCES)),
         )
     return SOURCES[name]
 
@@ -189,9 +188,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _elsewhere(name: str, root: Path, what: str, remedy: str) -> DataFault:
-    return DataFault(
-        14, f"{name} is not below {root}, {what}", where=str(root), cause="the root is another one", remedy=remedy
-    )
+    return DataFault(f"{name} is not below {root}, {what}", remedy, where=str(root), cause="the root is another one")
 
 
 def _decode(data: Data, source: Source, target: Path, progress: bool) -> None:
@@ -253,11 +250,9 @@ def _check(contents: Contents, path: Path) -> None:
         found, fits = f", labels {least} to {most} for {classes} classes", least >= 0 and most < classes
     if not 0 < contents.n_train < contents.n or not fits:
         raise DataFault(
-            15,
             f"{contents.n_train:,} train and {contents.n - contents.n_train:,} test images{found}",
+            "bring the official files again, or name another folder with --data-root",
             where=str(path),
-            cause="the files were cut off, or are those of another data set",
-            remedy="bring the official files again, or name another folder with --data-root",
         )
 
 
@@ -278,14 +273,12 @@ def _check_splits(data: Data, n_train: int, n_guard: int, n_certify: int) -> Non
 
 
 def _impossible(data: Data, what: str, remedy: str) -> DataFault:
-    return DataFault(8, what, where=f"Data({data.name})", cause="the spec asks for what is not there", remedy=remedy)
+    return DataFault(what, remedy, where=f"Data({data.name})")
 
 
 def _changed(path: Path, dataset: Dataset) -> DataFault:
     return DataFault(
-        4,
         f"{path.name} is not what it was when {dataset.path.name} was decoded from {dataset.source}",
+        f"bring the old files back, or start anew from these: rm -r {dataset.path}",
         where=str(path),
-        cause="files were added, removed or replaced, or this is another copy of the data set",
-        remedy=f"bring the old files back, or start anew from these: rm -r {dataset.path}",
     )

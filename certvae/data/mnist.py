@@ -162,11 +162,10 @@ def _check_shapes(path: Path, *arrays: UInt8[np.ndarray, "..."]) -> None:
     wanted = (train_labels[0], 28, 28), (train_labels[0],), (test_labels[0], 28, 28), (test_labels[0],)
     if (train, train_labels, test, test_labels) != wanted:
         raise DataFault(
-            7,
             f"images {train} with labels {train_labels}, test images {test} with labels {test_labels}",
+            "bring all four from one place, or name another folder with --data-root",
             where=str(path),
             cause="the four files do not belong together",
-            remedy="bring all four from one place, or name another folder with --data-root",
         )
 
 
@@ -183,19 +182,17 @@ def _require(name: Name, test_labels: Path) -> None:
     for other, files in _FILES.items():
         if other != name and found in (files[-1][2], *_UNPACKED.get(other, ())[-1:]):
             raise DataFault(
-                12,
                 f"these are the files of {other}, and {name} is wanted",
+                f"say --data {other}, or name another folder with --data-root",
                 where=str(test_labels.parent),
                 cause="the folder, or the name of the data set, is another one than meant",
-                remedy=f"say --data {other}, or name another folder with --data-root",
             )
 
 
 def _partly(folder: Path, absent: list[str]) -> DataFault:
     return DataFault(
-        11,
         f"{4 - len(absent)} of 4 files are there; absent: {', '.join(absent)}",
+        "put the absent files beside the others, or name a folder without them with --data-root",
         where=str(folder),
         cause="a download that was cut off, or files of another name",
-        remedy="put the absent files beside the others, or name a folder without them with --data-root",
     )

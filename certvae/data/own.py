@@ -72,21 +72,19 @@ def own(data: Data, place: str | Path | None, *, progress: bool = True) -> Sourc
     """
     if place is None or not is_own(str(place)):
         raise DataFault(
-            50,
             f"{data.name} was not decoded here before, and where it lies is not known",
+            f"name it with --data {'module:function' if data.name.startswith('module') else 'folder:PATH'}, "
+            "or give load() the place of its description",
             where=str(place),
             cause="a spec names content and no place",
-            remedy=f"name it with --data {'module:function' if data.name.startswith('module') else 'folder:PATH'}, "
-            "or give load() the place of its description",
         )
     found = source_of(str(place), data.size, progress=progress)
     if name_of(str(place), found) != data.name:
         raise DataFault(
-            51,
             f"{place} is {name_of(str(place), found)} now, and {data.name} is wanted",
+            "bring the old content back, or start a study of the new one",
             where=str(place),
             cause="it was changed since, or another one was named",
-            remedy="bring the old content back, or start a study of the new one",
         )
     return found
 
@@ -111,7 +109,7 @@ def called(module: str, function: str) -> Arrays:
         if not callable(found):
             known = sorted(name for name, value in vars(loaded).items() if callable(value) and name[0] != "_")
             what = f"{module} has no function {function}; it has {', '.join(known) or 'none'}"
-            raise _refusal(53, what, place, "name one of its functions")
+            raise _refusal(what, place, "name one of its functions")
         return Arrays.of(Path(place), _named(place, _theirs(place, "call", found)))
 
 
@@ -134,11 +132,7 @@ def _theirs(place: str, what: str, action: Callable[[], Any]) -> Any:
         line = f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else place
         told = f"{place} cannot be {what}ed: {type(error).__name__}: {error}"
         raise DataFault(
-            52,
-            told,
-            where=line,
-            cause="an error in code that is yours",
-            remedy="mend it there, or install what it needs",
+            told, "mend it there, or install what it needs", where=line, cause="an error in code that is yours"
         ) from error
 
 
@@ -170,7 +164,7 @@ def _named_part(place: str, key: str, value: Any) -> dict[str, np.ndarray]:
 
 def _no_rows(place: str, value: Any) -> DataFault:
     wanted = "x, (x, y), a mapping of arrays, or a torch Dataset"
-    return _refusal(54, f"{place} returns a {type(value).__name__}", place, f"return {wanted}")
+    return _refusal(f"{place} returns a {type(value).__name__}", place, f"return {wanted}")
 
 
 def _items(place: str, part: str, items: Any) -> dict[str, np.ndarray]:
@@ -181,7 +175,7 @@ def _items(place: str, part: str, items: Any) -> dict[str, np.ndarray]:
     shapes = {value.shape for value in values}
     if len(shapes) != 1:
         told = f"{place} returns items of shapes {sorted(shapes)[:3]}"
-        raise _refusal(54, told, place, "return items of one shape")
+        raise _refusal(told, place, "return items of one shape")
     labels = {f"y_{part}": np.stack([_array(item[1]) for item in found])} if is_labelled else {}
     return {f"x_{part}": np.stack(values), **labels}
 
@@ -191,5 +185,5 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
-def _refusal(number: int, what: str, place: str, remedy: str) -> DataFault:
-    return DataFault(number, what, where=place, cause="the function was given as a data set", remedy=remedy)
+def _refusal(what: str, place: str, remedy: str) -> DataFault:
+    return DataFault(what, remedy, where=place, cause="the function was given as a data set")

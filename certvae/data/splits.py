@@ -114,4 +114,4 @@ def _require_trained(found: np.ndarray, labels: Int64[np.ndarray, " n"], n_train
 
 
 def _refusal(what: str, where: Path, remedy: str) -> DataFault:
-    return DataFault(20, what, where=str(where), cause="rows are split into train, guard and certify", remedy=remedy)
+    return DataFault(what, remedy, where=str(where), cause="rows are split into train, guard and certify")

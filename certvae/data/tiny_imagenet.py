@@ -230,9 +230,7 @@ def _first(names: list[str]) -> str:
 
 def _fault(path: Path, what: str) -> DataFault:
     return DataFault(
-        7,
         what,
+        f"bring the official archive again; images of your own, of any classes, are --data folder:{path}",
         where=str(path),
-        cause="a mirror that changed the data set, an extraction that was cut off, or other images in its layout",
-        remedy=f"bring the official archive again; images of your own, of any classes, are --data folder:{path}",
     )

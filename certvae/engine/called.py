@@ -11,16 +11,18 @@ from certvae.errors import ConfigFault, Fault
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-THEIRS = 36
-"""The number of the fault for an error in code of a user."""
 NOT_THEIRS = (Path(__file__).parents[1], *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")))
+
+
+class TheirFault(ConfigFault):
+    """An error that code of a user raised."""
 
 
 def called(function: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Result:
     """The result of a function that a user wrote, or a library did that the user chose.
 
     Raises:
-        ConfigFault: it raised anything but a fault; the fault names its file, line and function.
+        TheirFault: it raised anything but a fault; the fault names its file, line and function.
     """
     try:
         return function(*given, **named)
@@ -30,7 +32,7 @@ def called(function: Callable[Given, Result], *given: Given.args, **named: Given
         raise refused(function, error) from error
 
 
-def refused(function: Callable[..., object], error: Exception) -> ConfigFault:
+def refused(function: Callable[..., object], error: Exception) -> TheirFault:
     """The fault for an error in, or below, a function that a user wrote."""
     theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
     name = getattr(function, "__name__", type(function).__name__)
@@ -42,12 +44,11 @@ def refused(function: Callable[..., object], error: Exception) -> ConfigFault:
     if isinstance(error, SyntaxError):
         where = f"{error.filename}:{error.lineno}"
     said = (str(error).strip() or "no message").splitlines()[0]
-    return ConfigFault(
-        THEIRS,
+    return TheirFault(
         f"{name} raised {type(error).__name__}: {said}",
+        "mend it, or give it values that it accepts",
         where=where,
         cause="this function belongs to the study",
-        remedy="mend it, or give it values that it accepts",
     )
 
 

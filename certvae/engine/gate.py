@@ -40,12 +40,11 @@ def opened_for(store: Store, study: str) -> list[str]:
 
 def _opened_before(store: Store, study: str, earlier: list[str], declared: list[str]) -> StoreFault:
     return StoreFault(
-        20,
         f"the certify split of study {study!r} was opened for {_named(earlier)}, "
         f"and now {_named(declared)} wants to see it",
+        "keep the spec, or start a study of its own with --study NAME",
         where=str(store.path),
         cause="a second choice on the rows that certify the first one would spoil both bounds",
-        remedy="keep the spec, or start a study of its own with --study NAME",
     )
 
 

@@ -88,12 +88,11 @@ def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
     asked = dict(itertools.pairwise(arguments)).get("--study")
     if asked not in known and (asked is not None or len(known) != 1):
         raise ConfigFault(
-            35,
             f"the store knows the commands of {', '.join(known) or 'no study'}"
             + (f", not of {asked}" if asked else ""),
+            f"run `{certvae('run', str(store.absolute()), '--study', 'NAME')}` with one of them, or the script",
             where=str(store),
             cause="a store holds several studies, or none was started on it by this version",
-            remedy=f"run `{certvae('run', str(store.absolute()), '--study', 'NAME')}` with one of them, or the script",
         )
     last = known[asked or next(iter(known))]
     return last["study"], [*last["arguments"], *arguments]
@@ -101,9 +100,8 @@ def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 def _no_study(target: str, why: str) -> ConfigFault:
     return ConfigFault(
-        34,
         f"{target!r} is no study: {why}",
+        "give a script such as sweeps/tiny_fixed_q.py, module:NAME, or the folder of a store",
         where="certvae run",
         cause="a study is a Python file, or an importable module, with a certvae.engine.study.Study in it",
-        remedy="give a script such as sweeps/tiny_fixed_q.py, module:NAME, or the folder of a store",
     )

@@ -174,11 +174,10 @@ def check_disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, s
     free = shutil.disk_usage(store.path).free
     if free < SPARE_DISK * needed:
         raise DiskFault(
-            20,
             f"{free / 2**30:.1f} GiB are free, about {SPARE_DISK * needed / 2**30:.1f} GiB are needed",
+            "free space, or give another --store",
             where=str(store.path),
             cause=f"{len(cells)} cells leave weights and cached teacher rows behind",
-            remedy="free space, or give another --store",
         )
 
 

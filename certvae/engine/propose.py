@@ -28,7 +28,7 @@ from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
 from certvae.canonical import digest
-from certvae.engine.called import THEIRS, called, place_of
+from certvae.engine.called import TheirFault, called, place_of
 from certvae.errors import ConfigFault, SearchFault
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal, Judged
@@ -146,8 +146,10 @@ def drawn_by(space: Space, trial: BaseTrial, base: CellSpec, number: int) -> Cel
     """
     try:
         spec = called(space, trial, base)
+    except TheirFault:
+        raise
     except ConfigFault as fault:
-        raise (fault if fault.number == THEIRS else _bad_draw(number, trial, fault)) from fault
+        raise _bad_draw(number, trial, fault) from fault
     if not isinstance(spec, CellSpec) or (spec.study, spec.seed) != (base.study, base.seed):
         raise _no_spec(number, space, spec)
     return spec
@@ -212,11 +214,10 @@ def _plain_choice(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise ConfigFault(
-        37,
         f"parameter {name!r} has the choice {value!r} ({type(value).__name__})",
+        f"let {name!r} choose among texts, such as the keys of a dictionary that holds what is meant",
         where="the space of the study",
         cause="a search is resumed from a file, which holds None, true or false, finite numbers and texts",
-        remedy=f"let {name!r} choose among texts, such as the keys of a dictionary that holds what is meant",
     )
 
 
@@ -297,41 +298,37 @@ def _plain(system: dict[str, Any]) -> dict[str, Any]:
 
 def _no_draw(number: int, sampler: Sampler, error: Exception) -> SearchFault:
     return SearchFault(
-        7,
         f"the sampler {sampler} proposes no config {number}: {str(error).strip() or type(error).__name__}".splitlines()[
             0
         ],
+        "choose another one, such as --sampler tpe",
         where="--sampler",
         cause="it cannot handle this space, or what it was told",
-        remedy="choose another one, such as --sampler tpe",
     )
 
 
 def _no_spec(number: int, space: Space, found: Any) -> SearchFault:
     return SearchFault(
-        8,
         f"config {number} is no CellSpec of this study and seed, but a {type(found).__name__}",
+        "return `dataclasses.replace(base, ...)`",
         where=place_of(space),
         cause="a space returns the base that it was given with other values in it, and leaves study and seed alone",
-        remedy="return `dataclasses.replace(base, ...)`",
     )
 
 
 def _other_when_read(number: int, space: Space, params: Mapping[str, Any]) -> SearchFault:
     return SearchFault(
-        9,
         f"config {number} is another one when it is made again from what was drawn: {dict(params)}",
+        "draw every value on the trial, so that a search can be resumed",
         where=place_of(space),
         cause="the space reads something besides its trial and the base: a random number, the clock, a global",
-        remedy="draw every value on the trial, so that a search can be resumed",
     )
 
 
 def _bad_draw(number: int, trial: BaseTrial, fault: ConfigFault) -> SearchFault:
     return SearchFault(
-        1,
         f"config {number} is no valid spec: {fault.what}",
+        "narrow the space so that every draw is valid",
         where=f"{fault.where}, drawn {trial.params}",
         cause="the space of the study can draw values that the spec refuses",
-        remedy="narrow the space so that every draw is valid",
     )

@@ -44,28 +44,25 @@ class Search:
         both = sorted(set(self.seeds) & set(self.confirmation_seeds))
         if both:
             raise SearchFault(
-                2,
                 f"seeds {both} are both search and confirmation seeds",
+                "give disjoint --search-seeds and --confirmation-seeds",
                 where=self.base.study,
                 cause="a winner confirmed on the seeds that chose it is confirmed by nothing",
-                remedy="give disjoint --search-seeds and --confirmation-seeds",
             )
         unknown = sorted({self.goal.mode, self.goal.reference} - set(chain.modes(self.base)))
         if unknown:
             raise SearchFault(
-                6,
                 f"the goal reads {', '.join(unknown)}, and a cell trains {', '.join(chain.modes(self.base))}",
+                "name modes of the cell, or add them to it (--modes, where the protocol has a choice)",
                 where="--goal.mode, --goal.reference",
                 cause="a mode that no cell trains would leave every config incomplete",
-                remedy="name modes of the cell, or add them to it (--modes, where the protocol has a choice)",
             )
         if self.early_stop is not None and not self.bounded:
             raise SearchFault(
-                4,
                 "nothing can be said of a config before its end",
+                "add --goal.psnr-drop or --goal.psnr-floor, or leave --early-stop away",
                 where="--early-stop",
                 cause="a front of margin and PSNR without a constraint has no config that is out of reach",
-                remedy="add --goal.psnr-drop or --goal.psnr-floor, or leave --early-stop away",
             )
 
     @property
@@ -118,11 +115,10 @@ def check_rule(search: Search, store: Store) -> None:
         return
     shown = [f"{name} ({_short(found.get(name))} there, {_short(wanted[name])} here)" for name in differing]
     raise SearchFault(
-        3,
         f"the store holds a search with another {', another '.join(shown)}",
+        "repeat the options of the first run, or name a new study with --study",
         where=f"{store.path}, study {search.base.study}",
         cause="proposals of one rule cannot be continued by another",
-        remedy="repeat the options of the first run, or name a new study with --study",
     )
 
 

@@ -56,11 +56,10 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
     rows, classes = len(dataset.rows("train")), spec.protocol.teacher.classes
     if rows < classes:
         raise ConfigFault(
-            4,
             f"classes must be at most the {rows} rows a teacher is fitted on, got {classes}",
+            "raise --limit, or lower --teacher.classes",
             where="teacher.classes",
             cause=f"{dataset.name} gives {rows} train rows under this limit",
-            remedy="raise --limit, or lower --teacher.classes",
         )
 
 
@@ -185,11 +184,10 @@ def rule_of(study: Study, run: Run, base: CellSpec, goal: Goal) -> Search:
     """
     if study.space is None:
         raise ConfigFault(
-            5,
             f"study {study.name!r} has no space to search",
+            "copy sweeps/search_margin_psnr.py and give it a space",
             where="--search",
             cause="it compares fixed configs",
-            remedy="copy sweeps/search_margin_psnr.py and give it a space",
         )
     return Search(
         base=base,

@@ -248,11 +248,10 @@ class SearchCells:
 
 def _other_space(study: str, number: int, there: str, here: str) -> SearchFault:
     return SearchFault(
-        5,
         f"config {number} was {there[:12]} when it was proposed, and its parameters now give {here[:12]}",
+        "restore the space, or name a new study with --study",
         where=f"study {study}",
         cause="the space of the study was edited, and the search goes on from proposals of the earlier one",
-        remedy="restore the space, or name a new study with --study",
     )
 
 

@@ -50,11 +50,10 @@ def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]
     matching = [cell for cell in cells if cell.spec.cell.startswith(prefix)]
     if len(matching) != 1:
         raise ConfigFault(
-            6,
             f"{len(matching)} cells of this command have a digest that begins with {prefix!r}",
+            "take one from the column `cell` of --status",
             where="--explain",
             cause="a cell is named by the first digits of its digest",
-            remedy="take one from the column `cell` of --status",
         )
     cell = matching[0]
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -64,11 +64,9 @@ def head_logits(head: nn.Module, latent: Float[np.ndarray, "n d"]) -> Float[np.n
     bad = int((~np.isfinite(logits)).any(axis=1).sum())
     if bad:
         raise NumberFault(
-            3,
             f"logits of the raw head are not finite for {bad} of {len(logits)} rows",
+            "lower learning_rate or the weights; the row stays in the table as diverged",
             where="certificate",
-            cause="the weights grew until the encoder or the head overflowed",
-            remedy="lower learning_rate or the weights; the row stays in the table as diverged",
         )
     return logits
 

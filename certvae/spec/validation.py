@@ -88,13 +88,7 @@ def refuse(where: str, wanted: str, found: Any, remedy: str) -> ConfigFault:
     """`lambda_ts must be > 0, got 0` as a fault: what we want, what we got, what to do."""
     field = where.rsplit(".", 1)[-1]
     shown = f"{found!r} ({type(found).__name__})" if isinstance(found, str | bool) else repr(found)
-    return ConfigFault(
-        3,
-        f"{field} must be {wanted}, got {shown}",
-        where=where,
-        cause="a spec is checked when built",
-        remedy=remedy,
-    )
+    return ConfigFault(f"{field} must be {wanted}, got {shown}", remedy, where=where)
 
 
 def nearest(word: str, known: tuple[str, ...]) -> str:

@@ -122,11 +122,10 @@ def refuse_non_finite(stage: str, arrays: dict[str, np.ndarray]) -> None:
         bad = int(np.count_nonzero(~np.isfinite(array)))
         if bad:
             raise NumberFault(
-                2,
                 f"{bad} of {array.size} values of {name!r} are NaN or infinite",
+                "stop the stage where the first such number appears, and say so in its facts",
                 where=f"stage {stage}",
                 cause="the stage returned numbers that no later stage can use",
-                remedy="stop the stage where the first such number appears, and say so in its facts",
             )
 
 

@@ -23,17 +23,17 @@ from certvae.store.process import is_dead, owner
 _log = logging.getLogger(__name__)
 _RERUN = "run the same command again"
 _REFUSALS = {
-    errno.ENOSPC: (1, "disk full", f"free space, then {_RERUN}"),
-    errno.EDQUOT: (2, "disk quota exceeded", f"free space within the quota, then {_RERUN}"),
-    errno.EROFS: (3, "read-only file system", f"check the disk, mount it writable, then {_RERUN}"),
-    errno.EACCES: (4, "no permission", "make the folder writable for this user, or choose another --store"),
-    errno.EPERM: (4, "no permission", "make the folder writable for this user, or choose another --store"),
-    errno.EIO: (5, "input/output error", f"check the disk, copy the store to a good one, then {_RERUN}"),
-    errno.EFBIG: (6, "file larger than allowed", f"raise the limit (ulimit -f), then {_RERUN}"),
+    errno.ENOSPC: ("disk full", f"free space, then {_RERUN}"),
+    errno.EDQUOT: ("disk quota exceeded", f"free space within the quota, then {_RERUN}"),
+    errno.EROFS: ("read-only file system", f"check the disk, mount it writable, then {_RERUN}"),
+    errno.EACCES: ("no permission", "make the folder writable for this user, or choose another --store"),
+    errno.EPERM: ("no permission", "make the folder writable for this user, or choose another --store"),
+    errno.EIO: ("input/output error", f"check the disk, copy the store to a good one, then {_RERUN}"),
+    errno.EFBIG: ("file larger than allowed", f"raise the limit (ulimit -f), then {_RERUN}"),
 }
 _NOT_A_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 _PART = 2**20
-_OTHER = (9, "refused by the operating system", f"read the cause, then {_RERUN}")
+_OTHER = ("refused by the operating system", f"read the cause, then {_RERUN}")
 
 
 class Disk:
@@ -218,15 +218,14 @@ def disk_faults(label: str = "", needed: int = 0) -> Iterator[None]:
 
 def disk_fault(error: OSError, label: str = "", needed: int = 0) -> DiskFault:
     """The fault for one refused call."""
-    number, what, remedy = _REFUSALS.get(error.errno or 0, _OTHER)
+    what, remedy = _REFUSALS.get(error.errno or 0, _OTHER)
     path = Path(os.fsdecode(error.filename or "."))
     name = errno.errorcode.get(error.errno or 0, "unknown errno")
     return DiskFault(
-        number,
         f"{what}{_space(path, needed)}",
+        f"what was published before is kept; {remedy}",
         where=" ".join(part for part in (label, str(path)) if part),
         cause=f"{name}: {error.strerror}",
-        remedy=f"what was published before is kept; {remedy}",
     )
 
 

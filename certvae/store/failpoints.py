@@ -37,11 +37,10 @@ class Failpoints:
         self._fail_at, _, self._errno = fail_at.rpartition(":")
         if fail_at and (not self._fail_at or not hasattr(errno, self._errno)):
             raise ConfigFault(
-                20,
                 f"{FAIL_AT} must be <step>:<errno>, got {fail_at!r}",
+                f"write it as {FAIL_AT}=17:ENOSPC",
                 where="environment",
                 cause="the part behind the last colon names no errno",
-                remedy=f"write it as {FAIL_AT}=17:ENOSPC",
             )
 
     @classmethod

@@ -42,11 +42,9 @@ class Corrupt(StoreFault):
     def __init__(self, path: Path, reason: str):
         self.path, self.reason = path, reason
         super().__init__(
-            6,
             f"{path.parent.name}/{path.name} does not match its digest: {reason}",
+            "it is moved to quarantine/; run the same command again, it is computed again",
             where=str(path),
-            cause="the disk, or something other than this program, changed it",
-            remedy="it is moved to quarantine/; run the same command again, it is computed again",
         )
 
     def __reduce__(self) -> tuple:
@@ -271,11 +269,9 @@ def _open(disk: Disk, path: Path) -> Folder:
 def unsettled(path: Path) -> StoreFault:
     """The fault for an entry that could not be published because a corrupt one was in the way each time."""
     return StoreFault(
-        7,
         f"could not publish in {ATTEMPTS} attempts: each time a corrupt entry was in the way",
+        f"check the disk, then run `{certvae('store', 'verify', '--store', str(path.parents[1]))}`",
         where=str(path),
-        cause="the disk is failing, or something else writes into the store",
-        remedy=f"check the disk, then run `{certvae('store', 'verify', '--store', str(path.parents[1]))}`",
     )
 
 
@@ -371,30 +367,27 @@ def _read(how: Callable[[Path, int], T], path: Path, name: str, limit: int) -> T
 def crosses(target: Path) -> StoreFault:
     """The fault for a store that one rename cannot cross."""
     return StoreFault(
-        4,
         "tmp/ and the rest of the store lie on different file systems",
+        "keep the whole store on one file system",
         where=str(target),
         cause="a folder inside the store is a mount point or a link",
-        remedy="keep the whole store on one file system",
     )
 
 
 def _other_schema(path: Path, schema: Any) -> StoreFault:
     return StoreFault(
-        2,
         f"the manifest has schema {schema}, this program reads schema {SCHEMA}",
+        "use that version, or another --store",
         where=str(path),
         cause="another version of certvae wrote it",
-        remedy="use that version, or another --store",
     )
 
 
 def other_bytes(target: Path, first: str, second: str) -> DeterminismFault:
     """The fault for one key that gave two contents."""
     return DeterminismFault(
-        1,
         f"one key, two contents: {first} was published first, now came {second}",
+        "compare the folder with its namesake in quarantine/, then repair the stage or bump its version",
         where=str(target),
         cause="the stage is not deterministic, or its code changed and its version did not",
-        remedy="compare the folder with its namesake in quarantine/, then repair the stage or bump its version",
     )

@@ -133,11 +133,9 @@ def _check_empty(root: Path) -> None:
     foreign = sorted(path.name for path in root.iterdir() if path.name not in (*FOLDERS, DATA, STORE))
     if foreign:
         raise StoreFault(
-            8,
             f"the folder is no store and not empty: it holds {', '.join(foreign[:3])}",
+            "choose an empty or new folder",
             where=str(root),
-            cause=f"--store points to another folder, or {STORE} was removed",
-            remedy="choose an empty or new folder",
         )
 
 
@@ -148,13 +146,7 @@ def _check_one_file_system(root: Path) -> None:
 
 def no_store(root: Path) -> StoreFault:
     """The fault for a folder that was never made a store."""
-    return StoreFault(
-        8,
-        f"there is no {STORE}",
-        where=str(root),
-        cause="--store points to another folder",
-        remedy="give the folder that the sweep was given",
-    )
+    return StoreFault(f"there is no {STORE}", "give the folder that the sweep was given", where=str(root))
 
 
 def _unsafe(root: Path) -> StoreFault:
@@ -162,40 +154,35 @@ def _unsafe(root: Path) -> StoreFault:
     private = f"run `{shlex.join(['chmod', 'go-w', str(root)])}`"
     ours = f"choose another folder, or set {TRUST}=1 to use this one all the same; that is noted in its log"
     return StoreFault(
-        1,
         f"the store must belong to this user (uid {os.geteuid()}) and be writable by nobody else, "
         f"found uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
+        private if status.st_uid == os.geteuid() else ours,
         where=str(root),
         cause="whoever can write a store can change results",
-        remedy=private if status.st_uid == os.geteuid() else ours,
     )
 
 
 def _damaged(root: Path, reason: str) -> StoreFault:
     return StoreFault(
-        5,
         f"{STORE} is damaged: {reason}",
+        f"run `{certvae('store', 'repair', '--store', str(root))}`",
         where=str(root / STORE),
-        cause="the disk, or something other than this program, changed it",
-        remedy=f"run `{certvae('store', 'repair', '--store', str(root))}`",
     )
 
 
 def _other_layout(root: Path, layout: object) -> StoreFault:
     return StoreFault(
-        2,
         f"store layout {layout}, this program reads layout {LAYOUT}",
+        "use that version, or another folder",
         where=str(root / STORE),
         cause="another version of certvae made the store",
-        remedy="use that version, or another folder",
     )
 
 
 def _no_test_store(root: Path) -> StoreFault:
     return StoreFault(
-        11,
         "a store with results must not be used as a test store",
+        "choose a new folder",
         where=str(root),
         cause="failpoints would act in it",
-        remedy="choose a new folder",
     )

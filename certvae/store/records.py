@@ -63,11 +63,9 @@ def put_document(disk: Disk, kind: str, name: str, body: Mapping[str, Any]) -> R
     found = _put(disk, path, {"kind": kind, "name": name, "body": dict(body)})["body"]
     if digest(found) != digest(body):
         raise StoreFault(
-            9,
             f"{kind}/{name} is {digest(found)} already and cannot become {digest(body)}",
+            "run the study as it was, or give it another name",
             where=str(path),
-            cause="another run decided first, or the study changed under the same name",
-            remedy="run the study as it was, or give it another name",
         )
     return found
 
@@ -174,11 +172,10 @@ def checked_name(name: Any) -> str:
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
     raise StoreFault(
-        10,
         f"a name must be 1 to 128 of a-z, 0-9, '.', '_' and '-' and not begin with '.', got {name!r}",
+        "choose such a name",
         where="store",
         cause="the name becomes a file name",
-        remedy="choose such a name",
     )
 
 

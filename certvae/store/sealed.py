@@ -24,11 +24,10 @@ def seal(record: Mapping[str, Any]) -> bytes:
     """
     if DIGEST in record:
         raise StoreFault(
-            10,
             f"a record must have no field {DIGEST!r}, got one",
+            "give the field another name",
             where="record",
             cause="that field is the record's own checksum",
-            remedy="give the field another name",
         )
     return canonical_json({**record, DIGEST: digest(record)})
 

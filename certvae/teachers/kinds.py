@@ -199,11 +199,10 @@ def check_classes(dataset: Dataset, spec: Labels) -> None:
     """Refuses a label teacher whose K is not that of the data. Raises: ConfigFault, or DataFault without labels."""
     if len(dataset.labels) and spec.classes != dataset.classes:
         raise ConfigFault(
-            7,
             f"classes must be {dataset.classes}, got {spec.classes}",
+            f"set --teacher.classes {dataset.classes}, or keep fewer classes (--data.classes)",
             where="Labels.classes",
             cause=f"{dataset.name} has {dataset.classes} classes, and this teacher is their labels",
-            remedy=f"set --teacher.classes {dataset.classes}, or keep fewer classes (--data.classes)",
         )
 
 

@@ -182,21 +182,19 @@ def _check_rows(train: Features, guard: Held, spec: Spec) -> None:
     rows = min(len(train), spec.fit_rows)
     if rows < spec.classes:
         raise TeacherFault(
-            1,
             f"{spec.classes} components for {rows} rows",
+            "give more images (limit, fit_rows) or fewer classes",
             where="teacher search",
             cause="a mixture needs at least one row per component",
-            remedy="give more images (limit, fit_rows) or fewer classes",
         )
     for split, features in (("train", train), ("guard", guard)):
         bad = int((~np.isfinite(features)).any(axis=1).sum())
         if bad:
             raise TeacherFault(
-                2,
                 f"{bad} of {len(features)} {split} feature rows are not finite",
+                "lower the learning rate of the warm-up",
                 where="teacher search",
                 cause="the warm-up diverged",
-                remedy="lower the learning rate of the warm-up",
             )
     if (train == train[0]).all():
         raise _constant("teacher search, features")
@@ -204,19 +202,15 @@ def _check_rows(train: Features, guard: Held, spec: Spec) -> None:
 
 def _none_fitted(scored: list[Scored]) -> TeacherFault:
     return TeacherFault(
-        3,
         f"none of {len(scored)} candidates could be fitted; the first: {scored[0].verdict}",
+        "raise the regulariser or lower K",
         where="teacher search",
-        cause="covariances are singular for these features",
-        remedy="raise the regulariser or lower K",
     )
 
 
 def _constant(where: str) -> TeacherFault:
     return TeacherFault(
-        4,
         "the teacher carries no information (I_T = 0.0000 nats): all its rows are equal",
+        "train the warm-up longer or lower the temperature; no student can be certified against this teacher",
         where=where,
-        cause="the features do not vary, or the temperature drowned them",
-        remedy="train the warm-up longer or lower the temperature; no student can be certified against this teacher",
     )

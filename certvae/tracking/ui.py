@@ -41,11 +41,10 @@ def check_port(port: int) -> None:
     with contextlib.closing(socket.create_server((HOST, 0))) as other:
         free = other.getsockname()[1]
     raise ConfigFault(
-        32,
         f"port {port} must be free for the UI, and something listens there",
+        f"choose another one, such as --port {free}",
         where="--port",
         cause="an MLflow UI that is still open, of yours or of another user, or AirPlay",
-        remedy=f"choose another one, such as --port {free}",
     )
 
 

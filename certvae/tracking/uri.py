@@ -21,12 +21,11 @@ def chosen(uri: str | None = None) -> str | None:
     uri = uri or os.environ.get(VARIABLE)
     if uri and urlsplit(uri).scheme in ("", "file"):
         raise ConfigFault(
-            31,
             f"{VARIABLE} must be a database or a server, got the folder {uri}",
+            f"unset {VARIABLE}: runs then go to a database in the store; "
+            f"or keep them elsewhere with {VARIABLE}=sqlite:////absolute/path/mlflow.db",
             where=VARIABLE,
             cause="older versions of MLflow kept runs in files, and a profile or a script still says so",
-            remedy=f"unset {VARIABLE}: runs then go to a database in the store; "
-            f"or keep them elsewhere with {VARIABLE}=sqlite:////absolute/path/mlflow.db",
         )
     return uri or None
 

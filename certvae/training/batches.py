@@ -81,11 +81,10 @@ class Constant:
 
 def _unpaired(dataset: Dataset, split: Split, found: int, wanted: int) -> DataFault:
     return DataFault(
-        10,
         f"{found} teacher rows for {wanted} {split} images",
+        "give each data set the teacher that was made from it",
         where=f"data set {dataset.name} {dataset.digest[:12]}",
         cause="the teacher was made for other images",
-        remedy="give each data set the teacher that was made from it",
     )
 
 

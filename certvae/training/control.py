@@ -216,9 +216,8 @@ def check_start(control: Control, margin: float) -> None:
     """
     if isinstance(control, Barrier) and not barrier(margin, control.rho) < math.inf:
         raise NumberFault(
-            4,
             f"a barrier needs G_tau > 0 at its start, got {margin:+.4f} nats on the guard rows",
+            "begin with student_first or guard, which need no feasible start, or give a smaller tau",
             where="Barrier",
             cause=f"the start lacks {-margin:.4f} nats of margin: the barrier is infinite there",
-            remedy="begin with student_first or guard, which need no feasible start, or give a smaller tau",
         )

@@ -167,11 +167,10 @@ def _diverged(found: str, before: list[float], stage: str, training: Training, c
     if not before and curve:
         last += f", mean of epoch {curve[-1]['epoch']} {curve[-1]['total']:.6g}"
     return NumberFault(
-        1,
         f"{found}, {last}",
+        "lower learning_rate or the weights; the row stays in the table as diverged",
         where=f"stage {stage}",
-        cause=f"the learning rate {training.learning_rate:g} or a weight of the objective is too large",
-        remedy="lower learning_rate or the weights; the row stays in the table as diverged",
+        cause=f"learning rate {training.learning_rate:g}",
     )
 
 

@@ -192,5 +192,5 @@ def test_every_node_of_a_cluster_is_examined(tmp_path):
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path):
-    with pytest.raises(RayFault, match=r"E-RAY-05: .* Connection refused"):
+    with pytest.raises(RayFault, match=r"E-RAY: .* Connection refused"):
         doctor.cluster("127.0.0.1:1", Path(tmp_path))

@@ -140,4 +140,4 @@ def test_a_head_that_is_not_reached_is_a_resumable_fault(tmp_path, monkeypatch, 
     config = tmp_path / "cluster.yaml"
     config.write_text((FOLDER.parents[1] / "cluster.yaml").read_text())
     assert main(["cluster", "run", str(config), "sweeps/tiny_fixed_q.py"]) == 4
-    assert "E-RAY-09" in capsys.readouterr().err
+    assert "E-RAY" in capsys.readouterr().err

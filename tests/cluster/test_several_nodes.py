@@ -87,7 +87,7 @@ def test_a_lost_head_is_said_and_a_new_head_goes_on(tmp_path):
         made.head_node.kill_gcs_server()
         assert finish(process)[0] == 4
     said = (tmp_path / "err").read_text()
-    assert "E-RAY-06: the head of the cluster has not answered" in said
+    assert "E-RAY: the head of the cluster has not answered" in said
     assert "no result is lost" in said
     (tmp_path / "go").touch()
     with cluster() as made, driver(tmp_path, made, 2) as process:

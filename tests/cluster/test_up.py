@@ -103,7 +103,7 @@ def test_a_sweep_on_three_hosts_loses_one_and_ends_as_on_one_machine(tmp_path):
         refused = Sweep(laptop, config)
         refused.start()
         assert "exit=4" in refused.finished()
-        assert re.search(r"E-RAY-04: .*differ from the driver on head: two: the store cannot be used", refused.said)
+        assert re.search(r"E-RAY: .*differ from the driver on head: two: the store cannot be used", refused.said)
         assert not list((shared / "store" / "rows").iterdir())
         remount(two, shared)
 

@@ -91,7 +91,7 @@ def test_vectors_of_any_range_are_mapped_by_their_train_rows_and_the_peak_is_dec
 
 def test_float_images_of_a_declared_range(tmp_path):
     x = BYTES / 127.5 - 1
-    assert "E-DATA-33: the train values are in [-1, 1]" in refusal(tmp_path, x=x)
+    assert "E-DATA: the train values are in [-1, 1]" in refusal(tmp_path, x=x)
     dataset = opened(written(tmp_path / "b.npz", x=x, range=[-1.0, 1.0]), tmp_path / "cache")
     assert dataset.images.min() >= -1e-6
     assert dataset.images.max() <= 1 + 1e-6
@@ -151,28 +151,28 @@ def test_labels_of_any_integers_are_counted_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("named", "words"),
     [
-        ({"x": BYTES.astype(np.int32)}, "E-DATA-37: the train values are of int32"),
+        ({"x": BYTES.astype(np.int32)}, "E-DATA: the train values are of int32"),
         ({"x": BYTES > 5}, "the train values are of bool"),
         ({"x": BYTES.astype(complex)}, "the train values are of complex128"),
-        ({"x": BYTES[0, 0]}, "E-DATA-36: the train values have shape (8,)"),
+        ({"x": BYTES[0, 0]}, "E-DATA: the train values have shape (8,)"),
         ({"x": np.zeros((6, 9, 9, 9), np.uint8)}, "shape (6, 9, 9, 9), and no axis of 1 to 4 channels"),
-        ({"x": BYTES / 255 + 0.5}, "E-DATA-33: the train values are in [0.5, 1.5]"),
-        ({"x": np.full((6, 4, 4), np.nan)}, "E-DATA-32: the train values are not all finite"),
-        ({"x": np.ones((6, 4))}, "E-DATA-34: all train values are 1"),
-        ({"x": BYTES, "y": LABELS[:-1]}, "E-DATA-39: the train labels have shape (59,)"),
+        ({"x": BYTES / 255 + 0.5}, "E-DATA: the train values are in [0.5, 1.5]"),
+        ({"x": np.full((6, 4, 4), np.nan)}, "E-DATA: the train values are not all finite"),
+        ({"x": np.ones((6, 4))}, "E-DATA: all train values are 1"),
+        ({"x": BYTES, "y": LABELS[:-1]}, "E-DATA: the train labels have shape (59,)"),
         ({"x": BYTES, "y": LABELS / 2}, "the train labels are of float64"),
         ({"x": BYTES, "y": LABELS.astype(str)}, "the train labels are of <U"),
         (
             {"x_train": BYTES, "x_test": BYTES, "y_train": LABELS},
-            "E-DATA-31: labels for train, and values for train, test",
+            "E-DATA: labels for train, and values for train, test",
         ),
-        ({"x_train": BYTES, "x_test": BYTES[:, :4]}, "E-DATA-38: parts of several kinds"),
-        ({"x_train": BYTES, "train_images": BYTES}, "E-DATA-35: two arrays of train values"),
-        ({"x_test": BYTES}, "E-DATA-20: no train images, but 60 others"),
-        ({"a": BYTES, "b": BYTES}, "E-DATA-30: no array of images or vectors among a, b"),
-        ({"x": BYTES[:1]}, "E-DATA-20: 1 images"),
+        ({"x_train": BYTES, "x_test": BYTES[:, :4]}, "E-DATA: parts of several kinds"),
+        ({"x_train": BYTES, "train_images": BYTES}, "E-DATA: two arrays of train values"),
+        ({"x_test": BYTES}, "E-DATA: no train images, but 60 others"),
+        ({"a": BYTES, "b": BYTES}, "E-DATA: no array of images or vectors among a, b"),
+        ({"x": BYTES[:1]}, "E-DATA: 1 images"),
         ({"x": BYTES, "y": np.r_[np.zeros(59, int), 9]}, "a single image in 1 of 2 classes, first 9"),
-        ({"x": BYTES / 255, "range": [1, 0]}, "E-DATA-40: range is [1, 0]"),
+        ({"x": BYTES / 255, "range": [1, 0]}, "E-DATA: range is [1, 0]"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, named, words):
@@ -182,15 +182,15 @@ def test_what_is_wrong_is_named(tmp_path, named, words):
 @pytest.mark.parametrize("key", ["x", "y"])
 def test_objects_are_never_unpickled(tmp_path, key):
     named = {"x": BYTES, "y": LABELS} | {key: np.array([{}] * 60, dtype=object)}
-    assert f"E-DATA-42: {key} cannot be read" in refusal(tmp_path, **named)
+    assert f"E-DATA: {key} cannot be read" in refusal(tmp_path, **named)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04"])
 def test_a_file_that_is_no_archive_is_named(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(DataFault, match="E-DATA-41"):
+    with pytest.raises(DataFault, match="E-DATA"):
         describe(f"npz:{tmp_path / 'a.npz'}")
-    with pytest.raises(DataFault, match="E-DATA-41"):
+    with pytest.raises(DataFault, match="E-DATA"):
         describe(f"npz:{tmp_path / 'absent.npz'}")
 
 
@@ -206,7 +206,7 @@ def test_floats_are_not_resized(tmp_path):
 def test_train_vectors_always_end_in_the_unit_interval(x):
     source = Arrays.of(Path("a.npz"), {"x_train": x[3:], "x_test": x[:3]})
     if x[3:].min() == x[3:].max():
-        with pytest.raises(DataFault, match="E-DATA-34"), source.open():
+        with pytest.raises(DataFault, match="E-DATA"), source.open():
             pass
         return
     with source.open() as contents:

@@ -66,14 +66,14 @@ def test_a_worker_gets_a_kilobyte_and_maps_the_arrays_again(path):
 def test_a_truncated_file_is_noticed(path, name, keep):
     content = (path / name).read_bytes()
     (path / name).write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
-    with pytest.raises(DataFault, match="E-DATA-05"):
+    with pytest.raises(DataFault, match="E-DATA"):
         open_dataset(path)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_absent_file_is_noticed(path, name):
     (path / name).unlink()
-    with pytest.raises(DataFault, match="E-DATA-01: the decoded copy copy is not on this machine"):
+    with pytest.raises(DataFault, match="E-DATA: the decoded copy copy is not on this machine"):
         open_dataset(path)
 
 
@@ -82,7 +82,7 @@ def test_a_flipped_bit_in_a_small_file_is_always_noticed(path, name):
     size = (path / name).stat().st_size
     for at in np.linspace(0, size - 1, 40).astype(int).tolist():
         flip(path / name, at)
-        with pytest.raises(DataFault, match="E-DATA-05"):
+        with pytest.raises(DataFault, match="E-DATA"):
             open_dataset(path)
         flip(path / name, at)
     assert open_dataset(path).classes == 10
@@ -106,7 +106,7 @@ def test_a_flipped_bit_in_the_pixels_is_noticed_by_verify_and_in_samples_at_once
 def test_first_and_last_rows_are_always_sampled(path):
     for row in (0, N - 1):
         flip(path / "images.npy", image_byte(path, row))
-        with pytest.raises(DataFault, match="E-DATA-05"):
+        with pytest.raises(DataFault, match="E-DATA"):
             open_dataset(path)
         flip(path / "images.npy", image_byte(path, row))
 
@@ -137,5 +137,5 @@ def test_identity_is_content_not_place(path, tmp_path):
     path.rename(tmp_path / "elsewhere")
     moved = open_dataset(tmp_path / "elsewhere")
     assert moved.identity() == dataset.identity() == {"name": "mnist", "digest": dataset.digest}
-    with pytest.raises(DataFault, match="E-DATA-01"):
+    with pytest.raises(DataFault, match="E-DATA"):
         dataset.images.sum()

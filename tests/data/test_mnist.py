@@ -48,7 +48,7 @@ def test_idx_comes_back(tmp_path, shape):
 )
 def test_a_file_that_is_no_idx_file_is_named(tmp_path, content):
     (tmp_path / "bad-idx").write_bytes(content)
-    with pytest.raises(DataFault, match="E-DATA-03: bad-idx cannot be read"):
+    with pytest.raises(DataFault, match="E-DATA: bad-idx cannot be read"):
         mnist.read_idx(tmp_path / "bad-idx")
 
 
@@ -56,7 +56,7 @@ def test_a_file_that_is_no_idx_file_is_named(tmp_path, content):
 def test_a_truncated_gz_is_named(tmp_path, keep):
     packed = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, 1000, dtype=np.uint8)))
     (tmp_path / "cut.gz").write_bytes(packed[:keep])
-    with pytest.raises(DataFault, match=r"E-DATA-03: cut\.gz cannot be read"):
+    with pytest.raises(DataFault, match=r"E-DATA: cut\.gz cannot be read"):
         mnist.read_idx(tmp_path / "cut.gz")
 
 
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory, content):
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     source = small(tmp_path)
     write_folder(source.path, {"train-labels-idx1-ubyte.gz": gzip.compress(idx(np.zeros(59, dtype=np.uint8)))})
-    with pytest.raises(DataFault, match="E-DATA-07"), source.open():
+    with pytest.raises(DataFault, match="E-DATA"), source.open():
         pass
 
 
@@ -84,7 +84,7 @@ def test_the_packed_file_wins_and_an_absent_one_is_named_before_anything_is_fetc
     assert all(file.suffix == ".gz" for file in source.files)
     for name in ("t10k-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte"):
         (source.path / name).unlink()
-    with pytest.raises(DataFault, match="E-DATA-11: 3 of 4 files are there; absent: t10k-labels-idx1-ubyte"):
+    with pytest.raises(DataFault, match="E-DATA: 3 of 4 files are there; absent: t10k-labels-idx1-ubyte"):
         mnist.find("mnist", tmp_path)
     assert mnist.find("fashion-mnist", tmp_path) is None
 
@@ -105,7 +105,7 @@ def test_the_other_data_set_under_the_same_names_is_named(tmp_path, monkeypatch)
     pinned = ("t10k-labels-idx1-ubyte", len(labels), hashlib.sha256(labels).hexdigest())
     monkeypatch.setitem(mnist._FILES, "fashion-mnist", (*mnist._FILES["fashion-mnist"][:3], pinned))
     write_folder(tmp_path, mnist_files())
-    with pytest.raises(DataFault, match="E-DATA-12: these are the files of fashion-mnist"):
+    with pytest.raises(DataFault, match="E-DATA: these are the files of fashion-mnist"):
         mnist.find("mnist", tmp_path)
 
 

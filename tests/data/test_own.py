@@ -97,14 +97,14 @@ def test_a_worker_opens_the_decoded_copy_and_calls_nothing(here):
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("absent_module:f", "E-DATA-52: absent_module:f cannot be imported: ModuleNotFoundError"),
+        ("absent_module:f", "E-DATA: absent_module:f cannot be imported: ModuleNotFoundError"),
         ("broken:f", "broken:f cannot be imported: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
-        ("my_rows:absent", "E-DATA-53: my_rows has no function absent; it has Items, alone"),
+        ("my_rows:absent", "E-DATA: my_rows has no function absent; it has Items, alone"),
         ("my_rows:number", "my_rows has no function number"),
-        ("my_rows:raises", "E-DATA-52: my_rows:raises cannot be called: ZeroDivisionError"),
-        ("my_rows:text", "E-DATA-54: my_rows:text returns a str"),
-        ("my_rows:wrong_shape", "E-DATA-36: the train values have shape (8,)"),
-        ("my_rows:wrong_labels", "E-DATA-39: the train labels have shape (39,)"),
+        ("my_rows:raises", "E-DATA: my_rows:raises cannot be called: ZeroDivisionError"),
+        ("my_rows:text", "E-DATA: my_rows:text returns a str"),
+        ("my_rows:wrong_shape", "E-DATA: the train values have shape (8,)"),
+        ("my_rows:wrong_labels", "E-DATA: the train labels have shape (39,)"),
     ],
 )
 def test_what_is_wrong_is_named(place, words):

@@ -29,7 +29,7 @@ def test_repeating_a_declaration_is_how_a_run_resumes(store):
 def test_other_configs_are_refused_with_both_names(store, later):
     open_certify(store, "study", (FIRST,))
     with pytest.raises(
-        StoreFault, match=r"E-STORE-20: the certify split of study 'study' was opened for config a{12},"
+        StoreFault, match=r"E-STORE: the certify split of study 'study' was opened for config a{12},"
     ) as caught:
         open_certify(store, "study", later)
     assert all(config[:12] in str(caught.value) for config in later)

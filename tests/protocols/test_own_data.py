@@ -38,5 +38,5 @@ def test_a_teacher_of_labels_says_that_there_are_none(tmp_path):
     base = witness(about)
     cell = replace(base, protocol=replace(base.protocol, teacher=labels(base)))
     dataset = load(cell.data, about.place, cache=tmp_path / "cache", progress=False)
-    with pytest.raises(DataFault, match=r"E-DATA-16: npz@.* has no labels"):
+    with pytest.raises(DataFault, match=r"E-DATA: npz@.* has no labels"):
         chain.train(cell, dataset, Store(tmp_path / "store"))

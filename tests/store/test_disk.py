@@ -154,7 +154,7 @@ class TestViews:
         assert put_view(small_disk / "note.txt", b"first")
         assert not put_view(small_disk / "note.txt", bytes(2**21))
         (told,) = caplog.messages
-        assert told.startswith("E-DISK-01: disk full on ")
+        assert told.startswith("E-DISK: disk full on ")
         assert (small_disk / "note.txt").read_bytes() == b"first"
         assert [path.name for path in small_disk.iterdir()] == ["note.txt"]
 
@@ -178,7 +178,7 @@ class TestFullDisk:
             refused += code != 0
             assert code in (0, DiskFault.exit_code)
             assert "Traceback" not in told
-            assert told.count("E-DISK-01: disk full on ") == (1 if code else 0), told
+            assert told.count("E-DISK: disk full on ") == (1 if code else 0), told
             ballast.unlink()
             store = Store(place)
             assert store.verify().exit_code == 0
@@ -200,7 +200,7 @@ class TestFaults:
     def test_f21_names_errno_path_and_what_to_do(self, tmp_path: Path, name: str) -> None:
         code = getattr(errno, name)
         fault = disk_fault(OSError(code, os.strerror(code), str(tmp_path / "absent" / "file")), "stage full")
-        assert fault.code.startswith("E-DISK-")
+        assert str(fault).startswith("E-DISK: ")
         assert fault.exit_code == 4
         for part in (
             name,
@@ -226,7 +226,7 @@ class TestFaults:
         name = "x" * 300  # no file system takes such a name: stat refuses it with ENAMETOOLONG
         fault = disk_fault(OSError(errno.EIO, "Input/output error", str(tmp_path / name)))
         assert "GB free" not in str(fault)
-        assert fault.number == 5
+        assert "input/output error" in str(fault)
 
     def test_other_errors_pass(self) -> None:
         with pytest.raises(KeyError), disk_faults():

@@ -186,7 +186,7 @@ class TestCall:
         def unlucky(*, bench: Workbench) -> Content:
             attempts.append(1)
             if len(attempts) == 1:
-                raise NumberFault(1, "loss became nan", where="here", cause="learning rate", remedy="lower it")
+                raise NumberFault("loss became nan", "lower it", where="here", cause="learning rate")
             return Content({}, {})
 
         with pytest.raises(NumberFault):

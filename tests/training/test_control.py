@@ -358,7 +358,7 @@ class TestController:
         vae = build(MODEL, digits.shape, CLASSES, seed=7)
         short = controller(digits, Fixed(), vae=vae).margin()
         assert short < 0
-        with pytest.raises(NumberFault, match=rf"E-NUM-04: .* got -{-short:.4f} nats .* lacks {-short:.4f} nats"):
+        with pytest.raises(NumberFault, match=rf"E-NUM: .* got -{-short:.4f} nats .* lacks {-short:.4f} nats"):
             controller(digits, Barrier(), vae=vae)
         assert controller(digits, Guard(), vae=vae).force.lambda_ts == 500.0
 

@@ -122,7 +122,7 @@ class TestBatches:
 
     @pytest.mark.parametrize("rows", [23, 25])
     def test_there_is_one_teacher_row_per_image(self, digits, rows):
-        with pytest.raises(DataFault, match=f"E-DATA-10: {rows} teacher rows for 24 guard images"):
+        with pytest.raises(DataFault, match=f"E-DATA: {rows} teacher rows for 24 guard images"):
             Batches(digits, "guard", np.ones((rows, 3), np.float32), 10, "cpu")
 
     def test_a_batch_is_never_larger_than_the_split(self, digits):
@@ -248,7 +248,7 @@ class TestNumbers:
         with pytest.raises(NumberFault) as caught:
             trained(digits, bench(store), loss=_breaking(epoch * STEPS + step, value, totals))
         message = str(caught.value)
-        assert message.startswith(f"E-NUM-01: loss became {value} at epoch {epoch + 1} step {step + 1}, ")
+        assert message.startswith(f"E-NUM: loss became {value} at epoch {epoch + 1} step {step + 1}, ")
         assert "stage warm_up" in message
         assert "learning rate 0.001" in message
         if step:
@@ -269,7 +269,7 @@ class TestNumbers:
 
         one_step = Training(epochs=1, batch_size=1000)
         with pytest.raises(
-            NumberFault, match=r"E-NUM-01: a weight became NaN or infinite in epoch 1, .* last finite loss 0"
+            NumberFault, match=r"E-NUM: a weight became NaN or infinite in epoch 1, .* last finite loss 0"
         ):
             trained(digits, bench(store), one_step, loss)
 
