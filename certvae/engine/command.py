@@ -23,6 +23,7 @@ from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
 from certvae.spec.parts import Data, Description, Model, Training
+from certvae.spec.presets import CLASSES
 from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Witness
 from certvae.spec.validation import check_seeds, nearest, refuse, spec
@@ -141,18 +142,16 @@ def _run_of(study: Study, arguments: Sequence[str]) -> tuple[Run, list[str]]:
 
 
 def described(data: str) -> str | Description:
-    """What a preset is asked for: the name of a data set, or the description of one's own.
+    """What a preset is asked for: the name of a data set that it was tuned for, or the description of any other.
 
     Raises:
         ConfigFault: it is neither.
         DataFault: nothing lies there, or what is no data set.
     """
-    if is_own(data):
-        return describe(data)
-    if data not in SOURCES:
+    if not is_own(data) and data not in SOURCES:
         own = ", or data of your own: folder:PATH, npz:PATH, module:FUNCTION"
         raise refuse("data", f"one of {', '.join(SOURCES)}{own}", data, nearest(data, tuple(SOURCES)))
-    return data
+    return data if data in CLASSES else describe(data)
 
 
 def _cell(run: Run, preset: CellSpec, given: Fields) -> CellSpec:
