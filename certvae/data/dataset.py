@@ -37,6 +37,10 @@ SAMPLED = 8
 """Blocks that are compared with their digests whenever a data set is opened."""
 
 
+class Damaged(DataFault):
+    """A decoded copy that is not what was written."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """The images of one `Data` spec.
@@ -158,7 +162,7 @@ def _read(path: Path, *, every_block: bool) -> tuple[dict[str, Any], Arrays]:
                 splits=np.load(path / "splits.npy"),
             )
         except FileNotFoundError as reason:
-            raise _absent(path) from reason
+            raise (_corrupt(path, "a file is gone") if path.is_dir() else _absent(path)) from reason
         except (ValueError, KeyError, TypeError, EOFError) as reason:
             raise _corrupt(path, str(reason)) from reason
     for wrong in _differences(facts, arrays, every_block=every_block):
@@ -204,14 +208,14 @@ def _unlabelled(dataset: Dataset) -> DataFault:
 
 def _absent(path: Path) -> DataFault:
     return DataFault(
-        f"the decoded copy {path.name} is not on this machine, or not whole",
-        "keep it on a disk that all workers share, or remove it and load the data set again",
+        f"the decoded copy {path.name} is not on this machine",
+        "keep it on a disk that all workers share",
         where=str(path),
     )
 
 
-def _corrupt(path: Path, what: str) -> DataFault:
-    return DataFault(
+def _corrupt(path: Path, what: str) -> Damaged:
+    return Damaged(
         f"the decoded copy {path.name} is not what was written: {what}",
         f"remove the folder (rm -r {path}) and run the same command: it is decoded again",
         where=str(path),

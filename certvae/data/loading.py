@@ -10,6 +10,7 @@ subset of the rows of a larger one. Data of one's own are split as `own` says.
 
 import errno
 import itertools
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from jaxtyping import Int64
 from certvae.canonical import digest
 from certvae.data.archives import is_visible
 from certvae.data.cifar import CIFAR10, CIFAR100
-from certvae.data.dataset import LAYOUT, Dataset, open_dataset
+from certvae.data.dataset import LAYOUT, Damaged, Dataset, open_dataset
 from certvae.data.decoding import View, publish
 from certvae.data.digits import DIGITS, DRAW_SEED
 from certvae.data.download import download, downloads
@@ -34,10 +35,12 @@ from certvae.errors import DataFault
 from certvae.spec.parts import Data, Description
 from certvae.spec.validation import nearest
 from certvae.store.disk import disk_faults
+from certvae.store.folders import Cache, discard
 
 ROOT_VARIABLE = "CERTVAE_DATA"
 LARGEST_ZOOM = 4
 MOST_LOOKED_AT = 100
+_log = logging.getLogger(__name__)
 BYTES = 1 / 255  # scale of images whose values are bytes
 SOURCES: dict[str, Official] = {
     "digits": DIGITS,
@@ -60,6 +63,8 @@ def load(
     files are gone, the decoded folder serves alone. With `verify` every pixel is compared with its digest, else a
     sample. For data of one's own root is the place that was described, and only needed before they are decoded.
 
+    A decoded copy that is not what was written is thrown away and decoded again.
+
     Raises:
         DataFault: files absent and not to be downloaded, damaged, changed since they were decoded, or too few for the
             spec.
@@ -71,7 +76,12 @@ def load(
         source = _source(data, root, is_decoded=is_decoded, progress=progress)
         if not is_decoded and source is not None:
             _decode(data, source, target, progress)
-        dataset = open_dataset(target, verify=verify)
+        try:
+            dataset = open_dataset(target, verify=verify)
+        except Damaged as damaged:
+            _log.warning("%s; it is decoded again", damaged.what)
+            source = source or _source(data, root, is_decoded=False, progress=progress)
+            dataset = _decoded_again(data, source, target, progress)
         if source is not None and source.fingerprint != dataset.files:
             raise _changed(source.path, dataset)
     return dataset
@@ -98,6 +108,13 @@ def describe(name: str, *, size: int | None = None) -> Description:
             name = name_of(name, source)
     shape = (shape[0], size, size) if size else shape
     return Description(name=name, shape=shape, classes=classes, n=n, place=place)
+
+
+def _decoded_again(data: Data, source: Source | None, target: Path, progress: bool) -> Dataset:
+    discard(Cache(target.parent), target)
+    if source is not None:
+        _decode(data, source, target, progress)
+    return open_dataset(target)
 
 
 def _source(data: Data, root: Path | str | None, *, is_decoded: bool, progress: bool) -> Source | None:

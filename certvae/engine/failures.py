@@ -2,9 +2,11 @@
 
 import json
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 
 from certvae.engine.dispatch import Ended, Kind
+from certvae.store.disk import put_view
 
 KEPT = 16  # digits of a cell's digest that name its files
 
@@ -18,9 +20,9 @@ def kind_of(error: BaseException) -> Kind:
 def keep(store: Path, cell: str, error: BaseException) -> Ended:
     """Writes the traceback beside a one-line reason."""
     ended = Ended(kind_of(error), f"{type(error).__name__}: {error}".splitlines()[0][:500])
-    folder = _folder(store)
-    (folder / f"{cell[:KEPT]}.txt").write_text("".join(traceback.format_exception(error)))
-    (folder / f"{cell[:KEPT]}.json").write_text(json.dumps({"kind": ended.kind, "reason": ended.reason}))
+    notes = {".txt": "".join(traceback.format_exception(error)), ".json": json.dumps(asdict(ended))}
+    for ending, text in notes.items():
+        put_view(_folder(store) / f"{cell[:KEPT]}{ending}", text.encode())
     return ended
 
 

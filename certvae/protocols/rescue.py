@@ -27,6 +27,7 @@ from certvae.protocols.judging import Drifting, Edges, Permuted, Protected, Raw,
 from certvae.protocols.steps import Graph, Step
 from certvae.quality import Verdict, from_row, judge
 from certvae.spec.cell import CellSpec
+from certvae.spec.modes import named
 from certvae.spec.parts import Model, Training
 from certvae.spec.rescue import ControlMode, Objective, Protection, Rescue, Triad, Unaligned
 from certvae.store.artifact import Artifact, Content
@@ -34,7 +35,7 @@ from certvae.store.store import Workbench, stage
 
 PROTECTED = "protected_rescue"
 TRIAD = ("triad_full", "triad_no_align")
-LIVE = ("live_full", "live_no_align", "live_rescue")
+LIVE = named("live")
 
 
 @dataclass(frozen=True)

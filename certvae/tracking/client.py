@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 
 from certvae.errors import redact
+from certvae.store.locks import Held
 from certvae.tracking.runs import DIGEST, KEY, NOTE, DataUsed, Point, Run
 from certvae.tracking.views import WRITTEN
 
@@ -235,6 +236,8 @@ def outages() -> Iterator[None]:
         yield
     except Outage:
         raise
+    except Held as error:
+        raise Outage(str(error)) from error
     except Exception as error:
         text = next(iter(str(error).splitlines()), "")
         raise Outage(redact(f"{type(error).__name__}: {_USER.sub('//', text)}")) from error

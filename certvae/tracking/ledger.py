@@ -9,8 +9,6 @@ any MLFLOW_TRACKING_URI otherwise. Margins are in nats; tau is a view on them, s
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -26,6 +24,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from certvae.canonical import digest
+from certvae.store.locks import Held, hold
 from certvae.store.store import Store
 from certvae.tracking import ui
 from certvae.tracking.curves import LiveCurves, Say
@@ -46,7 +45,6 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per run that a server is told of
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # sees a database that was made anew
 }
-UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # no locks here: one driver at a time, then
 Did = Literal["created", "updated", "unchanged"]
 _log = logging.getLogger(__name__)
 
@@ -158,7 +156,7 @@ class Ledger:
         client = _client()
         from certvae.tracking.database import connect  # noqa: PLC0415  (mlflow)
 
-        with self._turn, client.outages(), _alone(self._store.path / "lock" / "ledger"):
+        with self._turn, client.outages(), hold(self._store.path / "lock" / "ledger", PATIENCE, what="the ledger"):
             patience = self._patience = self._patience or client.Patience()
             files = _files(self._store) / self._study
             tracker = connect(self._uri, database(self._store), self._study, files, patience)
@@ -205,7 +203,7 @@ def rebuild(store: Store, study: str | None = None, *, uri: str | None = None) -
     rows, uri = store.rows(study), chosen(uri)
     ledgers = [Ledger(store, name, uri=uri) for name in dict.fromkeys(row["study"] for row in rows)]
     if study is None and uri is None:
-        with contextlib.suppress(TimeoutError), _alone(store.path / "lock" / "ledger"):
+        with contextlib.suppress(Held), hold(store.path / "lock" / "ledger", PATIENCE, what="the ledger"):
             shutil.rmtree(_files(store), ignore_errors=True)
             database(store).unlink(missing_ok=True)
     return sum((ledger.sync(rows) for ledger in ledgers), Synced())
@@ -250,36 +248,6 @@ def _client() -> ModuleType:
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what goes wrong is said once, by us
     logging.getLogger("alembic").setLevel(logging.CRITICAL)
     return client
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keeps other processes from writing meanwhile; the kernel frees the lock when its holder dies.
-
-    Raises:
-        TimeoutError: somebody else went on writing for `PATIENCE` seconds.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not _taken(descriptor):
-            if time.monotonic() > deadline:
-                raise TimeoutError("another process writes the ledger of this store")
-            time.sleep(0.05)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in UNSUPPORTED:
-            raise
-    return True
 
 
 class Watermark:

@@ -73,7 +73,7 @@ def test_a_truncated_file_is_noticed(path, name, keep):
 @pytest.mark.parametrize("name", FILES)
 def test_an_absent_file_is_noticed(path, name):
     (path / name).unlink()
-    with pytest.raises(DataFault, match="E-DATA: the decoded copy copy is not on this machine"):
+    with pytest.raises(DataFault, match="E-DATA: the decoded copy copy is not what was written: a file is gone"):
         open_dataset(path)
 
 

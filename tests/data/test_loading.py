@@ -1,5 +1,7 @@
 """Loading: the same rows for every seed, official files found, fetched or missed, and every refusal in words."""
 
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -29,6 +31,14 @@ DOWNLOADED = [name for name, official in SOURCES.items() if official.pins]
 
 def opened(root, name: str, **choices) -> Dataset:
     return load(Data(name=name, **choices), root, cache=root / "cache", progress=False)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 def labelled(n_train: int, n_test: int, classes: int = 10) -> Contents:
@@ -149,6 +159,26 @@ def test_every_data_set_is_decoded_once_and_then_opened(tmp_path, name):
     assert first.substitute is not None  # these are small ones
 
 
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "facts.json"])
+def test_a_damaged_copy_is_decoded_again(tmp_path, file, damage):
+    before = opened(tmp_path, "digits")
+    damage(before.path / file)
+    after = opened(tmp_path, "digits")
+    assert (after.path, after.digest) == (before.path, before.digest)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [after.path.name]
+
+
+def test_a_damaged_copy_without_its_files_says_where_they_belong(tmp_path, no_network):
+    write_small(tmp_path, "mnist")
+    before = opened(tmp_path, "mnist")
+    shutil.rmtree(tmp_path / "MNIST")
+    (before.path / "labels.npy").unlink()
+    with pytest.raises(DataFault, match="E-DATA") as raised:
+        opened(tmp_path, "mnist")
+    assert SOURCES["mnist"].pins[0].place in raised.value.remedy
+
+
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_the_decoded_copy_serves_alone_where_the_official_files_are_gone(tmp_path, name):
     write_small(tmp_path / "root", name)
@@ -222,11 +252,7 @@ def test_labels_outside_the_classes_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)
-def test_absent_files_without_a_network_say_where_they_belong(tmp_path, name, monkeypatch):
-    for variable in ("https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
-    for variable in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
+def test_absent_files_without_a_network_say_where_they_belong(tmp_path, name, no_network):
     with pytest.raises(DataFault, match="E-DATA") as raised:
         opened(tmp_path, name)
     pin = SOURCES[name].pins[0]

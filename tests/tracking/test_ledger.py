@@ -155,8 +155,8 @@ class TestIsAView:
     def test_two_writers_take_turns(self, store: Store) -> None:
         fill(store, [cell(0)])
         with Ledger(store, STUDY).writing():
-            assert "another process writes" in str(sync(store))
-            assert "another process writes" in str(rebuild(store))
+            assert "for the ledger: process" in str(sync(store))
+            assert "for the ledger: process" in str(rebuild(store))
         assert sync(store).behind == 0
 
 
