@@ -1,14 +1,16 @@
-"""Draws the rooms of `certvae` and who imports whom, from the code: `python -m tests.rooms` writes `certvae/rooms.svg`.
+"""Draws the rooms of `certvae` and who imports whom, from the code: `python -m tests.rooms` writes `certvae/rooms.svg`
+and prints the figures of the house.
 
 A room is a package, or a file at the top of `certvae`. Arrows are imports that run (those for type checkers are left
 out) and point down. Dark ones decide the floors; pale ones lead to a room that a dark path reaches as well.
 """
 
+import functools
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from tests.test_architecture import ARRAYS, FLOORS, ROOT, module_of, ours, room_of, sources, third_party
+from tests.test_architecture import ARRAYS, FLOORS, PACKAGES, ROOT, module_of, ours, room_of, sources, third_party
 
 PICTURE = ROOT / "certvae" / "rooms.svg"
 WIDTH, STEP, BOX, TALL, MARGIN = 1000, 92, (150, 46), 23, 50
@@ -118,9 +120,39 @@ def _box(room: str, place: tuple[float, float], names: list[str]) -> str:
     return f'{frame} fill="#ffffff" stroke="#333333"/>{text}'
 
 
+def longest_chain() -> list[str]:
+    """The longest path of imports that run, module by module, from the top down."""
+    known = {module_of(path): path for path in sources(*PACKAGES)}
+
+    @functools.cache
+    def below(module: str) -> tuple[str, ...]:
+        imports = ours(known[module], for_types=False) & known.keys() - {module}
+        return (module, *max(map(below, sorted(imports)), key=len, default=()))
+
+    return list(max(map(below, sorted(known)), key=len))
+
+
+def figures() -> dict[str, int]:
+    """What a plan of the house is judged by."""
+    graph, product, proof = edges(), sources(*PACKAGES), sources("tests")
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    return {
+        "floors": len(FLOORS),
+        "rooms": len(graph),
+        "arrows between rooms": sum(map(len, graph.values())),
+        "arrows up": sum(floor[lower] >= floor[upper] for upper, lowers in graph.items() for lower in lowers),
+        "files of product": len(product),
+        "lines of product": sum(len(path.read_text().splitlines()) for path in product),
+        "lines of tests": sum(len(path.read_text().splitlines()) for path in proof),
+        "longest chain of imports": len(longest_chain()),
+    }
+
+
 def main(path: Path = PICTURE) -> None:
-    """Writes the picture."""
+    """Writes the picture and prints the figures."""
     path.write_text(picture())
+    for name, value in figures().items():
+        print(f"{value:7,} {name}")
 
 
 if __name__ == "__main__":
