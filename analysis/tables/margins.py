@@ -91,7 +91,7 @@ def tau_table(parts: Partition, view: View = DECLARED) -> Table:
     one_by_one = stress[names].assign(endpoint=["seed " + str(seed) + " (stress)" for seed in stress["seed"]], n=1)
     found = pd.concat([*(line.join(counts) for line in lines), one_by_one.assign(n_failed=failed(stress).astype(int))])
     shown = ("label", "mode", "endpoint", *names, *SEEDS)
-    note = "tau is a view on stored margins; the bound L2 needs no tau and is a claim on the split certify only"
+    note = "tau is a view on stored margins; the bound needs no tau and is a claim on the split certify only"
     return table("tau", "Sensitivity to tau", everything(parts), found.reset_index(), shown, (note, SURVIVORS))
 
 
@@ -106,7 +106,7 @@ def claim_table(parts: Partition, view: View = DECLARED) -> Table:
     names = (*CELL, "teacher_status", "on_rows", "at_tau", "in_population", *read_by("bounds"))
     notes = (
         "a positive margin proves that the head, hence the latent, is not constant; any other margin proves nothing",
-        "the population claim is L2 > 0 alone, with error probability delta shared by all looks at the split certify",
+        "the population claim is bound > 0 alone, with error probability delta shared by all looks at the split certify",
     )
     return table("claims", "Three claims per row", rows, shown, names, notes, view.tau)
 
