@@ -106,7 +106,7 @@ def claim_table(parts: Partition, view: View = DECLARED) -> Table:
     names = (*CELL, "teacher_status", "on_rows", "at_tau", "in_population", *read_by("bounds"))
     notes = (
         "a positive margin proves that the head, hence the latent, is not constant; any other margin proves nothing",
-        "the population claim is bound > 0 alone, with error probability delta shared by all looks at the split certify",
+        "the population claim is bound > 0 alone, with error probability delta shared by all looks at certify",
     )
     return table("claims", "Three claims per row", rows, shown, names, notes, view.tau)
 
