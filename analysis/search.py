@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from certvae.spec.goal import Goal, Judged, judge, pareto_front, ranked
+from certvae.spec.goal import Goal, Judged, Noise, judge, pareto_front, ranked
 from certvae.spec.modes import searched
 
 from .parameters import is_number
@@ -53,7 +53,17 @@ def configs(parts: Partition, goal: Goal, seeds: Iterable[int] = ()) -> pd.DataF
     ]
     front = {one.config for one in pareto_front(judged)}
     given = {"study": guard["study"].iloc[0], "split": "guard", "mode": goal.mode, "reference": goal.reference}
-    lines = [{**given, **_line(one), "cells": len(wanted), "front": one.config in front} for one in ranked(judged)]
+    noise = Noise.of(judged)
+    lines = [
+        {
+            **given,
+            **_line(one),
+            "kept": noise.kept(one) if one.score is not None else nan,
+            "cells": len(wanted),
+            "front": one.config in front,
+        }
+        for one in ranked(judged, goal.certainty)
+    ]
     return pd.DataFrame(lines)
 
 

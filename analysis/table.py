@@ -47,6 +47,7 @@ MADE = {
     **_made("coarse", psnr_change="PSNR change"),
     **_made("signed", mean="mean", low="95 % low", high="95 % high", direction="rank correlation"),
     **_made("signed", posthoc_margin="post-hoc head", **{"margin_tau_0.00": "G_0"}),
+    **_made("share", kept="P(kept)"),
     **_made("p", p="sign-flip p", p_smallest="smallest p possible"),
 }
 """What tables are made of besides the quantities of rows."""

@@ -41,7 +41,7 @@ ARRAYS = {"numpy", "jaxtyping"}
 MAY_IMPORT = {
     "machine": {"psutil"},
     "fingerprint": {"torch"},
-    "spec": {"pydantic", "annotated_types"},
+    "spec": {"pydantic", "annotated_types", "scipy"},
     "store": {"psutil", "safetensors"},
     "data": {"PIL", "sklearn", "pooch", "requests", "rich"},
     "models": {"torch", "safetensors"},

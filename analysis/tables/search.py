@@ -33,12 +33,14 @@ def config_table(scored: pd.DataFrame, rows: pd.DataFrame, view: View) -> Table:
         Column(name, name, "short" if pd.api.types.is_float_dtype(frame[name]) else "text") for name in varied.columns
     ]
     scores = dict.fromkeys((SCORES[goal.score], "margin_min"))
-    shown = (*scores, "psnr_01", "psnr_change", "feasible", "front", *SEEDS, "n_stress", "reason")
+    shown = (*scores, "psnr_01", "psnr_change", "feasible", "kept", "front", *SEEDS, "n_stress", "reason")
     notes = (
         f"{goal.mode} over strict-feasible seeds; change is the mean paired difference to {goal.reference}; "
         f"constraint: {view.constraint}",
         "judged as the search judges: a config with a failed seed, a stress case among them, has no score and is not "
         "feasible; the front is that of score and mean PSNR among the feasible",
+        "P(kept): the probability, given the noise of seeds, that a config keeps every constraint; the first one has "
+        f"at least {goal.certainty:.0%} where any has",
     )
     return replace(
         table("configs", "Configs of the search", rows, frame, ("short", *drawn, *shown), notes), lines=SHOWN

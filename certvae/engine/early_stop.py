@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from certvae.canonical import plain
-from certvae.spec.goal import Goal, Judged
+from certvae.spec.goal import Goal, Judged, best
 from certvae.spec.parts import Training
 from certvae.store.artifact import Artifact
 
@@ -172,8 +172,8 @@ def upper_quantile(found: Sequence[float], miss: float) -> float:
 
 def _best_score(goal: Goal, judged: Sequence[Judged]) -> float | None:
     """A second objective has no best score: a config with a smaller margin may still lie on the front."""
-    scores = [one.score for one in judged if one.feasible and one.score is not None]
-    return None if goal.pareto else max(scores, default=None)
+    found = best(judged, goal.certainty)
+    return None if goal.pareto or found is None else found.score
 
 
 def _rest(quantity: Quantity, goal: Goal, judged: Judged, cells: Sequence[Halfway]) -> float:

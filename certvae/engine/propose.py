@@ -31,7 +31,7 @@ from certvae.canonical import digest
 from certvae.engine.called import TheirFault, called, place_of
 from certvae.errors import ConfigFault, SearchFault
 from certvae.spec.cell import CellSpec
-from certvae.spec.goal import Goal, Judged
+from certvae.spec.goal import Goal, Judged, Noise
 
 SKETCHED = 64
 """Configs that a plan asks the real sampler for."""
@@ -235,8 +235,9 @@ def rebuilt(
     study = optuna.create_study(directions=directions, sampler=sampler, storage=storage, study_name=name)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The constraint value is ignored")  # Optuna copies them twice
+        noise = Noise.of([judged for _, judged in told])
         for proposal, judged in told:
-            study.add_trial(_finished(proposal, judged, goal))
+            study.add_trial(_finished(proposal, judged, goal, noise))
         for proposal in still_open:
             study.add_trial(_trial(proposal, TrialState.RUNNING))
     return study
@@ -255,13 +256,17 @@ def digest_seed(study_seed: int, number: int) -> int:
     return int(digest(["ask", study_seed, number])[:8], 16)
 
 
-def _finished(proposal: Proposal, judged: Judged, goal: Goal) -> FrozenTrial:
-    """COMPLETE with every value and constraint, PRUNED, or FAIL: a missing number is never told as feasible."""
+def _finished(proposal: Proposal, judged: Judged, goal: Goal, noise: Noise) -> FrozenTrial:
+    """COMPLETE with every value and constraint, PRUNED, or FAIL: a missing number is never told as feasible.
+
+    A constraint is told as the goal reads it: what is missed at its certainty.
+    """
     if judged.outcome == "censored":
         return _trial(proposal, TrialState.PRUNED)
     if judged.outcome != "complete" or judged.violations is None or set(judged.violations) != set(goal.constraints):
         return _trial(proposal, TrialState.FAIL)
-    return _trial(proposal, TrialState.COMPLETE, values=list(judged.values(goal)), constraints=dict(judged.violations))
+    missed = noise.shortfalls(judged, goal.certainty)
+    return _trial(proposal, TrialState.COMPLETE, values=list(judged.values(goal)), constraints=missed)
 
 
 def _trial(proposal: Proposal, state: TrialState, **results: Any) -> FrozenTrial:

@@ -99,7 +99,8 @@ def settle_rule(search: Search, store: Store) -> None:
         SearchFault: the store holds proposals made by another rule.
     """
     check_rule(search, store)
-    store.put_document(RULE, search.base.study, plain(search.rule()))
+    if store.get_document(RULE, search.base.study) is None:
+        store.put_document(RULE, search.base.study, plain(search.rule()))
 
 
 def check_rule(search: Search, store: Store) -> None:
@@ -108,10 +109,12 @@ def check_rule(search: Search, store: Store) -> None:
     Raises:
         SearchFault: they differ.
     """
-    wanted = plain(search.rule())
-    found = store.get_document(RULE, search.base.study)
-    differing = [] if found is None else [name for name in wanted if found.get(name) != wanted[name]]
-    if found is None or not differing:
+    wanted, found = plain(search.rule()), store.get_document(RULE, search.base.study)
+    if found is None:
+        return
+    found = found | {"goal": plain(Goal.of(found["goal"]))}
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    if not differing:
         return
     shown = [f"{name} ({_short(found.get(name))} there, {_short(wanted[name])} here)" for name in differing]
     raise SearchFault(

@@ -90,7 +90,7 @@ class SearchCells:
     @property
     def winner(self) -> Judged | None:
         """The best feasible config so far."""
-        return goals.best(self.judged[number] for number in sorted(self.judged))
+        return goals.best([self.judged[number] for number in sorted(self.judged)], self.search.goal.certainty)
 
     def confirmation(self) -> list[Cell]:
         """Cells of the winner on the confirmation seeds: the first that may see the certify split."""

@@ -117,9 +117,8 @@ def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
     incomplete = [one for one in judged if one.outcome == "incomplete"]
     winner = cells.winner
     stopped = sum(one.outcome == "censored" for one in judged)
-    feasible = sum(one.feasible for one in judged)
     lines = [
-        f"{len(judged)} configs judged, {len(incomplete)} incomplete, {stopped} censored halfway, {feasible} feasible"
+        f"{len(judged)} configs judged, {len(incomplete)} incomplete, {stopped} censored halfway, {_feasible(cells)}"
     ]
     lines += _reasons(incomplete)
     if repeated := len(cells.judged) - len(judged):
@@ -131,11 +130,27 @@ def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
     if winner is None:
         misses = goals.nearest_misses(judged)
         shown = ["Nearest misses:", _configs_shown(misses, cells)] if misses else []
-        return Group(*lines, "nothing feasible.", *shown)
+        return Group(*lines, _nothing(cells), *shown)
     confirmation = confirmed(cells, rows)
     lines += [_winner_text(winner, cells), confirmation] + ([cells.refused] if cells.refused else [])
     lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
     return Group(*lines, "Pareto front of margin and PSNR:", _configs_shown(goals.pareto_front(judged), cells))
+
+
+def _feasible(cells: SearchCells) -> str:
+    """How many configs keep their constraints in the mean, and how many surely do."""
+    noise, certainty = goals.Noise.of(cells.configs), cells.search.goal.certainty
+    feasible = [noise.kept(one) for one in cells.configs if one.feasible]
+    return f"{len(feasible)} feasible, {sum(kept >= certainty for kept in feasible)} of them at {certainty:.0%}"
+
+
+def _nothing(cells: SearchCells) -> str:
+    if not any(one.feasible for one in cells.configs):
+        return "nothing feasible."
+    return (
+        f"nothing feasible at {cells.search.goal.certainty:.0%}: seeds are too noisy to tell. Give more of them "
+        "(--search-seeds), or ask for less (--goal.certainty 0.5 goes by means)."
+    )
 
 
 def _reasons(incomplete: Sequence[Judged]) -> list[str]:
@@ -160,7 +175,8 @@ def confirmed(cells: SearchCells, rows: RowIndex) -> str:
         return f"not confirmed: {fresh.reason}"
     return (
         f"confirmed on {fresh.n} fresh seeds (guard split): {fresh.score:+.4f}, {fresh.n_stress} stress cases apart, "
-        f"slack {fresh.slack:+.2f} dB; optimism of the search {winner.score - fresh.score:+.4f} nats"
+        f"slack {fresh.slack:+.2f} dB: its constraints {'held' if fresh.feasible else 'did not hold'}; optimism of the "
+        f"search {winner.score - fresh.score:+.4f} nats"
     )
 
 
@@ -173,10 +189,14 @@ def _volume_text(judged: Sequence[Judged], cells: SearchCells) -> str:
 
 
 def _winner_text(winner: Judged, cells: SearchCells) -> str:
+    noise, others = goals.Noise.of(cells.configs), goals.ranked(cells.configs, cells.search.goal.certainty)
     seeds = f"{winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases)"
+    second = next((one for one in others if one.feasible and one.config != winner.config), None)
+    beside = f"; runner-up {second.config[:12]} {_signed(second.score)}, {noise.kept(second):.0%}" if second else ""
     return (
         f"winner {winner.config[:12]}  {_drawn(winner, cells)}: {cells.search.goal.score} margin {winner.score:+.4f} "
-        f"nats over n = {seeds}, PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} dB"
+        f"nats over n = {seeds}, PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} dB, kept with a probability of "
+        f"{noise.kept(winner):.0%}{beside}"
     )
 
 

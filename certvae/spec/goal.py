@@ -3,6 +3,8 @@
 A config is a set of search seeds. It is scored when all of them have ended, on the guard split, over its
 strict-feasible seeds; a single failed, diverged or non-finite seed makes it incomplete, and an incomplete config is
 never feasible and never averaged over its survivors. Stress-case seeds are run, counted and listed, and enter no score.
+A winner keeps its constraints with a stated probability: seeds are noise, and the luckiest of many configs is the one
+whose noise hid a violation.
 
     score        mean, worst, or mean - standard error of the margins of `mode`, nats
     constraint   violation in dB, <= 0 is feasible: floor minus mean PSNR, or mean drop below the reference minus limit
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from certvae.canonical import TYPE, finite
 from certvae.spec.validation import refuse, spec
@@ -24,6 +26,8 @@ RULE = "search"
 """Kind of the document by which a store fixes how a study is searched: its goal and its seeds among others."""
 Score = Literal["mean", "worst", "mean-se"]
 SEEDS_FOR_AN_ERROR = 2
+BY_MEANS = 0.5
+"""The certainty at which noise does not enter."""
 NO_STRICT_TEACHER = "no seed has a strict-feasible teacher"
 Constraint = Literal["psnr_drop", "psnr_floor"]
 Outcome = Literal["complete", "incomplete", "censored"]
@@ -47,6 +51,8 @@ class Goal:
     """Smallest mean PSNR, dB; none when absent."""
     pareto: bool = False
     """Two objectives, margin and PSNR, instead of one."""
+    certainty: Annotated[float, Ge(0.5), Lt(1)] = 0.9
+    """Smallest probability, given the noise of seeds, that a winner keeps its constraints; 0.5 asks for means alone."""
 
     def __post_init__(self) -> None:
         if self.psnr_drop is None and self.psnr_floor is None and not self.pareto:
@@ -59,8 +65,8 @@ class Goal:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> "Goal":
-        """The goal that a store holds."""
-        return cls(**{name: value for name, value in body.items() if name != TYPE})
+        """The goal that a store holds; one without a certainty went by means."""
+        return cls(**{"certainty": BY_MEANS} | {name: value for name, value in body.items() if name != TYPE})
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
@@ -86,6 +92,8 @@ class Judged:
     psnr_drop: float | None = None
     """Mean loss of PSNR against the paired reference, dB, whether it is bounded or not."""
     violations: Mapping[str, float] | None = None
+    variances: Mapping[str, float] | None = None
+    """Of each violation over seeds, dB squared; None where one seed was scored."""
 
     @property
     def feasible(self) -> bool:
@@ -121,15 +129,64 @@ def judge(config: str, seeds: Sequence[int], rows: Iterable[Row], goal: Goal) ->
     return _scored(config, [(mode, other) for mode, other in strict if mode and other], stress, goal)
 
 
-def best(configs: Iterable[Judged]) -> Judged | None:
-    """The feasible config of largest score; the earlier one of a tie. None when nothing is feasible."""
-    feasible = [config for config in configs if config.feasible and config.score is not None]
-    return max(feasible, key=lambda config: config.score or 0.0, default=None)
+def best(configs: Sequence[Judged], certainty: float) -> Judged | None:
+    """The sure config of largest score; the earlier one of a tie. None when no config is sure enough."""
+    noise = Noise.of(configs)
+    scored = [config for config in configs if config.feasible and config.score is not None]
+    sure = [config for config in scored if noise.kept(config) >= certainty]
+    return max(sure, key=lambda config: config.score or 0.0, default=None)
 
 
-def ranked(configs: Sequence[Judged]) -> list[Judged]:
-    """The best first: feasible ones by falling score, then misses, the nearest first, then what has no score."""
-    feasible = sorted((config for config in configs if config.feasible), key=_by_margin)
+@dataclass(frozen=True)
+class Noise:
+    """Of seeds: one variance for each violation, pooled over configs, since two or three know little of their own.
+
+    A mean violation then has a t posterior (flat prior). Without two seeds of any config nothing is known, and a mean
+    is taken as it is.
+    """
+
+    variances: Mapping[str, float]
+    freedom: int
+
+    @classmethod
+    def of(cls, configs: Iterable[Judged]) -> "Noise":
+        """The noise of these configs."""
+        known = [(config.n - 1, config.variances) for config in configs if config.variances is not None]
+        freedom = sum(count for count, _ in known)
+        names = known[0][1] if known else ()
+        return cls({name: sum(n * found[name] for n, found in known) / freedom for name in names}, freedom)
+
+    def kept(self, config: Judged) -> float:
+        """Probability that a config keeps every constraint; several share the error (Bonferroni)."""
+        from scipy.special import stdtr  # noqa: PLC0415 - whoever reads a goal alone needs no scipy
+
+        missed = 0.0
+        for name, violation in (config.violations or {}).items():
+            error = self._error(config, name)
+            missed += float(stdtr(self.freedom, violation / error)) if error else float(violation > 0)
+        return max(0.0, 1.0 - missed)
+
+    def shortfalls(self, config: Judged, certainty: float) -> dict[str, float]:
+        """By how much each constraint is missed at a certainty, dB: what a sampler is told, so that it aims at it."""
+        from scipy.special import stdtrit  # noqa: PLC0415
+
+        found = config.violations or {}
+        level = 1 - (1 - certainty) / max(1, len(found))
+        reach = float(stdtrit(self.freedom, level)) if self.freedom else 0.0
+        return {name: violation + reach * self._error(config, name) for name, violation in found.items()}
+
+    def _error(self, config: Judged, name: str) -> float:
+        return math.sqrt(self.variances[name] / config.n) if self.freedom else 0.0
+
+
+def ranked(configs: Sequence[Judged], certainty: float) -> list[Judged]:
+    """The best first: sure ones by falling score, then feasible ones, then misses, the nearest first, then the rest."""
+    noise = Noise.of(configs)
+
+    def place(config: Judged) -> tuple[bool, float]:
+        return noise.kept(config) < certainty, _by_margin(config)
+
+    feasible = sorted((config for config in configs if config.feasible), key=place)
     rest = [config for config in configs if config.outcome != "complete"]
     return [*feasible, *nearest_misses(configs, len(configs)), *rest]
 
@@ -178,6 +235,8 @@ def _scored(config: str, pairs: list[tuple[Row, Row]], stress: int, goal: Goal) 
     drop = np.array([other["psnr_01"] for _, other in pairs]) - psnr
     limits = {"psnr_drop": goal.psnr_drop, "psnr_floor": goal.psnr_floor}
     found = {"psnr_drop": float(drop.mean()), "psnr_floor": -float(psnr.mean())}
+    noise = {"psnr_drop": drop, "psnr_floor": psnr}
+    variances = {name: float(noise[name].var(ddof=1)) for name in goal.constraints} if len(pairs) > 1 else None
     violations = {
         name: found[name] - limit if name == "psnr_drop" else limit + found[name]
         for name, limit in limits.items()
@@ -195,6 +254,7 @@ def _scored(config: str, pairs: list[tuple[Row, Row]], stress: int, goal: Goal) 
         psnr=float(psnr.mean()),
         psnr_drop=found["psnr_drop"],
         violations=violations,
+        variances=variances,
     )
 
 

@@ -13,6 +13,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
+from certvae.canonical import plain
 from certvae.engine.dispatch import Ended
 from certvae.engine.gate import opened_for
 from certvae.engine.propose import exhausted, export, propose, rebuilt, sketched
@@ -24,7 +25,7 @@ from certvae.engine.summary import search_shown
 from certvae.errors import ConfigFault, SearchFault
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
-from certvae.spec.goal import Goal
+from certvae.spec.goal import RULE, Goal
 from certvae.spec.rescue import Objective, Rescue
 from certvae.store.store import Store
 from sweeps import search_margin_psnr
@@ -440,6 +441,14 @@ class TestRefusals:
         settle_rule(search(), store)
         with pytest.raises(SearchFault, match=next(iter(change))):
             settle_rule(search(**change), store)
+
+    def test_a_search_from_before_certainties_goes_on_by_means_alone(self, tmp_path):
+        store, rule = Store(tmp_path / "s"), plain(search(goal=Goal(certainty=0.5)).rule())
+        del rule["goal"]["certainty"]
+        store.put_document(RULE, BASE.study, rule)
+        settle_rule(search(goal=Goal(certainty=0.5)), store)
+        with pytest.raises(SearchFault, match="another goal"):
+            settle_rule(search(), store)
 
     def test_a_space_that_draws_an_invalid_spec_names_the_draw_and_the_field(self, tmp_path):
         def bad(trial, base):

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from certvae.errors import ConfigFault
 from certvae.spec import goal as goals
@@ -125,7 +127,7 @@ def configs():
 class TestSelection:
     @given(st.lists(configs()))
     def test_no_path_names_an_infeasible_best(self, found):
-        winner = goals.best(found)
+        winner = goals.best(found, 0.5)
         named = [*([winner] if winner else []), *goals.pareto_front(found)]
         for one in named:
             assert one.outcome == "complete"
@@ -134,14 +136,14 @@ class TestSelection:
 
     @given(st.lists(configs()))
     def test_the_best_has_the_largest_score_of_all_feasible(self, found):
-        winner = goals.best(found)
+        winner = goals.best(found, 0.5)
         scores = [one.score for one in found if one.feasible and one.score is not None]
         assert (winner.score if winner else None) == (max(scores) if scores else None)
 
     def test_nothing_feasible_gives_no_best_but_the_nearest_miss(self):
         near = judge("near", SEEDS, [{**one, "config": "near"} for one in rows((1, 1, 1), (1.6,) * 3)], Goal())
         far = judge("far", SEEDS, [{**one, "config": "far"} for one in rows((9, 9, 9), (5.0,) * 3)], Goal())
-        assert goals.best([far, near]) is None
+        assert goals.best([far, near], 0.5) is None
         assert goals.nearest_misses([far, near])[0] is near
 
     @given(st.lists(configs(), min_size=1))
@@ -151,6 +153,60 @@ class TestSelection:
             for two in front:
                 better = (two.score or 0) > (one.score or 0) and (two.psnr or 0) > (one.psnr or 0)
                 assert not better
+
+
+class TestCertainty:
+    def judged(self, name, drops, limit=1.5):
+        return judge(
+            name, SEEDS, [{**one, "config": name} for one in rows((1.0, 1.0, 1.0), drops)], Goal(psnr_drop=limit)
+        )
+
+    def test_is_the_t_posterior_of_the_mean_violation(self):
+        drops = np.array([1.0, 1.3, 1.1])
+        one = self.judged("a", drops)
+        wanted = stats.t.cdf((1.5 - drops.mean()) / (drops.std(ddof=1) / math.sqrt(3)), df=2)
+        assert goals.Noise.of([one]).kept(one) == pytest.approx(wanted)
+
+    def test_seeds_of_all_configs_tell_how_large_noise_is(self):
+        lucky, noisy = self.judged("lucky", (1.49, 1.49, 1.49)), self.judged("noisy", (0.5, 1.0, 1.5))
+        noise = goals.Noise.of([lucky, noisy])
+        assert noise.freedom == 4
+        assert noise.kept(lucky) < 0.55
+
+    def test_an_unsure_config_does_not_win_however_large_its_margin(self):
+        unsure = judge("c", SEEDS, rows((9, 9, 9), (1.0, 1.5, 1.9)), Goal())
+        sure = judge("d", SEEDS, [{**one, "config": "d"} for one in rows((1, 1, 1), (0.1, 0.2, 0.3))], Goal())
+        assert unsure.feasible
+        assert goals.best([unsure, sure], 0.9) is sure
+        assert goals.best([unsure, sure], 0.5) is unsure
+        assert goals.best([unsure], 0.9) is None
+        assert goals.ranked([unsure, sure], 0.9) == [sure, unsure]
+
+    def test_what_a_sampler_is_told_is_missed_exactly_where_a_config_is_unsure(self):
+        for drop in np.linspace(0.5, 1.6, 23):
+            one = self.judged("a", drop + np.array([-0.2, 0.0, 0.2]))
+            noise = goals.Noise.of([one])
+            assert (noise.shortfalls(one, 0.9)["psnr_drop"] <= 0) == (noise.kept(one) >= 0.9)
+
+    def test_one_seed_knows_no_noise_and_goes_by_its_mean(self):
+        one = judge("c", SEEDS[:1], rows((1, 1, 1)), Goal())
+        noise = goals.Noise.of([one])
+        assert (noise.kept(one), noise.shortfalls(one, 0.9)) == (1.0, one.violations)
+
+    def test_the_promise_holds_for_a_config_on_the_limit(self):
+        """Of configs that truly miss by nothing at all, no more than a tenth count as kept at 90 %."""
+        rng = np.random.default_rng(0)
+        drops = 1.5 + rng.normal(0, 0.2, (2000, 3))
+        kept = [goals.Noise.of([one]).kept(one) for one in (self.judged("a", drop) for drop in drops)]
+        assert stats.binomtest(sum(found >= 0.9 for found in kept), 2000, 0.1).pvalue > 0.001
+
+    def test_two_constraints_share_the_error(self):
+        found = rows((1.0, 1.0, 1.0), (1.0, 1.2, 1.4))
+        both = judge("c", SEEDS, found, Goal(psnr_drop=1.5, psnr_floor=18.5))
+        drop = judge("c", SEEDS, found, Goal(psnr_drop=1.5))
+        floor = judge("c", SEEDS, found, Goal(psnr_drop=None, psnr_floor=18.5))
+        one, two = (1 - goals.Noise.of([each]).kept(each) for each in (drop, floor))
+        assert goals.Noise.of([both]).kept(both) == pytest.approx(1 - one - two)
 
 
 def test_a_standard_error_needs_two_strict_seeds():

@@ -17,19 +17,19 @@ PRESETS = {
     "witness": "ec6b8466f7ac307d",
 }
 STUDIES = {
-    "aligned_variants": "b33558b6f07414ac",
-    "cifar100_baselines": "6fc55f6767e0c3ba",
-    "cifar100_fixed_teacher": "715812995903e61c",
-    "cifar100_teacher_search": "9d7a7a54d8b4bf79",
-    "cifar10_rescue": "dce03896d4def07d",
-    "collapse_and_rescue": "3e4a0fa9f44c238c",
-    "mnist_simplex": "1d06cc457399cbe0",
-    "search_margin_psnr": "aeec2cc90646b603",
-    "simplex_escape": "0162d97d42353259",
-    "simplex_search": "1b62a6c6cffb78d0",
-    "simplex_stress": "0d5e009e1b20d241",
-    "triad": "f03c0e5e9b267090",
-    "tiny_fixed_q": "aeec2cc90646b603",
+    "aligned_variants": "2c9c7c8eba55617a",
+    "cifar100_baselines": "dbac05f0abd03b47",
+    "cifar100_fixed_teacher": "b7e6aabbfa4594cb",
+    "cifar100_teacher_search": "e0a6d59920629120",
+    "cifar10_rescue": "9a34021fb4f5b0b0",
+    "collapse_and_rescue": "4f9c743899a3b8eb",
+    "mnist_simplex": "298b9dbec6021f58",
+    "search_margin_psnr": "458a7441cead8a56",
+    "simplex_escape": "a41d0321cd26d8b7",
+    "simplex_search": "0243778ee86568a4",
+    "simplex_stress": "aa72a04ac8c22961",
+    "triad": "5cb442b662707180",
+    "tiny_fixed_q": "458a7441cead8a56",
 }
 
 

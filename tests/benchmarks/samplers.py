@@ -1,0 +1,171 @@
+"""Which sampler finds the best feasible config, and how often a pick truly violates: problems whose truth is known.
+
+    python -m tests.benchmarks.samplers                       42 repetitions of every sampler, line by line
+    python -m tests.benchmarks.samplers --repetitions 2 --samplers tpe random
+
+The searches are the product's own: its proposals with their lag, its goal, its rule for a winner. Only the cells are
+simulated: rows with noise of seeds in margin and PSNR. Regret is that of the best config, truly feasible, that was
+seen; a pick is what the search names as its winner, by means alone and by the certainty of its goal.
+"""
+
+import argparse
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from optuna.trial import BaseTrial
+from scipy.optimize import minimize
+
+from certvae.engine.propose import Proposal, Sampler, propose
+from certvae.spec.cell import CellSpec
+from certvae.spec.goal import Goal, Judged, best, judge
+from certvae.spec.presets import rescue
+from certvae.spec.rescue import Rescue
+
+SIZES = (16, 32, 48)
+SAMPLERS: tuple[Sampler, ...] = ("tpe", "gp", "nsga2", "random")
+SEEDS = (0, 1, 2)
+LAG = 8
+CERTAINTIES = (0.5, 0.9)
+BASE = rescue("digits")
+LOW, HIGH = 1e-3, 1e1  # of every weight
+NAMES = ("alpha_kl", "lambda_ts", "lambda_bal")
+Point = np.ndarray
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Truth over the unit cube, and the noise of one seed.
+
+    margin  nats;  drop  dB lost against the reference, allowed up to `limit`
+    """
+
+    name: str
+    dimensions: int
+    margin: Callable[[Point], float]
+    drop: Callable[[Point], float]
+    limit: float
+    margin_noise: float
+    drop_noise: float
+
+    def space(self, trial: BaseTrial, base: CellSpec) -> CellSpec:
+        """Weights on a log scale are the coordinates."""
+        drawn = {name: trial.suggest_float(name, LOW, HIGH, log=True) for name in NAMES[: self.dimensions]}
+        assert isinstance(base.protocol, Rescue)
+        return replace(base, protocol=replace(base.protocol, objective=replace(base.protocol.objective, **drawn)))
+
+    def at(self, proposal: Proposal) -> Point:
+        """Where a proposal lies in the cube."""
+        values = [proposal.params[name] for name in NAMES[: self.dimensions]]
+        return np.log(np.array(values) / LOW) / np.log(HIGH / LOW)
+
+    def optimum(self) -> float:
+        """The largest margin that the constraint allows: the best of a grid, and downhill from there."""
+        axis = np.linspace(0, 1, 201 if self.dimensions == 2 else 61)
+        points = map(np.array, itertools.product(axis, repeat=self.dimensions))
+        start = max((point for point in points if self.drop(point) <= self.limit), key=self.margin)
+        within = {"type": "ineq", "fun": lambda point: self.limit - self.drop(point)}
+        found = minimize(lambda point: -self.margin(point), start, bounds=[(0, 1)] * len(start), constraints=within)
+        return max(self.margin(start), -float(found.fun))
+
+
+PROBLEMS = (
+    Problem(
+        "trade",
+        2,
+        lambda u: 2 * (1 - np.exp(-4 * u[1])) * np.exp(-1.5 * u[0]),
+        lambda u: 2.4 * u[1] ** 2 + 1.2 * (0.6 - u[0]) ** 2,
+        0.8,
+        0.03,
+        0.15,
+    ),
+    Problem(
+        "ridge",
+        2,
+        lambda u: 1.9 - 6 * (u[1] - 0.35 - 0.5 * u[0]) ** 2 - 0.8 * (u[0] - 0.9) ** 2,
+        lambda u: 1.8 * u[0] * u[1] + 0.2 * np.sin(6 * u[0]),
+        0.7,
+        0.04,
+        0.12,
+    ),
+    Problem(
+        "three",
+        3,
+        lambda u: 2 * np.exp(-4 * ((u[0] - 0.7) ** 2 + (u[1] - 0.75) ** 2 + 0.5 * (u[2] - 0.4) ** 2)),
+        lambda u: 1.1 * u[0] + 0.9 * u[1] ** 2 + 0.4 * (u[2] - 0.5) ** 2,
+        0.9,
+        0.03,
+        0.15,
+    ),
+)
+
+
+def rows_of(problem: Problem, proposal: Proposal, config: str, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """The guard rows of a config on its search seeds."""
+    point, rows = problem.at(proposal), []
+    for seed in SEEDS:
+        drop = problem.drop(point) + rng.normal(0, problem.drop_noise)
+        margin = problem.margin(point) + rng.normal(0, problem.margin_noise)
+        known = {"config": config, "seed": seed, "split": "guard", "outcome": "ok", "teacher_status": "strict-feasible"}
+        rows += [{**known, "mode": "no_align", "margin": 0.0, "psnr_01": 20.0}]
+        rows += [{**known, "mode": "full", "margin": margin, "psnr_01": 20.0 - drop}]
+    return rows
+
+
+def searched(
+    problem: Problem, sampler: Sampler, certainty: float, repetition: int, total: int
+) -> list[tuple[Proposal, Judged]]:
+    """A whole search, one config after the other: what is asked depends on outcomes 0 to k - lag alone."""
+    goal, rng = Goal(psnr_drop=problem.limit, certainty=certainty), np.random.default_rng([repetition, 7])
+    told: list[tuple[Proposal, Judged]] = []
+    for number in range(total):
+        known = max(0, number - LAG + 1)
+        still_open = [proposal for proposal, _ in told[known:]]
+        given = {"space": problem.space, "base": BASE, "goal": goal, "sampler": sampler, "study_seed": repetition}
+        proposal, spec = propose(number, told[:known], still_open, **given)
+        rows = rows_of(problem, proposal, spec.config, rng)
+        told.append((proposal, judge(spec.config, SEEDS, rows, goal)))
+    return told
+
+
+def measured(
+    problem: Problem, told: list[tuple[Proposal, Judged]], optimum: float, certainty: float
+) -> dict[str, float]:
+    """Regret of the best truly feasible config seen and of the winner, and whether the winner truly violates."""
+    points = {judged.config: problem.at(proposal) for proposal, judged in told}
+    allowed = [problem.margin(point) for point in points.values() if problem.drop(point) <= problem.limit]
+    winner = best([judged for _, judged in told], certainty)
+    point = None if winner is None else points[winner.config]
+    return {
+        "seen": max(0.0, optimum - max(allowed, default=0.0)),
+        "pick": np.nan if point is None else optimum - problem.margin(point),
+        "wrong": point is not None and problem.drop(point) > problem.limit,
+        "none": point is None,
+    }
+
+
+def main() -> None:
+    """Prints the median regret of what was seen and picked, and how many picks truly violate, or were not made."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=42)
+    parser.add_argument("--samplers", nargs="*", default=SAMPLERS)
+    given = parser.parse_args()
+    columns = f"{'certainty':>10}{'configs':>8}{'seen':>9}{'pick':>9}{'wrong':>6}{'none':>6}"
+    print(f"{'problem':8}{'sampler':8}{columns}  s per ask")
+    for problem, sampler, certainty in itertools.product(PROBLEMS, given.samplers, CERTAINTIES):
+        optimum, began = problem.optimum(), time.process_time()
+        runs = [searched(problem, sampler, certainty, number, SIZES[-1]) for number in range(given.repetitions)]
+        seconds = (time.process_time() - began) / len(runs) / SIZES[-1]
+        for size in SIZES:
+            each = [measured(problem, told[:size], optimum, certainty) for told in runs]
+            found = {name: np.array([one[name] for one in each], dtype=float) for name in each[0]}
+            regrets = f"{np.median(found['seen']):9.4f}{np.nanmedian(found['pick']):+9.4f}"
+            counts = f"{found['wrong'].sum():6.0f}{found['none'].sum():6.0f}"
+            print(f"{problem.name:8}{sampler:8}{certainty:10}{size:8}{regrets}{counts}  {seconds:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
