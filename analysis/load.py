@@ -25,6 +25,7 @@ from certvae.errors import StoreFault
 from certvae.spec.goal import RULE, Goal
 from certvae.spec.modes import ordered
 from certvae.spec.quantities import QUANTITIES
+from certvae.store import environments
 from certvae.store.artifact import read_arrays, read_facts
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
@@ -131,6 +132,17 @@ def candidates(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:
     lines = [line for key, folder in _folders(disk, named["key_teacher"]) for line in _candidate_lines(key, folder)]
     shown = _lines(lines, "key_teacher", CANDIDATE)
     return named.merge(shown, on="key_teacher", sort=False)
+
+
+def machines(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:
+    """One line per part of every machine that made rows of `frame`, as far as the store remembers.
+
+    Columns: machine (a number), part, found.
+    """
+    disk = open_store(store)
+    tables = [table for one in frame["environment"].dropna().unique() for table in environments.of(disk, one)]
+    lines = [(number, part, found) for number, table in enumerate(tables) for part, found in table.items()]
+    return pd.DataFrame(lines, columns=["machine", "part", "found"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,6 +137,7 @@ def gather(request: Request) -> tuple[Material, list[str]]:
         curves=load.curves(request.store, rows),
         candidates=load.candidates(request.store, rows),
         pictures=load.pictures(request.store, first),
+        machines=load.machines(request.store, rows),
         teachers=first_teachers(request.store, rows),
     )
     return material, [*warnings, *_warnings(rows, request)]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from certvae.spec.modes import expected_sign, named
 
 from . import compare, figures, search
+from .captions import caption, subject
 from .figures import simplex
 from .figures.drawing import inline, saved
 from .figures.search import search_caption
@@ -17,7 +18,7 @@ from .load import Pictures
 from .page import Claim, Plot, Section
 from .parameters import labels, parameters
 from .printed import TAU_SENSITIVITY, printed_for
-from .table import Table, text
+from .table import Table, columns, text
 from .tables import beside
 from .tables import margins as tables
 from .tables.baselines import baseline_table, verdict_table
@@ -29,6 +30,7 @@ from .views import Partition, View, everything
 
 MOST_CANDIDATES = 20  # lines of the table of candidates on a page
 NOTHING_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated."
+PARTS = 12  # lines of a machine on the page: its hardware comes first, and the files have every package
 MOST_GRIDS = 3  # seeds whose reconstructions are shown
 
 
@@ -40,7 +42,7 @@ class Material:
         parts: the rows that tables are about, of one split.
         tried: guard rows of all configs of a search, or None when there is one config.
         scored: these configs, judged; see `analysis.search.configs`.
-        curves, candidates, pictures: what `parts` points at; see `analysis.load`.
+        curves, candidates, pictures, machines: what `parts` points at; see `analysis.load`.
         teachers: config -> teacher rows of one seed, where the witness is a simplex.
     """
 
@@ -51,6 +53,7 @@ class Material:
     curves: pd.DataFrame
     candidates: pd.DataFrame
     pictures: list[Pictures]
+    machines: pd.DataFrame
     teachers: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -73,6 +76,7 @@ def sections(material: Material) -> list[Section]:
         teachers,
         tried_configs,
         papers,
+        environment,
     )
     made = (make(material) for make in makers)
     return [section for section in made if section.words or section.blocks]
@@ -248,6 +252,15 @@ def papers(material: Material) -> Section:
     blocks += [beside.printed_table(table) for table in printed]
     words = () if blocks else ("The papers print no table about this data set; the signs above are what they claim.",)
     return Section("papers", "The papers' tables", words, tuple(blocks))
+
+
+def environment(material: Material) -> Section:
+    """The machines that made the rows: processor, GPUs, driver, Python, and every package."""
+    frame = material.machines
+    order = ("machine", "part", "found") if frame["machine"].nunique() > 1 else ("part", "found")
+    title = f"Machines, and what was installed there — {subject(material.rows)}"
+    table = Table("machines", title, frame, columns(*order), (caption(material.rows),), lines=PARTS)
+    return Section("environment", "Environment", (), (table,) if len(frame) else ())
 
 
 def _as_printed(mode: str, agree: int) -> str:

@@ -10,14 +10,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from certvae.errors import ConfigFault, ExitCode
-from certvae.terminal import UI_PORT, guarded
+from certvae.terminal import UI_PORT, certvae, guarded
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from certvae.certificate import Pairs
     from certvae.store.audit import Report
     from certvae.store.store import Store
@@ -70,22 +72,23 @@ def certify(
 
 
 def _pairs(teacher: Path, logits: Path, split: str) -> "Pairs":
-    import numpy as np
-
     from certvae.certificate import Pairs
 
-    arrays = []
-    for path in (teacher, logits):
-        try:
-            arrays.append(np.load(path, allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise ConfigFault(
-                f"no array can be read: {error}",
-                "write it with `numpy.save(path, array)`",
-                where=str(path),
-                cause="the file is absent, or no .npy file of numbers",
-            ) from error
-    return Pairs.from_logits(*arrays, split=split)
+    return Pairs.from_logits(_array(teacher), _array(logits), split=split)
+
+
+def _array(path: Path) -> "np.ndarray":
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigFault(
+            f"no array can be read: {error}",
+            "write it with `numpy.save(path, array)`",
+            where=str(path),
+            cause="the file is absent, or no .npy file of numbers",
+        ) from error
 
 
 def run(study: tyro.conf.Positional[str]) -> int:
@@ -147,6 +150,100 @@ def ui(store: Path = STORE, port: int = UI_PORT) -> int:
         return ExitCode.DONE
     print("Ctrl-C ends it.", flush=True)
     return server.serve(uri or spelled(database(opened)), port)
+
+
+def bundle(
+    out: tyro.conf.Positional[Path],
+    store: Path = STORE,
+    study: str | None = None,
+    mode: str | None = None,
+    seed: int | None = None,
+    config: str = "",
+    digest_only: bool = False,
+    mlflow: bool = False,
+) -> int:
+    """Write one network of a final table as a folder that anybody can verify: `certvae verify FOLDER`, from pixels.
+
+    $ certvae bundle out --mode full --seed 0            as they stand in the final table
+    $ certvae bundle out                                 lists what fits, where that is more than one
+
+    In a search only the winner saw certify rows, so it needs no `--config`.
+
+    Args:
+        out: A new folder.
+        store: Folder of the store.
+        study: Its study, where the store has several.
+        mode: Column `mode` of the table.
+        seed: Column `seed` of the table.
+        config: The first digits of its config, where the study has several.
+        digest_only: Leave the images out, for data that may not be passed on; who verifies must bring them.
+        mlflow: Show it in MLflow as well: as files of its run, and as a model that `mlflow.pyfunc.load_model` takes.
+    """
+    from certvae import bundle as making
+
+    opened = _opened(store)
+    row = making.chosen(opened, making.Choice(study=study, mode=mode, seed=seed, config=config))
+    found = making.write(opened, row, out, digest_only=digest_only)
+    print(f"{found.certificate}\n{out}: {row['study']}, {row['mode']} seed {row['seed']}")
+    print(f"Verify it anywhere: {certvae('verify', str(out))}")
+    return _logged(opened, row, out) if mlflow else ExitCode.DONE
+
+
+def _logged(store: "Store", row: Mapping[str, Any], out: Path) -> int:
+    from certvae.tracking import models
+    from certvae.tracking.client import Outage
+    from certvae.verifier import opened
+
+    try:
+        uri, model = models.log(store, row, out, opened(out).name)
+        print(f"MLflow: mlflow.set_tracking_uri({uri!r}); mlflow.pyfunc.load_model({model!r})")
+    except Outage as outage:
+        print(f"MLflow: {outage}. The bundle is whole; once MLflow is back, bundle it again into a new folder.")
+        return ExitCode.BUG
+    return ExitCode.DONE
+
+
+def verify_bundle(
+    folder: tyro.conf.Positional[Path], images: Path | None = None, load: bool = False, rigorous: bool = False
+) -> int:
+    """Compute the claim of a bundle again, from its pixels, and refuse it with the reason where it is not what it says.
+
+    $ certvae verify out
+
+    No training code is imported and nothing in a bundle is run. Exit code 0: every number came out again. 1: refused.
+
+    Args:
+        folder: What `certvae bundle` wrote.
+        images: The certify images, .npy, for a bundle that holds their digests alone.
+        load: Read them with the loader of the data set that the bundle names, below CERTVAE_DATA or ./data.
+        rigorous: Enclose margin and bound in ball arithmetic as well: no digit of them rests on rounding.
+    """
+    from certvae import verifier
+
+    brought = _loaded(folder) if load else None if images is None else _array(images)
+    verified = verifier.verify(folder, brought)
+    print(verified)
+    if rigorous:
+        from certvae.verifier.rigorous import enclosed
+
+        print(enclosed(verified.found))
+    return ExitCode.DONE
+
+
+def _loaded(folder: Path) -> "np.ndarray":
+    """The certify images of the data set that a bundle names."""
+    import tempfile
+
+    from certvae.data import load
+    from certvae.spec.reading import read
+    from certvae.verifier import opened
+    from certvae.verifier.folder import RECORD, well_formed
+
+    with well_formed(RECORD):
+        data = read(opened(folder).record["about"]["spec"]).data
+    with tempfile.TemporaryDirectory() as cache:
+        dataset = load(data, cache=Path(cache))
+        return dataset.images[dataset.rows("certify")]
 
 
 def ledger(store: Path = STORE, study: str | None = None) -> int:
@@ -306,6 +403,8 @@ COMMANDS: Mapping[str, Command] = {
     "certify": certify,
     "run": run,
     "report": report,
+    "bundle": bundle,
+    "verify": verify_bundle,
     "ui": ui,
     "ledger": ledger,
     "store": store_commands,

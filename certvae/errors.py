@@ -25,7 +25,7 @@ def redact(text: str) -> str:
 
 
 class ExitCode(IntEnum):
-    """What a command tells its shell: 0 to 5 as `legend` says. Only `verify` has codes of its own, bits of what it
+    """What a command tells its shell: 0 to 5 as `legend` says. Only `store verify` has its own, bits of what it
     found."""
 
     meaning: str
@@ -91,6 +91,12 @@ class StoreFault(Fault):
     """The store is not usable as it is: layout, owner, gate, or a foreign study."""
 
     area, exit_code = "STORE", ExitCode.REFUSED
+
+
+class BundleFault(Fault):
+    """A bundle that is not what it says, or cannot be read, or cannot be made of this result."""
+
+    area = "BUNDLE"
 
 
 class DeterminismFault(Fault):

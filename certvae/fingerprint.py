@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from certvae.installed import version
+from certvae import machine
+from certvae.installed import packages, version
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow")
 ACCELERATORS = ("nvidia[0-9]*", "nvidiactl", "nvhost-gpu", "dxg", "kfd")
@@ -31,6 +32,20 @@ def described(model: str, *, threads: int, deterministic: bool, tf32: bool | str
         "threads": threads,
         "deterministic": deterministic,
         "tf32": tf32,
+    }
+
+
+@functools.cache
+def table() -> dict[str, str]:
+    """This machine for a reader: processor, GPUs and their driver, memory, system, Python, pip, and every package."""
+    gpus = {f"GPU {number}": gpu for number, gpu in enumerate(machine.gpus())} or {"GPU": "none"}
+    return {
+        "CPU": f"{machine.cpu()}, {machine.cores()} of {os.cpu_count()} cores",
+        "memory": f"{machine.memory() / 2**30:.0f} GiB",
+        **gpus,
+        "system": platform.platform(),
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        **{f"package {name}": found for name, found in packages().items()},
     }
 
 

@@ -19,6 +19,12 @@ def version(package: str) -> str:
         return ""
 
 
+def packages() -> dict[str, str]:
+    """Every package of this environment, by name."""
+    found = ((one.metadata["Name"], one.version) for one in metadata.distributions())
+    return dict(sorted((name.lower().replace("_", "-"), version) for name, version in found if name))
+
+
 def provider(module: str) -> str:
     """What pip must be given for a module: ours with the extra that brings it, or, where none does, its own name."""
     top = module.partition(".")[0]

@@ -1,4 +1,4 @@
-"""What this process may use of its machine: the least of what is there, what it is bound to, and what a cgroup allows.
+"""What a machine has, and what this process may use of it: the least of what is there, bound to it, and allowed.
 
 A container, a batch system or a user's slice limits processor time and memory by cgroups, of version 1 or 2, at any
 level of their tree; Python and psutil look at the whole machine.
@@ -6,6 +6,10 @@ level of their tree; Python and psutil look at the whole machine.
 
 import math
 import os
+import platform
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def cores() -> int:
@@ -25,6 +30,29 @@ def memory() -> int:
     """Bytes of memory that this process may fill, together with all others under the same limit."""
     limits = (*_read("", "memory.max"), *_read("memory", "memory.limit_in_bytes"))
     return min([psutil.virtual_memory().total, *(int(limit) for limit in limits if limit.isdigit())])
+
+
+def cpu() -> str:
+    """The model of the CPU, as the kernel names it; its architecture where it does not."""
+    try:
+        named = re.search(r"^model name\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)
+    except OSError:
+        named = None
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def gpus() -> list[str]:
+    """What the NVIDIA driver lists, with its version; nothing where there is none."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    asked = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):  # no program for this machine, or a driver that hangs
+        return []
+    rows = (line.split(", ") for line in done.stdout.splitlines() if done.returncode == 0)
+    return [f"{row[0]}, {row[1]}, driver {row[2]}" for row in rows if len(row) == 3]
 
 
 def _quotas() -> Iterator[float]:

@@ -25,12 +25,12 @@ PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
     {"errors", "certificate", "installed", "machine", "simplex"},
     {"answers", "canonical", "equilibrium", "fingerprint", "quality", "terminal"},
-    {"spec", "store"},
+    {"spec", "store", "verifier"},
     {"data", "models", "tracking"},
     {"training", "cluster"},
     {"teachers", "evaluation"},
     {"protocols"},
-    {"engine", "analysis"},
+    {"engine", "analysis", "bundle"},
     {"__main__"},
 )
 """Rooms of `certvae`, a package or a file each, from the ground up. A room imports from the floors below its own."""
@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "fingerprint": {"torch"},
     "spec": {"pydantic", "annotated_types", "scipy"},
     "store": {"psutil", "safetensors"},
+    "verifier": {"torch", "safetensors", "flint"},
     "data": {"PIL", "sklearn", "pooch", "requests", "rich"},
     "models": {"torch", "safetensors"},
     "tracking": {"mlflow", "sqlalchemy", "PIL"},
@@ -51,6 +52,7 @@ MAY_IMPORT = {
     "teachers": {"torch", "sklearn", "scipy", "array_api_compat", "threadpoolctl"},
     "evaluation": {"torch", "scipy"},
     "protocols": {"torch"},
+    "bundle": {"torch"},
     "engine": {"ray", "optuna", "torch", "tyro", "rich", "annotated_types"},
     "__main__": {"tyro"},
 }

@@ -6,6 +6,7 @@ import pickle
 import pytest
 
 from certvae.errors import (
+    BundleFault,
     ConfigFault,
     DataFault,
     DeterminismFault,
@@ -25,6 +26,7 @@ AREAS = {
     DataFault: ("DATA", 2),
     DiskFault: ("DISK", 4),
     StoreFault: ("STORE", 5),
+    BundleFault: ("BUNDLE", 1),
     DeterminismFault: ("DET", 1),
     NumberFault: ("NUM", 1),
     TeacherFault: ("TEACH", 1),

@@ -77,3 +77,28 @@ def test_a_system_without_affinity_or_cgroups(limit: Limit, monkeypatch: pytest.
     assert cores() == 5
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cores() == 1
+
+
+class TestGpus:
+    def test_what_the_driver_lists(self, tmp_path, monkeypatch):
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB, 570.1'\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+        assert machine.gpus() == ["NVIDIA H100 80GB HBM3, 81559 MiB, driver 570.1"]
+
+    @pytest.mark.parametrize("text", ["no program", "#!/bin/sh\necho 'driver not loaded'\nexit 9\n"])
+    def test_a_tool_that_cannot_run_lists_nothing(self, tmp_path, monkeypatch, text):
+        (tmp_path / "nvidia-smi").write_text(text)
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+        assert machine.gpus() == []
+
+
+def test_the_cpu_has_a_name(tmp_path, monkeypatch):
+    assert machine.cpu()
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    assert machine.cpu() == "Some CPU @ 2 GHz"
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "absent")
+    assert machine.cpu()

@@ -10,7 +10,6 @@ import re
 import shutil
 import socket
 import stat
-import subprocess
 import sys
 import time
 import uuid
@@ -19,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from certvae import machine
 from certvae.errors import Fault
 from certvae.installed import version
 from certvae.store.disk import Disk
@@ -63,7 +63,7 @@ def examine(store: Path, needed_gb: float = 10.0, lock: Path = LOCK) -> list[Fin
     """
     return [
         *versions(lock),
-        *gpus(listed_gpus(), seen_gpus()),
+        *gpus(machine.gpus(), seen_gpus()),
         *disk(store, needed_gb),
         *store_folder(store),
         *clock(store),
@@ -147,18 +147,6 @@ def gpus(listed: Sequence[str], seen: Sequence[str]) -> Iterator[Finding]:
     else:
         hidden = f", {len(listed) - len(seen)} hidden by {said}" if len(seen) < len(listed) else ""
         yield Finding("gpus", "ok", f"{len(seen)} x {seen[0]}, computing{hidden}")
-
-
-def listed_gpus() -> list[str]:
-    """What NVIDIA's tool lists; nothing where there is none."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    try:
-        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):  # no program for this machine, or a driver that hangs
-        return []
-    return [line for line in done.stdout.splitlines() if line.startswith("GPU ")]
 
 
 def seen_gpus() -> list[str]:

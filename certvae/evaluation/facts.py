@@ -17,7 +17,7 @@ from certvae.certificate import Certificate, Pairs, Reference, View, certify
 from certvae.data.dataset import Dataset, Split
 from certvae.evaluation import diagnostics, heads
 from certvae.evaluation.diagnostics import Passage, evaluation
-from certvae.evaluation.heads import affine_head
+from certvae.evaluation.heads import AffineHead, affine_head
 from certvae.models.nets import Vae
 from certvae.quality import measure
 from certvae.store.artifact import Artifact, Content
@@ -158,10 +158,8 @@ def affine_facts(
     `affine_gain` is the Lipschitz constant of its logits in z, up to what softmax ignores: with it a margin bounds how
     far the means spread (arXiv 2605.05813, Theorem 1; graded by the gain in this project).
     """
-    T, guard_T = teacher.arrays["targets_train"], teacher.arrays["targets_guard"]
-    drawn, guard_drawn = draws(train, seed, TRAIN_DRAW), draws(guard, seed, GUARD_DRAW)
-    on_means = affine_head(train.mu, T, guard.mu, guard_T, bench.device)
-    on_draws = affine_head(drawn, T, guard_drawn, guard_T, bench.device).logits(draws(exam.seen, seed))
+    on_means, read_draws = affine_heads(train, guard, teacher, seed, bench.device)
+    on_draws = read_draws.logits(draws(exam.seen, seed))
     sampled = exam.certify(exam.pairs(on_draws, "sampled"))
     return {
         **of_head(exam, on_means.logits(exam.seen.mu), "affine"),
@@ -170,6 +168,15 @@ def affine_facts(
         "sampled_affine_population_bound": sampled.population_bound,
         "sampled_affine_within_rate": within_rate(exam, on_draws),
     }
+
+
+def affine_heads(
+    train: Passage, guard: Passage, teacher: Artifact, seed: int, device: str
+) -> tuple[AffineHead, AffineHead]:
+    """The best affine head on means, and the best on draws."""
+    T, guard_T = teacher.arrays["targets_train"], teacher.arrays["targets_guard"]
+    drawn, guard_drawn = draws(train, seed, TRAIN_DRAW), draws(guard, seed, GUARD_DRAW)
+    return affine_head(train.mu, T, guard.mu, guard_T, device), affine_head(drawn, T, guard_drawn, guard_T, device)
 
 
 def draws(seen: Passage, seed: int, *counters: int) -> Float[np.ndarray, "n d"]:

@@ -22,6 +22,7 @@ from certvae.spec.validation import refuse
 Shape = tuple[int, int, int]
 GROUPS = 8
 KERNEL, STRIDE, PADDING = 4, 2, 1  # each convolution halves the image
+LOWEST, HIGHEST = -12.0, 6.0  # log-variances: a posterior never narrower, never wider
 
 
 class Encoder(nn.Module):
@@ -35,7 +36,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "n C H W"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         features = self.body(x)
-        return self.mu(features), self.logvar(features).clamp(-12.0, 6.0)
+        return self.mu(features), self.logvar(features).clamp(LOWEST, HIGHEST)
 
 
 class Decoder(nn.Module):

@@ -23,6 +23,7 @@ from certvae.spec.modes import ordered
 from certvae.spec.parts import Training
 from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Witness
+from certvae.store import environments
 from certvae.store.artifact import Artifact
 from certvae.store.store import Stage, Store
 
@@ -173,6 +174,8 @@ def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int
         ]
         rows.append(store.with_program(_row(chain, mode, split, dataset, judged)))
         store.put_row(rows[-1])
+    for made_in in {row["environment"] for row in rows}:
+        environments.remember(store.disk, made_in)
     return rows
 
 

@@ -122,7 +122,8 @@ def examined(subject: Subject, look: Look, reads: Reads, bench: Workbench) -> "E
     from certvae.evaluation import facts
     from certvae.protocols import trained
 
-    vae = _network(subject, reads, bench)
+    classes = subject.teacher.facts["classes"]
+    vae = network(reads, subject.model, subject.dataset.shape, classes, subject.trained, bench)
     targets = trained.teacher_rows(subject.dataset, subject.model, subject.warm, subject.teacher, look.split, bench)
     if isinstance(reads, Permuted):
         targets = trained.permuted(targets, look.split, look.seed)
@@ -130,17 +131,19 @@ def examined(subject: Subject, look: Look, reads: Reads, bench: Workbench) -> "E
     return facts.exam(vae, subject.dataset, targets, look.split, look.looks, subject.teacher, bench, live)
 
 
-def _network(subject: Subject, reads: Reads, bench: Workbench) -> "Vae":
-    from certvae.protocols import trained
+def network(
+    reads: Reads, model: Model, shape: tuple[int, int, int], classes: int, trained: Artifact, bench: Workbench
+) -> "Vae":
+    """The network of an artifact, on the device; what is read tells which kind it is."""
+    from certvae.models import nets
+    from certvae.protocols.trained import loaded
     from certvae.training import baselines
 
-    classes = subject.teacher.facts["classes"]
     match reads:
         case Unguided(baseline=baseline):
-            vae = baselines.network(baseline, subject.model, subject.dataset.shape, classes, seed=0)
-            return trained.loaded(vae, subject.trained, bench)
+            return loaded(baselines.network(baseline, model, shape, classes, seed=0), trained, bench)
         case _:
-            return trained.network(subject.dataset, subject.model, classes, subject.trained, bench)
+            return loaded(nets.build(model, shape, classes, seed=0), trained, bench)
 
 
 def _beside(exam: "Exam", subject: Subject, look: Look, reads: Reads, bench: Workbench) -> "dict[str, Fact]":

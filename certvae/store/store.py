@@ -160,6 +160,21 @@ class Store:
         """
         return self._find(self._request(stage, inputs, named))
 
+    def artifact(self, key: str) -> Artifact | None:
+        """What was published under a key that a row names; None when it is not there.
+
+        Raises:
+            Corrupt: it is not what was published; it was moved to quarantine.
+            DiskFault: it could not be read.
+        """
+        path = self.path / OBJECTS / key
+        try:
+            folder = open_folder(self.disk, path)
+        except Corrupt as corrupt:
+            quarantine(self.disk, path, corrupt.reason)
+            raise
+        return folder and Artifact(folder.body["stage"], key, folder.digest, folder.path, folder.programs)
+
     def call(self, stage: Stage, *inputs: Any, **named: Any) -> Artifact:
         """The artifact, made now if it was not there. Whoever asks for the same key meanwhile waits for it.
 

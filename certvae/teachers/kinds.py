@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from certvae.canonical import stage_seed
@@ -119,12 +119,17 @@ class PixelTeacher:
 
     def rows(self, dataset: Dataset, split: Split) -> Rows:
         """T of the view of every row of a split: of the image itself without a shift."""
-        images, views = dataset.images[dataset.rows(split)], shifts(self.shift)
-        drawn = np.random.default_rng(self.seed).integers(0, len(views), len(dataset.images))[dataset.rows(split)]
+        images, drawn = dataset.images[dataset.rows(split)], self.drawn(dataset, split)
         seen = np.empty_like(images)
-        for number, view in enumerate(views):
-            seen[drawn == number] = shifted(images[drawn == number], view)
+        for view in shifts(self.shift):
+            has = (drawn == view).all(axis=1)
+            seen[has] = shifted(images[has], view)
         return self._read(seen, dataset.scale)
+
+    def drawn(self, dataset: Dataset, split: Split) -> Int64[np.ndarray, "n 2"]:
+        """The shift of the view of every row of a split."""
+        views = np.array(shifts(self.shift))
+        return views[np.random.default_rng(self.seed).integers(0, len(views), len(dataset.images))[dataset.rows(split)]]
 
     def views(self, dataset: Dataset, split: Split) -> Float[np.ndarray, "n R K"]:
         """T of every view of every row of a split, float64: views are equally likely, so means over them are exact."""

@@ -2,6 +2,7 @@ import base64
 import hashlib
 import io
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 
 from analysis import report
 from analysis.report import Request, build, gather, main, write
-from analysis.sections import claims
+from analysis.sections import claims, environment
 from certvae.quality import Thresholds
+from certvae.store import environments
 from certvae.store.store import Store
 from tests.analysis_rows import HOSTILE, MARGIN, STRESS, STUDY, chains, filled, lost, row, search, whole_study
 
@@ -266,3 +268,17 @@ def test_rows_of_two_versions_need_a_word(tmp_path, capsys):
     material, warnings = gather(Request(store=store, study=STUDY, mix=("versions",)))
     assert set(material.rows["seed"]) == {0, 1}
     assert warnings == ["Rows of several versions may be mixed, as was asked for."]
+
+
+def test_the_machine_is_a_table(tmp_path):
+    path = filled(tmp_path / "store", chains(range(2)))
+    request, store = Request(store=path, study=STUDY), Store(path)
+    assert environment(gather(request)[0]).blocks == ()
+    for _ in range(2):
+        environments.remember(store.disk, store.rows(STUDY)[0]["environment"])
+    (found,) = environment(gather(request)[0]).blocks
+    parts = dict(found.texts())
+    assert parts["Python"].endswith(platform.python_version())
+    assert parts["package pandas"] == pd.__version__
+    assert {"CPU", "memory", "system", "package pip"} <= parts.keys()
+    assert any(part.startswith("GPU") for part in parts)

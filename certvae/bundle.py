@@ -1,0 +1,319 @@
+"""Makes a bundle of one network of a store: what `certvae.verifier` needs to compute the claim again, and nothing else.
+
+The network is written as layers of the verifier's closed set; one that has others is refused. The claim is what the
+verifier computes from these very files, and must be that of the row, up to the float32 in which the row was computed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from certvae.canonical import stage_seed
+from certvae.certificate import Reference
+from certvae.data.dataset import SPLITS, Dataset
+from certvae.data.loading import load
+from certvae.errors import BundleFault
+from certvae.evaluation import diagnostics
+from certvae.evaluation.diagnostics import evaluation
+from certvae.evaluation.facts import DELTA, FITTED_ON, affine_heads
+from certvae.evaluation.heads import AffineHead
+from certvae.models.nets import HIGHEST, LOWEST, Encoder, RawHead, SimplexWitness, Vae
+from certvae.protocols import chain, judging, trained
+from certvae.protocols.judging import Drifting, Permuted
+from certvae.spec.cell import CellSpec
+from certvae.spec.reading import read
+from certvae.store import environments
+from certvae.store.artifact import Artifact, Checkpoints
+from certvae.store.disk import disk_faults
+from certvae.store.store import Store, Workbench
+from certvae.teachers import kinds
+from certvae.teachers.kinds import LabelTeacher, PixelTeacher
+from certvae.verifier import folder as files
+from certvae.verifier.bundle import Computed, assembled, computed, row_digests, shared
+from certvae.verifier.programs import KNOWN
+
+ROUNDING = float(np.finfo(np.float32).eps) ** 0.5  # nats: a row was computed from float32 means, a bundle in float64
+CANDIDATES = 20  # networks that are listed where a choice is missing
+Row = Mapping[str, Any]
+Arrays = dict[str, np.ndarray]
+ABOUT = (
+    *("study", "cell", "config", "mode", "seed", "data", "data_digest", "substitute", "device", "environment"),
+    *("teacher_status", "teacher_source", "key_trained", "key_teacher", "key_warm_up", "spec"),
+)
+"""Columns of a row that say where its numbers come from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which network: what stands in the table of a run, as far as it is needed to tell one from the others.
+
+    config    the first digits of its digest
+    """
+
+    study: str | None = None
+    mode: str | None = None
+    seed: int | None = None
+    config: str = ""
+
+
+def chosen(store: Store, choice: Choice) -> Row:
+    """The row on certify rows that a choice names; in a search only the winner has such rows.
+
+    Raises:
+        BundleFault: it names none, or several; they are listed.
+    """
+    rows = [row for row in store.rows(choice.study) if row["split"] == "certify" and row["outcome"] == "ok"]
+    newest: dict[tuple[str, str], Row] = {}
+    for row in sorted(rows, key=lambda row: row.get("stage_version_judge", 0)):
+        newest[row["cell"], row["mode"]] = row
+    found = [row for row in newest.values() if _fits(row, choice)]
+    if len(found) == 1:
+        return found[0]
+    listed = found or list(newest.values())
+    raise BundleFault(
+        f"{len(found)} of {len(newest)} networks fit" if newest else "no network was judged on certify rows here",
+        f"name one of them:{_options(listed)}" if listed else "run a study to its end first: `certvae run --help`",
+        where=str(store.path),
+    )
+
+
+def _fits(row: Row, choice: Choice) -> bool:
+    return (
+        choice.mode in (None, row["mode"])
+        and choice.seed in (None, row["seed"])
+        and row["config"].startswith(choice.config)
+    )
+
+
+def _options(rows: Sequence[Row]) -> str:
+    """One line per network, as it is typed; configs and studies only where there are several."""
+    ordered = sorted(rows, key=lambda row: (row["study"], row["config"], row["seed"], row["mode"]))
+    lines = []
+    for row in ordered[:CANDIDATES]:
+        study = f" --study {row['study']}" if len({one["study"] for one in rows}) > 1 else ""
+        config = f" --config {row['config'][:6]}" if len({one["config"] for one in rows}) > 1 else ""
+        lines.append(f"\n  --mode {row['mode']} --seed {row['seed']}{config}{study}")
+    return "".join(lines) + (f"\n  and {len(rows) - CANDIDATES} more" if len(rows) > CANDIDATES else "")
+
+
+def write(store: Store, row: Row, out: Path, *, digest_only: bool = False) -> Computed:
+    """Writes the bundle of a row into a new folder, and returns its claim.
+
+    Args:
+        digest_only: leave the certify images out; who verifies must bring them.
+
+    Raises:
+        BundleFault: the network or its teacher cannot be bundled, objects are gone, or the claim does not come out.
+    """
+    spec = read(row["spec"])
+    dataset = load(spec.data, cache=store.path / "data", progress=False)
+    if dataset.digest != row["data_digest"]:
+        raise BundleFault(
+            f"the data are {dataset.digest[:12]}, and the row was computed on {row['data_digest'][:12]}",
+            "bring the data set of the run back into the store",
+            where=str(dataset.path),
+        )
+    parts = _Parts(store, row, spec, dataset)
+    network, weights, rows = parts.network(), parts.weights, parts.rows()
+    record = {"settings": {**parts.settings(), "shared_rows": shared(rows)}, "about": parts.about()}
+    made_in = {"machines": environments.of(store.disk, row["environment"])}
+    found = computed(assembled(network, weights, rows, record, made_in), parts.images)
+    _check(row, found)
+    rows |= {"teacher": found.pairs.teacher} | ({} if digest_only else {"images": parts.images})
+    record |= {"claim": dict(found.claim), "words": dict(found.words)}
+    documents = {files.NETWORK: network, files.RECORD: record, files.ENVIRONMENT: made_in}
+    with disk_faults("bundle"):
+        files.write(out, documents, {files.WEIGHTS: weights, files.ROWS: rows})
+    return found
+
+
+class Written:
+    """Networks as programs of the verifier: layers by name, and the arrays that they name, in `weights`."""
+
+    def __init__(self) -> None:
+        self.weights: Arrays = {}
+
+    def encoder(self, encoder: nn.Module, name: str = "") -> dict[str, Any]:
+        """The programs body, mu and logvar; their arrays begin with this name.
+
+        Raises:
+            BundleFault: it is no encoder of ours, or has a layer that is not in the set.
+        """
+        if type(encoder) is not Encoder:
+            raise _no_bundle(type(encoder).__name__, "it is none of the encoders that a bundle can hold")
+        logvar = self.program("body", encoder.logvar, f"{name}logvar")
+        logvar["layers"].append(["clamp", LOWEST, HIGHEST])
+        return {
+            "body": self.program("x", encoder.body, f"{name}body"),
+            "mu": self.program("body", encoder.mu, f"{name}mu"),
+            "logvar": logvar,
+        }
+
+    def program(self, reads: str, module: nn.Module, name: str) -> dict[str, Any]:
+        """One module that reads one thing. Raises: BundleFault for a layer that is not in the set."""
+        return {"reads": reads, "layers": list(self._layers(module, name))}
+
+    def affine(self, head: AffineHead, name: str) -> dict[str, Any]:
+        """A fitted head on z, in float64."""
+        layer = ["linear", f"{name}.weight", f"{name}.bias"]
+        self.weights |= {layer[1]: np.ascontiguousarray(head.weight), layer[2]: np.ascontiguousarray(head.bias)}
+        return {"reads": "z", "layers": [layer]}
+
+    def _layers(self, module: nn.Module, name: str) -> Iterator[list[Any]]:
+        """The layers of a module, in the words of the verifier; their arrays are kept under its name."""
+        match module:
+            case RawHead():
+                yield from self._layers(module.body, name)
+            case nn.Sequential():
+                for number, child in enumerate(module.children()):
+                    yield from self._layers(child, f"{name}.{number}")
+            case nn.Flatten() | nn.ReLU() | nn.SiLU():
+                yield [type(module).__name__.lower()]
+            case nn.Linear():
+                yield ["linear", *self._kept(name, weight=module.weight, bias=module.bias)]
+            case nn.Conv2d():
+                kept = self._kept(name, weight=module.weight, bias=module.bias)
+                yield ["conv", *kept, int(module.stride[0]), int(module.padding[0])]
+            case nn.GroupNorm():
+                kept = self._kept(name, weight=module.weight, bias=module.bias)
+                yield ["group_norm", module.num_groups, module.eps, *kept]
+            case SimplexWitness():
+                yield ["linear", *self._kept(name, weight=module.scaled_vertices), None]
+            case _:
+                raise _no_bundle(type(module).__name__, f"the layers of a bundle are {KNOWN}")
+
+    def _kept(self, name: str, **tensors: Tensor | None) -> list[str | None]:
+        there = {f"{name}.{part}": tensor for part, tensor in tensors.items() if tensor is not None}
+        self.weights |= {place: tensor.detach().cpu().numpy().copy() for place, tensor in there.items()}
+        return [f"{name}.{part}" if tensor is not None else None for part, tensor in tensors.items()]
+
+
+class _Parts:
+    """What a bundle is made of, out of the objects of a row."""
+
+    def __init__(self, store: Store, row: Row, spec: CellSpec, dataset: Dataset):
+        self._row, self._spec, self._dataset, self._store = row, spec, dataset, store
+        self._bench = Workbench("cpu", lambda _: None, Checkpoints(store.disk, row["key_trained"]))
+        self._teacher = self._object("teacher")
+        self._written = Written()
+        self.images = np.ascontiguousarray(dataset.images[dataset.rows("certify")])
+
+    @property
+    def weights(self) -> Arrays:
+        """What programs and teacher name, once they are written down."""
+        return self._written.weights
+
+    def settings(self) -> dict[str, Any]:
+        """What the claim is computed with."""
+        return {
+            "delta": DELTA,
+            "looks": self._row["looks"],
+            "eps": float(self._teacher.facts["smoothing"]),
+            "draw_seed": stage_seed(self._spec.seed, "judge"),
+            "scale": float(self._dataset.scale),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """Where the numbers come from; what a bundle says here it cannot show."""
+        versions = {name: value for name, value in self._row.items() if name.startswith(("version_", "stage_version_"))}
+        fitted = {"fitted_on": "train", "chosen_on": "guard"}
+        return {name: self._row.get(name) for name in ABOUT} | {"versions": versions, **fitted}
+
+    def network(self) -> dict[str, Any]:
+        """The programs and the teacher; what they name is in `weights` afterwards."""
+        reads = chain.of(self._spec).reads(self._row["mode"])
+        if isinstance(reads, Drifting | Permuted):
+            raise _no_bundle(f"mode {self._row['mode']}", "its teacher rows are no fixed function of the image")
+        shape, classes = self._dataset.shape, self._teacher.facts["classes"]
+        vae = judging.network(reads, self._spec.model, shape, classes, self._object("trained"), self._bench)
+        programs = {**self._written.encoder(vae.encoder), "head": self._written.program("z", vae.head, "head")}
+        if "affine_margin" in self._row:
+            programs |= self._affine(vae)
+        teacher = self._taught(programs)
+        return {"programs": programs, "teacher": teacher}
+
+    def rows(self) -> Arrays:
+        """Digests of all rows, the mean teacher row over train rows, and what else of a row its teacher reads."""
+        split = {name: self._dataset.rows(name) for name in SPLITS}
+        images = self._dataset.images
+        digests = {f"digests_{name}": row_digests(images[row] for row in rows) for name, rows in split.items()}
+        train = Reference(teacher=self._teacher.arrays["targets_train"], split="train")
+        found = {**digests, "mean_train_row": train.rows(None)[0]}
+        if self._row.get("key_warm_up") is not None:
+            return found
+        match kinds.read(self._teacher, "cpu"):
+            case LabelTeacher():
+                found["labels"] = self._dataset.labels[split["certify"]]
+            case PixelTeacher() as teacher:
+                found["views"] = teacher.drawn(self._dataset, "certify")
+        return found
+
+    def _affine(self, vae: Vae) -> dict[str, Any]:
+        """The heads that were fitted to means and to draws, fitted again: their rows were kept, and they were not."""
+        batches = (evaluation(self._dataset, split, None, self._bench) for split in FITTED_ON)
+        train, guard = (diagnostics.passage(vae, split) for split in batches)
+        fitted = affine_heads(train, guard, self._teacher, self._spec.seed, "cpu")
+        names = ("affine_means", "affine_draws")
+        return {name: self._written.affine(head, name) for name, head in zip(names, fitted, strict=True)}
+
+    def _taught(self, programs: dict[str, Any]) -> dict[str, Any]:
+        """The teacher; the network that it reads features of becomes the program `warm`."""
+        facts, arrays = self._teacher.facts, self._teacher.arrays
+        if self._row.get("key_warm_up") is None and "pixel_components" not in arrays:
+            return {"kind": "labels", "classes": facts["classes"], "smoothing": float(facts["smoothing"])}
+        self.weights.update(mixture_arrays(facts["chosen"]["covariance"], arrays))
+        told = {"temperature": float(facts["chosen"]["temperature"]), "smoothing": float(facts["smoothing"])}
+        if "pixel_components" in arrays:
+            self.weights.update({f"teacher.{name}": arrays[name] for name in ("pixel_mean", "pixel_components")})
+            return {"kind": "pixels", **told}
+        vae = trained.network(self._dataset, self._spec.model, facts["classes"], self._object("warm_up"), self._bench)
+        read = self._written.encoder(vae.encoder, "warm.")
+        programs["warm"] = {"reads": "x", "layers": [*read["body"]["layers"], *read["mu"]["layers"]]}
+        return {"kind": "features", **told}
+
+    def _object(self, name: str) -> Artifact:
+        key = self._row.get(f"key_{name}")
+        found = self._store.artifact(key) if key else None
+        if found is None:
+            raise BundleFault(
+                f"the object of {name}, {str(key)[:12]}, is not in the store",
+                "run the command of the study again: what is gone is computed again",
+                where=str(self._store.path),
+            )
+        return found
+
+
+def mixture_arrays(covariance: str, arrays: Arrays) -> Arrays:
+    """A mixture in two forms instead of four: precisions by component and direction, or factors of one or of all."""
+    factor = arrays["precisions_cholesky_"]
+    match covariance:
+        case "spherical":
+            factor = np.repeat(factor[:, None], arrays["means_"].shape[1], axis=1)
+        case "tied":
+            factor = factor[None]
+    kept = {"weights": arrays["weights_"], "means": arrays["means_"], "precision": factor}
+    kept |= {name: arrays[name] for name in ("pca_mean", "pca_map") if name in arrays}
+    return {f"teacher.{name}": np.ascontiguousarray(array) for name, array in kept.items()}
+
+
+def _check(row: Row, found: Computed) -> None:
+    """The claim of the bundle against that of the row, which was computed from float32 means.
+
+    Heads that were fitted afterwards were fitted again, on another device perhaps to another head: they are left out.
+    """
+    for name, value in found.claim.items():
+        said = None if "affine" in name else row.get(name)
+        if isinstance(value, float) and isinstance(said, float) and abs(value - said) > ROUNDING * max(1, abs(said)):
+            raise BundleFault(
+                f"{name} comes out as {value:.6f}, and the row says {said:.6f}",
+                "run the study again with this version of certvae, and bundle what it makes",
+                where=f"cell {row['cell'][:12]}, mode {row['mode']}",
+            )
+
+
+def _no_bundle(what: str, why: str) -> BundleFault:
+    return BundleFault(f"{what} has no bundle: {why}", "choose another mode; `certvae bundle --help`")

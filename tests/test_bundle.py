@@ -1,0 +1,169 @@
+"""Making bundles: which network, what is refused, and numbers that are those of the row."""
+
+import dataclasses
+import re
+import shlex
+import time
+
+import numpy as np
+import pytest
+from torch import nn
+
+from certvae.__main__ import main
+from certvae.answers import channel, head, mean
+from certvae.bundle import ROUNDING, Written, write
+from certvae.data.loading import load
+from certvae.errors import BundleFault
+from certvae.models.nets import build
+from certvae.protocols import chain
+from certvae.spec import presets
+from certvae.spec.baselines import VqVae
+from certvae.store import environments
+from certvae.store.store import Store
+from certvae.training import baselines
+from certvae.verifier import verify
+from certvae.verifier.bundle import opened, row_digests
+from tests.protocols.test_simplex_chain import SMALL, cell
+from tests.small_bundles import DATA, Parts, bundled, judged
+from tests.small_cells import MODEL, small_cell
+
+SPEC = dataclasses.replace(small_cell(), data=DATA)
+MODES = ("full", "no_align", "untrained", "permuted")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    spec = dataclasses.replace(SPEC, protocol=dataclasses.replace(SPEC.protocol, controls=("untrained", "permuted")))
+    return judged(tmp_path_factory.mktemp("judged") / "store", spec, MODES)
+
+
+def row_of(store, mode: str) -> chain.Row:
+    return next(row for row in store[1] if row["mode"] == mode)
+
+
+def same_as_row(row, found) -> None:
+    """To the rounding of the float32 means that a row was computed from."""
+    numbers = [name for name, value in found.claim.items() if isinstance(value, float) and row.get(name) is not None]
+    assert {"margin", "info", "loss", "population_bound", "sampled_population_bound", "kl_rate"} <= set(numbers)
+    for name in numbers:
+        assert found.claim[name] == pytest.approx(row[name], rel=ROUNDING, abs=ROUNDING), name
+    assert found.words == {"head": head(row), "mean": mean(row), "channel": channel(row)}
+
+
+@pytest.mark.parametrize("mode", ["full", "no_align", "untrained"])
+def test_the_claim_of_a_bundle_is_that_of_the_row(store, mode, tmp_path):
+    row = row_of(store, mode)
+    write(store[0], row, tmp_path / "out")
+    found = verify(tmp_path / "out")
+    same_as_row(row, found.found)
+    about = found.bundle.record["about"]
+    assert about["spec"] == row["spec"]
+    assert about["versions"]["stage_version_judge"] == row["stage_version_judge"]
+
+
+def test_the_machine_of_the_run_is_in_the_bundle(store, tmp_path):
+    write(store[0], row_of(store, "full"), tmp_path / "out")
+    machines = opened(tmp_path / "out").environment["machines"]
+    assert machines == environments.of(store[0].disk, row_of(store, "full")["environment"])
+    assert {"CPU", "Python", "package pip", "package torch", "package numpy"} <= machines[0].keys()
+
+
+@pytest.mark.parametrize("teacher", [SMALL, dataclasses.replace(SMALL, shift=1), None])
+def test_a_simplex_witness_under_labels_or_a_mixture_on_pixels(teacher, tmp_path):
+    spec = dataclasses.replace(cell(**({"teacher": teacher} if teacher else {})), data=DATA)
+    bundle, row = bundled(tmp_path, spec, "rst")
+    same_as_row(row, verify(bundle).found)
+
+
+def test_rows_of_a_control_whose_teacher_is_no_function_of_the_image(store, tmp_path):
+    with pytest.raises(BundleFault, match="no fixed function of the image"):
+        write(store[0], row_of(store, "permuted"), tmp_path / "out")
+
+
+def test_an_encoder_that_is_not_in_the_set():
+    vae = baselines.network(VqVae(), MODEL, (1, 8, 8), 4, seed=0)
+    with pytest.raises(BundleFault, match="QuantisedEncoder has no bundle"):
+        Written().encoder(vae.encoder)
+
+
+def test_a_layer_that_is_not_in_the_set():
+    vae = build(MODEL, (1, 8, 8), 4, seed=0)
+    vae.encoder.body = nn.Sequential(vae.encoder.body, nn.BatchNorm1d(32))
+    with pytest.raises(BundleFault, match="BatchNorm1d has no bundle"):
+        Written().encoder(vae.encoder)
+
+
+def test_a_row_that_says_something_else(store, tmp_path):
+    row = {**row_of(store, "full"), "margin": row_of(store, "full")["margin"] + 0.01}
+    with pytest.raises(BundleFault, match="margin comes out as"):
+        write(store[0], row, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class TestCommands:
+    def test_what_fits_is_listed_and_what_is_listed_can_be_typed(self, store, tmp_path, capsys):
+        out, at = str(tmp_path / "out"), ["--store", str(store[0].path)]
+        assert main(["bundle", out, *at]) == 1
+        told = capsys.readouterr().err
+        assert "4 of 4 networks fit" in told
+        line = next(line for line in told.splitlines() if "--mode full" in line)
+        assert main(["bundle", out, *at, *shlex.split(line)]) == 0
+        printed = capsys.readouterr().out
+        command = re.search(r"certvae verify .*", printed)
+        assert command
+        assert main(shlex.split(command[0])[1:]) == 0
+        assert "verified from pixels; by its own account study small, mode full, seed 0" in capsys.readouterr().out
+        assert main(["bundle", out, *at, *shlex.split(line)]) == 1
+        assert "this one is there" in capsys.readouterr().err
+
+    def test_nothing_of_that_name(self, store, tmp_path, capsys):
+        assert main(["bundle", str(tmp_path / "out"), "--store", str(store[0].path), "--mode", "rescue"]) == 1
+        assert "0 of 4" in capsys.readouterr().err
+
+    def test_digests_alone(self, store, tmp_path, capsys):
+        out, images = str(tmp_path / "out"), str(tmp_path / "images.npy")
+        assert main(["bundle", out, "--store", str(store[0].path), "--mode", "full", "--digest-only"]) == 0
+        assert main(["verify", out]) == 1
+        assert "--images FILE.npy" in capsys.readouterr().err
+        dataset = load(DATA, cache=store[0].path / "data", progress=False)
+        np.save(images, dataset.images[dataset.rows("certify")])
+        assert main(["verify", out, "--load"]) == 0
+        assert "verified from pixels" in capsys.readouterr().out
+        assert main(["verify", out, "--images", images, "--rigorous"]) == 0
+        assert "proved in ball arithmetic" in capsys.readouterr().out
+
+    def test_a_store_without_certified_rows(self, tmp_path, capsys):
+        path = Store(tmp_path / "store").path
+        assert main(["bundle", str(tmp_path / "out"), "--store", str(path)]) == 1
+        assert "run a study to its end first" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ten_thousand_images_of_mnist_size_take_less_than_half_a_minute(tmp_path):
+    """Processor time, so that other work does not count; untrained networks take as long as trained ones."""
+    model, shape, seed = presets.rescue("mnist").model, (1, 28, 28), np.random.default_rng(0)
+    images, written = seed.integers(0, 256, (10_000, *shape)).astype(np.uint8), Written()
+    vae = build(model, shape, 10, seed=0)
+    programs = {**written.encoder(vae.encoder), "head": written.program("z", vae.head, "head")}
+    programs["warm"] = {"reads": "x", "layers": [*programs["body"]["layers"], *programs["mu"]["layers"]]}
+    latent = model.encoder.latent
+    mixture = {"weights": np.full(10, 0.1), "means": seed.normal(size=(10, latent)), "precision": np.ones((10, latent))}
+    told = {"delta": 0.05, "looks": 1, "eps": 0.02, "draw_seed": 0, "scale": 1 / 255}
+    digests = {f"digests_{split}": row_digests(images[:0]) for split in ("train", "guard")}
+    parts = Parts(
+        network={"programs": programs, "teacher": {"kind": "features", "temperature": 1.0, "smoothing": 0.02}},
+        weights=written.weights | {f"teacher.{name}": array for name, array in mixture.items()},
+        rows={
+            **digests,
+            "images": images,
+            "digests_certify": row_digests(images),
+            "mean_train_row": np.full(10, 0.1),
+        },
+        record={"settings": {**told, "shared_rows": 0}, "about": {}},
+        environment={},
+    )
+    parts.recorded()
+    bundle = parts.write(tmp_path / "bundle")
+    began = time.process_time()
+    verify(bundle)
+    assert time.process_time() - began < 30
