@@ -18,6 +18,7 @@ def caption(frame: pd.DataFrame, tau: float | None = None) -> str:
         *(_configs(frame) if "config" in frame else []),
         *([f"n_failed = {int(failed(frame).sum())} of {len(frame)} rows"] if "outcome" in frame else []),
         *([] if tau is None else [f"tau = {tau:.2f} nats" if round(tau, 2) == tau else f"tau = {tau:g} nats"]),
+        *(sorted(set(frame["preconditions"].dropna())) if "preconditions" in frame else []),
         versions(frame),
     ]
     return " · ".join(part for part in parts if part)

@@ -22,6 +22,7 @@ import pandas as pd
 
 from certvae import answers
 from certvae.errors import StoreFault
+from certvae.looks import together
 from certvae.spec.goal import RULE, Goal
 from certvae.spec.modes import ordered
 from certvae.spec.quantities import QUANTITIES
@@ -64,6 +65,8 @@ def load(
 ) -> pd.DataFrame:
     """All rows of a store, or of one study and split, ordered by study, config, seed and mode.
 
+    Bounds are those of now: they pay for every look at the same certify rows, see `certvae.looks`.
+
     Args:
         store: the folder of a store; it is read, never made.
         only: column -> text that a row must show there, such as {"version_torch": "2.10.0"}; a row that was not made
@@ -76,7 +79,7 @@ def load(
     """
     disk = open_store(store)
     wanted = {**({} if split is None else {"split": split}), **(only or {})}
-    records = rows(disk, study)
+    records = together(disk, rows(disk, study))
     chosen = _chosen(_frame(records), wanted) if records else pd.DataFrame()
     if chosen.empty:
         raise _nothing(disk, study, wanted, records)
@@ -185,7 +188,8 @@ def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     places = {config: place for place, config in enumerate(config_order(frame))}
     modes = {mode: place for place, mode in enumerate(ordered(frame["mode"]))}
     order = frame.assign(config=frame["config"].map(places), mode=frame["mode"].map(modes))
-    return frame.loc[order.sort_values(["study", "config", "seed", "mode", "split"]).index].reset_index(drop=True)
+    ordered_rows = frame.loc[order.sort_values(["study", "config", "seed", "mode", "split"]).index]
+    return ordered_rows.reset_index(drop=True).copy()  # in one piece: columns were put in one by one
 
 
 def _chosen(frame: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:

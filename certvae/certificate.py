@@ -24,12 +24,14 @@ them, a head that reads c and nothing else has G_0 <= 0, and G_0 > 0 says that S
 
 References
     paper A     arXiv 2605.05813: Lemmas 1 and 2, Theorem 1, Corollary 1, the margins
+    together    Holm, Scandinavian Journal of Statistics 6 (1979): claims that share one delta
     betting     Waudby-Smith and Ramdas, arXiv 2010.09686, Theorem 3; means of e-values: Vovk and Wang, 1912.06116
     bounds      McDiarmid (1989); Maurer and Pontil (2009), arXiv 0907.3740, Theorem 4
     meaning     Barber and Agakov (2003): G_0 = H(Tbar) - CE(T, S) <= I(C; Z) for C ~ T
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from numbers import Integral, Real
@@ -598,6 +600,21 @@ def _log_capital(x: np.ndarray, bets: np.ndarray, m: float) -> float:
     return float(capital.max() + math.log(np.exp(capital - capital.max()).mean()))
 
 
+def holm(bounds: Sequence[Callable[[float], float]], delta: float) -> list[float]:
+    """Lower bounds whose signs hold together: with probability 1 - delta every positive one is right (Holm 1979).
+
+    bounds  error probability -> lower bound, one for each claim; which claims is fixed before the rows are seen
+
+    Of k claims left each gets delta / k; those that turn out positive leave, and the others share delta anew. The first
+    wrong one to leave does so while all wrong ones are there: it had delta / their number at most.
+    """
+    found, left, before = {}, list(range(len(bounds))), None
+    while left != before:
+        found |= {claim: bounds[claim](delta / len(left)) for claim in left}
+        before, left = left, [claim for claim in left if not found[claim] > 0]
+    return [found[claim] for claim in range(len(bounds))]
+
+
 def _radius(n: int, delta: float) -> float:
     return math.sqrt(math.log(1 / delta) / (2 * n))
 
@@ -628,19 +645,6 @@ def _bernstein(
 def _wald(scores: np.ndarray, delta: float) -> float:
     """d_i(Tbar) - G is the influence function of the plug-in; right for K / n -> 0."""
     return float(scores.mean() - NormalDist().inv_cdf(1 - delta) * scores.std(ddof=1) / math.sqrt(len(scores)))
-
-
-def margin_reference(pairs: Pairs) -> float:
-    """G_0 as its definition reads, nats, in plain loops: the slow text that `certify` is tested against."""
-    teacher, log_student = pairs.teacher.tolist(), pairs.log_student.tolist()
-    n, classes = len(teacher), range(len(teacher[0]))
-    mean = [math.fsum(row[k] for row in teacher) / n for k in classes]
-    info = loss = 0.0
-    for t, log_s in zip(teacher, log_student, strict=True):
-        possible = [k for k in classes if t[k] > 0]
-        info += sum(t[k] * math.log(t[k] / mean[k]) for k in possible) / n
-        loss += sum(t[k] * (math.log(t[k]) - log_s[k]) for k in possible) / n
-    return info - loss
 
 
 def pairing_p_value(pairs: Pairs, permutations: int, generator: np.random.Generator) -> float:

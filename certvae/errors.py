@@ -40,7 +40,7 @@ class ExitCode(IntEnum):
     WRONG_INPUT = 2, "wrong input and nothing started"
     INCOMPLETE = 3, "finished with failed cells or nothing feasible"
     RESUMABLE = 4, "stopped and resumable by the same command"
-    REFUSED = 5, "the store refuses: its gate was opened for another config, or it is damaged or not safe"
+    REFUSED = 5, "the store refuses: more looks at certify rows than were declared, or it is damaged or not safe"
 
     @classmethod
     def legend(cls) -> str:
@@ -88,7 +88,7 @@ class DiskFault(Fault):
 
 
 class StoreFault(Fault):
-    """The store is not usable as it is: layout, owner, gate, or a foreign study."""
+    """The store is not usable as it is: layout, owner, looks, or a foreign study."""
 
     area, exit_code = "STORE", ExitCode.REFUSED
 

@@ -30,6 +30,7 @@ def rows_of(cell: Cell) -> list[dict]:
     margin = math.tanh(goal.lambda_ts / 5) - 0.1 * math.log(goal.alpha_kl) ** 2 + noise
     psnr = 20 - 0.8 * math.log1p(goal.lambda_ts) - 0.3 * goal.alpha_kl
     named = {"study": spec.study, "cell": spec.cell, "config": spec.config, "seed": spec.seed, "outcome": "ok"}
+    named["data"] = spec.data.name
     facts = {"teacher_status": "strict-feasible", "reason": "", "n": 100}
     numbers = dict.fromkeys(chain.modes(spec), (margin, psnr)) | {"no_align": (-0.1, 20 - 0.3 * goal.alpha_kl)}
     return [

@@ -54,18 +54,31 @@ def small_cell(model: Model = MODEL, training: Training = TRAINING, seed: int = 
 
 def with_noise_in(dataset: Dataset, splits: tuple[Split, ...], target: Path) -> Dataset:
     """The same data set with noise for the pixels of some splits; its other rows are untouched."""
-    images, places = dataset.images.copy(), np.zeros(len(dataset.labels), np.uint8)
-    for split in SPLITS:
-        places[dataset.rows(split)] = SPLITS.index(split)
+    images = dataset.images.copy()
     for split in splits:
         rows = dataset.rows(split)
         images[rows] = np.random.default_rng(0).integers(0, 17, images[rows].shape)
+    return with_images(dataset, images, target, "noise")
+
+
+def leaking(dataset: Dataset, leaked: int, target: Path) -> Dataset:
+    """The same data set with the pixels of train rows in so many of its certify rows."""
+    images = dataset.images.copy()
+    images[dataset.rows("certify")[:leaked]] = images[dataset.rows("train")[:leaked]]
+    return with_images(dataset, images, target, f"{leaked} train images among the certify rows")
+
+
+def with_images(dataset: Dataset, images: np.ndarray, target: Path, substitute: str) -> Dataset:
+    """The same data set with other pixels."""
+    places = np.zeros(len(dataset.labels), np.uint8)
+    for split in SPLITS:
+        places[dataset.rows(split)] = SPLITS.index(split)
     contents = Contents.of_arrays(
         images, dataset.labels, n_train=len(images), classes=dataset.classes, scale=dataset.scale
     )
     rows = np.arange(len(images))
     kept = View(contents=contents, rows=rows, splits=places, classes=dataset.classes, size=None)
-    about = {"name": dataset.name, "source": "noise", "files": "0" * 64, "substitute": "noise"}
+    about = {"name": dataset.name, "source": "a test", "files": "0" * 64, "substitute": substitute}
     publish(target, kept, about, label=None)
     return open_dataset(target)
 

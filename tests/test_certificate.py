@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import entr, log_expit, log_softmax, ndtri
+from scipy.stats import binom
 
 from certvae.certificate import (
     FLOAT_SLACK,
@@ -28,8 +29,8 @@ from certvae.certificate import (
     View,
     certify,
     evidence,
+    holm,
     information,
-    margin_reference,
     pairing_p_value,
 )
 from tests.laws import LowerBoundLaws
@@ -239,6 +240,19 @@ def test_information_of_few_rows_is_biased_downwards(n, classes, bias):
 
 
 # -------------------------------------------------------------------------------------------- laws of rows
+
+
+def margin_reference(pairs: Pairs) -> float:
+    """G_0 as its definition reads, nats, in plain loops: a slow text."""
+    teacher, log_student = pairs.teacher.tolist(), pairs.log_student.tolist()
+    n, classes = len(teacher), range(len(teacher[0]))
+    mean = [math.fsum(row[k] for row in teacher) / n for k in classes]
+    info = loss = 0.0
+    for t, log_s in zip(teacher, log_student, strict=True):
+        possible = [k for k in classes if t[k] > 0]
+        info += sum(t[k] * math.log(t[k] / mean[k]) for k in possible) / n
+        loss += sum(t[k] * (math.log(t[k]) - log_s[k]) for k in possible) / n
+    return info - loss
 
 
 @law
@@ -988,3 +1002,53 @@ def test_the_conditional_bound_covers_with_every_reference():
 def test_strata_that_do_not_label_every_row_are_refused(strata):
     with pytest.raises(ValueError, match="strata: wanted one label"):
         certify(pair(TEACHER, STUDENT), strata=strata)
+
+
+# ---------------------------------------------------------------------------------------- claims made together
+
+
+def exact(seen: float):
+    """The exact bound of the mean of a normal variable with deviation 1 that was seen once."""
+    return lambda delta: seen + ndtri(delta)
+
+
+def held(bounds, delta: float) -> set[int]:
+    return {claim for claim, bound in enumerate(holm(bounds, delta)) if bound > 0}
+
+
+@pytest.mark.parametrize("true", [0, 1, 3, 5])
+def test_claims_that_share_a_delta_hold_together(true):
+    """Five claims that depend on each other, of which some are true: any wrong one among them counts as an error."""
+    generator, wrong, repeats = np.random.default_rng(true), 0, 4000
+    for _ in range(repeats):
+        shared = generator.normal()
+        seen = 0.6 * shared + 0.8 * generator.normal(size=5) + np.array([3.0] * true + [0.0] * (5 - true))
+        wrong += any(claim >= true for claim in held([exact(value) for value in seen], 0.1))
+    assert wrong <= binom.ppf(0.999, repeats, 0.1 if true < 5 else 0)
+
+
+@law
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.5), st.floats(0.1, 1))
+def test_claims_are_those_of_the_definition_and_fall_with_delta(p_values, delta, share):
+    """Holm (1979): sorted p-values against delta / k, delta / (k - 1), ..., up to the first that is too large."""
+
+    def bound(p: float):
+        return lambda level: 1.0 if p <= level else -1.0
+
+    found = held([bound(p) for p in p_values], delta)
+    order, kept = sorted(range(len(p_values)), key=p_values.__getitem__), set()
+    for place, claim in enumerate(order):
+        if p_values[claim] > delta / (len(order) - place):
+            break
+        kept.add(claim)
+    assert found == kept
+    assert held([bound(p) for p in p_values], share * delta) <= found
+    alone = {claim for claim, p in enumerate(p_values) if p <= delta / len(p_values)}
+    assert alone <= found <= {claim for claim, p in enumerate(p_values) if p <= delta}
+
+
+def test_a_claim_more_costs_and_none_is_no_claim():
+    alone, beside = holm([exact(2.0)], 0.05), holm([exact(2.0), exact(-5.0)], 0.05)
+    assert alone == [exact(2.0)(0.05)]
+    assert beside == [exact(2.0)(0.025), exact(-5.0)(0.05)]
+    assert holm([], 0.05) == []

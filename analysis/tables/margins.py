@@ -106,7 +106,8 @@ def claim_table(parts: Partition, view: View = DECLARED) -> Table:
     names = (*CELL, "teacher_status", "on_rows", "at_tau", "in_population", *read_by("bounds"))
     notes = (
         "a positive margin proves that the head, hence the latent, is not constant; any other margin proves nothing",
-        "the population claim is bound > 0 alone, with error probability delta shared by all looks at certify",
+        "the population claim is the bound by betting > 0 alone; all that are positive hold together with confidence "
+        "1 − delta: looks at the same rows share delta, and so, by Holm, do the claims of one config",
     )
     return table("claims", "Three claims per row", rows, shown, names, notes, view.tau)
 

@@ -49,8 +49,11 @@ class Run:
     seeds: tuple[int, ...]
     """Seeds of a plain run; each is one cell per config."""
     study: str = ""
-    """Names rows, the MLflow experiment and the certify gate; another name is another study. The study's own, with
-    the data set where that is another one, when absent."""
+    """Names rows and the MLflow experiment. Another name is another study, and another look at the same certify rows.
+    The study's own, with the data set where that is another one, when absent."""
+    looks: Annotated[int, Ge(1), Le(MOST)] | None = None
+    """Declare so many looks at these certify rows, of all studies in the store: from the first one on every bound
+    pays for them, and more are refused. Bounds pay for what is opened so far when absent."""
     store: Path = Path("certvae-store")
     """Folder of results. The same command on the same store resumes."""
     data_root: Path | None = None

@@ -11,7 +11,9 @@ from certvae.canonical import digest
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.data.dataset import Dataset
 from certvae.data.loading import load
+from certvae.data.preconditions import preconditions
 from certvae.engine.command import Command, Run, place_of, seconds
+from certvae.engine.gate import Gate
 from certvae.engine.rows import RowIndex
 from certvae.engine.study import Study
 from certvae.fingerprint import expected
@@ -48,6 +50,12 @@ class Context:
     def dataset(self) -> Dataset:
         """Found, fetched or opened when it is asked for: `--status` needs none."""
         return load(self.base.data, self.place.data_root, cache=Path(self.place.cache), verify=True)
+
+    @functools.cached_property
+    def gate(self) -> Gate:
+        """Of the certify rows of these data."""
+        tested = preconditions(self.dataset).facts
+        return Gate(self.store, self.dataset.name, self.dataset.digest, tested, self.run.looks)
 
 
 def slots_of(run: Run) -> Slots:

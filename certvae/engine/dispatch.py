@@ -30,7 +30,7 @@ class Cell:
     only: tuple[str, ...] = ()
     """The modes that are wanted of it; all of them when empty."""
     looks: int = 1
-    """Configs of the study that may open certify: every bound uses delta / looks."""
+    """Configs of the run: the bounds in its rows use delta / looks; tables show them at the looks of all studies."""
     alone: bool = False
     """It ran out of memory beside others, and now gets a device for itself."""
     stop: StopRule | None = None

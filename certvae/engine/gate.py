@@ -1,53 +1,167 @@
-"""The gate of the certify split: opened for the configs that a study declared, and for no other.
+"""The gate of certify rows: what a run opens, and what that costs every other look, told before and after.
 
-Search sees the guard split. A bound on certify rows holds for a student that was fixed before they were looked at, so a
-study names beforehand which configs may look, and each bound uses delta divided by their number.
+Search sees the guard split. A bound on certify rows holds for a student that was fixed before they were looked at, and
+each config that looks makes all bounds on these rows pay: see `certvae.looks`.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 from certvae.errors import StoreFault
+from certvae.looks.register import LOOKS, SPLIT, Look, Register, adopt, declare, recorded, register, tell
+from certvae.looks.view import together, warnings
+from certvae.protocols import chain
+from certvae.spec.cell import CellSpec
+from certvae.store.records import documents
 from certvae.store.store import Store
 
-GATE = "gate"  # the kind of its documents
+MOST_TOLD = 3  # other looks whose cost is told
 
 
-def open_certify(store: Store, study: str, configs: tuple[str, ...]) -> int:
-    """Declares the configs of a study that are judged on the certify split; returns the looks to pay for.
+class Gate:
+    """The certify rows of one data set, for the configs of a run.
 
-    The first declaration stands. Repeating it is how a run resumes. Where a declaration was lost or damaged, the rows
-    that it let through still say who looked.
-
-    Raises:
-        StoreFault: when the study declared other configs before.
+    Args:
+        store: holds the register.
+        data: name of the data set.
+        data_digest: of its pixels and splits.
+        tested: what was found of its certify rows; see `data.preconditions`.
+        declared: looks that the command declares; the register counts what is opened when absent.
     """
-    declared = sorted(set(configs))
-    earlier = store.get_document(GATE, study)
-    if earlier is not None and earlier["configs"] != declared:
-        raise _opened_before(store, study, earlier["configs"], declared)
-    if earlier is None:
-        looked = {row["config"] for row in store.rows(study) if row["split"] == "certify"}
-        if not looked <= set(declared):
-            raise _opened_before(store, study, sorted(looked), declared)
-        store.put_document(GATE, study, {"configs": declared})
-    store.expect(study, {GATE: [study]})
-    return len(declared)
+
+    def __init__(
+        self,
+        store: Store,
+        data: str,
+        data_digest: str = "",
+        tested: Mapping[str, Any] | None = None,
+        declared: int | None = None,
+    ):
+        self._store, self._data, self._digest, self._declared = store, data, data_digest, declared
+        self._tested = tested or {}
+
+    def price(self, configs: Iterable[CellSpec]) -> int:
+        """What delta is divided by once these are open.
+
+        Raises:
+            StoreFault: more are claimed than were declared, here or before.
+        """
+        now = Register(self._store.disk)
+        _, new = self._split(configs, now)
+        claimed = len(now.at(self._look())) + len(new)
+        declared = max(now.declared(self._look()), self._declared or 0)
+        if declared and claimed > declared:
+            raise _too_many(self._store, new, declared, claimed)
+        return max(declared, claimed, 1)
+
+    def open(self, configs: Sequence[CellSpec]) -> None:
+        """Registers what these configs claim. Opened again they cost nothing: that is how a run resumes.
+
+        Two drivers that open at once may exceed together what was declared; bounds then pay for what was opened.
+
+        Raises:
+            StoreFault: see `price`.
+            DiskFault: the register cannot be written.
+        """
+        self.price(configs)
+        disk = self._store.disk
+        adopt(disk)
+        if self._tested:
+            tell(disk, self._digest, self._tested)
+        if self._declared:
+            declare(disk, self._look(), self._declared)
+        for config in configs:
+            register(disk, self._look(config))
+        for study in {config.study for config in configs}:
+            self._store.expect(study, {LOOKS: documents(disk, LOOKS)})
+
+    def told(self, configs: Sequence[CellSpec]) -> list[str]:
+        """Which look this is, what it costs the others, and what is wrong with the rows; nothing is opened.
+
+        Raises:
+            StoreFault: see `price`.
+        """
+        now, price = Register(self._store.disk), self.price(configs)
+        known, new = self._split(configs, now)
+        there = now.at(self._look())
+        if not new:
+            places = [at for at, look in enumerate(there, start=1) if look in known]
+            return [f"certify rows: {_places(places)} of {price}, opened before"]
+        places = range(len(there) + 1, len(there) + len(new) + 1)
+        share = f", every bound on them uses delta / {price}" if price > 1 else ""
+        costs = self._costs(there, now.price(self._look()), price)
+        return [f"certify rows: {_places(places)} of {price}{share}", *(f"  costs {line}" for line in costs)]
+
+    def others(self, study: str) -> list[str]:
+        """The looks of other studies at these rows, which pay for those of this one."""
+        return [_named(look) for look in Register(self._store.disk).at(self._look()) if look.study != study]
+
+    def warnings(self, classes: int) -> list[str]:
+        """What is wrong with the rows themselves."""
+        return warnings(self._tested or None, classes)
+
+    def _costs(self, there: Sequence[Look], before: int, after: int) -> list[str]:
+        """What a higher price does to the looks that are there."""
+        if before == after:
+            return []
+        lines = []
+        for look in there[:MOST_TOLD]:
+            rows = [row for row in self._store.rows(look.study) if row["config"] == look.config]
+            then, later = (_held(together(self._store.disk, rows, price)) for price in (before, after))
+            lines.append(f"{_named(look)}: {_change(then, later)}")
+        return lines + ([f"and {len(there) - MOST_TOLD} other looks"] if len(there) > MOST_TOLD else [])
+
+    def _split(self, configs: Iterable[CellSpec], now: Register) -> tuple[list[Look], list[Look]]:
+        """Those that were opened before, and those that were not."""
+        wanted = {config.config: self._look(config) for config in configs}.values()
+        found = {look: now.find(*look.opening) for look in wanted}
+        return [look for look in found.values() if look], [look for look, there in found.items() if there is None]
+
+    def _look(self, config: CellSpec | None = None) -> Look:
+        """The look of a config; without one, the rows alone."""
+        certify = self._tested.get("certify")
+        if config is None:
+            return Look("", "", self._data, certify)
+        return Look(config.study, config.config, self._data, certify, chain.modes(config))
 
 
-def opened_for(store: Store, study: str) -> list[str]:
-    """The configs of a study that were declared; none while its gate is closed."""
-    declared = store.get_document(GATE, study)
-    return [] if declared is None else declared["configs"]
+def opened_for(store: Store, study: str, seen: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+    """The configs of a study that certify was opened for; none while it is closed.
+
+    Args:
+        seen: rows of the study, which tell of openings whose record was lost.
+    """
+    told = {row["config"] for row in seen if row["study"] == study and row["split"] == SPLIT}
+    return sorted(told | {look.config for look in recorded(store.disk) if look.study == study})
 
 
-def _opened_before(store: Store, study: str, earlier: list[str], declared: list[str]) -> StoreFault:
-    return StoreFault(
-        f"the certify split of study {study!r} was opened for {_named(earlier)}, "
-        f"and now {_named(declared)} wants to see it",
-        "keep the spec, or start a study of its own with --study NAME",
-        where=str(store.path),
-        cause="a second choice on the rows that certify the first one would spoil both bounds",
+def _held(rows: Iterable[Mapping[str, Any]]) -> list[float]:
+    """Bounds of the raw heads that are certified."""
+    bounds = [row.get("population_bound") for row in rows if row["split"] == SPLIT]
+    return [bound for bound in bounds if bound is not None and bound > 0]
+
+
+def _change(then: Sequence[float], later: Sequence[float]) -> str:
+    counts = (
+        f"{len(then)} heads certified" if len(then) == len(later) else f"{len(then)} heads certified, then {len(later)}"
     )
+    return f"{counts}, least bound {min(then):+.3f} -> {min(later):+.3f}" if later else counts
 
 
-def _named(configs: list[str]) -> str:
-    shown = ", ".join(config[:12] for config in configs[:3])
-    return f"config {shown}" if len(configs) == 1 else f"{len(configs)} configs ({shown}, ...)"
+def _named(look: Look) -> str:
+    return f"{look.study} {look.config[:12]}"
+
+
+def _places(places: Sequence[int]) -> str:
+    return f"look {places[0]}" if len(places) == 1 else f"looks {places[0]} to {places[-1]}"
+
+
+def _too_many(store: Store, new: Sequence[Look], declared: int, claimed: int) -> StoreFault:
+    opened = claimed - len(new)
+    return StoreFault(
+        f"more claims than looks declared: {declared} were declared on these certify rows, {opened} were opened, "
+        f"and this command opens {len(new)} more",
+        f"declare all of them with --looks {claimed}: every bound on these rows then uses delta / {claimed}",
+        where=str(store.path),
+        cause="a bound holds for as many looks as it pays for, under whatever name of a study they happen",
+    )

@@ -6,12 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
+from certvae.certificate import CLAIM_SPLIT
 from certvae.data.dataset import Dataset
 from certvae.engine import plan, status, summary
 from certvae.engine.command import Command, Run, remember
 from certvae.engine.context import Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
-from certvae.engine.gate import open_certify, opened_for
+from certvae.engine.gate import MOST_TOLD, opened_for
 from certvae.engine.progress import Board
 from certvae.engine.propose import export, sketched, spec_of
 from certvae.engine.rows import RowIndex
@@ -19,6 +20,7 @@ from certvae.engine.rule import Search, check_rule, settle_rule
 from certvae.engine.search import SearchCells, censored, proposals, proposed
 from certvae.engine.study import Study, configs_of
 from certvae.errors import ConfigFault, ExitCode
+from certvae.looks import together
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
@@ -70,9 +72,10 @@ def _plain(context: Context) -> int:
         check(config, context.dataset)
     cells = [Cell(replace(config, seed=seed), looks=len(configs)) for config in configs for seed in context.run.seeds]
     left = [cell for cell in cells if not context.rows.of(cell)]
-    if _planned(context, len(cells), left):
+    looks = context.gate.told(configs)
+    if _planned(context, len(cells), left, looks):
         return ExitCode.DONE
-    open_certify(context.store, context.base.study, tuple(config.config for config in configs))
+    context.gate.open(configs)
     collector = _Collector(Listed(left), context.rows)
     finished = not left or _run(context, collector, lambda: (len(left), ""))
     rows = [row for cell in cells for row in context.rows.of(cell)]
@@ -82,9 +85,15 @@ def _plain(context: Context) -> int:
     return ExitCode.INCOMPLETE if ended == ExitCode.DONE and not _all_ok(rows) else ended
 
 
-def _planned(context: Context, cells: int, left: Sequence[Cell]) -> bool:
-    """Says what is about to run, and checks that it fits; True when that was all that was asked for."""
+def _planned(context: Context, cells: int, left: Sequence[Cell], looks: Sequence[str]) -> bool:
+    """Says what is about to run, and checks that it fits; True when that was all that was asked for.
+
+    Args:
+        looks: which looks at certify rows this is, and what they cost.
+    """
     text = plan.overview(context.base, context.dataset, cells, len(left), context.slots)
+    warnings = context.gate.warnings(context.base.protocol.teacher.classes)
+    text = "\n".join([text, *looks, *(f"  {warning}" for warning in warnings)])
     context.console.print(text, highlight=False, soft_wrap=True)
     works = plan.works_of(left, context.dataset, context.store)
     if context.run.plan:
@@ -116,15 +125,10 @@ def _search(context: Context) -> int:
     check(context.base, context.dataset)
     search = rule_of(context.study, context.run, context.base, context.goal)
     check_rule(search, context.store)
-    cells = SearchCells(search, context.store, context.rows)
+    cells = SearchCells(search, context.store, context.rows, context.gate)
     wanted = _wanted(context, search)
     left = _left(context, wanted)
-    if left and (opened := opened_for(context.store, context.base.study)):
-        text = f"certify was opened before, for {', '.join(config[:12] for config in opened)}: another winner will be"
-        context.console.print(
-            f"{text} confirmed on guard rows alone (--study NAME has a gate of its own)", soft_wrap=True
-        )
-    if _planned(context, len(wanted), left):
+    if _planned(context, len(wanted), left, _looks_of_search(context)):
         return ExitCode.DONE
     settle_rule(search, context.store)
     collector = _Collector(cells, context.rows)
@@ -137,6 +141,15 @@ def _search(context: Context) -> int:
     context.console.print(f"optuna study    optuna-dashboard {journal}", highlight=False, soft_wrap=True)
     ended = _end(context, cells.missing(), collector.failures, finished=finished)
     return ExitCode.INCOMPLETE if ended == ExitCode.DONE and not (cells.winner and _all_ok(rows)) else ended
+
+
+def _looks_of_search(context: Context) -> list[str]:
+    """What the winner's look will cost: known once it is known who wins."""
+    opened = opened_for(context.store, context.base.study, context.rows.all())
+    if opened:
+        shown = ", ".join(config[:12] for config in opened)
+        return [f"certify rows: opened before, for {shown}: another winner is another look, and costs these"]
+    return ["certify rows: opened for the winner alone", *context.gate.told([context.base])]
 
 
 def _wanted(context: Context, search: Search) -> list[Cell]:
@@ -166,7 +179,8 @@ def _known_cells(context: Context) -> list[Cell]:
     if study.space is None:
         return cells
     search, found = rule_of(study, run, base, context.goal), proposed(context.store, study.space, base)
-    won = [config for config in found if config.config in opened_for(context.store, base.study)]
+    opened = opened_for(context.store, base.study, context.rows.all())
+    won = [config for config in found if config.config in opened]
     cells += [cell for config in found for cell in search.cells(config)]
     return _distinct(cells + [cell for config in won for cell in search.confirmation(config)])
 
@@ -248,9 +262,21 @@ def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str
 
 
 def _show(context: Context, rows: list[Mapping[str, Any]]) -> None:
-    """The final table: certify rows where they may be seen, else guard rows."""
-    certify = [row for row in rows if row["split"] == "certify"]
-    summary.show(certify or rows, context.store.path, context.console)
+    """The final table at the looks of now: certify rows where they may be seen, else guard rows."""
+    members = [row for config in dict.fromkeys(row["config"] for row in rows) for row in context.rows.config(config)]
+    now = {_place(row): row for row in together(context.store.disk, members)}
+    found = [now[_place(row)] for row in rows]
+    certify = [row for row in found if row["split"] == CLAIM_SPLIT]
+    summary.show(certify or found, context.store.path, context.console)
+    others = context.gate.others(context.base.study) if certify else []
+    if others:
+        more = f" and {len(others) - MOST_TOLD} more" if len(others) > MOST_TOLD else ""
+        text = f"these rows are shared: {', '.join(others[:MOST_TOLD])}{more} pay for the looks of this study as well"
+        context.console.print(f"looks           {text}", highlight=False, soft_wrap=True)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["cell"], row["mode"], row["split"]
 
 
 def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *, finished: bool) -> int:

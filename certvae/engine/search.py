@@ -12,7 +12,7 @@ from typing import Any
 
 from certvae.engine.dispatch import Cell, Ended
 from certvae.engine.early_stop import Halfway, StopRule, halfway_epoch, learn
-from certvae.engine.gate import open_certify, opened_for
+from certvae.engine.gate import Gate, opened_for
 from certvae.engine.propose import Proposal, Space, exhausted, propose, spec_of
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import SEARCHED, Search
@@ -54,8 +54,9 @@ def censored(store: Store, study: str) -> dict[str, str]:
 class SearchCells:
     """Cells of a search, then of its confirmation."""
 
-    def __init__(self, search: Search, store: Store, rows: RowIndex):
+    def __init__(self, search: Search, store: Store, rows: RowIndex, gate: Gate | None = None):
         self.search, self._store, self._rows = search, store, rows
+        self._gate = gate or Gate(store, search.base.data.name)
         self.proposals: list[Proposal] = []
         self.specs: list[CellSpec] = []
         self._asked: list[list[Cell]] = []
@@ -177,15 +178,15 @@ class SearchCells:
         return new
 
     def _refusal(self, config: str) -> str:
-        """Opens certify for a config, or says why not: it opens once, so not while a config may still win."""
+        """Opens certify for a config, or says why not: each look costs all others, so not while another may win."""
         study, failed = self.search.base.study, sum(map(self._met_an_accident, range(len(self.proposals))))
-        if failed and not opened_for(self._store, study):
+        if failed and config not in opened_for(self._store, study, self._rows.config(config)):
             return (
-                f"certify stays closed: cells of {failed} configs failed, one of these may still win, and certify "
-                "opens once. The same command tries them again"
+                f"certify stays closed: cells of {failed} configs failed, one of these may still win, and every look "
+                "costs. The same command tries them again"
             )
         try:
-            open_certify(self._store, study, (config,))
+            self._gate.open([self._spec(config)])
         except StoreFault as fault:
             return str(fault)
         return ""

@@ -26,11 +26,11 @@ class Study:
     """A question asked of several seeds.
 
     Args:
-        name: names rows, MLflow experiments and the certify gate.
+        name: names rows and MLflow experiments.
         about: what `--help` says first.
         data: the data set it runs on when nothing else is asked for.
         preset: data set, or the description of another -> the cell of seed 0 with this study's protocol for it.
-        configs: base -> the configs of a plain run, declared together: each certify bound uses delta / their number.
+        configs: base -> the configs of a plain run, each is a look at the certify rows.
         seeds: the seeds of a plain run, each certified.
         space: (trial, base) -> a config; without it the study cannot search.
         goal: what a search maximises.

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.table import Table
 
-from certvae import answers
+from certvae import answers, looks
 from certvae.engine.rows import RowIndex
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
@@ -89,10 +89,13 @@ def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
     shown = f" ({first['substitute']})" if first["substitute"] else ""
     counted = next((f", {row['n']:,} {row['split']} rows" for row in rows if "n" in row), "")
     title = f"{first['study']}: {first['data']}{shown}{counted}" + (f"; {difference}" if difference else "")
+    claimed = [first.get("preconditions") or "", looks.sentence(rows)]
     caption = (
-        "I_T, L_TS, margin = I_T - L_TS, margin minus tau, its population lower bound at 95 %, and MI in nats; "
-        "PSNR in dB on [0, 1] pixels; AU active units. Positive certifies; not positive proves nothing. mean: do "
-        "posterior means vary with the image; channel: do draws carry information. Only a dead channel is a collapse."
+        "I_T, L_TS, margin = I_T - L_TS, margin minus tau, its population bound, and MI in nats; PSNR in dB on "
+        "[0, 1] pixels; AU active units. mean: do posterior means vary with the image; channel: do draws carry "
+        "information. Only a dead channel is a collapse. "
+        + "".join(f"{text[0].upper()}{text[1:]}. " for text in claimed if text)
+        + "What is not positive proves nothing."
     )
     table = Table(title=title, caption=caption, box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
     table.title_justify = table.caption_justify = "left"

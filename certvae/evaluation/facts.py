@@ -9,12 +9,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from certvae import canonical
 from certvae.canonical import stage_seed
-from certvae.certificate import Certificate, Pairs, Reference, View, certify
+from certvae.certificate import CLAIM_SPLIT, Certificate, Pairs, Reference, View, certify, evidence
 from certvae.data.dataset import Dataset, Split
+from certvae.data.preconditions import preconditions
 from certvae.evaluation import diagnostics, heads
 from certvae.evaluation.diagnostics import Passage, evaluation
 from certvae.evaluation.heads import AffineHead, affine_head
@@ -30,6 +31,8 @@ FITTED_ON: tuple[Split, Split] = ("train", "guard")  # rows that a head is fitte
 TRAIN_DRAW, GUARD_DRAW = 11, 12  # counters of the seed of draws: none share a stream
 RATE_SLACK = 1e-9  # nats: a margin above the KL rate by more than rounding contradicts the theorem
 Fact = str | float | int | bool | None
+Found = Fact | np.ndarray
+"""A fact, or the scores behind a bound: an array of the artifact, from which the bound at another delta is a view."""
 
 
 class Reader(Protocol):
@@ -47,6 +50,7 @@ class Exam:
     looks      configs that may open this split: every bound uses delta / looks
     eps        smoothing that the teacher rows contain
     reference  teacher rows of the train split, whose mean is the constant student that the bound bets against
+    unseen     rows whose pixels are in no other split: those that a claim about the population may rest on
     targets    what lies in the decoder's teacher slot
     """
 
@@ -58,6 +62,7 @@ class Exam:
     looks: int
     eps: float
     reference: Reference
+    unseen: Bool[np.ndarray, " n"]
     targets: Targets = cached
 
     def raw_logits(self, latent: Float[np.ndarray, "n d"] | None = None) -> Float[np.ndarray, "n K"]:
@@ -72,6 +77,15 @@ class Exam:
         """The certificate of pairs of this split."""
         reference = None if self.split == self.reference.split else self.reference
         return certify(pairs, delta=DELTA, looks=self.looks, eps=self.eps, reference=reference)
+
+    def evidence(self, pairs: Pairs, name: str = "") -> dict[str, Found]:
+        """What the bound of a claim rests on, as `answers.Kept` reads it; nothing where a bound is no claim."""
+        unseen = self.unseen
+        if self.split != CLAIM_SPLIT or not unseen.any():
+            return {}
+        kept = Pairs(teacher=pairs.teacher[unseen], log_student=pairs.log_student[unseen], split=self.split)
+        found = evidence(kept, reference=self.reference)
+        return {f"{name}scores": found.scores, "reference_row": found.rows, "reference_divergence": found.divergence}
 
 
 def exam(
@@ -102,15 +116,17 @@ def exam(
         looks=looks,
         eps=known.facts["smoothing"],
         reference=Reference(teacher=known.arrays["targets_train"], split="train"),
+        unseen=preconditions(dataset).unseen if split == CLAIM_SPLIT else np.ones(len(rows), bool),
         targets=live or cached,
     )
 
 
-def facts(exam: Exam, std: tuple[float, ...], seed: int) -> dict[str, Fact]:
+def facts(exam: Exam, std: tuple[float, ...], seed: int) -> dict[str, Found]:
     """The facts of a row: raw head on posterior means, raw head on draws, reconstruction, code, usage, teacher."""
     pairs = exam.pairs(exam.raw_logits())
     return {
         **exam.certify(pairs).as_row(),
+        **exam.evidence(pairs),
         **_on_draws(exam, seed),
         **_reconstruction(exam, std),
         **_code(exam.seen),
@@ -119,12 +135,14 @@ def facts(exam: Exam, std: tuple[float, ...], seed: int) -> dict[str, Fact]:
     }
 
 
-def content(exam: Exam, found: Mapping[str, Fact]) -> Content:
-    """Facts and pictures."""
-    return Content(_pictures(exam), finite(found))
+def content(found: Mapping[str, Found], pictures: Mapping[str, np.ndarray] | None = None) -> Content:
+    """Facts with what is not finite as None; scores and pictures."""
+    scores = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    told = {name: canonical.finite(value) for name, value in found.items() if name not in scores}
+    return Content({**(pictures or {}), **scores}, told)
 
 
-def of_head(exam: Exam, logits: Float[np.ndarray, "n K"], name: str) -> dict[str, Fact]:
+def of_head(exam: Exam, logits: Float[np.ndarray, "n K"], name: str) -> dict[str, Found]:
     """The certificate of a head other than the raw one, as `<name>_*`."""
     found = exam.certify(exam.pairs(logits))
     return {
@@ -135,7 +153,7 @@ def of_head(exam: Exam, logits: Float[np.ndarray, "n K"], name: str) -> dict[str
     }
 
 
-def posthoc_facts(exam: Exam, dataset: Dataset, teacher: Artifact, seed: int, bench: Workbench) -> dict[str, Fact]:
+def posthoc_facts(exam: Exam, dataset: Dataset, teacher: Artifact, seed: int, bench: Workbench) -> dict[str, Found]:
     """Heads that are fitted on train rows after training, held against the rows of the exam; see `heads`."""
     train, guard = (diagnostics.passage(exam.vae, evaluation(dataset, split, None, bench)) for split in FITTED_ON)
     T = teacher.arrays["targets_train"]
@@ -152,7 +170,7 @@ def posthoc_facts(exam: Exam, dataset: Dataset, teacher: Artifact, seed: int, be
 
 def affine_facts(
     exam: Exam, train: Passage, guard: Passage, teacher: Artifact, seed: int, bench: Workbench
-) -> dict[str, Fact]:
+) -> dict[str, Found]:
     """The best affine head on means with its gain, and the best on draws: do means vary, does the channel carry?
 
     `affine_gain` is the Lipschitz constant of its logits in z, up to what softmax ignores: with it a margin bounds how
@@ -160,9 +178,12 @@ def affine_facts(
     """
     on_means, read_draws = affine_heads(train, guard, teacher, seed, bench.device)
     on_draws = read_draws.logits(draws(exam.seen, seed))
-    sampled = exam.certify(exam.pairs(on_draws, "sampled"))
+    of_means, of_draws = exam.pairs(on_means.logits(exam.seen.mu)), exam.pairs(on_draws, "sampled")
+    sampled = exam.certify(of_draws)
     return {
         **of_head(exam, on_means.logits(exam.seen.mu), "affine"),
+        **exam.evidence(of_means, "affine_"),
+        **exam.evidence(of_draws, "sampled_affine_"),
         "affine_gain": on_means.gain,
         "sampled_affine_margin": sampled.margin,
         "sampled_affine_population_bound": sampled.population_bound,
@@ -199,11 +220,6 @@ def _probe_accuracy(exam: Exam, dataset: Dataset, train: Passage, guard: Passage
     return heads.accuracy(probe.logits(exam.seen.mu), exam_y)
 
 
-def finite(found: Mapping[str, Fact]) -> dict[str, Fact]:
-    """Facts with what is not finite as None."""
-    return {name: canonical.finite(value) for name, value in found.items()}
-
-
 def teacher_quality(teacher: Float[np.ndarray, "n K"]) -> dict[str, float]:
     """The numbers of quality control on these rows, normalised as `Pairs` does, as `teacher_*`: I_T is one number."""
     rows = teacher.astype(np.float64)
@@ -211,10 +227,12 @@ def teacher_quality(teacher: Float[np.ndarray, "n K"]) -> dict[str, float]:
     return {f"teacher_{name}": value for name, value in measured.items() if name != "classes"}
 
 
-def _on_draws(exam: Exam, seed: int) -> dict[str, Fact]:
+def _on_draws(exam: Exam, seed: int) -> dict[str, Found]:
     """One draw z ~ q(z|x) per row: a margin on means can sit on a channel that the posterior noise drowns."""
-    found = exam.certify(exam.pairs(exam.raw_logits(draws(exam.seen, seed)), "sampled"))
+    pairs = exam.pairs(exam.raw_logits(draws(exam.seen, seed)), "sampled")
+    found = exam.certify(pairs)
     return {
+        **exam.evidence(pairs, "sampled_"),
         "sampled_margin": found.margin,
         "sampled_loss": found.loss,
         "sampled_population_bound": found.population_bound,
@@ -242,7 +260,7 @@ def _code(seen: Passage) -> dict[str, Fact]:
 
 
 @torch.inference_mode()
-def _pictures(exam: Exam) -> dict[str, np.ndarray]:
+def pictures(exam: Exam) -> dict[str, np.ndarray]:
     """The first rows of the split and their reconstructions, uint8 (n, C, H, W)."""
     batch = next(exam.batches.in_order())
     first = Batch(batch.x[:PICTURES], None if batch.teacher is None else batch.teacher[:PICTURES])

@@ -14,7 +14,7 @@ from certvae.certificate import Pairs, certify
 from certvae.data.dataset import Dataset
 from certvae.evaluation import diagnostics, subspace
 from certvae.evaluation.diagnostics import Passage, evaluation
-from certvae.evaluation.facts import FITTED_ON, TRAIN_DRAW, Exam, Fact, affine_facts, draws, of_head, within_rate
+from certvae.evaluation.facts import FITTED_ON, TRAIN_DRAW, Exam, Fact, Found, affine_facts, draws, of_head, within_rate
 from certvae.evaluation.heads import rotation_head
 from certvae.models.nets import SimplexWitness, Vae
 from certvae.spec.parts import Bernoulli, Gaussian
@@ -45,7 +45,7 @@ def fair_facts(
     teacher: Artifact,
     seed: int,
     bench: Workbench,
-) -> dict[str, Fact]:
+) -> dict[str, Found]:
     """The best rotation and the best affine heads, fitted on train rows; and the witness on those rows themselves."""
     T = teacher.arrays["targets_train"]
     batches, guard_batches = (evaluation(dataset, split, None, bench) for split in FITTED_ON)

@@ -220,7 +220,7 @@ def _call(store: Store, stage: Stage, *inputs: Any) -> Ended:
 
 
 def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[Ended]) -> Row:
-    named = _named(chain, mode, split, dataset, judged[0])
+    named = _named(chain, mode, split, dataset, judged)
     raw, *fitted = judged
     if isinstance(raw, Failed):
         return {**named, "outcome": raw.outcome, "reason": raw.reason}
@@ -239,12 +239,13 @@ def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[E
     }
 
 
-def _named(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: Ended) -> Row:
+def _named(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[Ended]) -> Row:
     """What a row is about and what it was made by."""
     from certvae.training import environment
 
     spec, made_in = chain.spec, environment.fingerprint(fingerprint.device())
-    ended = {"warm_up": chain.warm, "teacher": chain.teacher, "trained": chain.modes[mode], "judged": judged}
+    ended = {"warm_up": chain.warm, "teacher": chain.teacher, "trained": chain.modes[mode]}
+    ended |= zip(("judged", "fitted"), judged, strict=False)
     return {
         "study": spec.study,
         "cell": spec.cell,

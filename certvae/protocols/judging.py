@@ -3,7 +3,8 @@
     judge          certificate, diagnostics and pictures of the network as it was trained
     fitted_heads   heads fitted to its code afterwards, so that a latent is judged only after it had a fair chance
 
-Facts only: no threshold enters, so thresholds stay views. A diagnostic that is added raises one version here.
+Facts only: no threshold enters, so thresholds stay views; on certify rows the scores behind each claim are kept, so
+that the number of looks is one as well. A diagnostic that is added raises one version here.
 """
 
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ Reads = Raw | Protected | Drifting | Edges | Permuted | Unguided | Simplex
 """What a judgement reads besides what all of them read."""
 
 
-@stage(version=4)
+@stage(version=5)
 def judge(subject: Subject, look: Look, reads: Reads, *, bench: Workbench) -> Content:
     """Certificate, diagnostics and pictures of one network on one split."""
     from certvae.evaluation import facts
@@ -99,10 +100,10 @@ def judge(subject: Subject, look: Look, reads: Reads, *, bench: Workbench) -> Co
     exam = examined(subject, look, reads, bench)
     known = {"teacher_source": subject.teacher.facts["source"]}
     found = facts.facts(exam, subject.dataset.std, look.seed)
-    return facts.content(exam, {**found, **known, **_beside(exam, subject, look, reads, bench)})
+    return facts.content({**found, **known, **_beside(exam, subject, look, reads, bench)}, facts.pictures(exam))
 
 
-@stage(version=3)
+@stage(version=4)
 def fitted_heads(subject: Subject, look: Look, reads: Reads, *, bench: Workbench) -> Content:
     """Heads that are fitted on train rows to the code of a trained network, held against one split."""
     from certvae.evaluation import facts, simplex
@@ -114,7 +115,7 @@ def fitted_heads(subject: Subject, look: Look, reads: Reads, *, bench: Workbench
             found = simplex.fair_facts(exam, simplex.witness_of(exam.vae), subject.model.likelihood, *given)
         case _:
             found = facts.posthoc_facts(exam, *given)
-    return Content({}, facts.finite(found))
+    return facts.content(found)
 
 
 def examined(subject: Subject, look: Look, reads: Reads, bench: Workbench) -> "Exam":

@@ -1,7 +1,7 @@
 """Records: one small JSON file each, whole or absent, with its own digest inside. Rows and documents are records.
 
     rows/<study>/<digest>.json      one line of a table; four lines of pandas read a folder of them
-    plan/<kind>/<name>.json         a decision that must not change: plan entries, proposals, the certify gate
+    plan/<kind>/<name>.json         a decision that must not change: proposals, censored cells, looks at certify rows
 
 A record is sealed by a field `digest`. A row is named by it: to publish it again is a no-op, and a row that was shown
 never changes.

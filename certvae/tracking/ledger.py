@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from certvae.canonical import digest
+from certvae.looks import together
 from certvae.store.locks import Held, hold
 from certvae.store.store import Store
 from certvae.tracking import ui
@@ -103,7 +104,7 @@ class Ledger:
         anew. An MLflow that is away stops it at the first call, one that is slow when its time is up: a minute, and a
         second for each run. The next sync goes on from there.
         """
-        ours = [row for row in rows if row["study"] == self._study]
+        ours = together(self._store.disk, (row for row in rows if row["study"] == self._study))
         mark = Watermark(self._store, self._study, self._file, ours)
         if (shown := mark.runs()) is not None:
             return Synced(unchanged=shown)
@@ -133,7 +134,7 @@ class Ledger:
             Outage: when MLflow does not answer.
         """
         evidence = Evidence(self._store)
-        for _ in reconcile(tracker, entries(rows, evidence), there, evidence):
+        for _ in reconcile(tracker, entries(together(self._store.disk, rows), evidence), there, evidence):
             pass
 
     @property

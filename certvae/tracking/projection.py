@@ -37,14 +37,24 @@ from certvae.tracking.runs import (
     without_seed,
 )
 
-PROJECTION = 3  # a changed projection needs a new number: what the old one wrote is then written again
+PROJECTION = 4  # a changed projection needs a new number: what the old one wrote is then written again
 SPLITS = ("certify", "guard", "train")  # the better one first
 HEADLINE = read_by("headline")
 TAU_STEPS = range(0, 501, 25)  # thousandths of a nat: below log K for every K >= 2
 STRICT: Status = "strict-feasible"
 VERSION = "stage_version_"
-JUDGED = ("key_trained", "key_judged", "key_teacher")  # objects of the modes, and one without a curve
-TOLD = ("data", "substitute", "split", "teacher_status", "teacher_source", "outcome", "reason")  # tags that are read
+JUDGED = ("key_trained", "key_judged", "key_fitted", "key_teacher")  # objects of the modes, and one without a curve
+TOLD = (
+    "data",
+    "substitute",
+    "preconditions",
+    "withheld",
+    "split",
+    "teacher_status",
+    "teacher_source",
+    "outcome",
+    "reason",
+)  # tags that are read
 FOLDED = "certvae.row"  # a tag with the texts of a row that only programs read, as JSON
 LONGEST_TAG = 5000  # characters; MLflow refuses more
 
@@ -141,7 +151,11 @@ def _preparations(row: Row, evidence: Evidence) -> dict[str, str]:
 
 def _config(entry: Entry) -> Run:
     first = entry.rows[0]
-    tags = {"kind": "config", "config": config_name(first["config"]), **_named(first, ("data", "substitute"))}
+    tags = {
+        "kind": "config",
+        "config": config_name(first["config"]),
+        **_named(first, ("data", "substitute", "preconditions")),
+    }
     points = [point for group in _replications(entry.rows) for point in _aggregates(group)]
     return Run(
         key=entry.key,
@@ -170,6 +184,8 @@ def _network(entry: Entry, rows: list[Row], evidence: Evidence) -> Run:
     for row in rows:
         points += _numbers(row, _measured(row), f"{row['split']}/")
     more = {NOTE: _note(best), FOLDED: _folded(best)}
+    if "look" in best:
+        more["look"] = f"{best['look']} of {best['looks']}"
     if (margin := number(best.get("margin"))) is not None:
         more["words"] = WORDS[margin - PAPER_TAU > FLOAT_SLACK if best.get("view", "mu") == "mu" else None]
     return _child(entry, "network", TOLD, more, points, _files(rows, evidence), evidence.seconds(key))

@@ -95,7 +95,7 @@ def test_the_energy_budget_of_a_data_teacher_is_kept(tmp_path):
 
 def test_a_seed_that_is_there_twice_is_refused_with_the_difference(tmp_path):
     frame = load(filled(tmp_path, [row(0), row(0, looks=2)]))
-    with pytest.raises(Refused, match=r"found 2 for seed 0, mode full, split certify; they differ in .*looks"):
+    with pytest.raises(Refused, match=r"found 2 for seed 0, mode full, split certify; they differ in .*paid"):
         partition(frame)
 
 

@@ -91,7 +91,7 @@ def simulated(store: Path, *arguments: str, diverged: Sequence[str] = ()) -> Sea
     run, base, goal = parse(STUDY, [*SEARCH, *arguments])
     search = rule_of(STUDY, run, base, goal)
     made = {**row(), "data_digest": "d" * 64, "data": "digits", "substitute": "", "info": 2.0, "loss": 0.1}
-    made |= {"population_bound": 1.0, "student_info": 1.0, "active_units": 3}
+    made |= {"population_bound": 1.0, "delta": 0.05, "looks": 1, "student_info": 1.0, "active_units": 3}
     made["environment"] = digest(environment.fingerprint(fingerprint.device()))
 
     def work(cell: Cell) -> Ended:
@@ -168,7 +168,7 @@ def test_a_search_that_goes_on_says_beforehand_that_certify_was_opened(tmp_path,
     (opened,) = opened_for(Store(tmp_path / "store"), f"{STUDY.name}-digits")
     more = ["--search", "3", "--store", str(tmp_path / "store"), "--plan"]
     assert main(STUDY, [*SEARCH, *more]) == 0
-    assert f"certify was opened before, for {opened[:12]}: another winner" in capsys.readouterr().out
+    assert f"certify rows: opened before, for {opened[:12]}: another winner is another look" in capsys.readouterr().out
 
 
 def test_a_budget_that_is_no_duration_is_refused_before_anything_starts(tmp_path, capsys):

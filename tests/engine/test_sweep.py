@@ -65,12 +65,14 @@ class TestRun:
         assert explained.returncode == 0
         assert explained.stdout.count("stored") == 7
 
-    def test_a_second_spec_may_not_open_certify(self, finished):
+    def test_a_second_spec_is_a_second_look_and_says_whom_it_costs(self, finished):
         store, _ = finished
-        refused = run(store, "--seeds", "0", "--objective.lambda-ts", "3")
+        asked = run(store, "--seeds", "0", "--objective.lambda-ts", "3", "--plan")
+        assert asked.returncode == 0
+        assert "certify rows: look 2 of 2, every bound on them uses delta / 2" in asked.stdout
+        refused = run(store, "--seeds", "0", "--objective.lambda-ts", "3", "--looks", "1")
         assert refused.returncode == 5
-        assert "was opened for" in refused.stderr
-        assert "--study" in refused.stderr
+        assert "more claims than looks declared" in refused.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,152 @@
+"""Rows as they stand at the number of looks so far: a view, and no row is written anew.
+
+A row keeps the scores behind its claims, so its bounds at another delta are computed and not trained. One config is one
+look: its claims, four for each network of each seed, share delta / looks by Holm, and every bound that is positive in
+the view holds together with every other, over all looks at these rows. Where no scores were kept, a bound that paid for
+less than it must is not shown.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from certvae.certificate import CLAIM_SPLIT, Evidence, holm
+from certvae.looks.register import Look, Register
+from certvae.store.artifact import read_arrays
+from certvae.store.disk import Disk
+from certvae.store.folders import Corrupt, open_folder
+from certvae.store.store import OBJECTS
+
+HEADS = {"": "judged", "sampled_": "judged", "affine_": "fitted", "sampled_affine_": "fitted"}
+"""Whose claims the words of a network rest on: how its columns begin -> whose object keeps its scores."""
+OTHERS = ("bernstein_bound", "mcdiarmid_bound", "brier_bound")
+"""Bounds that keep no scores."""
+MOST_LEAKED = 0.01
+"""Share of certify rows that may lie in train or guard: the bound leaves them out. With more the claim is withheld."""
+Row = dict[str, Any]
+Claim = tuple[Row, str]
+
+
+def together(disk: Disk, rows: Iterable[Mapping[str, Any]], price: int | None = None) -> list[Row]:
+    """The rows, in order, with bounds and words at the looks of now; those of other splits as they are.
+
+    Columns besides the bounds: `look` of `looks`; `paid`, the looks that the row was written for; `claims`, how many
+    share the delta of the config; `preconditions`, what a reader must know of the certify rows; `withheld`, why there
+    is no claim about the population.
+
+    Args:
+        rows: all rows of a config, or none of it: its claims share its delta.
+        price: looks to pay for; as many as the store holds when absent.
+    """
+    shown = [dict(row) for row in rows]
+    certify = [row for row in shown if row["split"] == CLAIM_SPLIT]
+    if not certify:
+        return shown
+    register = Register(disk, shown)
+    families: dict[tuple, list[Row]] = {}
+    for row in certify:
+        families.setdefault(_family(row), []).append(row)
+    arrays = lru_cache(maxsize=len(HEADS))(partial(_arrays, disk))
+    for members in families.values():
+        _restate(members, register, price, arrays)
+    return shown
+
+
+def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which look this is, and what holds together; of rows of one config, as `together` gives them."""
+    told = [row for row in rows if row.get("claims")]
+    if not told:
+        return ""
+    first, held = told[0], sum(_positive(row, head) for row in told for head in HEADS)
+    which = f"look {first['look']} of {first['looks']} on these rows"
+    if first["withheld"]:
+        return which
+    return f"{which}: {held} of {first['claims']} claims have bounds above 0, which hold together at {_percent(first)}"
+
+
+def warnings(found: Mapping[str, Any] | None, classes: int) -> list[str]:
+    """What a reader must know of certify rows, as they were tested; none where all is well, or nothing was tested."""
+    if found is None:
+        return []
+    n, said = found["n"], []
+    if found["leaked"]:
+        said.append(_leak(found))
+    if found.get("near"):
+        said.append(f"{found['near']:,} of {n:,} certify rows are nearly a train or guard row")
+    if found["distinct"] < n:
+        said.append(f"{n - found['distinct']:,} certify rows repeat another one: effective n = {found['distinct']:,}")
+    if n < classes:
+        said.append(f"certify has {n:,} rows for {classes:,} classes: no bound can be tight")
+    return said
+
+
+def _leak(found: Mapping[str, Any]) -> str:
+    done = "the bound leaves them out" if _tolerated(found) else "no claim about the population"
+    places = [f"{found[f'in_{split}']:,} in {split}" for split in ("train", "guard") if found[f"in_{split}"]]
+    return f"{found['leaked']:,} of {found['n']:,} certify rows lie in other splits ({', '.join(places)}): {done}"
+
+
+def _tolerated(found: Mapping[str, Any]) -> bool:
+    return found["leaked"] <= MOST_LEAKED * found["n"]
+
+
+def _family(row: Row) -> tuple:
+    """Rows that claim together: one config, as one program judged it on one machine."""
+    return row["study"], row["config"], row.get("environment"), row.get("stage_version_judge")
+
+
+def _restate(members: list[Row], register: Register, price: int | None, arrays: Callable[[str], Any]) -> None:
+    first = members[0]
+    look = register.find(first["study"], first["config"]) or Look(first["study"], first["config"], first["data"])
+    looks = price or register.price(look)
+    place = next((at for at, one in enumerate(register.at(look), start=1) if one.opening == look.opening), looks)
+    tested = register.tested(first.get("data_digest", ""))
+    claims = [(row, head) for row in members for head in HEADS if row.get(f"{head}population_bound") is not None]
+    withheld = "" if tested is None or _tolerated(tested) else _leak(tested)
+    found = [-math.inf] * len(claims) if withheld else _bounds(claims, looks, arrays)
+    for (row, head), bound in zip(claims, found, strict=True):
+        row[f"{head}population_bound"] = bound if math.isfinite(bound) else None
+    for row in members:
+        bound, paid = row.get("population_bound"), row.get("looks", 1)
+        row |= {name: None for name in OTHERS if name in row and (withheld or paid < looks)}
+        row |= {"look": place, "looks": looks, "paid": paid, "claims": len(claims), "withheld": withheld or None}
+        row["preconditions"] = "; ".join(warnings(tested, row.get("classes", 0))) or None
+        if "certified_population" in row:
+            row["certified_population"] = None if bound is None else bound > 0
+
+
+def _bounds(claims: Sequence[Claim], looks: int, arrays: Callable[[str], Any]) -> list[float]:
+    """Of all claims of a config: they share its delta."""
+    kept = [_bound(row, head, arrays) for row, head in claims]
+    return holm(kept, claims[0][0]["delta"] / looks) if claims else []
+
+
+def _bound(row: Row, head: str, arrays: Callable[[str], Any]) -> Callable[[float], float]:
+    """error probability -> the bound of one claim; -inf where it cannot be known."""
+    judged, own = (arrays(row.get(f"key_{of}", "")) for of in ("judged", HEADS[head]))
+    if f"{head}scores" in own and "reference_row" in judged:
+        scores, reference = own[f"{head}scores"], judged["reference_row"]
+        return Evidence(scores=scores, rows=reference, divergence=row["reference_divergence"], eta=row["eta"]).bound
+    paid, stated = row["delta"] / row["looks"], row[f"{head}population_bound"]
+    return lambda delta: stated if paid <= delta else -math.inf
+
+
+def _arrays(disk: Disk, key: str) -> Mapping[str, np.ndarray]:
+    """The arrays of an object; none where it is gone or damaged, which the next run mends."""
+    with contextlib.suppress(Corrupt):
+        if key and (folder := open_folder(disk, disk.root / OBJECTS / key)) is not None:
+            return read_arrays(folder)
+    return {}
+
+
+def _percent(row: Mapping[str, Any]) -> str:
+    return f"{100 * (1 - row['delta']):g} %"
+
+
+def _positive(row: Mapping[str, Any], head: str) -> bool:
+    bound = row.get(f"{head}population_bound")
+    return bound is not None and bound > 0
