@@ -80,7 +80,7 @@ def load(
     disk = open_store(store)
     wanted = {**({} if split is None else {"split": split}), **(only or {})}
     records = together(disk, rows(disk, study))
-    chosen = _chosen(_frame(records), wanted) if records else pd.DataFrame()
+    chosen = _chosen(frame_of(records), wanted) if records else pd.DataFrame()
     if chosen.empty:
         raise _nothing(disk, study, wanted, records)
     _refuse_mixture(chosen, mix)
@@ -177,7 +177,8 @@ def _lines(lines: list[dict[str, Any]], key: str, numbers: tuple[str, ...]) -> p
     return pd.DataFrame({key: pd.Series(dtype=object), **{name: pd.Series(dtype=float) for name in numbers}})
 
 
-def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+def frame_of(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as one frame, one line each, ordered by study, config, seed and mode; nothing is refused."""
     frame = pd.DataFrame.from_records(records)
     frame = frame.reindex(columns=[*IDENTITY, *(name for name in frame if name not in IDENTITY)])
     texts = {name: frame[name].astype(object) if name in frame else None for name in (*TEXTS, *KEYS)}

@@ -91,6 +91,49 @@ def _array(path: Path) -> "np.ndarray":
         ) from error
 
 
+def certify_latents(
+    train: tuple[Path, Path],
+    certify: tuple[Path, Path],
+    *,
+    draws: tuple[Path, ...] = (),
+    logvar: tuple[Path, Path] | None = None,
+    classes: int = 10,
+    delta: float = 0.05,
+    looks: int = 1,
+    seed: int = 0,
+) -> int:
+    """Certify an encoder that was trained elsewhere, from files of latents and features: head, mean and channel.
+
+    $ certvae certify-latents --train z_train.npy f_train.npy --certify z.npy f.npy
+    $ certvae certify-latents --train z_train.npy f_train.npy --certify z.npy f.npy --logvar v_train.npy v.npy
+
+    A teacher is fitted to the features, the best affine head to the latents of the train rows, and both are held
+    against the certify rows. Exit code 0: the head is certified in the population. 1: it is not, which proves nothing.
+
+    Args:
+        train: Latents (n, d) and features (n, p) of rows that training has seen, .npy files.
+        certify: Latents and features of rows that neither training nor any choice has seen.
+        draws: Draws z ~ q(z|x) of the certify rows; with two files, of the train rows and of the certify rows.
+        logvar: Log-variances of q(z|x) of the train and of the certify rows: they tell the KL rate and make draws.
+        classes: K of the teacher.
+        delta: Error probability of each bound.
+        looks: How often these certify rows were looked at, this time included; each look gets delta / looks.
+        seed: Of the train rows that are held out of fits, and of draws.
+    """
+    from certvae.latents import certify_latents as measure
+
+    if len(draws) > 2:
+        raise ConfigFault(f"--draws takes one file or two, got {len(draws)}", "give draws of one split per file")
+    drawn = tuple(map(_array, draws))
+    options = {"classes": classes, "delta": delta, "looks": looks, "seed": seed}
+    options |= {"draws": drawn if len(drawn) != 1 else drawn[0]} if drawn else {}
+    options |= {"logvar": tuple(map(_array, logvar))} if logvar else {}
+    (z_train, f_train), (z, f) = map(_array, train), map(_array, certify)
+    found = measure((z_train, f_train), (z, f), **options)
+    print(found.summary())
+    return ExitCode.DONE if found.on_means.certified_population else ExitCode.BUG
+
+
 def run(study: tyro.conf.Positional[str]) -> int:
     """Run a study, or go on with one; options of the study follow, and STUDY --help lists them.
 
@@ -401,6 +444,7 @@ STORE_COMMANDS: Mapping[str, Command] = {"verify": verify, "repair": repair, "st
 CLUSTER_COMMANDS: Mapping[str, Command] = {"run": cluster_run, "fetch": cluster_fetch}
 COMMANDS: Mapping[str, Command] = {
     "certify": certify,
+    "certify-latents": certify_latents,
     "run": run,
     "report": report,
     "bundle": bundle,

@@ -438,7 +438,7 @@ def _strata(labels: Any, n: int) -> tuple[list[str], np.ndarray]:
     """Names of the strata, sorted, and the stratum of each row; one stratum where labels is None."""
     if labels is None:
         return ["all"], np.zeros(n, np.intp)
-    found = np.asarray(labels)
+    found = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
     if found.shape != (n,) or found.dtype.kind not in "iubfUSO" or (found != found).any():
         raise ValueError(
             f"strata: wanted one label, a number or a text, for each of the {n} rows, found shape {found.shape} of "

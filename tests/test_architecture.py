@@ -30,8 +30,8 @@ FLOORS = (
     {"data", "models", "tracking"},
     {"training", "cluster"},
     {"teachers", "evaluation"},
-    {"protocols"},
-    {"engine", "analysis", "bundle"},
+    {"protocols", "latents", "monitor"},
+    {"engine", "analysis", "bundle", "loaded"},
     {"__main__"},
 )
 """Rooms of `certvae`, a package or a file each, from the ground up. A room imports from the floors below its own."""
@@ -54,6 +54,8 @@ MAY_IMPORT = {
     "evaluation": {"torch", "scipy"},
     "protocols": {"torch"},
     "bundle": {"torch"},
+    "loaded": {"torch"},
+    "monitor": {"torch"},
     "engine": {"ray", "optuna", "torch", "tyro", "rich", "annotated_types"},
     "__main__": {"tyro"},
 }

@@ -366,6 +366,18 @@ def test_whatever_holds_real_numbers_is_taken(form):
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("form", [pd.Series, lambda labels: torch.tensor(labels, requires_grad=True), np.array])
+def test_so_are_strata_and_the_rows_of_a_reference(form):
+    strata = [0.0, 0.0, 1.0, 1.0]
+    rows = pd.DataFrame(TEACHER), torch.from_numpy(TEACHER).requires_grad_()
+    plain = Reference(teacher=TEACHER, split="train", strata=np.array(strata))
+    found = certify(pair(TEACHER, STUDENT), strata=form(strata), reference=plain)
+    for teacher in rows:
+        given = Reference(teacher=teacher, split="train", strata=form(strata))
+        assert certify(pair(TEACHER, STUDENT), strata=form(strata), reference=given) == found
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "rows",
     [

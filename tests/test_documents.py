@@ -30,7 +30,7 @@ from tests.rooms import PICTURE, edges, picture
 from tests.small_cells import small_cell, small_digits
 from tests.test_architecture import PACKAGES, ROOT, module_of, sources
 
-FOLDERS = ("", ".github/", *(f"{package}/" for package in PACKAGES), "sweeps/clusters/")
+FOLDERS = ("", ".github/", ".github/examples/", *(f"{package}/" for package in PACKAGES), "sweeps/clusters/")
 PAGES = [path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}*.md"))]
 README_LINES = 150
 CERTVAE = "certvae"
@@ -96,7 +96,7 @@ def commands(page: Path) -> Iterator[tuple[tuple[str, ...], set[str]]]:
         if words[:1] in (["python"], [CERTVAE]) and script:
             yield (script,), options(words)
         if words[:1] == [CERTVAE]:
-            names = list(itertools.takewhile(re.compile(r"[a-z]+").fullmatch, words[1:3]))
+            names = list(itertools.takewhile(re.compile(r"[a-z][a-z-]*").fullmatch, words[1:3]))
             yield (
                 (CERTVAE, *names[: 2 if names[:1] in (["store"], ["cluster"]) else 1]),
                 set() if script else options(words),
@@ -105,7 +105,7 @@ def commands(page: Path) -> Iterator[tuple[tuple[str, ...], set[str]]]:
 
 def subcommands(said: str) -> list[str]:
     """Those that a usage line lists in braces."""
-    found = re.search(r"\{([\w,\s]+)\}", said)
+    found = re.search(r"\{([\w,\s-]+)\}", said)
     return re.split(r"[,\s]+", found[1]) if found else []
 
 
@@ -125,9 +125,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     teacher = 0.98 * np.eye(3)[generator.integers(0, 3, 500)] + 0.02 / 3
     np.save(here / "teacher.npy", teacher)
     np.save(here / "logits.npy", np.log(teacher) + generator.normal(size=teacher.shape))
+    for end, n in (("_train", 400), ("", 300)):
+        features = np.eye(10)[generator.integers(0, 10, n)] + 0.1 * generator.normal(size=(n, 10))
+        np.save(here / f"f{end}.npy", features)
+        np.save(here / f"z{end}.npy", features[:, :4])
     dataset, store = small_digits(here / "cache"), Store(here / "store")
     for seed in (0, 1):
-        rescue = small_cell(seed=seed)
+        rescue = replace(small_cell(seed=seed), data=Data(name="digits", limit=240, certify_limit=60))
         for spec in (*(replace(rescue, study=name) for name in ("tiny_fixed_q", "tiny_fixed_q-digits")), witness(seed)):
             trained = chain.train(spec, dataset, store)
             chain.judge(trained, dataset, store, "certify")

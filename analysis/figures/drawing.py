@@ -74,9 +74,16 @@ def drawn(function: Callable[P, Figure]) -> Callable[P, Figure]:
     return with_style
 
 
+class Shown(Figure):
+    """A figure that a notebook shows, whatever its backend is."""
+
+    def _repr_png_(self) -> bytes:
+        return saved(self, "png")
+
+
 def canvas(width: float = 8.0, height: float = 3.6) -> Figure:
     """An empty figure, inches; labels, legends and captions never overlap axes."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Shown(figsize=(width, height), layout="constrained")
 
 
 def titled(figure: Figure, title: str, caption: str) -> Figure:

@@ -1,6 +1,7 @@
 """The command line of a study: options of a run, and every field of the cell."""
 
 import dataclasses
+import json
 import re
 import shlex
 import sys
@@ -16,14 +17,17 @@ from annotated_types import Ge, Gt, Le, Lt
 from certvae.data.loading import SOURCES, describe
 from certvae.data.own import is_own
 from certvae.engine.called import called
-from certvae.engine.propose import Sampler
-from certvae.engine.study import Study, study_name
-from certvae.errors import ExitCode
+from certvae.engine.propose import Sampler, Space
+from certvae.engine.ranges import described as drawn
+from certvae.engine.ranges import ranges
+from certvae.engine.study import STORE, Study, study_name
+from certvae.errors import ConfigFault, ExitCode
 from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
 from certvae.spec.parts import Data, Description, Model, Training
 from certvae.spec.presets import CLASSES
+from certvae.spec.reading import read
 from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Witness
 from certvae.spec.validation import check_seeds, nearest, refuse, spec
@@ -54,7 +58,7 @@ class Run:
     looks: Annotated[int, Ge(1), Le(MOST)] | None = None
     """Declare so many looks at these certify rows, of all studies in the store: from the first one on every bound
     pays for them, and more are refused. Bounds pay for what is opened so far when absent."""
-    store: Path = Path("certvae-store")
+    store: Path = Path(STORE)
     """Folder of results. The same command on the same store resumes."""
     data_root: Path | None = None
     """Folder with the data set, zipped or extracted; CERTVAE_DATA or ./data when absent."""
@@ -72,8 +76,17 @@ class Run:
     """Stop cleanly after this long, such as 90s, 30m or 6h; the same command goes on."""
     deadline: str | None = None
     """A cell that takes longer is ended with a stack dump, and counts as a timeout."""
+    config: Path | None = None
+    """Run the cell of this file, views/STUDY/best.json of a search, in place of the preset."""
     search: Annotated[int, Ge(0), Le(MOST), tyro.conf.arg(metavar="CONFIGS")] = 0
     """Search this many configs (a total, not an increment), then confirm the winner on fresh seeds."""
+    ranges: Annotated[
+        tuple[tuple[str, ...], ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="range", metavar="FIELD LOW HIGH [log|STEP]"),
+    ] = ()
+    """Search this numeric field of the cell, such as lambda_ts 0.1 10 log, in place of the space of the study; may be
+    given several times."""
     sampler: Sampler = "tpe"
     """Who proposes configs."""
     lag: Annotated[int, Ge(1)] = 8
@@ -116,32 +129,87 @@ def parse(study: Study, arguments: Sequence[str]) -> tuple[Run, CellSpec, Goal]:
         ConfigFault: for a value outside its bounds, an unknown data set, or two of them.
         SystemExit: from tyro, with code 2, for unknown flags and wrong types.
     """
-    run, rest = _run_of(study, arguments)
-    preset = called(study.preset, described(run.data))
-    if not isinstance(preset, CellSpec):
-        raise refuse("preset", f"a function that gives a CellSpec for {run.data}", preset, "let it know this data set")
-    run = dataclasses.replace(run, study=run.study or study_name(study, preset.data.name))
+    asked, rest = _run_of(study, arguments)
+    run, preset = prepared(study, asked)
     about = _described(study.about)
     if {"-h", "--help"} & set(rest):
-        print(tyro.extras.get_parser(Run, default=run, description=about, add_help=False).format_help())
+        options = tyro.extras.get_parser(Run, default=run, description=about, add_help=False).format_help()
+        print(options, *searched(space_of(study, run, preset), preset, study.goal), "", sep="\n")
         about = "Every field of the cell names a result."
     default = Fields(preset.data, preset.model, preset.protocol, preset.training, study.goal)
     given = tyro.cli(Fields, default=default, args=rest, description=about, config=(tyro.conf.AvoidSubcommands,))
     return run, _cell(run, preset, given), given.goal
 
 
-def _run_of(study: Study, arguments: Sequence[str]) -> tuple[Run, list[str]]:
-    """The options of the run, and all that is left."""
-    default = Run(
+def prepared(study: Study, run: Run) -> tuple[Run, CellSpec]:
+    """The run with a name for its study, and the preset of its data set before any field is overridden.
+
+    Raises:
+        ConfigFault: seeds that are none, an unknown data set, or a preset that gives no cell.
+    """
+    for seeds in (run.seeds, run.search_seeds, run.confirmation_seeds):
+        check_seeds(seeds)
+    if run.config is not None:
+        run, preset = kept(run.config, run, study.data)
+    else:
+        preset = called(study.preset, described(run.data))
+    if not isinstance(preset, CellSpec):
+        raise refuse("preset", f"a function that gives a CellSpec for {run.data}", preset, "let it know this data set")
+    return dataclasses.replace(run, study=run.study or study_name(study, preset.data.name)), preset
+
+
+def kept(path: Path, run: Run, usual: str) -> tuple[Run, CellSpec]:
+    """The run on the data of a file that a search has left, and the cell that the file holds.
+
+    Args:
+        usual: the data set of the study, which a run has when nobody named another.
+
+    Raises:
+        ConfigFault: it is no such file, or holds a cell of other data than were asked for.
+    """
+    try:
+        body = json.loads(path.read_text())
+        spec, data = read(body["spec"]), str(body["data"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigFault(
+            f"no cell can be read: {type(error).__name__}: {str(error) or 'no message'}".splitlines()[0],
+            "give views/STUDY/best.json of a store in which a search has ended",
+            where=f"--config {path}",
+        ) from error
+    if run.data not in (usual, data):
+        raise refuse("data", f"{data}, as --config says", run.data, "leave --data away: the file names its data")
+    return dataclasses.replace(run, data=data), spec
+
+
+def space_of(study: Study, run: Run, base: CellSpec) -> Space | None:
+    """What a search draws from: the ranges of the command line, else the space of the study.
+
+    Raises:
+        ConfigFault: a range that is none.
+    """
+    return ranges(run.ranges, base) if run.ranges else study.space
+
+
+def searched(space: Space | None, base: CellSpec, goal: Goal) -> list[str]:
+    """Lines on what a search maximises and what it draws; none where there is nothing to draw from."""
+    if space is None:
+        return []
+    return [f"search: {goal}", *(f"  draws {line}" for line in drawn(space, base))]
+
+
+def usual(study: Study) -> Run:
+    """The run of a study that nobody gave an option."""
+    return Run(
         data=study.data,
         seeds=study.seeds,
         search_seeds=study.search_seeds,
         confirmation_seeds=study.confirmation_seeds,
     )
-    run, rest = tyro.cli(Run, default=default, args=list(arguments), add_help=False, return_unknown_args=True)
-    for seeds in (run.seeds, run.search_seeds, run.confirmation_seeds):
-        check_seeds(seeds)
-    return run, rest
+
+
+def _run_of(study: Study, arguments: Sequence[str]) -> tuple[Run, list[str]]:
+    """The options of the run, and all that is left."""
+    return tyro.cli(Run, default=usual(study), args=list(arguments), add_help=False, return_unknown_args=True)
 
 
 def described(data: str) -> str | Description:
@@ -199,7 +267,7 @@ def remember(command: Command, store: Store, study: str) -> None:
 
 def anywhere(arguments: Sequence[str], run: Run) -> list[str]:
     """The same options with whole paths: they mean the same in any folder."""
-    folders = {"--store": run.store, "--data-root": run.data_root}
+    folders = {"--store": run.store, "--data-root": run.data_root, "--config": run.config}
     places = {name: str(path.absolute()) for name, path in folders.items() if path}
     if (data := place_of(run.data)) is not None:
         places["--data"] = data

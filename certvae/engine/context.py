@@ -31,7 +31,7 @@ class Context:
         Fault: the store or the pool is not what is needed.
     """
 
-    def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, command: Command, console: Console):
+    def __init__(self, study: Study, run: Run, base: CellSpec, goal: Goal, command: Command | None, console: Console):
         self.study, self.run, self.base, self.goal = study, run, base, goal
         self.command, self.console = command, console
         self.budget_seconds = seconds(run.budget, "budget")

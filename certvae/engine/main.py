@@ -36,4 +36,4 @@ def _execute(study: Study, given: Sequence[str], target: str | None) -> int:
     run, base, goal = parse(study, given)
     from certvae.engine.run import execute  # noqa: PLC0415  (ray and mlflow: seconds that --help does not need)
 
-    return execute(study, run, base, goal, Command(target, anywhere(given, run)), console)
+    return execute(study, run, base, goal, Command(target, anywhere(given, run)), console).code

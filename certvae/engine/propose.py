@@ -9,7 +9,6 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,8 +21,6 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
@@ -237,18 +234,10 @@ def rebuilt(
         warnings.filterwarnings("ignore", message="The constraint value is ignored")  # Optuna copies them twice
         noise = Noise.of([judged for _, judged in told])
         for proposal, judged in told:
-            study.add_trial(_finished(proposal, judged, goal, noise))
+            study.add_trial(finished(proposal, judged, goal, noise))
         for proposal in still_open:
             study.add_trial(_trial(proposal, TrialState.RUNNING))
     return study
-
-
-def export(told: Sequence[tuple[Proposal, Judged]], goal: Goal, path: Path, name: str) -> Path:
-    """Writes a search as an Optuna journal, which optuna-dashboard opens: a view, written anew from rows."""
-    path.unlink(missing_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(path)))
-    rebuilt(told, [], goal, storage=storage, name=name)
-    return path
 
 
 def digest_seed(study_seed: int, number: int) -> int:
@@ -256,7 +245,7 @@ def digest_seed(study_seed: int, number: int) -> int:
     return int(digest(["ask", study_seed, number])[:8], 16)
 
 
-def _finished(proposal: Proposal, judged: Judged, goal: Goal, noise: Noise) -> FrozenTrial:
+def finished(proposal: Proposal, judged: Judged, goal: Goal, noise: Noise) -> FrozenTrial:
     """COMPLETE with every value and constraint, PRUNED, or FAIL: a missing number is never told as feasible.
 
     A constraint is told as the goal reads it: what is missed at its certainty.

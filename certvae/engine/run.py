@@ -1,7 +1,8 @@
 """One run of a study, in the order a user sees it: data, plan, cells, ledger, table."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -9,12 +10,13 @@ from rich.console import Console
 from certvae.certificate import CLAIM_SPLIT
 from certvae.data.dataset import Dataset
 from certvae.engine import plan, status, summary
-from certvae.engine.command import Command, Run, remember
+from certvae.engine.command import Command, Run, place_of, remember, searched, space_of
 from certvae.engine.context import Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from certvae.engine.gate import MOST_TOLD, opened_for
+from certvae.engine.journal import Journal
 from certvae.engine.progress import Board
-from certvae.engine.propose import export, sketched, spec_of
+from certvae.engine.propose import sketched, spec_of
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, check_rule, settle_rule
 from certvae.engine.search import SearchCells, censored, proposals, proposed
@@ -28,11 +30,34 @@ from certvae.terminal import certvae
 from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger
 
+BEST = "best.json"
+"""The winner of a search, in the folder of its views."""
 LEDGER_SECONDS = 10.0  # the end of a run waits at most so long for live curves that are still on their way
 
 
-def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command, console: Console) -> int:
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended.
+
+    final    rows of the final table: those of a plain run, or those that confirm the winner of a search
+    rows     all rows of the study that this code made on such a machine
+    search   its configs as they were judged; None for a plain run
+    cells    how many it has, and how many of them were left to run
+    """
+
+    code: ExitCode
+    final: Sequence[Mapping[str, Any]] = ()
+    rows: Sequence[Mapping[str, Any]] = ()
+    search: SearchCells | None = None
+    cells: int = 0
+    left: int = 0
+
+
+def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command | None, console: Console) -> Ending:
     """Runs what the store does not hold yet and prints the table of all of it.
+
+    Args:
+        command: what goes on with it; None for a study that no command line can name.
 
     Raises:
         Fault: before anything starts, when the input, the data, the store or the pool is not what is needed.
@@ -42,10 +67,10 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command
         console.print(
             status.shown(context.store, context.rows, _known_cells(context), censored(context.store, base.study))
         )
-        return ExitCode.DONE
+        return Ending(ExitCode.DONE)
     if run.explain is not None:
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
-        return ExitCode.DONE
+        return Ending(ExitCode.DONE)
     return _search(context) if run.search else _plain(context)
 
 
@@ -65,7 +90,7 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
         )
 
 
-def _plain(context: Context) -> int:
+def _plain(context: Context) -> Ending:
     """Every config of the study on every seed."""
     configs = configs_of(context.study, context.base)
     for config in configs:
@@ -74,15 +99,16 @@ def _plain(context: Context) -> int:
     left = [cell for cell in cells if not context.rows.of(cell)]
     looks = context.gate.told(configs)
     if _planned(context, len(cells), left, looks):
-        return ExitCode.DONE
+        return Ending(ExitCode.DONE, cells=len(cells), left=len(left))
     context.gate.open(configs)
     collector = _Collector(Listed(left), context.rows)
     finished = not left or _run(context, collector, lambda: (len(left), ""))
     rows = [row for cell in cells for row in context.rows.of(cell)]
-    _show(context, rows)
+    final = _shown(context, rows)
     missing = [cell for cell in cells if not context.rows.of(cell)]
     ended = _end(context, missing, collector.failures, finished=finished)
-    return ExitCode.INCOMPLETE if ended == ExitCode.DONE and not _all_ok(rows) else ended
+    code = ExitCode.INCOMPLETE if ended == ExitCode.DONE and not _all_ok(rows) else ended
+    return Ending(code, final, context.rows.all(), cells=len(cells), left=len(left))
 
 
 def _planned(context: Context, cells: int, left: Sequence[Cell], looks: Sequence[str]) -> bool:
@@ -95,6 +121,9 @@ def _planned(context: Context, cells: int, left: Sequence[Cell], looks: Sequence
     warnings = context.gate.warnings(context.base.protocol.teacher.classes)
     text = "\n".join([text, *looks, *(f"  {warning}" for warning in warnings)])
     context.console.print(text, highlight=False, soft_wrap=True)
+    if context.run.search:
+        for line in searched(space_of(context.study, context.run, context.base), context.base, context.goal):
+            context.console.print(line, highlight=False, markup=False, soft_wrap=True)
     works = plan.works_of(left, context.dataset, context.store)
     if context.run.plan:
         context.console.print(plan.estimate(left, works, context.dataset, context.store, context.slots))
@@ -120,27 +149,32 @@ class _Collector:
         self._source.heard(cell, ended)
 
 
-def _search(context: Context) -> int:
+def _search(context: Context) -> Ending:
     """Configs proposed one by one, then the winner on fresh seeds."""
     check(context.base, context.dataset)
     search = rule_of(context.study, context.run, context.base, context.goal)
     check_rule(search, context.store)
-    cells = SearchCells(search, context.store, context.rows, context.gate)
     wanted = _wanted(context, search)
     left = _left(context, wanted)
     if _planned(context, len(wanted), left, _looks_of_search(context)):
-        return ExitCode.DONE
+        return Ending(ExitCode.DONE, cells=len(wanted), left=len(left))
     settle_rule(search, context.store)
+    folder = summary.folder(context.store.path, context.base.study)
+    journal = Journal(folder, context.store, context.base.study, search.goal)
+    cells = SearchCells(search, context.store, context.rows, context.gate, journal)
     collector = _Collector(cells, context.rows)
     finished = _run(context, collector, lambda: (len(left), cells.headline()))
     rows = [row for cell in cells.confirmed() for row in context.rows.of(cell)]
-    _show(context, rows)
-    context.console.print(summary.search_shown(cells, context.rows))
-    folder = summary.folder(context.store.path, context.base.study)
-    journal = export(cells.told(), search.goal, folder / "optuna.log", context.base.study)
-    context.console.print(f"optuna study    optuna-dashboard {journal}", highlight=False, soft_wrap=True)
+    final = _shown(context, rows)
+    context.console.print(summary.search_shown(cells))
+    found = summary.best(cells, place_of(context.run.data) or context.run.data, str(context.command or ""))
+    if found is not None:
+        (folder / BEST).write_text(json.dumps(found, indent=1))
+        context.console.print(f"best config     --config {folder / BEST}", highlight=False, soft_wrap=True)
+    context.console.print(f"optuna study    optuna-dashboard {journal.path}", highlight=False, soft_wrap=True)
     ended = _end(context, cells.missing(), collector.failures, finished=finished)
-    return ExitCode.INCOMPLETE if ended == ExitCode.DONE and not (cells.winner and _all_ok(rows)) else ended
+    code = ExitCode.INCOMPLETE if ended == ExitCode.DONE and not (cells.winner and _all_ok(rows)) else ended
+    return Ending(code, final, context.rows.all(), cells, len(wanted), len(left))
 
 
 def _looks_of_search(context: Context) -> list[str]:
@@ -176,9 +210,9 @@ def _known_cells(context: Context) -> list[Cell]:
     """The cells of the plain run, those of every config proposed so far, and those of a winner on fresh seeds."""
     run, study, base = context.run, context.study, context.base
     cells = [Cell(replace(config, seed=seed)) for config in configs_of(study, base) for seed in run.seeds]
-    if study.space is None:
+    if (space := space_of(study, run, base)) is None:
         return cells
-    search, found = rule_of(study, run, base, context.goal), proposed(context.store, study.space, base)
+    search, found = rule_of(study, run, base, context.goal), proposed(context.store, space, base)
     opened = opened_for(context.store, base.study, context.rows.all())
     won = [config for config in found if config.config in opened]
     cells += [cell for config in found for cell in search.cells(config)]
@@ -196,16 +230,16 @@ def rule_of(study: Study, run: Run, base: CellSpec, goal: Goal) -> Search:
     Raises:
         ConfigFault: when the study has no space to search.
     """
-    if study.space is None:
+    if (space := space_of(study, run, base)) is None:
         raise ConfigFault(
             f"study {study.name!r} has no space to search",
-            "copy sweeps/search_margin_psnr.py and give it a space",
+            "name ranges (--range lambda_ts 0.1 10 log), or copy sweeps/search_margin_psnr.py and give it a space",
             where="--search",
             cause="it compares fixed configs",
         )
     return Search(
         base=base,
-        space=study.space,
+        space=space,
         goal=goal,
         sampler=run.sampler,
         total=run.search,
@@ -244,7 +278,8 @@ def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str
         return True
     from certvae.engine import executor  # noqa: PLC0415  (ray: the same)
 
-    remember(context.command, context.store, context.base.study)
+    if context.command is not None:
+        remember(context.command, context.store, context.base.study)
     log = context.store.path / "log" / f"{context.base.study}.log"
     live = Ledger(context.store, context.base.study).live()
     with Board(headline, context.console, log) as board:
@@ -261,25 +296,25 @@ def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str
     return dispatcher.finished
 
 
-def _show(context: Context, rows: list[Mapping[str, Any]]) -> None:
-    """The final table at the looks of now: certify rows where they may be seen, else guard rows."""
+def _shown(context: Context, rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The final table at the looks of now, which is printed: certify rows where they may be seen, else guard rows."""
     members = [row for config in dict.fromkeys(row["config"] for row in rows) for row in context.rows.config(config)]
     now = {_place(row): row for row in together(context.store.disk, members)}
-    found = [now[_place(row)] for row in rows]
-    certify = [row for row in found if row["split"] == CLAIM_SPLIT]
-    summary.show(certify or found, context.store.path, context.console)
-    others = context.gate.others(context.base.study) if certify else []
-    if others:
+    final = summary.final([now[_place(row)] for row in rows])
+    summary.show(final, context.store.path, context.console)
+    is_certify = any(row["split"] == CLAIM_SPLIT for row in final)
+    if others := context.gate.others(context.base.study) if is_certify else []:
         more = f" and {len(others) - MOST_TOLD} more" if len(others) > MOST_TOLD else ""
         text = f"these rows are shared: {', '.join(others[:MOST_TOLD])}{more} pay for the looks of this study as well"
         context.console.print(f"looks           {text}", highlight=False, soft_wrap=True)
+    return final
 
 
 def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return row["cell"], row["mode"], row["split"]
 
 
-def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *, finished: bool) -> int:
+def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *, finished: bool) -> ExitCode:
     """Ledger, what failed and why, and the exit code."""
     ledger = Ledger(context.store, context.base.study)
     synced = ledger.sync(context.rows.all())
@@ -295,7 +330,10 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
         context.console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     if not finished or missing:
         context.console.print(
-            f"nothing is lost. To go on: {context.command}", highlight=False, soft_wrap=True, markup=False
+            f"nothing is lost. To go on: {context.command or 'call run of this study again'}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
         )
     if not finished:
         return ExitCode.RESUMABLE

@@ -13,6 +13,7 @@ from typing import Any
 from certvae.engine.dispatch import Cell, Ended
 from certvae.engine.early_stop import Halfway, StopRule, halfway_epoch, learn
 from certvae.engine.gate import Gate, opened_for
+from certvae.engine.journal import Journal
 from certvae.engine.propose import Proposal, Space, exhausted, propose, spec_of
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import SEARCHED, Search
@@ -54,8 +55,10 @@ def censored(store: Store, study: str) -> dict[str, str]:
 class SearchCells:
     """Cells of a search, then of its confirmation."""
 
-    def __init__(self, search: Search, store: Store, rows: RowIndex, gate: Gate | None = None):
-        self.search, self._store, self._rows = search, store, rows
+    def __init__(
+        self, search: Search, store: Store, rows: RowIndex, gate: Gate | None = None, journal: Journal | None = None
+    ):
+        self.search, self._store, self.rows, self._journal = search, store, rows, journal
         self._gate = gate or Gate(store, search.base.data.name)
         self.proposals: list[Proposal] = []
         self.specs: list[CellSpec] = []
@@ -82,7 +85,7 @@ class SearchCells:
         return self.confirmation() or None
 
     def heard(self, cell: Cell, ended: Ended) -> None:
-        self._rows.add(ended.rows)
+        self.rows.add(ended.rows)
         if ended.kind == "censored":
             self._censor(cell, ended.reason)
         for number in self._pending.pop(cell.spec.cell, set()):
@@ -99,14 +102,14 @@ class SearchCells:
         if winner is None:
             return []
         self.refused = self._refusal(winner.config)
-        return [cell for cell in self.confirmed() if not self._rows.of(cell)]
+        return [cell for cell in self.confirmed() if not self.rows.of(cell)]
 
     def confirmed(self) -> list[Cell]:
         """All confirmation cells of the winner, run or not."""
         winner = self.winner
         if winner is None:
             return []
-        spec = self._spec(winner.config)
+        spec = self.spec(winner.config)
         return self.search.confirmation(spec, SEARCHED) if self.refused else self.search.confirmation(spec)
 
     def headline(self) -> str:
@@ -123,10 +126,6 @@ class SearchCells:
         return next(
             found.params for found, spec in zip(self.proposals, self.specs, strict=True) if spec.config == config
         )
-
-    def told(self) -> list[tuple[Proposal, Judged]]:
-        """Every judged config with its proposal, in the order of their numbers."""
-        return [(self.proposals[number], self.judged[number]) for number in sorted(self.judged)]
 
     def missing(self) -> list[Cell]:
         """Cells of the search and of its confirmation that have not ended in rows, nor were censored."""
@@ -173,6 +172,8 @@ class SearchCells:
         new = [cell for cell in missing if cell.spec.cell not in self._pending]
         for cell in missing:
             self._pending.setdefault(cell.spec.cell, set()).add(number)
+        if missing and self._journal:
+            self._journal.asked(proposal)
         if not missing:
             self._judge(number)
         return new
@@ -180,13 +181,13 @@ class SearchCells:
     def _refusal(self, config: str) -> str:
         """Opens certify for a config, or says why not: each look costs all others, so not while another may win."""
         study, failed = self.search.base.study, sum(map(self._met_an_accident, range(len(self.proposals))))
-        if failed and config not in opened_for(self._store, study, self._rows.config(config)):
+        if failed and config not in opened_for(self._store, study, self.rows.config(config)):
             return (
                 f"certify stays closed: cells of {failed} configs failed, one of these may still win, and every look "
                 "costs. The same command tries them again"
             )
         try:
-            self._gate.open([self._spec(config)])
+            self._gate.open([self.spec(config)])
         except StoreFault as fault:
             return str(fault)
         return ""
@@ -228,22 +229,26 @@ class SearchCells:
         self._censored[cell.spec.cell] = reason
 
     def _ended(self, cell: Cell) -> bool:
-        return cell.spec.cell in self._censored or bool(self._rows.of(cell))
+        return cell.spec.cell in self._censored or bool(self.rows.of(cell))
 
     def _judge(self, number: int) -> None:
         """Once all seeds have ended; a cell that two configs share counts for both."""
         if any(number in waiting for waiting in self._pending.values()):
             return
-        spec, cells = self.specs[number], self._asked[number]
+        self.judged[number] = self._verdict(self.specs[number], self._asked[number])
+        if self._journal:
+            self._journal.judged(self.proposals[number], self.judged[number])
+
+    def _verdict(self, spec: CellSpec, cells: Sequence[Cell]) -> Judged:
         stopped = [cell.spec for cell in cells if cell.spec.cell in self._censored]
         if stopped:
             reason = f"seed {stopped[0].seed}: {self._censored[stopped[0].cell]}"
-            self.judged[number] = Judged(spec.config, "censored", reason, 0, 0, 0)
-            return
-        rows = [row for cell in cells for row in self._rows.of(cell)]
-        self.judged[number] = goals.judge(spec.config, self.search.seeds, rows, self.search.goal)
+            return Judged(spec.config, "censored", reason, 0, 0, 0)
+        rows = [row for cell in cells for row in self.rows.of(cell)]
+        return goals.judge(spec.config, self.search.seeds, rows, self.search.goal)
 
-    def _spec(self, config: str) -> CellSpec:
+    def spec(self, config: str) -> CellSpec:
+        """A config that was proposed, as the cell of seed 0."""
         return next(spec for spec in self.specs if spec.config == config)
 
 

@@ -4,9 +4,12 @@ A study is a Python module with one of these in it: no YAML, no registry. To mak
 `sweeps/search_margin_psnr.py`.
 """
 
+import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from certvae.engine.called import called
 from certvae.engine.propose import Space
@@ -14,6 +17,12 @@ from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
 from certvae.spec.parts import DataName, Description
 from certvae.spec.validation import check_seeds, refuse
+
+STORE = "certvae-store"
+"""Folder of results where no other one is named."""
+
+if TYPE_CHECKING:
+    from certvae.engine.result import Plan, Result
 
 
 def only(base: CellSpec) -> tuple[CellSpec, ...]:
@@ -52,6 +61,35 @@ class Study:
     def __post_init__(self) -> None:
         for seeds in (self.seeds, self.search_seeds, self.confirmation_seeds):
             check_seeds(seeds)
+
+    def run(
+        self,
+        *,
+        fields: Mapping[str, Any] | None = None,
+        progress: bool = True,
+        store: Path | str = STORE,
+        **options: Any,
+    ) -> "Result":
+        """Runs the study from Python, in a notebook, a thread or a test; what the store holds is not computed again.
+
+        Args:
+            fields: {dotted path: value} of fields of the cell: {"training.epochs": 5}.
+            progress: print what a command prints while it runs.
+            options: those of the command line by their names: data, seeds, search, workers, goal and more.
+
+        Raises:
+            Fault: before anything starts, when the input, the data, the store or the pool is not what is needed.
+        """
+        return _asked().run(self, fields or {}, {**options, "store": store}, progress=progress)
+
+    def plan(self, *, fields: Mapping[str, Any] | None = None, store: Path | str = STORE, **options: Any) -> "Plan":
+        """What `run` with the same arguments would compute, how long it may take and what is shared; nothing starts."""
+        return _asked().plan(self, fields or {}, {**options, "store": store})
+
+
+def _asked() -> Any:
+    """The module that runs a study; it imports studies, so they find it by its name."""
+    return importlib.import_module("certvae.engine.result")
 
 
 def study_name(study: Study, data: str) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from certvae import answers, looks
-from certvae.engine.rows import RowIndex
+from certvae.canonical import finite, plain
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
 from certvae.spec import goal as goals
@@ -50,6 +50,11 @@ def table_text(rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
+def final(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the final table: of certify where they may be seen, else of guard."""
+    return [row for row in rows if row["split"] == "certify"] or list(rows)
+
+
 def show(rows: Sequence[Row], store: Path, console: Console) -> None:
     """Prints the final table and writes it; says where, and its digest."""
     if not rows:
@@ -57,11 +62,17 @@ def show(rows: Sequence[Row], store: Path, console: Console) -> None:
     text, first = table_text(rows), rows[0]
     path = folder(store, first["study"]) / "table.csv"
     path.write_text(text)
-    for config, difference in differences(rows).items():
-        console.print(table_shown([row for row in rows if row["config"] == config], difference))
+    for table in tables(rows):
+        console.print(table)
     console.print(f"final table     {path}", highlight=False, soft_wrap=True)
     console.print(f"table digest    {hashlib.sha256(text.encode()).hexdigest()}", highlight=False, soft_wrap=True)
     console.print(f"rows            {store / 'rows' / first['study']}", highlight=False, soft_wrap=True)
+
+
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """The final table for a terminal, one per config."""
+    told = differences(rows) if rows else {}
+    return [table_shown([row for row in rows if row["config"] == config], words) for config, words in told.items()]
 
 
 def folder(store: Path, study: str) -> Path:
@@ -114,7 +125,7 @@ def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
     return table
 
 
-def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
+def search_shown(cells: SearchCells) -> Group:
     """What a search found: the winner, confirmed on fresh seeds, the optimism between both, and the Pareto front."""
     judged = cells.configs
     incomplete = [one for one in judged if one.outcome == "incomplete"]
@@ -134,7 +145,7 @@ def search_shown(cells: SearchCells, rows: RowIndex) -> Group:
         misses = goals.nearest_misses(judged)
         shown = ["Nearest misses:", _configs_shown(misses, cells)] if misses else []
         return Group(*lines, _nothing(cells), *shown)
-    confirmation = confirmed(cells, rows)
+    confirmation = confirmed(cells)
     lines += [_winner_text(winner, cells), confirmation] + ([cells.refused] if cells.refused else [])
     lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
     return Group(*lines, "Pareto front of margin and PSNR:", _configs_shown(goals.pareto_front(judged), cells))
@@ -156,6 +167,22 @@ def _nothing(cells: SearchCells) -> str:
     )
 
 
+def best(cells: SearchCells, data: str, command: str) -> dict[str, Any] | None:
+    """The winner as a file holds it: its cell, which `--config` reads, and how it was found; None where there is none.
+
+    Args:
+        data: where its data are found, from any folder.
+        command: the command line of the search.
+    """
+    winner = cells.winner
+    if winner is None:
+        return None
+    known = {name: getattr(winner, name) for name in ("config", "score", "psnr", "psnr_drop", "slack", "n", "n_stress")}
+    found = {**known, "slack": finite(winner.slack), "drawn": dict(cells.drawn(winner.config))}
+    about = {"goal": cells.search.goal, "configs": len(cells.configs), "confirmation": confirmed(cells)}
+    return plain({"data": data, "command": command, **found, **about, "spec": cells.spec(winner.config)})
+
+
 def _reasons(incomplete: Sequence[Judged]) -> list[str]:
     """Why configs are incomplete, the most frequent reason first, with a config of each."""
     counts = Counter(one.reason for one in incomplete)
@@ -165,10 +192,10 @@ def _reasons(incomplete: Sequence[Judged]) -> list[str]:
     return lines + ([f"  and {len(counts) - len(shown)} other reasons"] if len(counts) > len(shown) else [])
 
 
-def confirmed(cells: SearchCells, rows: RowIndex) -> str:
+def confirmed(cells: SearchCells) -> str:
     """The winner's value on the confirmation seeds, and how much the search overstated it."""
     winner, seeds = cells.winner, cells.search.confirmation_seeds
-    found = [row for cell in cells.confirmed() for row in rows.of(cell)]
+    found = [row for cell in cells.confirmed() for row in cells.rows.of(cell)]
     if winner is None or winner.score is None:
         return "nothing to confirm"
     if not found:

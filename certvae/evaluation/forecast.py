@@ -67,8 +67,12 @@ class Forecast:
 
 def forecast(dataset: Dataset, model: Model) -> Forecast:
     """Of a VAE of this model without alignment, from the train rows."""
-    scaled = _scaled(_pixels(dataset), model.likelihood)
-    return Forecast(_thresholds(scaled, model.encoder.latent), isinstance(model.likelihood, Bernoulli))
+    return of_rows(_pixels(dataset), model.likelihood, model.encoder.latent)
+
+
+def of_rows(x: Float[np.ndarray, "n D"], likelihood: Gaussian | Bernoulli, latent: int) -> Forecast:
+    """Of a VAE of so many units on these rows, values in [0, 1]."""
+    return Forecast(_thresholds(_scaled(x, likelihood), latent), isinstance(likelihood, Bernoulli))
 
 
 def aligned(dataset: Dataset, model: Model, teacher: Float[np.ndarray, "n K"], lambda_ts: float) -> Forecast:

@@ -66,13 +66,26 @@ class Goal:
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> "Goal":
         """The goal that a store holds; one without a certainty went by means."""
-        return cls(**{"certainty": BY_MEANS} | {name: value for name, value in body.items() if name != TYPE})
+        given: dict[str, Any] = {"certainty": BY_MEANS, **body}
+        return cls(**{name: value for name, value in given.items() if name != TYPE})
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
         """Names of the constraints in force: the same for every config of a search."""
         named: dict[Constraint, float | None] = {"psnr_drop": self.psnr_drop, "psnr_floor": self.psnr_floor}
         return tuple(name for name, limit in named.items() if limit is not None)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what `Judged.values` holds."""
+        margin = f"{self.score} margin of {self.mode}, nats"
+        return (margin, f"mean PSNR of {self.mode}, dB") if self.pareto else (margin,)
+
+    def __str__(self) -> str:
+        bounds = [] if self.psnr_drop is None else [f"at most {self.psnr_drop:g} dB below {self.reference}"]
+        bounds += [] if self.psnr_floor is None else [f"at least {self.psnr_floor:g} dB"]
+        wanted = " and ".join(self.metrics)
+        return f"maximise the {wanted}" + (f"; PSNR {' and '.join(bounds)}, at {self.certainty:.0%}" if bounds else "")
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """How a process computes: thread counts and deterministic mode, which its fingerprint tells."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from certvae.fingerprint import described, device_model
 
@@ -26,6 +28,27 @@ def settle(threads: int = 1) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Whatever is settled within the block, the process computes as before when it ends: it may be a notebook."""
+    variables, pools = dict(os.environ), [(pool, pool.num_threads) for pool in ThreadpoolController().lib_controllers]
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    try:
+        yield
+    finally:
+        for name in (*THREAD_VARIABLES, "SCIPY_ARRAY_API", "CUBLAS_WORKSPACE_CONFIG"):
+            os.environ.pop(name, None)
+            os.environ.update({name: variables[name]} if name in variables else {})
+        for pool, count in pools:
+            pool.set_num_threads(count)
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(mode)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = cudnn
+        torch.backends.cuda.matmul.allow_tf32 = matmul
 
 
 def fingerprint(device: str) -> dict[str, Any]:

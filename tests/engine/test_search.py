@@ -9,14 +9,12 @@ import logging
 import numpy as np
 import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
 from certvae.canonical import plain
 from certvae.engine.dispatch import Ended
 from certvae.engine.gate import opened_for
-from certvae.engine.propose import exhausted, export, propose, rebuilt, sketched
+from certvae.engine.propose import exhausted, propose, rebuilt, sketched
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, settle_rule
 from certvae.engine.search import SearchCells, proposed
@@ -153,7 +151,7 @@ class TestFailures:
         assert cells.hopeless
         assert len(cells.judged) == len(cells.proposals) == 3  # as many as are asked before the first is judged
         text = io.StringIO()
-        Console(file=text, width=200).print(search_shown(cells, RowIndex([], _any, chain.modes)))
+        Console(file=text, width=200).print(search_shown(cells))
         assert "3 incomplete" in text.getvalue()
         assert "no search seed has a strict-feasible teacher" in text.getvalue()
 
@@ -263,7 +261,7 @@ def test_a_space_may_draw_choices_and_whole_numbers(tmp_path):
     cells = searched(search(total=3, space=space), tmp_path / "s")
     drawn = cells.drawn(cells.winner.config)
     text = io.StringIO()
-    Console(file=text, width=200).print(search_shown(cells, RowIndex([], _any, chain.modes)))
+    Console(file=text, width=200).print(search_shown(cells))
     assert f"epochs {drawn['epochs']}  batch {drawn['batch']}" in text.getvalue()
 
 
@@ -273,16 +271,6 @@ def test_planning_a_search_says_nothing_of_studies_in_memory(caplog):
     assert len(sketched([], 2, space=SPACE, base=BASE, goal=Goal(), sampler="tpe", study_seed=0)) == 2
     logging.getLogger("optuna").removeHandler(caplog.handler)
     assert caplog.text == ""
-
-
-def test_a_search_is_exported_as_an_optuna_study(tmp_path):
-    cells = searched(search(total=6), tmp_path / "s")
-    export(cells.told(), Goal(), tmp_path / "optuna.log", "searched")
-    path = export(cells.told(), Goal(), tmp_path / "optuna.log", "searched")  # written anew each time
-    storage = JournalStorage(JournalFileBackend(str(path)))
-    study = optuna.load_study(study_name="searched", storage=storage)
-    assert [trial.params for trial in study.trials] == [proposal.params for proposal in cells.proposals]
-    assert study.best_trial.value == pytest.approx(cells.winner.score)
 
 
 def drawing(**choices):
@@ -308,7 +296,7 @@ class TestFiniteSpaces:
         assert len(cells.configs) == len({spec.config for spec in cells.specs}) == 4
         assert len(cells.proposals) < 60
         text = io.StringIO()
-        Console(file=text, width=200).print(search_shown(cells, RowIndex([], _any, chain.modes)))
+        Console(file=text, width=200).print(search_shown(cells))
         said = text.getvalue()
         assert "4 configs judged, 0 incomplete, 0 censored halfway" in said
         assert "the space is exhausted: it has these 4 configs and no other" in said

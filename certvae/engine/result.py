@@ -1,0 +1,184 @@
+"""A study from Python: what was asked for by keyword, and its result as frames, words and figures.
+
+    result = study.run(data="digits", seeds=(0, 1), fields={"training.epochs": 5})
+    result.table        the final table            result.frame   every row of the study
+    result.winner       the best config            result.figure("curves")
+
+It is the run of the command line, with the same store: either goes on with what the other began.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from certvae.engine import summary
+from certvae.engine.command import Command, Run, anywhere, prepared, usual
+from certvae.engine.main import PIPE_WIDTH
+from certvae.engine.run import Ending, execute
+from certvae.engine.search import SearchCells
+from certvae.engine.study import Study
+from certvae.errors import ConfigFault, ExitCode
+from certvae.spec.cell import CellSpec
+from certvae.spec.fields import replaced
+from certvae.spec.goal import Goal
+
+Row = Mapping[str, Any]
+PATHS = ("store", "data_root", "config")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a study has found.
+
+    code    how the run ended, as the command would tell its shell
+    final   rows of the final table      rows  all rows of the study
+    search  configs of a search as they were judged; None for a plain run
+    """
+
+    study: str
+    store: Path
+    code: ExitCode
+    final: Sequence[Row]
+    rows: Sequence[Row]
+    search: SearchCells | None
+
+    @cached_property
+    def frame(self) -> Any:
+        """Every row of the study as a pandas DataFrame, as `certvae.analysis.load` gives it: one line per network."""
+        return _analysis("load").frame_of(list(self.rows))
+
+    @cached_property
+    def table(self) -> Any:
+        """The final table as a pandas DataFrame by config (where there are several), seed and mode; nats and dB."""
+        return _analysis("notebook").table(self.final)
+
+    @property
+    def winner(self) -> CellSpec | None:
+        """The best config of a search, as the cell of seed 0; None for a plain run, or where none is feasible."""
+        best = self.search and self.search.winner
+        return self.search.spec(best.config) if self.search and best else None
+
+    def figure(self, name: str = "margins", tau: float | None = None) -> Any:
+        """A matplotlib figure of the report: margins, curves, tau, psnr, reconstructions, teachers, search.
+
+        Raises:
+            ConfigFault: there is no figure of this name, or nothing in this study to draw there.
+        """
+        return _analysis("notebook").figure(self.store, self.study, self.rows, name, tau)
+
+    def __str__(self) -> str:
+        found = [summary.search_shown(self.search)] if self.search else []
+        return _text(*summary.tables(self.final), *found) or f"{self.study}: no rows yet, {self.code.meaning}"
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do; printing it shows steps, times and disk."""
+
+    cells: int
+    left: int
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    __repr__ = __str__
+
+
+def run(study: Study, fields: Row, options: Row, *, progress: bool) -> Result:
+    """See `Study.run`."""
+    from certvae.training import environment  # noqa: PLC0415  (torch: a plan of a finished study need not wait for it)
+
+    asked, base, goal = _asked(study, fields, options)
+    console = Console(width=PIPE_WIDTH, quiet=not progress, force_terminal=False, force_jupyter=False)
+    with environment.restored():
+        ended = execute(study, asked, base, goal, _command(study, asked, fields, options), console)
+    return Result(base.study, asked.store.resolve(), ended.code, ended.final, ended.rows, ended.search)
+
+
+def plan(study: Study, fields: Row, options: Row) -> Plan:
+    """See `Study.plan`."""
+    from certvae.training import environment  # noqa: PLC0415
+
+    asked, base, goal = _asked(study, fields, {**options, "plan": True})
+    said = StringIO()
+    with environment.restored():
+        ended: Ending = execute(study, asked, base, goal, None, Console(file=said, width=PIPE_WIDTH))
+    return Plan(ended.cells, ended.left, said.getvalue().rstrip())
+
+
+def _asked(study: Study, fields: Row, options: Row) -> tuple[Run, CellSpec, Goal]:
+    """The run, the cell of seed 0 after all overrides, and the goal: what `command.parse` makes of a command line."""
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, range) else value for name, value in options.items()
+    }
+    given |= {name: Path(given[name]) for name in PATHS if given.get(name) is not None}
+    given |= {"ranges": tuple(tuple(map(str, one)) for one in given.get("ranges", ()))}
+    goal, limit = given.pop("goal", study.goal), given.get("limit")
+    if not isinstance(goal, Goal):
+        raise ConfigFault(f"goal must be a Goal, got {goal!r}", "give certvae.spec.goal.Goal(...)", where="goal")
+    asked, preset = prepared(study, replace(usual(study), **given))
+    base = replace(preset, study=asked.study)
+    for path, value in {**fields, **({} if limit is None else {"data.limit": limit})}.items():
+        base = replaced(base, path, value)
+    return asked, base, goal
+
+
+def _command(study: Study, asked: Run, fields: Row, options: Row) -> Command | None:
+    """The command line that goes on with a run, where the study is one that a command can name."""
+    target, spelled = _target(study), _spelled({**options, **fields})
+    return None if target is None or spelled is None else Command(target, anywhere(spelled, asked))
+
+
+def _target(study: Study) -> str | None:
+    """A script or module:NAME that holds this very study."""
+    for name, module in list(sys.modules.items()):
+        held = [label for label, value in getattr(module, "__dict__", {}).items() if value is study]
+        file = getattr(module, "__file__", None)
+        if held and name == "__main__" and file:
+            return str(Path(file).absolute())
+        if held and name != "__main__":
+            return f"{name}:{held[0]}"
+    return None
+
+
+def _spelled(options: Row) -> list[str] | None:
+    """Options as a command line spells them; None where one has no spelling: a goal, a branch of a cell."""
+    words: list[str] = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        match value:
+            case None | False:
+                continue
+            case True:
+                words.append(option)
+            case str() | int() | float() | Path():
+                words += [option, str(value)]
+            case tuple() | list() if name == "ranges":
+                words += [word for one in value for word in ("--range", *map(str, one))]
+            case tuple() | list():
+                words += [option, *map(str, value)]
+            case _:
+                return None
+    return words
+
+
+def _text(*parts: RenderableType) -> str:
+    said = StringIO()
+    Console(file=said, width=PIPE_WIDTH).print(*parts, sep="\n\n") if parts else None
+    return "\n".join(line.rstrip() for line in said.getvalue().splitlines())
+
+
+def _analysis(name: str) -> Any:
+    """A module of the report, by the name that it has in the wheel: in a checkout it lies beside this package."""
+    return importlib.import_module(f"certvae.analysis.{name}")

@@ -1,0 +1,328 @@
+"""Certify what was trained elsewhere: latent rows and features of the same images are all that is needed.
+
+    import numpy as np
+    from certvae import certify_latents
+
+    train = np.load("z_train.npy"), np.load("f_train.npy")
+    print(certify_latents(train, certify=(np.load("z.npy"), np.load("f.npy"))))
+
+A teacher is fitted to features of the images, then the best affine head to the latents of the train rows; both are held
+against certify rows, which neither has seen. So nobody needs to have trained a head, and what fails is the latent.
+
+    z  (n, d)  posterior means, or any code of an encoder      f  (n, p)  features of the same rows
+    T  (n, K)  teacher rows, a function of f                   logvar (n, d)  of q(z|x) = N(z, diag exp(logvar))
+
+Features may be anything that is computed without the latent: those of another network, or pixels. Images are flattened.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from certvae import answers
+from certvae.answers import Channel, Head, Mean
+from certvae.certificate import Certificate, Pairs, Reference, View, certify
+from certvae.errors import ConfigFault
+from certvae.evaluation import diagnostics
+from certvae.evaluation.heads import AffineHead, affine_head
+from certvae.quality import TeacherQuality, Verdict, judge
+from certvae.spec.rescue import WarmUpGmm
+from certvae.teachers.mixture import Mixture
+from certvae.teachers.searching import Candidate, search
+
+HELD_OUT = 0.2  # share of the train rows that choose the teacher and stop the fit of a head
+GRID = {"whitening": (0, 16), "regulariser": (1e-3, 1e-2), "initialisations": 1}
+"""Of the usual teacher search: twelve fits, seconds for ten thousand rows."""
+SMOOTHING = 0.01  # eps of the teacher that is fitted here
+Rows = Float[np.ndarray, "n K"]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedTeacher:
+    """A mixture on features, tempered and smoothed: T as a function of features.
+
+    quality  on the rows that chose it; verdict  what quality control says of it
+    """
+
+    mixture: Mixture
+    chosen: Candidate
+    smoothing: float
+    quality: TeacherQuality
+    verdict: Verdict
+
+    def rows(self, features: Any) -> Rows:
+        """T of these features, float32. Raises ConfigFault for rows that are not finite numbers."""
+        found = _matrix("features", features)
+        return self.mixture.teacher(found, temperature=self.chosen.temperature, smoothing=self.smoothing)
+
+    def __str__(self) -> str:
+        kept = (
+            f"{self.chosen.whitening} whitened dimensions of the features" if self.chosen.whitening else "the features"
+        )
+        return (
+            f"mixture of K = {self.quality.classes} on {kept} ({self.chosen.covariance}), I_T {self.quality.info:.3f} "
+            f"nats; {self.verdict}"
+        )
+
+
+def fit_teacher(features: Any, *, classes: int = 10, smoothing: float = SMOOTHING, seed: int = 0) -> FittedTeacher:
+    """The best of several Gaussian mixtures on features, by the quality control of studies (arXiv 2605.05813).
+
+    Args:
+        features: (n, p) rows that were seen in training; a fifth of them, drawn by the seed, chooses.
+        classes: K, components of the mixture.
+
+    Raises:
+        ConfigFault: rows that are not finite numbers, or a K below 2.
+        TeacherFault: fewer rows than components, nothing that could be fitted, or a teacher without information.
+    """
+    rows = _matrix("features", features)
+    fitted, held = _halves(len(rows), seed)
+    return _fitted(rows[fitted], rows[held], classes, smoothing, seed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LatentCertificate:
+    """What latents of certify rows show, by level: the head, the mean, the channel (see `certvae.answers`).
+
+    on_means       of the affine head that was fitted to latents; its three claims are those of any certificate
+    on_draws       of one that reads draws; None where there are none
+    gain           Lipschitz constant of the head on means, nats per unit of z
+    posterior_std  mean standard deviation of q(z|x); None where neither logvar nor draws are given
+    kl_rate        nats against N(0, I); None without logvar
+    """
+
+    teacher: FittedTeacher
+    on_means: Certificate
+    on_draws: Certificate | None
+    gain: float
+    posterior_std: float | None
+    kl_rate: float | None
+    n_train: int
+
+    @property
+    def head(self) -> Head | None:
+        """Whether the fitted head follows the teacher in the population."""
+        return answers.head(self.as_row())
+
+    @property
+    def mean(self) -> Mean | None:
+        """Whether the latents vary with the image in a way that matters."""
+        return answers.mean(self.as_row())
+
+    @property
+    def channel(self) -> Channel | None:
+        """Whether draws carry information; None where there are neither draws nor logvar."""
+        return answers.channel(self.as_row())
+
+    @property
+    def collapsed(self) -> bool:
+        """Only a dead channel is a collapse."""
+        return answers.collapsed(self.as_row())
+
+    def as_row(self) -> dict[str, Any]:
+        """All numbers as one flat dict, by the names that rows of a study have."""
+        draws = self.on_draws
+        return {
+            **self.on_means.as_row(),
+            "affine_margin": self.on_means.margin,
+            "affine_population_bound": self.on_means.population_bound,
+            "affine_gain": self.gain,
+            "sampled_affine_margin": None if draws is None else draws.margin,
+            "sampled_affine_population_bound": None if draws is None else draws.population_bound,
+            "posterior_std": self.posterior_std,
+            "kl_rate": self.kl_rate,
+            "teacher_status": self.teacher.verdict.status,
+        }
+
+    def summary(self) -> str:
+        """Teacher, head, mean and channel in words, each with its numbers."""
+        found, spread = self.on_means, answers.spread_bound(self.as_row()) or 0.0
+        noise = "unknown" if self.posterior_std is None else f"{self.posterior_std:.3g}"
+        drawn = "no draws" if self.on_draws is None else f"lower bound on draws {self.on_draws.population_bound:+.4f}"
+        rate = "" if self.kl_rate is None else f", KL rate {self.kl_rate:.4g} nats"
+        sure = f"confidence {1 - found.delta:g}, looks {found.looks}"
+        return (
+            f"teacher  {self.teacher}\n"
+            f"head     {self.head}: margin {found.margin:+.4f}, lower bound {found.population_bound:+.4f} ({sure}), an "
+            f"affine head\n         fitted to {self.n_train} train rows, held against {found.n} certify rows; nats\n"
+            f"mean     {self.mean}: spread of the latents at least {spread:.3g}, posterior standard deviation {noise}, "
+            f"gain {self.gain:.3g}\n"
+            f"channel  {self.channel or 'not looked at'}: {drawn}{rate}"
+        )
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+Latents = tuple[Any, Any]
+
+
+def certify_latents(
+    train: Latents,
+    certify: Latents,
+    *,
+    draws: Any = None,
+    logvar: tuple[Any, Any] | None = None,
+    teacher: FittedTeacher | None = None,
+    classes: int = 10,
+    delta: float = 0.05,
+    looks: int = 1,
+    seed: int = 0,
+) -> LatentCertificate:
+    """Head, mean and channel of an encoder that was trained elsewhere.
+
+    Arrays, tensors (with gradients too) and data frames are taken. Train and certify rows must be of other images.
+
+    Args:
+        train: (z, f), latents and features of rows that training has seen; a fifth is held out of every fit.
+        certify: (z, f) of rows that neither training nor any choice has seen.
+        draws: z ~ q(z|x) of the certify rows; or a pair, of the train rows, to which a head is then fitted, and of the
+            certify rows.
+        logvar: of the train and of the certify rows: tells the KL rate and, where no draws are given, makes them.
+        teacher: from `fit_teacher`, where K or the features are chosen beforehand; the features are then its own.
+        classes: K of the teacher that is fitted here.
+        delta: one minus the confidence of each bound.
+        looks: how often these certify rows were looked at, this time included.
+        seed: of the rows that are held out, the starts of the mixture, and the draws.
+
+    Raises:
+        ConfigFault: rows that do not belong together, or are not finite numbers.
+        TeacherFault: see `fit_teacher`.
+    """
+    (z, f), (z_certify, f_certify) = _pair("train", train), _pair("certify", certify)
+    _same("certify: latents", z_certify.shape[1:], "train: latents", z.shape[1:])
+    _same("certify: features", f_certify.shape[1:], "train: features", f.shape[1:])
+    fitted, held = _halves(len(z), seed)
+    taught = teacher or _fitted(f[fitted], f[held], classes, SMOOTHING, seed)
+    T, T_certify = taught.rows(f), taught.rows(f_certify)
+    given = _Given(T, T_certify, fitted, held, taught.smoothing, delta, looks)
+    variances = None if logvar is None else _logvar(logvar, z, z_certify)
+    drawn = _draws(draws, variances, z, z_certify, seed)
+    head = given.head(z)
+    return LatentCertificate(
+        teacher=taught,
+        on_means=given.certificate(head, z_certify, "mu"),
+        on_draws=None if drawn is None else given.certificate(given.head(drawn[0]), drawn[1], "sampled"),
+        gain=head.gain,
+        posterior_std=_posterior_std(variances, drawn, z_certify),
+        kl_rate=None if variances is None else diagnostics.kl_rate(z_certify, variances[1]),
+        n_train=len(z),
+    )
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Teacher rows of both splits, and which train rows are held out."""
+
+    T: Rows
+    T_certify: Rows
+    fitted: np.ndarray
+    held: np.ndarray
+    smoothing: float
+    delta: float
+    looks: int
+
+    def head(self, z: np.ndarray) -> AffineHead:
+        return affine_head(z[self.fitted], self.T[self.fitted], z[self.held], self.T[self.held])
+
+    def certificate(self, head: AffineHead, z: np.ndarray, view: View) -> Certificate:
+        pairs = Pairs.from_logits(self.T_certify, head.logits(z), split="certify", view=view)
+        reference = Reference(teacher=self.T, split="train")
+        return certify(pairs, delta=self.delta, looks=self.looks, eps=self.smoothing, reference=reference)
+
+
+def _fitted(rows: np.ndarray, held: np.ndarray, classes: int, smoothing: float, seed: int) -> FittedTeacher:
+    spec = WarmUpGmm(classes=classes, smoothing=smoothing, fit_rows=max(2, len(rows)), **GRID)
+    found = search(rows, held, spec, seed=seed, device="cpu", report=lambda _: None)
+    return FittedTeacher(found.mixture, found.chosen, smoothing, found.quality, judge(found.quality, spec.thresholds))
+
+
+def _halves(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to fit to, and rows to hold out."""
+    order = np.random.default_rng(seed).permutation(n)
+    held = round(HELD_OUT * n)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def _draws(
+    draws: Any, logvar: tuple[np.ndarray, np.ndarray] | None, z: np.ndarray, z_certify: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(rows that the head on draws is fitted to, draws of the certify rows)."""
+    if draws is not None:
+        of_train, of_certify = draws if isinstance(draws, tuple) else (z, draws)
+        found = _matrix("draws of train", of_train), _matrix("draws of certify", of_certify)
+        _same("draws of train", found[0].shape, "their latents", z.shape)
+        _same("draws of certify", found[1].shape, "their latents", z_certify.shape)
+        return found
+    if logvar is None:
+        return None
+    noise = np.random.default_rng([seed, 1])
+    of_train, of_certify = (
+        mean + np.exp(0.5 * spread) * noise.standard_normal(mean.shape)
+        for mean, spread in zip((z, z_certify), logvar, strict=True)
+    )
+    return of_train, of_certify
+
+
+def _posterior_std(
+    logvar: tuple[np.ndarray, np.ndarray] | None, drawn: tuple[np.ndarray, np.ndarray] | None, z: np.ndarray
+) -> float | None:
+    """Mean standard deviation, told by logvar or seen in the draws."""
+    if logvar is not None:
+        return float(np.exp(0.5 * logvar[1]).mean())
+    return None if drawn is None else float(np.sqrt(np.square(drawn[1] - z).mean()))
+
+
+def _logvar(given: tuple[Any, Any], z: np.ndarray, z_certify: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise _no_pair("logvar", "(of the train rows, of the certify rows)")
+    found = _matrix("logvar of train", given[0]), _matrix("logvar of certify", given[1])
+    _same("logvar of train", found[0].shape, "their latents", z.shape)
+    _same("logvar of certify", found[1].shape, "their latents", z_certify.shape)
+    return found
+
+
+def _pair(name: str, given: Latents) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise _no_pair(name, "(z, f), latents and features of the same rows")
+    z, f = _matrix(f"{name}: latents", given[0]), _matrix(f"{name}: features", given[1])
+    _same(f"{name}: features", (len(f),), "latents", (len(z),))
+    return z, f
+
+
+def _no_pair(name: str, wanted: str) -> ConfigFault:
+    return ConfigFault(f"{name} must be {wanted}", "give two arrays in a tuple", where=name)
+
+
+def _matrix(name: str, given: Any) -> Float[np.ndarray, "n d"]:
+    """Rows of numbers, float64; what has more axes than two is flattened."""
+    try:
+        found = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigFault(
+            f"{name} must be numbers, found {type(given).__name__}: {str(error).splitlines()[0]}",
+            "give an array, a tensor or a data frame of numbers; turn bfloat16 into float32 first",
+            where=name,
+        ) from error
+    if found.ndim < 2 or not found.size:
+        raise ConfigFault(
+            f"{name} must have shape (n, d), got {found.shape}", "give one row of numbers per image", where=name
+        )
+    rows = found.reshape(len(found), -1)
+    if bad := int((~np.isfinite(rows)).any(axis=1).sum()):
+        raise ConfigFault(
+            f"{bad} of {len(rows)} rows of {name} are not finite", "look for overflow in the encoder", where=name
+        )
+    return rows
+
+
+def _same(name: str, found: tuple[int, ...], other: str, wanted: tuple[int, ...]) -> None:
+    if found != wanted:
+        raise ConfigFault(
+            f"{name} have shape {found}, {other} {wanted}",
+            "give arrays of the same images, in one order, from one encoder",
+            where=name,
+        )

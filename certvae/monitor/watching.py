@@ -1,0 +1,276 @@
+"""A monitor for any training loop: it looks at guard images now and then, and says what becomes of their code.
+
+    import torch
+    from certvae import Monitor
+
+    encoder, teacher_rows = torch.nn.Linear(64, 8), torch.eye(4).repeat(100, 1)
+    monitor = Monitor(teacher_rows, guard_images=torch.rand(400, 64), log=print)
+    for _ in range(3):
+        ...  # a step of training
+        monitor.step(encoder)
+
+At the first step, and then as seldom as keeps it below a fiftieth of the time, it encodes the guard images, fits an
+affine head to one part of them and holds it against another: nobody needs to have trained one. Teacher rows come from
+labels, or from `certvae.fit_teacher(features).rows(guard_features)`.
+
+    T  (n, K)  teacher rows of the guard images     mu, logvar  (n, d)  of q(z|x); an encoder without noise has mu alone
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from certvae.certificate import Certificate, Pairs, View, certify
+from certvae.errors import ConfigFault
+from certvae.evaluation import diagnostics, forecast
+from certvae.evaluation.heads import AffineHead, affine_head
+from certvae.monitor.findings import SEVERITIES, Finding, Observation, Severity, expected, findings
+from certvae.spec.parts import Gaussian
+
+SHARE = 0.02  # of the time of a loop
+MOST_ROWS = 1000  # guard images that are looked at
+PARTS = 0.4, 0.6  # of the rows: a head is fitted to the first, stopped on what follows, held against the rest
+LEAST_ROWS = 20
+Encode = Callable[[Any], Any]
+logger = logging.getLogger("certvae")
+
+
+class Monitor:
+    """Looks at a network while somebody trains it.
+
+    Args:
+        teacher_rows: (n, K), probabilities, of images that training never sees.
+        guard_images: (n, ...) the images, on the device of the network; at most 1,000 of them are looked at.
+        log: takes a dict of numbers at every look: `wandb.log`, `mlflow.log_metrics`, or a function of yours.
+        every: steps between looks; by default as many as keep the monitor below a fiftieth of the time.
+        kl_weight: weight of the KL in the loss, and
+        variance: of a Gaussian likelihood on these images: together they tell whether a dead code is expected.
+
+    Raises:
+        ConfigFault: rows and images that do not belong together, or rows that are no probabilities.
+    """
+
+    def __init__(
+        self,
+        teacher_rows: Any,
+        guard_images: Any,
+        *,
+        log: Callable[[dict[str, float]], Any] | None = None,
+        every: int | None = None,
+        kl_weight: float | None = None,
+        variance: float | None = None,
+    ):
+        rows = _array("teacher_rows", teacher_rows)
+        _check_rows(rows, len(guard_images))
+        chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS])
+        order = np.random.default_rng(1).permutation(len(chosen))
+        self._parts = np.split(order, [round(share * len(order)) for share in PARTS])
+        self._chosen, self._teacher = chosen, rows[chosen]
+        self._images = (
+            guard_images[torch.as_tensor(chosen)] if isinstance(guard_images, Tensor) else guard_images[chosen]
+        )
+        self._log, self._every = log, every
+        self._steps, self._again, self._seen = 0, 0.0, set[tuple[str, str]]()
+        self.observations: list[Observation] = []
+        self.expected: Finding | None = None
+        """What the KL weight and the images say before training."""
+        if kl_weight is not None and variance is not None:
+            self.expected = expected(self._forecast(variance), kl_weight)
+            self._tell([self.expected] if self.expected else [])
+
+    def step(self, encode: Encode) -> Observation | None:
+        """Counts a step of training, and looks when it is time to; None when it is not.
+
+        Args:
+            encode: images -> mu, or (mu, logvar). Give a module or a method of one: it is then in evaluation mode
+                meanwhile, so that neither dropout nor running statistics notice.
+        """
+        self._steps += 1
+        if not self._is_due:
+            return None
+        began = time.perf_counter()
+        with resting(encode), torch.no_grad():
+            given = encode(self._images)
+        mu, logvar = given if isinstance(given, tuple | list) else (given, None)
+        found = self._look(mu, logvar, None)
+        ended = time.perf_counter()
+        self._again = ended + (ended - began) / SHARE
+        return found
+
+    def observe(self, mu: Any = None, logvar: Any = None, *, logits: Any = None) -> Observation:
+        """Counts a step, and looks at codes of the guard images, and at logits of a head of one's own that reads them.
+
+        Args:
+            mu: (n, ...) of the images that are looked at, `images`; logvar likewise; either may be absent.
+            logits: (n, K) of a head that reads the latent alone.
+
+        Raises:
+            ConfigFault: neither mu nor logits, or not one row per image.
+        """
+        if mu is None and logits is None:
+            raise ConfigFault(
+                "observe needs mu or logits, got neither", "give what the encoder returned", where="Monitor"
+            )
+        self._steps += 1
+        return self._look(mu, logvar, logits)
+
+    @property
+    def images(self) -> Any:
+        """The guard images that are looked at, in the order in which `observe` wants their codes."""
+        return self._images
+
+    @property
+    def worst(self) -> Severity | None:
+        """The most severe finding of the last look."""
+        found = [*self.observations[-1].findings] if self.observations else []
+        found += [self.expected] if self.expected else []
+        return SEVERITIES[max(SEVERITIES.index(one.severity) for one in found)] if found else None
+
+    def json(self) -> str:
+        """All looks and findings, for a file that CI reads."""
+        known = {"worst": self.worst, "expected": None if self.expected is None else vars(self.expected)}
+        return json.dumps({**known, "observations": [one.as_dict() for one in self.observations]}, indent=1)
+
+    def lightning(self, encode: Callable[[Any, Any], Any] | None = None) -> Any:
+        """This monitor as a callback of Lightning; `encode(module, images)` is `module.encode(images)` by default."""
+        from certvae.monitor.callbacks import lightning  # noqa: PLC0415
+
+        return lightning(self, encode)
+
+    def transformers(self, encode: Callable[[Any, Any], Any] | None = None) -> Any:
+        """This monitor as a callback of transformers' Trainer; see `lightning`."""
+        from certvae.monitor.callbacks import transformers  # noqa: PLC0415
+
+        return transformers(self, encode)
+
+    @property
+    def _is_due(self) -> bool:
+        if self._every is not None:
+            return (self._steps - 1) % self._every == 0
+        return time.perf_counter() >= self._again
+
+    def _look(self, mu: Any, logvar: Any, logits: Any) -> Observation:
+        given = {"mu": mu, "logvar": logvar, "logits": logits}
+        row = self._measured(*(self._given(name, rows) for name, rows in given.items()))
+        found = Observation(step=self._steps, row=row, findings=findings(row, self.observations, self._steps))
+        self.observations.append(found)
+        self._tell(found.findings)
+        if self._log is not None:
+            self._log({**found.numbers, "certvae/step": float(found.step)})
+        return found
+
+    def _measured(self, mu: np.ndarray | None, logvar: np.ndarray | None, logits: np.ndarray | None) -> dict[str, Any]:
+        given = [one for one in (mu, logvar, logits) if one is not None]
+        if not all(np.isfinite(one).all() for one in given):
+            return {"finite": 0.0}
+        row: dict[str, Any] = {"finite": 1.0}
+        if logits is not None:
+            found = self._certificate(logits, slice(None), "mu")
+            row |= {"margin": found.margin, "population_bound": found.population_bound}
+        return row if mu is None else row | self._of_code(mu, logvar)
+
+    def _of_code(self, mu: np.ndarray, logvar: np.ndarray | None) -> dict[str, Any]:
+        head = self._head(mu)
+        found = self._certificate(head.logits(mu), self._parts[2], "mu")
+        row = {
+            "affine_margin": found.margin,
+            "affine_population_bound": found.population_bound,
+            "affine_gain": head.gain,
+            "largest_std": float(mu.std(axis=0).max()),
+            "active_units": float(diagnostics.active_units(mu)),
+        }
+        if logvar is None:
+            return row | {"posterior_std": 0.0}  # an encoder without noise: its embedding is what is drawn
+        drawn = mu + np.exp(0.5 * logvar) * np.random.default_rng(2).standard_normal(mu.shape)
+        on_draws = self._certificate(self._head(drawn).logits(drawn), self._parts[2], "sampled")
+        return row | {
+            "posterior_std": float(np.exp(0.5 * logvar).mean()),
+            "kl_rate": diagnostics.kl_rate(mu, logvar),
+            "sampled_affine_margin": on_draws.margin,
+            "sampled_affine_population_bound": on_draws.population_bound,
+        }
+
+    def _head(self, z: np.ndarray) -> AffineHead:
+        fitted, stopped, _ = self._parts
+        return affine_head(z[fitted], self._teacher[fitted], z[stopped], self._teacher[stopped])
+
+    def _certificate(self, logits: np.ndarray, rows: Any, view: View) -> Certificate:
+        return certify(Pairs.from_logits(self._teacher[rows], logits[rows], split="guard", view=view))
+
+    def _given(self, name: str, rows: Any) -> np.ndarray | None:
+        if rows is None:
+            return None
+        found = _array(name, rows)
+        if len(found) != len(self._chosen):
+            raise ConfigFault(
+                f"{name} has {len(found)} rows, wanted {len(self._chosen)}",
+                "give the codes of `monitor.images`, in their order",
+                where="Monitor",
+            )
+        return found.reshape(len(found), -1)
+
+    def _forecast(self, variance: float) -> forecast.Forecast:
+        x = _array("guard_images", self._images).reshape(len(self._chosen), -1)
+        return forecast.of_rows(x, Gaussian(variance=variance), min(x.shape))
+
+    def _tell(self, found: Any) -> None:
+        """Each finding once, as long as it lasts."""
+        now = {(one.severity, one.quantity) for one in found}
+        for one in found:
+            if (one.severity, one.quantity) not in self._seen:
+                level = {"note": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}[one.severity]
+                logger.log(level, "step %d: %s", self._steps, one)
+        self._seen = now
+
+
+@contextmanager
+def resting(encode: Any) -> Iterator[None]:
+    """The module behind `encode`, if there is one, in evaluation mode, and no random number drawn from the loop's."""
+    behind = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
+    modules = list(behind.modules()) if isinstance(behind, nn.Module) else []
+    modes: Mapping[nn.Module, bool] = {module: module.training for module in modules}
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            for module in modules:
+                module.training = False
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _array(name: str, rows: Any) -> np.ndarray:
+    """Rows of numbers, float64, on the host."""
+    try:
+        found = rows.detach().cpu().double().numpy() if isinstance(rows, Tensor) else np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigFault(
+            f"{name} must be numbers, found {type(rows).__name__}: {error}",
+            "give an array or a tensor",
+            where="Monitor",
+        ) from error
+    if found.ndim < 2:
+        raise ConfigFault(
+            f"{name} must have shape (n, ...), got {found.shape}", "give a row per image", where="Monitor"
+        )
+    return found
+
+
+def _check_rows(rows: np.ndarray, images: int) -> None:
+    if len(rows) != images or len(rows) < LEAST_ROWS:
+        raise ConfigFault(
+            f"{len(rows)} teacher rows and {images} guard images, wanted as many of both and {LEAST_ROWS} at least",
+            "give the teacher rows of the guard images, in their order",
+            where="Monitor",
+        )
+    try:
+        Pairs.from_logits(rows, np.zeros_like(rows), split="guard")
+    except ValueError as error:
+        raise ConfigFault(str(error), "give probabilities of shape (n, K)", where="Monitor.teacher_rows") from error

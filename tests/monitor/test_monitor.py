@@ -1,0 +1,186 @@
+"""A monitor beside a loop: what it says of planted codes, when it speaks, and that the loop notices nothing of it."""
+
+import json
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from certvae import Monitor
+from certvae.errors import ConfigFault
+from certvae.monitor.findings import Observation, findings
+
+K, N = 4, 600
+GENERATOR = np.random.default_rng(0)
+KIND = GENERATOR.integers(0, K, N)
+T = 0.96 * np.eye(K)[KIND] + 0.04 / K
+IMAGES = torch.tensor(np.eye(K, 12)[KIND] + 0.1 * GENERATOR.normal(size=(N, 12)), dtype=torch.float32).clamp(0, 1)
+
+
+def code(scale: float, images=IMAGES) -> torch.Tensor:
+    return scale * images[:, :K]
+
+
+def look(monitor: Monitor, scale: float, logvar: float | None = -4.0, logits=None) -> Observation:
+    mu = code(scale)
+    return monitor.observe(mu, None if logvar is None else torch.full_like(mu, logvar), logits=logits)
+
+
+def words(found: Observation):
+    return found.mean, found.channel, found.head
+
+
+def test_a_healthy_code_is_said_to_be_so():
+    found = look(Monitor(T, IMAGES), 3.0, logits=code(9.0))
+    assert words(found) == ("varies", "alive", "certified")
+    assert found.findings == ()
+    assert found.row["margin"] > found.row["population_bound"] > 0
+    assert str(found).startswith("step 1: head certified, mean varies, channel alive; margin +1.")
+
+
+def test_a_code_that_dies_is_warned_of_before_and_told_after():
+    monitor = Monitor(T, IMAGES)
+    seen = [look(monitor, 3.0 * 0.55**number, logvar=0.0) for number in range(12)]
+    warned = next(n for n, one in enumerate(seen) if any("reaches" in found.reason for found in one.findings))
+    dead = next(n for n, one in enumerate(seen) if one.channel == "dead")
+    assert warned < dead
+    (error,) = (one for one in seen[dead].findings if one.severity == "error")
+    assert error.quantity == "kl_rate"
+    assert error.number == seen[dead].row["kl_rate"] < 0.05
+    assert "KL weight" in error.remedy
+    assert "2605.05813" in error.reference
+    assert monitor.worst == "error"
+
+
+def test_a_code_that_stays_as_it_is_is_no_trend():
+    monitor = Monitor(T, IMAGES)
+    for number in range(8):
+        assert look(monitor, 3.0 + 0.001 * (number % 2)).findings == ()
+
+
+def test_a_network_at_its_start_gives_no_alarm_until_it_had_time():
+    monitor = Monitor(T, IMAGES)
+    told = [look(monitor, 0.01, logvar=0.0).findings[0].severity for _ in range(6)]
+    assert told == ["note"] * 4 + ["error"] * 2
+
+
+def test_a_network_that_comes_to_life_slowly_gives_none():
+    monitor = Monitor(T, IMAGES)
+    for number in range(9):
+        found = look(monitor, 0.02 * 1.2**number, logvar=0.0)
+        assert {one.severity for one in found.findings} <= {"note"}
+
+
+@pytest.mark.parametrize(("scale", "severity"), [(3.0, None), (0.0, "error")])
+def test_an_encoder_without_a_decoder_is_judged_by_its_embedding(scale, severity):
+    monitor = Monitor(T, IMAGES)
+    look(monitor, 3.0, logvar=None)
+    found = look(monitor, scale, logvar=None)
+    assert found.channel is None
+    assert monitor.worst == severity
+    assert found.mean == ("varies" if severity is None else "not shown")
+
+
+def test_an_embedding_that_knows_nothing_of_the_teacher_is_a_warning():
+    monitor, noise = Monitor(T, IMAGES), torch.randn(N, 3, generator=torch.Generator().manual_seed(0))
+    look(monitor, 3.0, logvar=None)
+    (found,) = monitor.observe(noise).findings
+    assert (found.severity, found.quantity) == ("warning", "largest_std")
+    assert "teacher on features" in found.remedy
+
+
+def test_a_head_that_lags_behind_a_live_code_is_a_note():
+    (found,) = look(Monitor(T, IMAGES), 3.0, logits=torch.zeros(N, K)).findings
+    assert (found.severity, found.quantity) == ("note", "margin")
+
+
+def test_logits_alone_will_do():
+    assert words(Monitor(T, IMAGES).observe(logits=code(9.0))) == (None, None, "certified")
+
+
+def test_numbers_that_are_not_finite_are_an_error_and_json_all_the_same():
+    monitor = Monitor(T, IMAGES)
+    (found,) = monitor.observe(code(math.nan)).findings
+    assert (found.severity, found.number) == ("error", None)
+    assert json.loads(monitor.json())["worst"] == "error"
+
+
+def test_a_kl_weight_that_no_unit_survives_is_told_beforehand(caplog):
+    with caplog.at_level(logging.WARNING, "certvae"):
+        monitor = Monitor(T, IMAGES, kl_weight=50.0, variance=0.5)
+    assert monitor.worst == "warning"
+    assert "a dead code is expected" in caplog.text
+    alpha_crit = monitor.expected.number
+    assert alpha_crit == pytest.approx(np.linalg.eigvalsh(np.cov(IMAGES.T.numpy(), bias=True))[-1] / 0.5, rel=1e-4)
+    assert Monitor(T, IMAGES, kl_weight=0.9 * alpha_crit, variance=0.5).worst is None
+
+
+class TestLoop:
+    def test_it_looks_as_often_as_asked_and_logs_numbers(self):
+        logged, encoder = [], nn.Linear(12, 3)
+        monitor = Monitor(T, IMAGES, log=logged.append, every=3)
+        seen = [monitor.step(encoder) for _ in range(7)]
+        assert [one is not None for one in seen] == [True, False, False] * 2 + [True]
+        assert [line["certvae/step"] for line in logged] == [1, 4, 7]
+        assert all(isinstance(value, float) for line in logged for value in line.values())
+        assert {"certvae/affine_margin", "certvae/severity"} <= logged[0].keys()
+
+    def test_by_default_it_takes_a_small_share_of_the_time(self):
+        monitor = Monitor(T, IMAGES)
+        looks = [monitor.step(lambda images: images) for _ in range(200)]
+        assert looks[0] is not None
+        assert sum(one is not None for one in looks) < 5
+
+    def test_the_loop_notices_nothing(self):
+        """Modes, running statistics and random numbers are as they would be without it."""
+        net = nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Dropout(), nn.Linear(6, 3))
+        net[2].eval()
+        before = {name: one.clone() for name, one in net.state_dict().items()}
+        torch.manual_seed(3)
+        Monitor(T, IMAGES).step(net)
+        drawn = torch.rand(2)
+        torch.manual_seed(3)
+        assert torch.equal(drawn, torch.rand(2))
+        assert (net.training, net[1].training, net[2].training) == (True, True, False)
+        assert all(torch.equal(one, before[name]) for name, one in net.state_dict().items())
+
+    def test_a_finding_is_said_once_while_it_lasts(self, caplog):
+        monitor = Monitor(T, IMAGES)
+        with caplog.at_level(logging.WARNING, "certvae"):
+            for scale in (3.0, 0.0, 0.0, 3.0, 0.0):
+                look(monitor, scale, logvar=0.0)
+        assert caplog.text.count("the channel is dead") == 2
+
+    def test_of_many_guard_images_a_thousand_are_looked_at(self):
+        monitor = Monitor(np.tile(T, (2, 1)), torch.cat([IMAGES, IMAGES]))
+        assert len(monitor.images) == 1000
+        assert monitor.step(lambda images: code(3.0, images)).mean == "varies"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Monitor(T[:-1], IMAGES), "give the teacher rows of the guard images"),
+        (lambda: Monitor(T[:5], IMAGES[:5]), "20 at least"),
+        (lambda: Monitor(9 * T, IMAGES), "give probabilities"),
+        (lambda: Monitor([["a"]] * N, IMAGES), "teacher_rows must be numbers"),
+        (lambda: Monitor(T, IMAGES).observe(), "got neither"),
+        (lambda: Monitor(T, IMAGES).observe(code(1.0)[:-1]), "give the codes of `monitor.images`"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(make, said):
+    with pytest.raises(ConfigFault, match=said):
+        make()
+
+
+def test_a_finding_says_what_it_decided_by():
+    row = {"finite": 1.0, "affine_population_bound": -0.1, "affine_margin": 0.0, "affine_gain": 0.1, "largest_std": 0.0}
+    (found,) = findings(
+        row,
+        [Observation(step=0, row={**row, "affine_population_bound": 1.0, "posterior_std": 0.0, "affine_margin": 1.0})],
+        1,
+    )
+    assert str(found).startswith("error: the latent is constant")

@@ -1,0 +1,155 @@
+"""Encoders trained elsewhere: planted codes get the words that they deserve, whatever type their rows come in."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from certvae import certify_latents, fit_teacher
+from certvae.__main__ import main
+from certvae.errors import ConfigFault, ExitCode, TeacherFault
+
+K, N, M = 4, 900, 500
+
+
+def rows(n: int, seed: int):
+    """Features in K clouds, and the number of each row's cloud."""
+    generator = np.random.default_rng(seed)
+    kind = generator.integers(0, K, n)
+    return 6 * np.eye(K, 5)[kind] + generator.normal(size=(n, 5)), kind
+
+
+F_TRAIN, KIND_TRAIN = rows(N, 0)
+F, KIND = rows(M, 1)
+
+
+def code(kind: np.ndarray, scale: float, seed: int) -> np.ndarray:
+    """Means (n, 3) that vary with the cloud by `scale`."""
+    return scale * np.random.default_rng(7).normal(size=(K, 3))[kind] + 1e-6 * np.random.default_rng(seed).normal(
+        size=(len(kind), 3)
+    )
+
+
+def logvars(value: float):
+    return np.full((N, 3), value), np.full((M, 3), value)
+
+
+def judged(scale: float, logvar: float | None = None, **more):
+    """Codes of this scale, with posteriors of this log-variance."""
+    given = {} if logvar is None else {"logvar": logvars(logvar)}
+    train, certify = (code(KIND_TRAIN, scale, 2), F_TRAIN), (code(KIND, scale, 3), F)
+    return certify_latents(train, certify, classes=K, **given, **more)
+
+
+def test_a_healthy_code_is_certified_varies_and_is_alive():
+    found = judged(2.0, logvar=-4.0)
+    assert (found.head, found.mean, found.channel, found.collapsed) == ("certified", "varies", "alive", False)
+    assert found.on_means.reference == "train"
+    assert found.teacher.verdict.status == "strict-feasible"
+    assert found.on_means.population_bound < found.on_means.margin < np.log(K)
+    assert "strict-feasible" in str(found)
+
+
+def test_a_code_that_the_noise_drowns_is_dead_though_its_means_vary():
+    """A head of a large gain still certifies the means: that is no life of the channel."""
+    found = judged(0.02, logvar=0.0)
+    assert (found.head, found.mean, found.channel, found.collapsed) == ("certified", "below the noise", "dead", True)
+    assert found.kl_rate < 0.05
+
+
+def test_a_code_that_ignores_the_image_is_not_certified():
+    z_train, z = (np.random.default_rng(seed).normal(size=(n, 3)) for seed, n in ((5, N), (6, M)))
+    found = certify_latents((z_train, F_TRAIN), (z, F), classes=K)
+    assert (found.head, found.mean, found.channel) == ("not certified", "not shown", None)
+    assert found.on_means.margin <= 0.01
+    assert "not looked at" in found.summary()
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_draws_tell_of_the_channel_without_a_logvar(pair):
+    z_train, z = code(KIND_TRAIN, 2.0, 2), code(KIND, 2.0, 3)
+    noise = np.random.default_rng(9)
+    drawn = z_train + 0.3 * noise.normal(size=z_train.shape), z + 0.3 * noise.normal(size=z.shape)
+    found = certify_latents((z_train, F_TRAIN), (z, F), classes=K, draws=drawn if pair else drawn[1])
+    assert (found.channel, found.kl_rate) == ("alive", None)
+    assert found.posterior_std == pytest.approx(0.3, rel=0.1)
+
+
+def test_tensors_with_gradients_and_data_frames_are_taken():
+    plain = judged(1.0, logvar=-2.0).as_row()
+    tensors = certify_latents(
+        tuple(torch.tensor(one, requires_grad=True) for one in (code(KIND_TRAIN, 1.0, 2), F_TRAIN)),
+        tuple(pd.DataFrame(one) for one in (code(KIND, 1.0, 3), F)),
+        logvar=tuple(torch.tensor(one, requires_grad=True) for one in logvars(-2.0)),
+        classes=K,
+    )
+    assert tensors.as_row() == plain
+
+
+def test_a_teacher_may_be_fitted_beforehand_and_read_on_other_rows():
+    teacher = fit_teacher(F_TRAIN, classes=K)
+    assert teacher.rows(torch.from_numpy(F).requires_grad_()).shape == (M, K)
+    found = judged(2.0, teacher=teacher)
+    assert found.teacher is teacher
+    assert found.on_means.margin == judged(2.0).on_means.margin
+
+
+def test_features_may_be_images():
+    train, certify = (code(KIND_TRAIN, 2.0, 2), F_TRAIN[:, None, None]), (code(KIND, 2.0, 3), F[:, None, None])
+    assert certify_latents(train, certify, classes=K).head == "certified"
+
+
+@pytest.mark.parametrize("looks", [1, 4])
+def test_looks_share_the_error_probability(looks):
+    assert judged(2.0, looks=looks).on_means.looks == looks
+    assert judged(2.0, looks=4).on_means.population_bound <= judged(2.0, looks=looks).on_means.population_bound
+
+
+Z_TRAIN, Z = code(KIND_TRAIN, 1.0, 2), code(KIND, 1.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"train": Z_TRAIN}, r"train must be \(z, f\)"),
+        ({"train": (Z_TRAIN[:-1], F_TRAIN)}, r"features have shape \(900,\), latents \(899,\)"),
+        ({"certify": (Z[:, :2], F)}, r"certify: latents have shape \(2,\), train: latents \(3,\)"),
+        ({"certify": (Z, F[:, :2])}, r"certify: features have shape \(2,\)"),
+        ({"certify": (Z * np.nan, F)}, "500 of 500 rows of certify: latents are not finite"),
+        ({"certify": (Z[:, 0], F)}, r"must have shape \(n, d\), got \(500,\)"),
+        ({"certify": ([["a"]], F)}, "must be numbers"),
+        ({"certify": (torch.zeros(2, 3, dtype=torch.bfloat16), F)}, "turn bfloat16 into float32"),
+        ({"draws": Z[:3]}, "draws of certify have shape"),
+        ({"logvar": np.zeros((M, 3))}, "logvar must be"),
+        ({"logvar": (np.zeros((M, 3)), np.zeros((M, 3)))}, "logvar of train have shape"),
+        ({"classes": 1}, "classes must be >= 2"),
+    ],
+)
+def test_rows_that_do_not_belong_together_are_told(change, said):
+    given = {"train": (Z_TRAIN, F_TRAIN), "certify": (Z, F), "classes": K, **change}
+    with pytest.raises(ConfigFault, match=said):
+        certify_latents(**given)
+
+
+def test_fewer_rows_than_components_are_told():
+    with pytest.raises(TeacherFault, match="50 components for 16 rows"):
+        fit_teacher(F_TRAIN[:20], classes=50)
+
+
+def test_the_command_prints_the_same_words(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, array in {"z_train": Z_TRAIN, "f_train": F_TRAIN, "z": Z, "f": F, "drawn": Z}.items():
+        np.save(f"{name}.npy", array)
+    np.save("v_train.npy", logvars(-2.0)[0])
+    np.save("v.npy", logvars(-2.0)[1])
+    files = ["--train", "z_train.npy", "f_train.npy", "--certify", "z.npy", "f.npy", "--classes", str(K)]
+    assert main(["certify-latents", *files, "--logvar", "v_train.npy", "v.npy"]) == ExitCode.DONE
+    assert capsys.readouterr().out.strip() == judged(1.0, logvar=-2.0).summary()
+    assert main(["certify-latents", *files, "--draws", "drawn.npy"]) == ExitCode.DONE
+    assert "channel  alive" in capsys.readouterr().out
+    np.save("z.npy", np.zeros((M, 3)))
+    assert main(["certify-latents", *files]) == ExitCode.BUG
+    assert "head     not certified" in capsys.readouterr().out
+    assert main(["certify-latents", *files, "--draws", "drawn.npy", "drawn.npy", "z.npy"]) == ExitCode.WRONG_INPUT
+    assert main(["certify-latents", *files, "--draws", "gone.npy"]) == ExitCode.WRONG_INPUT
+    assert "no array can be read" in capsys.readouterr().err
