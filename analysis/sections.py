@@ -83,18 +83,24 @@ def sections(material: Material) -> list[Section]:
 
 
 def claims(material: Material) -> list[Claim]:
-    """Per mode: how many strict-feasible seeds are certified at tau."""
+    """Per mode, and per source of the teacher where a study has several: strict-feasible seeds certified at tau."""
+    rows = material.parts.strict.rows
+    sources = rows.groupby("config")["teacher_source"].first()
     found = compare.signs(material.parts.strict, material.view.tau)
-    by_mode = found.groupby("mode", sort=False)[["certified", "agree", "n", "n_failed"]].sum()
-    worst = material.parts.strict.rows.groupby("mode", sort=False)["margin"].min().to_dict()
+    found["source"] = found["config"].map(sources).fillna("unknown")
+    worst = (
+        rows.assign(source=rows["config"].map(sources).fillna("unknown")).groupby(["source", "mode"])["margin"].min()
+    )
+    by_mode = found.groupby(["source", "mode"], sort=False)[["certified", "agree", "n", "n_failed"]].sum()
+    several = found["source"].nunique() > 1
     return [
         Claim(
-            f"{mode}: certified at tau = {material.view.tau:.2f}",
+            f"{mode}{f', teacher {source}' * several}: certified at tau = {material.view.tau:.2f}",
             f"{line['certified']:.0f} of {line['n']:.0f}",
-            f"strict-feasible seeds; smallest G_0 {text(worst[mode], 'signed')} nats; "
+            f"strict-feasible seeds; smallest G_0 {text(worst[source, mode], 'signed')} nats; "
             f"n_failed = {line['n_failed']:.0f}; " + _as_printed(str(mode), int(line["agree"])),
         )
-        for mode, line in by_mode.to_dict("index").items()
+        for (source, mode), line in by_mode.iterrows()
     ]
 
 

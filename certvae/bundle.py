@@ -31,6 +31,7 @@ from certvae.store.artifact import Artifact, Checkpoints
 from certvae.store.disk import disk_faults
 from certvae.store.store import Store, Workbench
 from certvae.teachers import kinds
+from certvae.teachers.brought import KEPT
 from certvae.teachers.kinds import LabelTeacher, PixelTeacher
 from certvae.verifier import folder as files
 from certvae.verifier.bundle import Computed, assembled, computed, row_digests, shared
@@ -263,6 +264,10 @@ class _Parts:
     def _taught(self, programs: dict[str, Any]) -> dict[str, Any]:
         """The teacher; the network that it reads features of becomes the program `warm`."""
         facts, arrays = self._teacher.facts, self._teacher.arrays
+        if facts["source"] in KEPT:
+            raise _no_bundle(
+                f"a teacher of source {facts['source']}", "its rows are kept, and no function of the image"
+            )
         if self._row.get("key_warm_up") is None and "pixel_components" not in arrays:
             return {"kind": "labels", "classes": facts["classes"], "smoothing": float(facts["smoothing"])}
         self.weights.update(mixture_arrays(facts["chosen"]["covariance"], arrays))

@@ -17,7 +17,8 @@ from certvae.data.source import Contents
 from certvae.protocols import stages
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Data, Gaussian, LearnedHead, Mlp, Model, Training
-from certvae.spec.rescue import Objective, Rescue, WarmUp, WarmUpGmm
+from certvae.spec.rescue import Objective, Rescue, WarmUp
+from certvae.spec.teachers import WarmUpGmm
 from certvae.store.store import Store
 
 CLASSES = 4

@@ -24,11 +24,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
     {"errors", "certificate", "installed", "machine", "simplex"},
-    {"answers", "canonical", "equilibrium", "fingerprint", "quality", "terminal"},
+    {"answers", "canonical", "equilibrium", "fingerprint", "foreign", "quality", "terminal"},
     {"spec", "store", "verifier"},
     {"looks"},
     {"data", "models", "tracking"},
-    {"training", "cluster"},
+    {"training", "cluster", "testing"},
     {"teachers", "evaluation"},
     {"protocols", "latents", "monitor"},
     {"engine", "analysis", "bundle", "loaded"},
@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "tracking": {"mlflow", "sqlalchemy", "PIL"},
     "training": {"torch", "threadpoolctl"},
     "cluster": {"ray", "torch", "psutil", "tyro"},
-    "teachers": {"torch", "sklearn", "scipy", "array_api_compat", "threadpoolctl"},
+    "teachers": {"torch", "torchvision", "sklearn", "scipy", "array_api_compat", "threadpoolctl"},
     "evaluation": {"torch", "scipy"},
     "protocols": {"torch"},
     "bundle": {"torch"},

@@ -18,8 +18,10 @@ from certvae.models.nets import build
 from certvae.protocols import chain
 from certvae.spec import presets
 from certvae.spec.baselines import VqVae
+from certvae.spec.teachers import Given
 from certvae.store import environments
 from certvae.store.store import Store
+from certvae.teachers import save_rows
 from certvae.training import baselines
 from certvae.verifier import verify
 from certvae.verifier.bundle import opened, row_digests
@@ -78,6 +80,13 @@ def test_a_simplex_witness_under_labels_or_a_mixture_on_pixels(teacher, tmp_path
 def test_rows_of_a_control_whose_teacher_is_no_function_of_the_image(store, tmp_path):
     with pytest.raises(BundleFault, match="no fixed function of the image"):
         write(store[0], row_of(store, "permuted"), tmp_path / "out")
+
+
+def test_a_teacher_whose_rows_are_kept_is_refused(tmp_path):
+    images = load(DATA, cache=tmp_path / "data", progress=False)
+    save_rows(tmp_path / "rows.npz", images, lambda x: np.eye(4)[(x.mean(axis=(1, 2, 3)) * 16).astype(int) % 4])
+    with pytest.raises(BundleFault, match="a teacher of source given has no bundle"):
+        bundled(tmp_path, dataclasses.replace(small_cell(teacher=Given(str(tmp_path / "rows.npz"))), data=DATA))
 
 
 def test_an_encoder_that_is_not_in_the_set():

@@ -119,8 +119,9 @@ def targets(page: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the snippets run: rows and logits of a model, and a store with chains of three epochs."""
+    """Where the snippets run: rows and logits of a model, networks of one's own, and a store with short chains."""
     here = tmp_path_factory.mktemp("snippets")
+    shutil.copy(ROOT / ".github" / "examples" / "mynets.py", here)
     generator = np.random.default_rng(0)
     teacher = 0.98 * np.eye(3)[generator.integers(0, 3, 500)] + 0.02 / 3
     np.save(here / "teacher.npy", teacher)

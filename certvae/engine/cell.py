@@ -11,6 +11,7 @@ from certvae.cluster.slots import Place
 from certvae.data.loading import load
 from certvae.engine.dispatch import Cell
 from certvae.engine.early_stop import Censor
+from certvae.foreign import look_in
 from certvae.protocols import chain
 from certvae.store.store import Store
 from certvae.training import environment
@@ -24,6 +25,7 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
     Raises:
         Censored: the cell's rule says that its config cannot reach what it must.
     """
+    look_in(place.code)
     device = fingerprint.device()
     if place.gpu_share < 1 and not cell.alone and device != "cpu":
         torch.cuda.set_per_process_memory_fraction(place.gpu_share)

@@ -9,27 +9,29 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from annotated_types import Ge, Gt, Le, Lt
 
 from certvae.data.loading import SOURCES, describe
 from certvae.data.own import is_own
-from certvae.engine.called import called
 from certvae.engine.propose import Sampler, Space
 from certvae.engine.ranges import described as drawn
 from certvae.engine.ranges import ranges
 from certvae.engine.study import STORE, Study, study_name
 from certvae.errors import ConfigFault, ExitCode
+from certvae.foreign import called, is_reference
+from certvae.spec import presets
 from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
-from certvae.spec.parts import Data, Description, Model, Training
+from certvae.spec.parts import Data, Description, Model, Module, Training
 from certvae.spec.presets import CLASSES
 from certvae.spec.reading import read
 from certvae.spec.rescue import Rescue
-from certvae.spec.simplex import Witness
+from certvae.spec.simplex import PcaGmm, Witness
+from certvae.spec.teachers import FeatureGmm, Given
 from certvae.spec.validation import check_seeds, nearest, refuse, spec
 from certvae.store.log import note
 from certvae.store.store import Store
@@ -43,6 +45,46 @@ MOST = 100_000
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+OWN = tyro.constructors.ConstructorRegistry()
+"""How a field that holds code of one's own is written."""
+
+
+@OWN.primitive_rule
+def _network(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """A network: `module:function name=value name=value`, each value as JSON writes it, or a text; None for none."""
+    if info.type != Module | None:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="MODULE:FUNCTION [NAME=VALUE ...]|None",
+        instance_from_str=_network_of,
+        is_instance=lambda given: given is None or isinstance(given, Module),
+        str_from_instance=lambda given: ["None"] if given is None else [given.build, *map("=".join, _written(given))],
+    )
+
+
+def _network_of(words: Sequence[str]) -> Module | None:
+    """Raises ValueError, which tyro tells, for words of another form."""
+    if [*words] == ["None"]:
+        return None
+    build, *options = words or [""]
+    if wrong := [word for word in options if "=" not in word] or ([] if build else ["nothing"]):
+        raise ValueError(f"module:function and name=value are wanted, got {wrong[0]}")
+    pairs = (word.partition("=") for word in options)
+    return Module(build, options={name: _value(text) for name, _, text in pairs})
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _written(network: Module) -> list[tuple[str, str]]:
+    return [(name, json.dumps(value)) for name, value in network.options.items()]
+
+
 @spec
 class Run:
     """How and where to run; nothing here changes a number, except which data, seeds and search."""
@@ -50,6 +92,9 @@ class Run:
     data: str
     """The data set: digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet-200, or your own: folder:PATH,
     npz:PATH or module:FUNCTION."""
+    teacher: str = ""
+    """Another teacher than the study's: given:FILE (rows of an .npz), features:FILE, features:module:FUNCTION or
+    features:torchvision:NAME (a mixture on them), pixels (a mixture on principal components), or labels."""
     seeds: tuple[int, ...]
     """Seeds of a plain run; each is one cell per config."""
     study: str = ""
@@ -137,7 +182,8 @@ def parse(study: Study, arguments: Sequence[str]) -> tuple[Run, CellSpec, Goal]:
         print(options, *searched(space_of(study, run, preset), preset, study.goal), "", sep="\n")
         about = "Every field of the cell names a result."
     default = Fields(preset.data, preset.model, preset.protocol, preset.training, study.goal)
-    given = tyro.cli(Fields, default=default, args=rest, description=about, config=(tyro.conf.AvoidSubcommands,))
+    how = {"config": (tyro.conf.AvoidSubcommands,), "registry": OWN}
+    given = tyro.cli(Fields, default=default, args=rest, description=about, **how)
     return run, _cell(run, preset, given), given.goal
 
 
@@ -155,6 +201,7 @@ def prepared(study: Study, run: Run) -> tuple[Run, CellSpec]:
         preset = called(study.preset, described(run.data))
     if not isinstance(preset, CellSpec):
         raise refuse("preset", f"a function that gives a CellSpec for {run.data}", preset, "let it know this data set")
+    preset = _taught(preset, run.teacher)
     return dataclasses.replace(run, study=run.study or study_name(study, preset.data.name)), preset
 
 
@@ -225,6 +272,31 @@ def described(data: str) -> str | Description:
     return data if data in CLASSES else describe(data)
 
 
+def _taught(preset: CellSpec, teacher: str) -> CellSpec:
+    """The same cell under another teacher.
+
+    Raises:
+        ConfigFault: a name that is none, or something brought that is not there.
+    """
+    kind, _, place = teacher.partition(":")
+    classes = preset.protocol.teacher.classes
+    match kind:
+        case "":
+            return preset
+        case "given":
+            made = Given(place)
+        case "features":
+            made = FeatureGmm(place, classes=classes)
+        case "pixels":
+            made = PcaGmm(classes=classes)
+        case "labels":
+            made = presets.labels(preset)
+        case _:
+            known = ("given", "features", "pixels", "labels")
+            raise refuse("teacher", "given:FILE, features:PLACE, pixels or labels", teacher, nearest(kind, known))
+    return dataclasses.replace(preset, protocol=dataclasses.replace(preset.protocol, teacher=made))
+
+
 def _cell(run: Run, preset: CellSpec, given: Fields) -> CellSpec:
     if given.data.name != preset.data.name:
         wanted = f"{preset.data.name}, as --data says"
@@ -271,6 +343,9 @@ def anywhere(arguments: Sequence[str], run: Run) -> list[str]:
     places = {name: str(path.absolute()) for name, path in folders.items() if path}
     if (data := place_of(run.data)) is not None:
         places["--data"] = data
+    kind, _, place = run.teacher.partition(":")
+    if place and not is_reference(place):
+        places["--teacher"] = f"{kind}:{Path(place).expanduser().absolute()}"
     kept, left = [], iter(arguments)
     for argument in left:
         name, joined, _ = argument.partition("=")

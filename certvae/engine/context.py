@@ -17,6 +17,7 @@ from certvae.engine.gate import Gate
 from certvae.engine.rows import RowIndex
 from certvae.engine.study import Study
 from certvae.fingerprint import expected
+from certvae.foreign import search_path
 from certvae.protocols import chain
 from certvae.protocols import chain as stages
 from certvae.spec.cell import CellSpec
@@ -41,6 +42,7 @@ class Context:
             str(self.store.path),
             place_of(run.data) or (run.data_root and str(run.data_root.absolute())),
             str(self.store.path / "data"),
+            code=search_path(),
             gpu_share=1 / run.per_gpu,
             deadline_seconds=seconds(run.deadline, "deadline"),
         )

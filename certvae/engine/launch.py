@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from certvae.engine.called import called
 from certvae.engine.command import COMMANDS
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.errors import ConfigFault
+from certvae.foreign import called
 from certvae.store.disk import Disk
 from certvae.store.layout import STORE
 from certvae.store.log import events

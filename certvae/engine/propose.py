@@ -25,8 +25,8 @@ from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
 from certvae.canonical import digest
-from certvae.engine.called import TheirFault, called, place_of
 from certvae.errors import ConfigFault, SearchFault
+from certvae.foreign import TheirFault, called, place_of
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal, Judged, Noise
 

@@ -12,9 +12,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
-from certvae.engine.called import called
 from certvae.engine.propose import Space
 from certvae.errors import ConfigFault
+from certvae.foreign import called
 from certvae.spec.cell import CellSpec
 from certvae.spec.fields import fields, path_of, replaced
 

@@ -26,6 +26,7 @@ from certvae.looks import together
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
+from certvae.spec.teachers import FeatureGmm, Given
 from certvae.terminal import certvae
 from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger
@@ -78,7 +79,7 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
     """Refuses what the data cannot give, before anything starts.
 
     Raises:
-        ConfigFault: more components than rows to fit them on.
+        ConfigFault: more components than rows to fit them on, or a network of one's own that breaks a law.
     """
     rows, classes = len(dataset.rows("train")), spec.protocol.teacher.classes
     if rows < classes:
@@ -88,6 +89,15 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
             where="teacher.classes",
             cause=f"{dataset.name} gives {rows} train rows under this limit",
         )
+    teacher = spec.protocol.teacher
+    if isinstance(teacher, FeatureGmm | Given):
+        from certvae.teachers.brought import check_teacher  # noqa: PLC0415  (torch: a second that a plan need not wait)
+
+        check_teacher(dataset, teacher)
+    if spec.model.network is not None:
+        from certvae.models.laws import check_network  # noqa: PLC0415  (the same)
+
+        check_network(spec.model, dataset.shape, classes)
 
 
 def _plain(context: Context) -> Ending:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certvae.engine.called import called
 from certvae.engine.propose import Space
+from certvae.foreign import called
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
 from certvae.spec.parts import DataName, Description

@@ -67,10 +67,10 @@ class Forecast:
 
 def forecast(dataset: Dataset, model: Model) -> Forecast:
     """Of a VAE of this model without alignment, from the train rows."""
-    return of_rows(_pixels(dataset), model.likelihood, model.encoder.latent)
+    return of_rows(_pixels(dataset), model.likelihood, model.latent)
 
 
-def of_rows(x: Float[np.ndarray, "n D"], likelihood: Gaussian | Bernoulli, latent: int) -> Forecast:
+def of_rows(x: Float[np.ndarray, "n D"], likelihood: Gaussian | Bernoulli, latent: int | None) -> Forecast:
     """Of a VAE of so many units on these rows, values in [0, 1]."""
     return Forecast(_thresholds(_scaled(x, likelihood), latent), isinstance(likelihood, Bernoulli))
 
@@ -83,7 +83,7 @@ def aligned(dataset: Dataset, model: Model, teacher: Float[np.ndarray, "n K"], l
     """
     scaled = _scaled(_pixels(dataset), model.likelihood)
     pulled = np.sqrt(lambda_ts) * _whitened(teacher[_chosen(len(teacher))].astype(np.float64))
-    found = _thresholds(np.concatenate([scaled, pulled], axis=1), model.encoder.latent)
+    found = _thresholds(np.concatenate([scaled, pulled], axis=1), model.latent)
     return Forecast(found, isinstance(model.likelihood, Bernoulli))
 
 
@@ -142,9 +142,11 @@ def _whitened(T: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "n K"]:
     return (T - mean) @ (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
 
 
-def _thresholds(rows: Float[np.ndarray, "n D"], latent: int) -> Float[np.ndarray, " modes"]:
+def _thresholds(rows: Float[np.ndarray, "n D"], latent: int | None) -> Float[np.ndarray, " modes"]:
+    """Of as many modes as a latent has units, or as there are where that is not known."""
     leading = _leading(rows)
-    return _largest(leading.T @ leading / len(leading), min(latent, leading.shape[1]))
+    most = leading.shape[1]
+    return _largest(leading.T @ leading / len(leading), most if latent is None else min(latent, most))
 
 
 def _leading(rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n d"]:

@@ -1,5 +1,7 @@
 """Networks: an encoder, a decoder that may see the teacher row, and a raw head that never sees anything but the latent.
 
+Encoder and decoder are ours, or somebody's own.
+
     x       (n, C, H, W)  pixels in [0, 1]      mu, logvar, z   (n, d)   latent
     logits  (n, C, H, W)  of the decoder        T               (n, K)   teacher rows
     a       (n, K)        logits of the raw head; the student is S = softmax(a)
@@ -15,8 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from certvae.models import own
 from certvae.simplex import vertices
-from certvae.spec.parts import Conv, LearnedHead, Mlp, Model, SimplexHead, check_parameters
+from certvae.spec.parts import Conv, LearnedHead, Mlp, Model, Module, SimplexHead, check_parameters
 from certvae.spec.validation import refuse
 
 Shape = tuple[int, int, int]
@@ -30,7 +33,7 @@ class Encoder(nn.Module):
 
     def __init__(self, body: nn.Module, width: int, latent: int):
         super().__init__()
-        self.body = body
+        self.body, self.latent = body, latent
         self.mu = nn.Linear(width, latent)
         self.logvar = nn.Linear(width, latent)
 
@@ -49,9 +52,36 @@ class Decoder(nn.Module):
     def forward(self, z: Float[Tensor, "n d"], teacher: Float[Tensor, "n K"] | None = None) -> Float[Tensor, "n C H W"]:
         """Without a teacher row, a decoder that expects one gets the uniform row."""
         if self.sees_teacher:
-            slot = z.new_full((len(z), self.classes), 1 / self.classes) if teacher is None else teacher
-            z = torch.cat([z, slot], dim=1)
+            z = torch.cat([z, self.slot(z, teacher)], dim=1)
         return self.body(z).view(-1, *self.shape)
+
+    def slot(self, z: Float[Tensor, "n d"], teacher: Float[Tensor, "n K"] | None) -> Float[Tensor, "n K"]:
+        """What stands in the place of the teacher row."""
+        return z.new_full((len(z), self.classes), 1 / self.classes) if teacher is None else teacher
+
+
+class OwnEncoder(Encoder):
+    """`encode` of a network of somebody's own, whose parameters are all here, those of `decode` too."""
+
+    def __init__(self, network: nn.Module, latent: int):
+        nn.Module.__init__(self)  # nothing of ours is trained
+        self.network, self.latent = network, latent
+
+    def forward(self, x: Float[Tensor, "n C H W"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        mu, logvar = own.encode(self.network, x, self.latent)
+        return mu, logvar.clamp(LOWEST, HIGHEST)
+
+
+class OwnDecoder(Decoder):
+    """`decode` of the same network, which it only points at: weights are stored and trained once."""
+
+    def __init__(self, network: nn.Module, shape: Shape, classes: int, *, sees_teacher: bool):
+        super().__init__(nn.Identity(), shape, classes, sees_teacher=sees_teacher)
+        self._network = (network,)
+
+    def forward(self, z: Float[Tensor, "n d"], teacher: Float[Tensor, "n K"] | None = None) -> Float[Tensor, "n C H W"]:
+        given = (z, self.slot(z, teacher)) if self.sees_teacher else (z,)
+        return own.decode(self._network[0], given, self.shape)
 
 
 class RawHead(nn.Module):
@@ -106,6 +136,8 @@ def build(model: Model, shape: Shape, classes: int, seed: int) -> Vae:
         ConfigFault: when the image does not halve as often as the convolutions ask, a simplex does not fit, or there
             are more parameters than a machine holds.
     """
+    if model.network is not None:
+        return _own(model, model.network, shape, classes, seed)
     with torch.device("meta"):  # shapes alone: nothing is allocated yet
         check_parameters(sum(weight.numel() for weight in _assemble(model, shape, classes).parameters()))
     with torch.random.fork_rng(devices=[]):  # layers draw from the global generator when made; ours overwrites that
@@ -122,6 +154,17 @@ def weights(module: nn.Module) -> dict[str, np.ndarray]:
 def load_weights(module: nn.Module, arrays: dict[str, np.ndarray]) -> None:
     """The inverse of `weights`; every name must be there."""
     module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+
+
+def _own(model: Model, network: Module, shape: Shape, classes: int, seed: int) -> Vae:
+    """A network of somebody's own as it draws its weights from our seed, and a head of ours."""
+    made = own.make(network, shape, classes, seed)
+    latent = own.latent(made, shape)
+    with torch.random.fork_rng(devices=[]):
+        head = _head(model.head, latent, classes)
+    _initialise(head, torch.Generator().manual_seed(seed))
+    decoder = OwnDecoder(made, shape, classes, sees_teacher=model.decoder_sees_teacher)
+    return Vae(OwnEncoder(made, latent), decoder, head)
 
 
 def _assemble(model: Model, shape: Shape, classes: int) -> Vae:

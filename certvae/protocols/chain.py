@@ -13,7 +13,7 @@ from certvae.canonical import digest, plain
 from certvae.data.dataset import Dataset, Split
 from certvae.errors import NumberFault, TeacherFault
 from certvae.installed import version
-from certvae.protocols import baselines, judging, rescue, simplex, stages
+from certvae.protocols import baselines, judging, rescue, simplex, stages, teachers
 from certvae.protocols.judging import Look, Reads, Subject
 from certvae.protocols.steps import Graph, Step, fold
 from certvae.quality import Verdict
@@ -39,8 +39,8 @@ STAGES = (
     *(stages.head_only, stages.untrained, stages.permuted_teacher),
     *(rescue.protected, rescue.live_aligned, rescue.live_no_align, rescue.triad),
     *(baselines.baseline, baselines.aligned_baseline),
-    *(simplex.labels_teacher, simplex.pca_teacher, simplex.vae, simplex.initial, simplex.collapsed),
-    *(simplex.prefit, simplex.escape),
+    *(teachers.labels_teacher, teachers.pca_teacher, teachers.feature_teacher, teachers.given_teacher),
+    *(simplex.vae, simplex.initial, simplex.collapsed, simplex.prefit, simplex.escape),
     *(judging.judge, judging.fitted_heads),
 )
 """The only list of all stages."""

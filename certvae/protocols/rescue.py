@@ -22,14 +22,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from certvae.data.dataset import Dataset
-from certvae.protocols import stages
+from certvae.protocols import stages, teachers
 from certvae.protocols.judging import Drifting, Edges, Permuted, Protected, Raw, Reads
 from certvae.protocols.steps import Graph, Step
 from certvae.quality import Verdict, from_row, judge
+from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
 from certvae.spec.modes import named
 from certvae.spec.parts import Model, Training
 from certvae.spec.rescue import ControlMode, Objective, Protection, Rescue, Triad, Unaligned
+from certvae.spec.teachers import WarmUpGmm
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench, stage
 
@@ -51,7 +53,7 @@ class RescueProtocol:
         given, goal = (spec.data, spec.model), protocol.objective
         schedule = (spec.training, spec.seed)
         read, teacher = taught(spec, protocol, protocol.teacher_seed)
-        start = read if protocol.teacher_seed is None else warm_up("warm_up", spec, protocol, spec.seed)
+        start = read if read and protocol.teacher_seed is None else warm_up("warm_up", spec, protocol, spec.seed)
         no_align = Step("no_align", stages.no_align, (*given, goal.unaligned(), *schedule, start, teacher))
         full = Step("full", stages.aligned, (*given, goal, *schedule, start, teacher))
         rescue = Step("rescue", stages.aligned, (*given, goal, *schedule, no_align, teacher))
@@ -127,14 +129,16 @@ class RescueProtocol:
         return judge(from_row(facts), self.protocol.teacher.thresholds)
 
 
-def warm_up(name: str, spec: CellSpec, protocol: Any, seed: int) -> Step:
+def warm_up(name: str, spec: CellSpec, protocol: Rescue | Baselines, seed: int) -> Step:
     """The plain VAE that every mode starts from, or that a teacher reads features of."""
     return Step(name, stages.warm_up, (spec.data, spec.model, protocol.teacher.classes, protocol.warm_up, seed))
 
 
-def taught(spec: CellSpec, protocol: Any, teacher_seed: int | None) -> tuple[Step, Step]:
-    """The warm-up that a teacher reads features of, and the teacher: of this seed, or of one for all seeds."""
+def taught(spec: CellSpec, protocol: Rescue | Baselines, teacher_seed: int | None) -> tuple[Step | None, Step]:
+    """The teacher, of this seed or of one for all seeds, and the warm-up that it reads features of, if it does."""
     name, seed = ("warm_up", spec.seed) if teacher_seed is None else ("teacher_warm_up", teacher_seed)
+    if not isinstance(protocol.teacher, WarmUpGmm):
+        return None, teachers.fixed(spec.data, protocol.teacher, seed)
     read = warm_up(name, spec, protocol, seed)
     return read, Step("teacher", stages.teacher, (spec.data, spec.model, protocol.teacher, seed, read))
 

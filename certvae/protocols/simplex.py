@@ -20,14 +20,14 @@ import numpy as np
 
 from certvae.canonical import stage_seed
 from certvae.data.dataset import Dataset
-from certvae.protocols import stages
+from certvae.protocols import stages, teachers
 from certvae.protocols.judging import Reads, Simplex
 from certvae.protocols.steps import Graph, Step
 from certvae.quality import Verdict, from_row, judge
 from certvae.spec.cell import CellSpec
-from certvae.spec.parts import Bernoulli, Conv, Gaussian, Mlp, Model, SimplexHead, Training
+from certvae.spec.parts import Bernoulli, Conv, Gaussian, Mlp, Model, Module, SimplexHead, Training
 from certvae.spec.rescue import Objective, Unaligned
-from certvae.spec.simplex import ESCAPES, Labels, PcaGmm, Witness, WitnessMode
+from certvae.spec.simplex import ESCAPES, PcaGmm, Witness, WitnessMode
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench, stage
 
@@ -78,7 +78,7 @@ class WitnessProtocol:
         match teacher:
             case PcaGmm(energy_budget=budget):
                 return found.with_energy(facts["teacher_code_energy"], budget)
-            case Labels():
+            case _:
                 return found
 
     @property
@@ -117,22 +117,17 @@ class WitnessProtocol:
 
     @cached_property
     def _teacher(self) -> Step:
-        given = self.protocol.teacher
-        match given:
-            case Labels():
-                return Step("teacher", labels_teacher, (self.spec.data, given))
-            case PcaGmm():
-                return Step("teacher", pca_teacher, (self.spec.data, given, self.spec.seed))
+        return teachers.fixed(self.spec.data, self.protocol.teacher, self.spec.seed)
 
     @cached_property
     def _initial(self) -> Step:
-        return Step("initial", initial, (self.spec.data, self.spec.model.encoder, self.spec.seed))
+        return Step("initial", initial, (self.spec.data, self.spec.model.body, self.spec.seed))
 
     @cached_property
     def _vae(self) -> Step:
         spec = self.spec
         goal = self.objective.unaligned()
-        return Step("vae", vae, (spec.data, spec.model.encoder, spec.model.likelihood, goal, spec.training, spec.seed))
+        return Step("vae", vae, (spec.data, spec.model.body, spec.model.likelihood, goal, spec.training, spec.seed))
 
     def _prefit(self, name: str, scale: float) -> Step:
         spec, fit = self.spec, self.protocol.prefit
@@ -144,26 +139,10 @@ class WitnessProtocol:
         )
 
 
-@stage(version=2)
-def labels_teacher(dataset: Dataset, teacher: Labels, *, bench: Workbench) -> Content:  # noqa: ARG001 - nothing is fitted
-    """Smoothed labels; the same for every seed."""
-    from certvae.teachers.kinds import label_content
-
-    return label_content(dataset, teacher)
-
-
-@stage(version=2)
-def pca_teacher(dataset: Dataset, teacher: PcaGmm, seed: int, *, bench: Workbench) -> Content:
-    """A PCA-GMM search on pixels."""
-    from certvae.teachers.kinds import pixel_content
-
-    return pixel_content(dataset, teacher, seed, bench)
-
-
 @stage(version=1)
 def vae(
     dataset: Dataset,
-    encoder: Mlp | Conv,
+    encoder: Mlp | Conv | Module,
     likelihood: Gaussian | Bernoulli,
     objective: Unaligned,
     training: Training,
@@ -182,7 +161,7 @@ def vae(
 
 
 @stage(version=1)
-def initial(dataset: Dataset, encoder: Mlp | Conv, seed: int, *, bench: Workbench) -> Content:  # noqa: ARG001
+def initial(dataset: Dataset, encoder: Mlp | Conv | Module, seed: int, *, bench: Workbench) -> Content:  # noqa: ARG001
     """The untrained network of a seed."""
     from certvae.models.nets import build, weights
 
@@ -245,5 +224,11 @@ def escape(
     return trained.watched(network, dataset, teacher, loss, pace, steps_per_point, seed, bench)
 
 
-def _without_teacher(encoder: Mlp | Conv, likelihood: Gaussian | Bernoulli) -> Model:
-    return Model(encoder=encoder, head=SimplexHead(), likelihood=likelihood, decoder_sees_teacher=False)
+def _without_teacher(encoder: Mlp | Conv | Module, likelihood: Gaussian | Bernoulli) -> Model:
+    """A model with the witness, whose decoder reads the latent alone."""
+    alone = Model(head=SimplexHead(), likelihood=likelihood, decoder_sees_teacher=False)
+    match encoder:
+        case Module():
+            return replace(alone, network=encoder)
+        case _:
+            return replace(alone, encoder=encoder)

@@ -11,7 +11,8 @@ from certvae.canonical import stage_seed
 from certvae.data.dataset import Dataset
 from certvae.spec.control import Control
 from certvae.spec.parts import Model, Training
-from certvae.spec.rescue import Objective, Unaligned, WarmUp, WarmUpGmm
+from certvae.spec.rescue import Objective, Unaligned, WarmUp
+from certvae.spec.teachers import WarmUpGmm
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench, stage
 

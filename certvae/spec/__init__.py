@@ -4,10 +4,11 @@ from certvae.spec import presets
 from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
 from certvae.spec.modes import MODES
-from certvae.spec.parts import Bernoulli, Conv, Data, Gaussian, LearnedHead, Mlp, Model, SimplexHead, Training
+from certvae.spec.parts import Bernoulli, Conv, Data, Gaussian, LearnedHead, Mlp, Model, Module, SimplexHead, Training
 from certvae.spec.quantities import QUANTITIES
 from certvae.spec.rescue import Rescue
-from certvae.spec.simplex import Witness
+from certvae.spec.simplex import Labels, PcaGmm, Witness
+from certvae.spec.teachers import FeatureGmm, Given, WarmUpGmm
 
 __all__ = [
     "MODES",
@@ -17,13 +18,19 @@ __all__ = [
     "CellSpec",
     "Conv",
     "Data",
+    "FeatureGmm",
     "Gaussian",
+    "Given",
+    "Labels",
     "LearnedHead",
     "Mlp",
     "Model",
+    "Module",
+    "PcaGmm",
     "Rescue",
     "SimplexHead",
     "Training",
+    "WarmUpGmm",
     "Witness",
     "presets",
 ]

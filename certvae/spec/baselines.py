@@ -11,7 +11,9 @@ from annotated_types import Ge, Le
 
 from certvae.canonical import fields_of
 from certvae.spec.parts import Positive, ProperShare, Weight
-from certvae.spec.rescue import WarmUp, WarmUpGmm
+from certvae.spec.rescue import WarmUp
+from certvae.spec.simplex import Labels, PcaGmm
+from certvae.spec.teachers import FeatureGmm, Given, WarmUpGmm
 from certvae.spec.validation import refuse, spec
 
 
@@ -137,7 +139,7 @@ class Baselines:
     """
 
     warm_up: WarmUp = WarmUp()
-    teacher: WarmUpGmm = WarmUpGmm()
+    teacher: WarmUpGmm | PcaGmm | Labels | FeatureGmm | Given = WarmUpGmm()
     baselines: tuple[Baseline, ...] = SEVEN
     lambda_ts: Positive | None = None
     """Adds aligned_<name> of each: the same objective and this weight of L_TS, from the same initialisation."""

@@ -11,11 +11,25 @@ Stages are given only the branch they read, so branches are cache keys: see `cer
 from functools import cached_property
 
 from certvae.canonical import digest, plain
-from certvae.spec.baselines import Baselines
+from certvae.spec.baselines import Baselines, VqVae
 from certvae.spec.parts import Data, Model, Seed, SimplexHead, Training
 from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Witness, check_witness
 from certvae.spec.validation import refuse, spec
+
+
+def check_own(protocol: Rescue | Baselines | Witness) -> None:
+    """What a network of one's own cannot be asked for, since its last layers are not known.
+
+    Raises:
+        ConfigFault: a codebook in the place of its posterior, or an exactly collapsed start.
+    """
+    match protocol:
+        case Baselines(baselines=baselines) if any(isinstance(one, VqVae) for one in baselines):
+            raise refuse("Baselines.baselines", "without VqVae for a network of your own", "VqVae", "leave it out")
+        case Witness(modes=modes) if "escape_collapsed" in modes:
+            wanted = "without escape_collapsed for a network of your own"
+            raise refuse("Witness.modes", wanted, modes, "leave it out: its means cannot be set to a constant")
 
 
 @spec
@@ -36,9 +50,11 @@ class CellSpec:
             check_witness(
                 fixed_head=isinstance(self.model.head, SimplexHead),
                 decoder_sees_teacher=self.model.decoder_sees_teacher,
-                latent=self.model.encoder.latent,
+                latent=self.model.latent,
                 classes=self.protocol.teacher.classes,
             )
+        if self.model.network is not None:
+            check_own(self.protocol)
 
     @cached_property
     def cell(self) -> str:

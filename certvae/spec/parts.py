@@ -1,14 +1,17 @@
 """Parts of a cell that every protocol has: images, networks, likelihoods, schedules."""
 
+import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from certvae.canonical import SEED_LIMIT
+from certvae import foreign
+from certvae.canonical import SEED_LIMIT, canonical_json, fields_of
 from certvae.spec.validation import refuse, spec
 
 DataName = str
@@ -132,6 +135,35 @@ class Bernoulli:
 
 
 @spec
+class Module:
+    """A network of your own: an `nn.Module` with `encode` and `decode` that a function, or a class, of a file makes.
+
+        build(shape, classes, **options) -> module         shape (C, H, W), K classes
+        module.encode(x) -> mu, logvar                      x (n, C, H, W) in [0, 1]; mu, logvar (n, d)
+        module.decode(z) -> logits of pixels                (n, C, H, W), and decode(z, teacher), teacher (n, K), where
+                                                            Model.decoder_sees_teacher says so
+
+    It needs no base class. Rows must not influence each other, and all of its parameters must take part:
+    `certvae.testing.NetworkLaws` says what else. logvar is held in [-12, 6], as that of our own encoders.
+    """
+
+    build: str = field(kw_only=False)
+    """module:function, found where Python looks or in the working directory."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the function: what JSON can write."""
+    source: str = ""
+    """Digest of the text of the module and of those beside it that it imports; read when absent."""
+
+    def __post_init__(self) -> None:
+        options = {name: _as_json(f"Module.options.{name}", value) for name, value in self.options.items()}
+        object.__setattr__(self, "options", options)
+        object.__setattr__(self, "source", self.source or foreign.source(self.build))
+
+    def __hash__(self) -> int:
+        return hash(canonical_json(self))
+
+
+@spec
 class Model:
     """Encoder, decoder and raw head: the same for every mode of a chain."""
 
@@ -140,11 +172,29 @@ class Model:
     likelihood: Gaussian | Bernoulli = field(default_factory=Gaussian)
     decoder_sees_teacher: bool = True
     """The decoder reads z and T(x); the certificate never looks at the decoder."""
+    network: Module | None = None
+    """A network of your own in place of encoder and decoder: module:function, and options as name=value."""
+
+    @property
+    def body(self) -> Mlp | Conv | Module:
+        """What encodes, and decodes."""
+        return self.network or self.encoder
+
+    @property
+    def latent(self) -> int | None:
+        """Latent dimension d; None where the network is somebody's own, which says when it is built."""
+        return None if self.network else self.encoder.latent
+
+    def identity(self) -> dict[str, Any]:
+        """What names it: models of ours are called as they were before there were others, whose encoder is not read."""
+        named = fields_of(self, later=("network",))
+        return named if self.network is None else {name: one for name, one in named.items() if name != "encoder"}
 
     def __post_init__(self) -> None:
         """What the widths alone tell; images and classes add to it when the network is built."""
-        head = self.head.hidden if isinstance(self.head, LearnedHead) else ()
-        check_parameters(2 * _weights(self.encoder) + _weights_between(self.encoder.latent, *head))
+        if self.network is None:
+            head = self.head.hidden if isinstance(self.head, LearnedHead) else ()
+            check_parameters(2 * _weights(self.encoder) + _weights_between(self.encoder.latent, *head))
 
 
 @spec
@@ -158,6 +208,15 @@ class Training:
     """Largest norm of the gradient."""
     report_every: Count = 1
     """Epochs between two points of the guard curve."""
+
+
+def _as_json(where: str, value: Any) -> Any:
+    """The same as JSON reads it again."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        remedy = "give numbers, texts, lists and mappings, and let the function make of them what it needs"
+        raise refuse(where, "what JSON can write", value, remedy) from None
 
 
 def check_parameters(count: int) -> None:

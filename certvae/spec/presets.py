@@ -16,8 +16,9 @@ from certvae.spec.parts import (
     SimplexHead,
     Training,
 )
-from certvae.spec.rescue import Objective, Rescue, WarmUp, WarmUpGmm
+from certvae.spec.rescue import Objective, Rescue, WarmUp
 from certvae.spec.simplex import Labels, PcaGmm, Witness
+from certvae.spec.teachers import WarmUpGmm
 from certvae.spec.validation import nearest, refuse
 
 FAIR_CLASSES = 100  # above, heads fitted after training cost more than the training of a mode

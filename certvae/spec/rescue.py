@@ -1,11 +1,8 @@
 """The first paper's protocol: warm-up, teacher search, objective, rescue (arXiv 2605.05813)."""
 
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge
+from typing import Any, Literal
 
 from certvae.canonical import fields_of
-from certvae.quality import Thresholds
 from certvae.spec.control import (
     Alternate,
     Barrier,
@@ -16,19 +13,9 @@ from certvae.spec.control import (
     StudentFirst,
     check_control,
 )
-from certvae.spec.parts import (
-    Classes,
-    Count,
-    CountOrNone,
-    Covariance,
-    Positive,
-    ProperShare,
-    Seed,
-    Several,
-    Share,
-    Training,
-    Weight,
-)
+from certvae.spec.parts import Count, CountOrNone, ProperShare, Seed, Training, Weight
+from certvae.spec.simplex import Labels, PcaGmm
+from certvae.spec.teachers import FeatureGmm, Given, WarmUpGmm
 from certvae.spec.validation import refuse, spec
 
 
@@ -41,33 +28,6 @@ class WarmUp:
     kl_ramp_epochs: CountOrNone = 10
     """Epochs in which the KL weight grows linearly from 0."""
     training: Training = Training(epochs=20)
-
-
-@spec
-class WarmUpGmm:
-    """Candidates for the teacher: Gaussian mixtures on frozen warm-up features (arXiv 2605.05813, teacher search).
-
-    Every combination of whitening, covariance, regulariser and initialisation is one fit; each fit is read at every
-    temperature. The best strict-feasible candidate on the guard rows wins; if there is none, the best of all is run as
-    a stress case.
-    """
-
-    classes: Classes = 10
-    """K, the number of components."""
-    whitening: Several[CountOrNone] = (0, 16, 32, 64)
-    """PCA-whitening dimensions to try; 0 leaves the features as they are."""
-    covariance: Several[Covariance] = ("diag", "tied", "spherical")
-    regulariser: Several[Weight] = (1e-4, 1e-3, 1e-2)
-    """Added to the diagonal of covariances."""
-    temperature: Several[Positive] = (1.0, 2.0, 4.0)
-    """Posterior logits are divided by it: larger is softer."""
-    initialisations: Count = 3
-    fit_rows: Annotated[int, Ge(2)] = 50_000
-    """At most so many train rows are used for a fit."""
-    max_iterations: Count = 100
-    smoothing: Share = 0.01
-    """eps of T = (1 - eps) posterior + eps / K. The smoothed rows are the teacher."""
-    thresholds: Thresholds = Thresholds()
 
 
 @spec
@@ -145,7 +105,7 @@ class Rescue:
     """full, no_align and rescue from one warm-up and one teacher (arXiv 2605.05813)."""
 
     warm_up: WarmUp = WarmUp()
-    teacher: WarmUpGmm = WarmUpGmm()
+    teacher: WarmUpGmm | PcaGmm | Labels | FeatureGmm | Given = WarmUpGmm()
     objective: Objective = Objective()
     teacher_seed: Seed | None = None
     """One teacher for all seeds: that of this seed. Each seed searches its own when absent."""
@@ -174,5 +134,9 @@ class Rescue:
         return fields_of(self, later=("controller", "triad"))
 
     def __post_init__(self) -> None:
+        if not isinstance(self.teacher, WarmUpGmm) and (self.live_features or self.triad is not None):
+            name = "live_features" if self.live_features else "triad"
+            wanted = "left out for a teacher that reads no encoder of the chain"
+            raise refuse(f"Rescue.{name}", wanted, getattr(self, name), "leave it out, or take a WarmUpGmm")
         if self.controller is not None:
             check_control(self.controller, self.objective.lambda_ts)

@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le
 
 from certvae.quality import Thresholds
 from certvae.spec.parts import Classes, Count, CountOrNone, Covariance, Positive, Several, Share, Weight
+from certvae.spec.teachers import FeatureGmm, Given
 from certvae.spec.validation import refuse, spec
 
 WitnessMode = Literal["vae", "rst", "rst_prefit", "rst_alpha_prefit", "escape_collapsed", "escape_vae", "escape_prefit"]
@@ -109,7 +110,7 @@ class Witness:
                       vae (vae), and from a tiny code (prefit)
     """
 
-    teacher: PcaGmm | Labels = PcaGmm()
+    teacher: PcaGmm | Labels | FeatureGmm | Given = PcaGmm()
     alpha_kl: Weight = 1.0
     """KL weight."""
     lambda_ts: Positive = 1.0
@@ -124,9 +125,10 @@ class Witness:
     def __post_init__(self) -> None:
         if not self.modes or len(set(self.modes)) < len(self.modes):
             raise refuse("Witness.modes", "one or more different modes", self.modes, "name each mode once")
+        _require_smoothing(type(self.teacher).__name__, self.teacher.smoothing)
 
 
-def check_witness(*, fixed_head: bool, decoder_sees_teacher: bool, latent: int, classes: int) -> None:
+def check_witness(*, fixed_head: bool, decoder_sees_teacher: bool, latent: int | None, classes: int) -> None:
     """What a chain of the simplex witness asks of its model.
 
     Raises:
@@ -136,6 +138,6 @@ def check_witness(*, fixed_head: bool, decoder_sees_teacher: bool, latent: int, 
         raise refuse("Model.head", "a SimplexHead", "LearnedHead", "this protocol certifies the fixed witness")
     if decoder_sees_teacher:
         raise refuse("Model.decoder_sees_teacher", "false", True, "the decoder of this protocol reads z alone")
-    if latent < classes - 1:
+    if latent is not None and latent < classes - 1:
         remedy = f"give the encoder latent >= {classes - 1}, or take fewer classes"
         raise refuse("Model.encoder.latent", f">= K - 1 = {classes - 1} for a simplex", latent, remedy)

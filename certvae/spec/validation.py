@@ -10,7 +10,7 @@ A whole number is taken for a float and a list for a tuple. Nothing else is conv
 import difflib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, field
 from typing import Any, TypeVar, dataclass_transform, get_args, get_type_hints
 
 import pydantic.dataclasses
@@ -25,7 +25,7 @@ _SIGNS = {Ge: ">=", Gt: ">", Le: "<=", Lt: "<"}
 _KINDS = {"float_type": "a number", "int_type": "a whole number", "string_type": "a text", "bool_type": "true or false"}
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 def spec(kind: type[T]) -> type[T]:
     """Makes a class a frozen dataclass of named fields that refuses a wrong one by a ConfigFault."""
     built: Any = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=_CONFIG)(kind)

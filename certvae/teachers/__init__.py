@@ -1,5 +1,6 @@
 """Teacher distributions T(x), fixed before training."""
 
+from certvae.teachers.brought import save_rows
 from certvae.teachers.kinds import FeatureTeacher, LabelTeacher, PixelTeacher
 from certvae.teachers.mixture import Mixture
 from certvae.teachers.searching import search
@@ -9,5 +10,6 @@ __all__ = [
     "LabelTeacher",
     "Mixture",
     "PixelTeacher",
+    "save_rows",
     "search",
 ]

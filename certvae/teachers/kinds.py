@@ -11,6 +11,7 @@ each image moved by one draw of its own, and the student sees it as it is: two v
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -191,9 +192,26 @@ def pixel_content(dataset: Dataset, spec: PcaGmm, seed: int, bench: Workbench) -
     return _content(teacher, dataset, spec, arrays, {**facts, "shift": spec.shift, "view_seed": drawn})
 
 
-def read(teacher: Artifact, device: str) -> LabelTeacher | PixelTeacher:
-    """The teacher of an artifact, as a function of images or of labels."""
+@dataclass(frozen=True)
+class KeptTeacher:
+    """Rows of every split as they were kept: what a user brought is a function of the row of an image."""
+
+    kept: Mapping[str, Rows]
+
+    def rows(self, dataset: Dataset, split: Split) -> Rows:  # noqa: ARG002 - they were compared when they were kept
+        """T of every row of a split."""
+        return self.kept[f"targets_{split}"]
+
+    def view_gap(self, dataset: Dataset, split: Split) -> float:  # noqa: ARG002 - there is one row per image
+        """0 nats: the teacher sees what the student sees."""
+        return 0.0
+
+
+def read(teacher: Artifact, device: str) -> LabelTeacher | PixelTeacher | KeptTeacher:
+    """The teacher of an artifact, as a function of images, of labels, or of rows."""
     facts, arrays = teacher.facts, teacher.arrays
+    if "targets_certify" in arrays:
+        return KeptTeacher(arrays)
     if "pixel_components" not in arrays:
         return LabelTeacher(facts["classes"], facts["smoothing"])
     scores = PixelScores(arrays["pixel_mean"], arrays["pixel_components"])

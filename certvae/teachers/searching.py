@@ -20,14 +20,14 @@ from certvae.errors import TeacherFault
 from certvae.quality import TeacherQuality, Verdict, judge, measure, score
 from certvae.simplex import code_energy
 from certvae.spec.parts import Covariance
-from certvae.spec.rescue import WarmUpGmm
 from certvae.spec.simplex import PcaGmm
+from certvae.spec.teachers import Gmm
 from certvae.teachers import mixture
 from certvae.teachers.mixture import Features, Fit, Mixture, Start
 
 Report = Callable[[Mapping[str, Any]], None]
 Held = Float[np.ndarray, "m d"]
-Spec = WarmUpGmm | PcaGmm
+Spec = Gmm | PcaGmm
 ENERGY_GAIN = 5.0  # the witness gain that energy budgets are stated for: the energy falls with its square
 NO_INFORMATION = 1e-9  # nats: below this all rows of the teacher are equal up to rounding
 
@@ -157,7 +157,7 @@ def _fit(
 def _whitenings(spec: Spec, dimensions: int) -> list[int]:
     """Numbers of whitened principal components to try, at most as many as there are; 0 for features as they are."""
     match spec:
-        case WarmUpGmm():
+        case Gmm():
             return sorted({size if size < dimensions else 0 for size in spec.whitening})
         case PcaGmm():
             return sorted({min(size, dimensions) for size in spec.whitening})
@@ -170,7 +170,7 @@ def _score(candidate: Candidate, fit: Fit | None, failure: str, guard: Features,
     measured = measure(rows)
     verdict = judge(measured, spec.thresholds)
     match spec:
-        case WarmUpGmm():
+        case Gmm():
             return Scored(candidate, fit, measured, verdict, score(measured))
         case PcaGmm(energy_budget=budget, energy_price=price):
             energy = code_energy(rows.astype(np.float64), ENERGY_GAIN)

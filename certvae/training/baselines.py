@@ -102,7 +102,7 @@ def network(baseline: Baseline, model: Model, shape: Shape, classes: int, seed: 
             case Vanilla() | BetaVae() | KlAnnealing() | FreeBits() | InfoVae():
                 return plain
             case Gmvae():
-                return GaussianMixtureVae(plain, MixturePrior(classes, model.encoder.latent, generator))
+                return GaussianMixtureVae(plain, MixturePrior(classes, plain.encoder.latent, generator))
             case VqVae(codes=codes):
                 return Vae(QuantisedEncoder(plain.encoder, codes), plain.decoder, plain.head)
 

@@ -201,6 +201,14 @@ def test_another_view_repartitions_the_same_rows(store):
     assert seen(tau=1.805) == (3, "2 of 4")
 
 
+def test_counts_of_teachers_of_different_sources_stand_apart(tmp_path):
+    rows = [*chains(range(3)), *chains(range(2), teacher_source="given", config="b" * 64)]
+    material, _ = gather(Request(store=filled(tmp_path, rows), study=STUDY))
+    counted = {claim.what.partition(":")[0]: claim.value for claim in claims(material)}
+    assert counted["full, teacher warmup_gmm"] == "3 of 3"
+    assert counted["full, teacher given"] == "2 of 2"
+
+
 def test_a_command_line_sets_the_view(tmp_path, capsys):
     store, out = filled(tmp_path / "store", chains([0])), tmp_path / "out"
     options = ["--tau", "0.2", "--psnr-drop", "none", "--psnr-floor", "12", "--min-mass-share", "0.2"]

@@ -7,7 +7,9 @@ import pytest
 
 from certvae.engine.command import Command, anywhere, parse, seconds
 from certvae.errors import ConfigFault, DataFault
-from certvae.spec.parts import Mlp
+from certvae.spec.parts import Mlp, Module
+from certvae.spec.simplex import Labels, PcaGmm
+from certvae.spec.teachers import FeatureGmm, Given
 from sweeps import search_margin_psnr, tiny_fixed_q
 
 STUDY = tiny_fixed_q.STUDY
@@ -116,6 +118,64 @@ def test_data_of_ones_own_are_described_to_the_preset_and_found_from_any_folder(
     whole = anywhere(["--data", "npz:Mine.npz", "--training.epochs", "2"], run)
     monkeypatch.chdir("/")
     assert parse(STUDY, whole)[1:] == (base, goal)
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "brought_nets.py").write_text("def build(shape, classes, width=1, kind='a'): ...\n")
+    return tmp_path
+
+
+def test_a_network_of_ones_own_is_written_with_its_options(nets):
+    flags = ["--model.network", "brought_nets:build", "width=8", "kind=b", "--training.epochs", "2"]
+    run, base, goal = parse(STUDY, flags)
+    assert base.model.network == Module("brought_nets:build", options={"width": 8, "kind": "b"})
+    assert parse(STUDY, anywhere(flags, run))[1:] == (base, goal)
+    assert parse(STUDY, ["--model.network", "None"])[1].model.network is None
+    preset = dataclasses.replace(STUDY, preset=lambda _: base)
+    assert parse(preset, ["--data", "tiny-imagenet-200"])[1].model == base.model
+
+
+@pytest.mark.parametrize("words", [["brought_nets:build", "width"], []])
+def test_options_of_a_network_have_a_form(nets, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(STUDY, ["--model.network", *words])
+    assert ended.value.code == 2
+    assert "name=value" in " ".join(capsys.readouterr().err.split()).lower()
+
+
+@pytest.mark.parametrize(
+    ("teacher", "kind"),
+    [
+        ("given:rows.npz", Given),
+        ("features:rows.npz", FeatureGmm),
+        ("features:brought_nets:build", FeatureGmm),
+        ("features:torchvision:resnet18", FeatureGmm),
+        ("pixels", PcaGmm),
+        ("labels", Labels),
+    ],
+)
+def test_a_teacher_is_named_and_its_fields_can_be_set_and_it_is_found_from_any_folder(nets, monkeypatch, teacher, kind):
+    np.savez("rows.npz", **{split: np.full((5, 4), 0.25) for split in ("train", "guard", "certify")})
+    flags = ["--data", "digits", "--teacher", teacher, "--teacher.smoothing", "0.2"]
+    run, base, goal = parse(STUDY, flags)
+    assert type(base.protocol.teacher) is kind
+    assert base.protocol.teacher.smoothing == 0.2
+    assert base.protocol.teacher.classes == (4 if kind is Given else 10)
+    whole = anywhere(flags, run)
+    monkeypatch.syspath_prepend(str(nets))
+    monkeypatch.chdir("/")
+    assert parse(STUDY, whole)[1:] == (base, goal)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [("given:absent.npz", "absent.npz"), ("givn:x", "did you mean 'given'"), ("features:absent_nets:f", "absent_nets")],
+)
+def test_a_teacher_that_is_not_there_is_told(nets, teacher, said):
+    with pytest.raises(ConfigFault, match=said):
+        parse(STUDY, ["--teacher", teacher])
 
 
 @pytest.mark.parametrize("data", ["npz:absent.npz", "folder:absent", "no_such_module:f"])

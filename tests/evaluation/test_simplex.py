@@ -8,7 +8,7 @@ from certvae.evaluation import facts as judgement
 from certvae.evaluation import simplex as witness_facts
 from certvae.evaluation.diagnostics import kl_rate
 from certvae.models.nets import Vae, build
-from certvae.protocols import simplex
+from certvae.protocols import teachers
 from certvae.simplex import spread_lower_bound
 from certvae.spec.parts import Gaussian, Mlp, Model, SimplexHead
 from certvae.spec.simplex import Labels
@@ -27,7 +27,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def teacher(dataset, tmp_path_factory):
-    return Store(tmp_path_factory.mktemp("store")).call(simplex.labels_teacher, dataset, Labels())
+    return Store(tmp_path_factory.mktemp("store")).call(teachers.labels_teacher, dataset, Labels())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from certvae.canonical import stage_seed
 from certvae.data.dataset import Dataset, open_dataset
 from certvae.models.nets import build, weights
-from certvae.protocols import judging, simplex
+from certvae.protocols import judging, simplex, teachers
 from certvae.protocols.judging import Simplex, Subject
 from certvae.simplex import force_floor
 from certvae.spec.parts import Bernoulli, Gaussian, Mlp, Model, SimplexHead, Training
@@ -49,7 +49,7 @@ class _Witness(StageLaws):
         self.noisy = open_dataset(noisy) if noisy.exists() else with_noise_in(self.dataset, splits, noisy)
 
     def teacher(self, store: Store, smoothing: float = 0.05) -> Artifact:
-        return store.call(simplex.labels_teacher, self.dataset, Labels(smoothing=smoothing))
+        return store.call(teachers.labels_teacher, self.dataset, Labels(smoothing=smoothing))
 
     def start(self, store: Store, seed: int = 0) -> Artifact:
         return store.call(simplex.initial, self.dataset, ENCODER, seed)
@@ -61,7 +61,7 @@ def shaped(dataset: Dataset) -> Dataset:
 
 
 class TestLabelsTeacher(_Witness):
-    stage = simplex.labels_teacher
+    stage = teachers.labels_teacher
 
     def inputs(self, store: Store) -> dict[str, Any]:
         return {"dataset": self.dataset, "teacher": Labels()}
@@ -71,7 +71,7 @@ class TestLabelsTeacher(_Witness):
 
 
 class TestPcaTeacher(_Witness):
-    stage = simplex.pca_teacher
+    stage = teachers.pca_teacher
 
     def inputs(self, store: Store) -> dict[str, Any]:
         return {"dataset": self.dataset, "teacher": SMALL, "seed": 0}

@@ -13,7 +13,8 @@ from certvae.spec.cell import CellSpec
 from certvae.spec.control import Fixed, Guard
 from certvae.spec.parts import Data, Training, check_tau
 from certvae.spec.presets import rescue
-from certvae.spec.rescue import Objective, Rescue, Unaligned, WarmUpGmm
+from certvae.spec.rescue import Objective, Rescue, Unaligned
+from certvae.spec.teachers import WarmUpGmm
 
 
 class TestRefusals:

@@ -8,7 +8,7 @@ from certvae.errors import ConfigFault
 from certvae.models.nets import build
 from certvae.spec.baselines import VqVae
 from certvae.spec.parts import Conv, Data, LearnedHead, Mlp, Model, SimplexHead
-from certvae.spec.rescue import WarmUpGmm
+from certvae.spec.teachers import WarmUpGmm
 
 LARGEST = 1_048_576
 COLOUR = (3, 64, 64)

@@ -7,7 +7,7 @@ import pytest
 
 from certvae.certificate import Pairs, certify
 from certvae.errors import ConfigFault
-from certvae.protocols import simplex
+from certvae.protocols import teachers
 from certvae.protocols.simplex import WitnessProtocol
 from certvae.simplex import log_softmax, vertices, view_gap, witness_logits
 from certvae.spec.cell import CellSpec
@@ -46,7 +46,7 @@ class TestLabels:
 
     def test_another_number_of_classes_than_the_data_has_is_refused(self, dataset, store):
         with pytest.raises(ConfigFault, match="classes must be 10, got 4"):
-            store.call(simplex.labels_teacher, dataset, Labels(classes=4))
+            store.call(teachers.labels_teacher, dataset, Labels(classes=4))
 
     def test_a_label_has_no_view_gap(self, dataset):
         assert LabelTeacher(10, 0.05).view_gap(dataset, "guard") == 0
@@ -73,7 +73,7 @@ class TestSearch:
         """Noise in the certify pixels changes nothing; noise in the guard pixels leaves every fit as it is."""
         blind = with_noise_in(dataset, ("certify",), tmp_path / "noisy_certify")
         chosen_otherwise = with_noise_in(dataset, ("guard",), tmp_path / "noisy_guard")
-        first, same, other = (store.call(simplex.pca_teacher, d, SMALL, 0) for d in (dataset, blind, chosen_otherwise))
+        first, same, other = (store.call(teachers.pca_teacher, d, SMALL, 0) for d in (dataset, blind, chosen_otherwise))
         assert same.digest == first.digest
         np.testing.assert_array_equal(other.arrays["pixel_components"], first.arrays["pixel_components"])
         fits = [[c["iterations"] for c in found.facts["candidates"]] for found in (first, other)]
@@ -81,7 +81,7 @@ class TestSearch:
         assert not np.array_equal(other.arrays["targets_guard"], first.arrays["targets_guard"])
 
     def test_cached_rows_are_those_of_the_function(self, dataset, store):
-        found = store.call(simplex.pca_teacher, dataset, SMALL, 0)
+        found = store.call(teachers.pca_teacher, dataset, SMALL, 0)
         teacher = kinds.read(found, "cpu")
         for split in ("train", "guard"):
             np.testing.assert_array_equal(teacher.rows(dataset, split), found.arrays[f"targets_{split}"])
@@ -91,7 +91,7 @@ class TestSearch:
     def test_the_best_price_of_information_wins(self, dataset, store):
         """A dear nat of energy prefers another candidate than a free one."""
         free, dear = (
-            store.call(simplex.pca_teacher, dataset, dataclasses.replace(SMALL, energy_price=price), 0).facts
+            store.call(teachers.pca_teacher, dataset, dataclasses.replace(SMALL, energy_price=price), 0).facts
             for price in (0.0, 50.0)
         )
         for facts, price in ((free, 0.0), (dear, 50.0)):
@@ -102,7 +102,7 @@ class TestSearch:
 
     def test_a_candidate_over_the_energy_budget_is_a_stress_case_that_says_so(self, dataset, store):
         tight = dataclasses.replace(SMALL, energy_budget=0.01)
-        facts = store.call(simplex.pca_teacher, dataset, tight, 0).facts
+        facts = store.call(teachers.pca_teacher, dataset, tight, 0).facts
         assert {c["status"] for c in facts["candidates"]} == {"stress-case"}
         assert all("code energy" in c["reason"] and "> 0.01" in c["reason"] for c in facts["candidates"])
         row = {f"teacher_{name}": value for name, value in facts["quality"].items() if name != "classes"}
@@ -133,7 +133,7 @@ class TestViewGap:
 
     @pytest.fixture
     def teacher(self, dataset, store) -> PixelTeacher:
-        found = kinds.read(store.call(simplex.pca_teacher, dataset, dataclasses.replace(SMALL, shift=1), 0), "cpu")
+        found = kinds.read(store.call(teachers.pca_teacher, dataset, dataclasses.replace(SMALL, shift=1), 0), "cpu")
         assert isinstance(found, PixelTeacher)
         return found
 
@@ -161,5 +161,5 @@ class TestViewGap:
         assert one.margin == pytest.approx(two.margin, abs=1e-9)
 
     def test_without_a_shift_there_is_no_gap(self, dataset, store):
-        teacher = kinds.read(store.call(simplex.pca_teacher, dataset, SMALL, 0), "cpu")
+        teacher = kinds.read(store.call(teachers.pca_teacher, dataset, SMALL, 0), "cpu")
         assert teacher.view_gap(dataset, "guard") == 0

@@ -9,7 +9,7 @@ import pytest
 
 from certvae.errors import TeacherFault
 from certvae.quality import Thresholds, judge, measure, score
-from certvae.spec.rescue import WarmUpGmm
+from certvae.spec.teachers import WarmUpGmm
 from certvae.teachers import mixture
 from certvae.teachers.searching import Search, search
 

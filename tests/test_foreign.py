@@ -1,0 +1,121 @@
+"""Code of a user: what its name depends on, which text is run, and how its faults are told."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from certvae import foreign
+from certvae.errors import ConfigFault
+from certvae.foreign import TheirFault, called, function, source
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+
+
+class TestSource:
+    def test_it_is_the_text_of_the_module_and_of_what_it_imports_from_its_folder(self, folder):
+        write(folder / "brought.py", "import layers\nfrom parts import blocks\n")
+        write(folder / "layers.py", "import deeper\n")
+        write(folder / "deeper.py", "x = 1\n")
+        write(folder / "parts" / "__init__.py", "")
+        write(folder / "parts" / "blocks.py", "from . import norms\n")
+        write(folder / "parts" / "norms.py", "")
+        write(folder / "beside.py", "")
+        found = source("brought:build")
+        for name in ("brought", "layers", "deeper", "parts/__init__", "parts/blocks", "parts/norms"):
+            path = folder / f"{name}.py"
+            text = path.read_text()
+            path.write_text(text + "# changed\n")
+            assert source("brought:build") != found, name
+            path.write_text(text)
+        write(folder / "beside.py", "x = 2\n")
+        assert source("brought:build") == found
+
+    def test_it_is_the_same_wherever_the_folder_lies(self, tmp_path, monkeypatch):
+        found = set()
+        for place in ("here", "there/deep"):
+            write(tmp_path / place / "placed.py", "import beside_it\n")
+            write(tmp_path / place / "beside_it.py", "x = 1\n")
+            monkeypatch.chdir(tmp_path / place)
+            found.add(source("placed:build"))
+        assert len(found) == 1
+
+    def test_of_an_installed_package_it_is_the_package_alone(self):
+        assert {path.split("/")[0] for path in foreign._texts(foreign._file("tyro"), "tyro")} == {"tyro"}
+
+    @pytest.mark.parametrize(
+        ("reference", "told"),
+        [
+            ("brought", "no module:function"),
+            ("not.there:build", "no module not.there"),
+            ("math:sin", "no module math that is written in Python"),
+            ("__main__:build", "no module __main__"),
+        ],
+    )
+    def test_what_is_no_module_is_refused(self, folder, reference, told):
+        with pytest.raises(ConfigFault, match=told):
+            source(reference)
+
+    def test_a_syntax_error_is_told_as_theirs(self, folder):
+        write(folder / "misspelt.py", "x = 1\ndef build(:\n")
+        with pytest.raises(TheirFault, match=r"SyntaxError.*misspelt\.py:2"):
+            source("misspelt:build")
+
+
+class TestFunction:
+    def test_the_text_that_is_named_is_run_whatever_was_imported_before(self, folder):
+        write(folder / "versions.py", "from versioned import number\ndef build():\n    return number\n")
+        for number in (1, 2):  # the same second, the same length
+            write(folder / "versioned.py", f"number = {number}\n")
+            assert function("versions:build", source("versions:build"))() == number
+
+    def test_another_text_than_the_one_that_is_named_is_refused(self, folder):
+        write(folder / "edited.py", "def build(): ...\n")
+        before = source("edited:build")
+        write(folder / "edited.py", "def build(): return 1\n")
+        with pytest.raises(ConfigFault, match=f"is {source('edited:build')} here and now, and {before} is wanted"):
+            function("edited:build", before)
+
+    def test_a_function_that_is_not_there_is_named_beside_those_that_are(self, folder):
+        write(folder / "named.py", "def build(): ...\n")
+        with pytest.raises(ConfigFault, match="no function or class biuld; it has build"):
+            function("named:biuld", source("named:biuld"))
+
+    def test_a_module_that_does_not_import_says_what_it_needs_or_where_it_fails(self, folder):
+        write(folder / "needing.py", "import not_installed_anywhere\n")
+        write(folder / "failing.py", "x = 1\ny = x / 0\n")
+        with pytest.raises(ConfigFault, match="needing does not import: No module named 'not_installed_anywhere'"):
+            function("needing:build", source("needing:build"))
+        with pytest.raises(TheirFault, match=r"ZeroDivisionError.*failing\.py:2, `y = x / 0`"):
+            function("failing:build", source("failing:build"))
+
+    def test_what_another_process_finds_is_found_where_it_looked(self, folder, tmp_path_factory, monkeypatch):
+        write(folder / "elsewhere.py", "def build(): return 3\n")
+        looked = foreign.search_path()
+        wanted = source("elsewhere:build")
+        monkeypatch.chdir(tmp_path_factory.mktemp("worker"))
+        with pytest.raises(ConfigFault, match="no module elsewhere"):
+            function("elsewhere:build", wanted)
+        monkeypatch.setattr("sys.path", [*__import__("sys").path])
+        foreign.look_in(looked)
+        assert function("elsewhere:build", wanted)() == 3
+
+
+def test_too_little_memory_is_nobodys_mistake():
+    class OutOfMemoryError(RuntimeError):
+        """As torch's, by its name."""
+
+    def full() -> None:
+        raise OutOfMemoryError
+
+    with pytest.raises(OutOfMemoryError):
+        called(full)
