@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= certvae-store
 
-.PHONY: demo test test-any-cpu test-lowest-cpu format docs rooms readme lock clean
+.PHONY: demo test test-any-cpu test-lowest-cpu mutants format docs rooms readme lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python sweeps/tiny_fixed_q.py --data digits --store $(STORE)
@@ -34,6 +34,10 @@ test-any-cpu: test-lowest-cpu
 	$(call numeric,OPENBLAS_CORETYPE=Haswell)
 	$(if $(shell grep -m 1 avx512f /proc/cpuinfo),$(call numeric,OPENBLAS_CORETYPE=SkylakeX))
 	$(call numeric,NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR")
+
+# Single changes of meaning that the tests must notice, one after the other: WORDS="fsync looks" for some of them.
+mutants: $(VENV)/.ready
+	$(BIN)/python -m tests.mutants $(WORDS)
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .

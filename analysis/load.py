@@ -40,7 +40,7 @@ from .views import Refused
 Mixable = Literal["versions", "environments", "splits"]
 IDENTITY = ("study", "config", "cell", "seed", "mode", "split", "outcome", "reason")
 TEXTS = (
-    *("data", "data_digest", "substitute", "environment", "view"),
+    *("data", "data_digest", "substitute", "environment", "program", "view"),
     *(one.name for one in QUANTITIES if one.form == "text" and one.name not in IDENTITY),
 )
 KEYS = ("key_warm_up", "key_teacher", "key_trained", "key_judged")

@@ -24,6 +24,7 @@ from certvae.quality import Thresholds
 from certvae.spec.goal import Goal
 from certvae.spec.validation import refuse
 from certvae.store.disk import disk_faults
+from certvae.store.program import PROGRAM, is_stale, program_digest, told
 
 from . import load, search
 from .captions import caption, stage_versions, subject, versions
@@ -199,10 +200,15 @@ def _searched(frame: pd.DataFrame, seeds: Sequence[int]) -> pd.DataFrame:
 
 
 def _warnings(rows: pd.DataFrame, request: Request) -> list[str]:
-    substitutes = sorted(set(rows["substitute"].dropna()))
-    found = [f"A substitute stands for the data set: {'; '.join(substitutes)}. Do not compare with printed numbers."]
-    mixed = [f"Rows of several {' and '.join(sorted(request.mix))} may be mixed, as was asked for."]
-    return (found if substitutes else []) + (mixed if request.mix else [])
+    warnings = []
+    if substitutes := sorted(set(rows["substitute"].dropna())):
+        named = "; ".join(substitutes)
+        warnings.append(f"A substitute stands for the data set: {named}. Do not compare with printed numbers.")
+    if stale := sum(is_stale({PROGRAM: made_by}, program_digest()) for made_by in rows[PROGRAM]):
+        warnings.append(f"{told(stale, len(rows))}.")
+    if request.mix:
+        warnings.append(f"Rows of several {' and '.join(sorted(request.mix))} may be mixed, as was asked for.")
+    return warnings
 
 
 def _footer(material: Material, made: Sequence[Section]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What is written for a terminal: commands that work where they are typed, and how a command ends."""
 
+import errno
 import os
 import shlex
 import shutil
@@ -9,10 +10,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from certvae.errors import ConfigFault, ExitCode, Fault
+from certvae.errors import ConfigFault, DiskFault, ExitCode, Fault
 from certvae.installed import provider
 
 PROGRAM = Path(__file__).parent
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What a disk says that is full, or fails."""
 UI_PORT = 5000
 """Where MLflow's UI listens when nothing else is asked for."""
 
@@ -52,7 +55,7 @@ def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) 
         print("stopped; nothing is lost." + (f" To go on: {again()}" if again else ""), flush=True)
         return ExitCode.RESUMABLE
     except Exception as error:
-        return _told(_bug(error))
+        return _told(_disk(error) or _bug(error))
 
 
 def _told(fault: Fault) -> int:
@@ -73,17 +76,37 @@ def _missing(module: str) -> Fault:
     )
 
 
+def _disk(error: BaseException | None) -> Fault | None:
+    """The fault for what a disk refused to somebody who writes past the store: a log, a view, a library."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK:
+            remedy = "free space there, or raise the limit (`ulimit -f`), then run the same command again"
+            where = error.filename or tempfile.gettempdir()
+            return DiskFault(f"a file could not be written: {error.strerror}", remedy, where=str(where))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _report(error: Exception) -> str:
+    """Where the traceback lies for a report; nowhere when no file can be written."""
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="certvae-error-", suffix=".txt", delete=False) as file:
+            file.write(f"{shlex.join(sys.argv)}\n{''.join(traceback.format_exception(error))}")
+    except OSError as refused:
+        return f"no file, since none could be written ({refused.strerror})"
+    return f"the file {file.name}"
+
+
 def _bug(error: Exception) -> Fault:
     """What only we can mend: the traceback goes to a file, for a report."""
-    with tempfile.NamedTemporaryFile("w", prefix="certvae-error-", suffix=".txt", delete=False) as file:
-        file.write(f"{shlex.join(sys.argv)}\n{''.join(traceback.format_exception(error))}")
+    report = _report(error)
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(PROGRAM)
     ]
     place = f"{Path(frames[-1].filename).relative_to(PROGRAM.parent)}:{frames[-1].lineno}" if frames else "certvae"
     return Fault(
         f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0],
-        f"report it with the file {file.name}; the store is whole, and the same command goes on",
+        f"report it with {report}; the store is whole, and the same command goes on",
         where=place,
         cause="a bug of ours: this input was not foreseen",
     )

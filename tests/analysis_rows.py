@@ -9,6 +9,7 @@ import numpy as np
 from certvae.canonical import digest, plain
 from certvae.spec.goal import RULE, Goal
 from certvae.store.artifact import Content
+from certvae.store.program import program_digest
 from certvae.store.store import Store, stage
 
 STUDY = "made_up"
@@ -62,6 +63,7 @@ def row(seed: int = 0, mode: str = "full", split: str = "certify", **changes: An
         "substitute": None,
         "spec": tree,
         "environment": digest("one machine"),
+        "program": program_digest(),
         "key_teacher": digest(["teacher", seed]),
         "version_certvae": "0.1.0",
         "version_torch": "2.10.0",

@@ -7,9 +7,21 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # read once, when Ray is import
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+import pytest
 from beartype import BeartypeConf, beartype
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+SLOW_SECONDS = 3600
+"""Seconds that a slow test may take; `timeout` in pyproject.toml is for all others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that hangs fails by itself, and does not take the suite with it."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
 
 settings.register_profile("any machine", deadline=None)  # how long a test takes says nothing of what it tests
 settings.load_profile("any machine")

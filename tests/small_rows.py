@@ -14,6 +14,7 @@ from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Mlp, Model
 from certvae.spec.rescue import Objective, Rescue
 from certvae.store.artifact import Content
+from certvae.store.program import program_digest
 from certvae.store.store import Store, Workbench, stage
 
 MODES = ("full", "no_align", "rescue")
@@ -113,6 +114,7 @@ def named(spec: CellSpec, mode: str, split: str) -> dict[str, Any]:
         "alpha_kl": weight(spec),
         "spec": plain(spec),
         "environment": "e" * 64,
+        "program": program_digest(),
         "version_certvae": "0.1.0",
         "stage_version_aligned": 1,
         "stage_version_judge": 1,

@@ -14,9 +14,9 @@ SMALL = (
 )
 
 
-def command(store: Path, *more: str, study: str = "tiny_fixed_q") -> list[str]:
-    """`python sweeps/<study>.py` on a store."""
-    return [sys.executable, str(REPOSITORY / "sweeps" / f"{study}.py"), "--store", str(store), *SMALL, *more]
+def command(store: Path, *more: str, study: str = "tiny_fixed_q", root: Path = REPOSITORY) -> list[str]:
+    """`python sweeps/<study>.py` of a checkout, on a store."""
+    return [sys.executable, str(root / "sweeps" / f"{study}.py"), "--store", str(store), *SMALL, *more]
 
 
 def start(store: Path, *more: str, study: str = "tiny_fixed_q") -> subprocess.Popen:
@@ -25,12 +25,14 @@ def start(store: Path, *more: str, study: str = "tiny_fixed_q") -> subprocess.Po
     return subprocess.Popen(command(store, *more, study=study), cwd=REPOSITORY, stdout=log, stderr=log)
 
 
-def run(store: Path, *more: str, study: str = "tiny_fixed_q", **environment: str) -> subprocess.CompletedProcess:
-    """Runs to the end."""
+def run(
+    store: Path, *more: str, study: str = "tiny_fixed_q", root: Path = REPOSITORY, **environment: str
+) -> subprocess.CompletedProcess:
+    """Runs the program of a checkout to the end."""
     return subprocess.run(
-        command(store, *more, study=study),
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
+        command(store, *more, study=study, root=root),
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), **environment},
         capture_output=True,
         text=True,
         timeout=600,

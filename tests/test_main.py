@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from certvae.__main__ import main
+from certvae.engine import selftest as real
 from certvae.store import selftest as module
 from certvae.store.audit import CORRUPT, FOREIGN
 from certvae.store.selftest import Tally, draw, run_chain
@@ -101,11 +103,26 @@ def test_selftest_prints_its_seed(
         return Tally(kills=kills, points=seed, violations=violations)
 
     monkeypatch.setattr(module, "selftest", ended)
-    assert main(["selftest", "--kills", "3", "--seed", "5"]) == code
+    assert main(["selftest", "--seed", "5"]) == code
     told = capsys.readouterr().out
     assert told.startswith("seed 5: ")
-    assert "3 random kills" in told
+    assert "200 random kills" in told
     assert all(violation in told for violation in violations)
+
+
+@pytest.mark.parametrize(("violations", "code"), [([], 0), (["a row is lost"], 1)])
+def test_selftest_of_a_real_study_prints_a_line_per_kind_of_strike(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, violations: list[str], code: int
+) -> None:
+    def ended(kills: int, seed: int) -> real.Tally:
+        outcomes = real.Outcomes(Counter({-9: kills}), extra=2, again=seed)
+        return real.Tally({"driver": outcomes}, stores=1, violations=violations)
+
+    monkeypatch.setattr(real, "selftest", ended)
+    assert main(["selftest", "--kills", "3", "--seed", "5"]) == code
+    told = capsys.readouterr().out
+    assert ["driver", "3", "-9", "x", "3", "2", "5", "0"] in [line.split() for line in told.splitlines()]
+    assert f"seed 5: {''.join('VIOLATION ' + one + chr(10) for one in violations)}3 strikes on 1 studies" in told
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,17 @@ def test_a_threshold_that_is_just_reached_is_kept():
     assert judge(JUST_ENOUGH, STRICT).status == "strict-feasible"
 
 
+def test_a_row_exactly_on_the_threshold_is_not_sharp():
+    on_it, above = [0.75, 0.25, 0.0], [0.8125, 0.1875, 0.0]  # exact in binary
+    assert measure(np.array([on_it, above])).high_margin_share == 0.5
+
+
+def test_an_energy_budget_that_is_just_spent_is_kept():
+    teacher = judge(JUST_ENOUGH, STRICT)
+    assert teacher.with_energy(0.5, 0.5).status == "strict-feasible"
+    assert teacher.with_energy(0.75, 0.5).reasons == ("code energy 0.75 > 0.5",)
+
+
 @pytest.mark.parametrize(
     ("field", "word", "worse"),
     [

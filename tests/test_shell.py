@@ -1,5 +1,7 @@
 """What a user is told to type works where it is typed, and every end has a documented code."""
 
+import errno
+import os
 import re
 import shlex
 import subprocess
@@ -69,6 +71,30 @@ class TestGuarded:
         kept = Path(re.findall(r"the file (\S+);", told)[0])
         assert "Traceback" in kept.read_text()
         kept.unlink()
+
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EROFS])
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_a_full_disk_is_told_as_one_whoever_met_it(
+        self, capsys: pytest.CaptureFixture[str], code: int, wrapped: bool
+    ) -> None:
+        """Logs, views and libraries write past the store."""
+        error = RuntimeError("what a library says")
+        error.__cause__ = refused = OSError(code, os.strerror(code), "some/log")
+        assert self.ends(error if wrapped else refused) == ExitCode.RESUMABLE
+        told = capsys.readouterr().err
+        assert told.startswith(f"E-DISK: a file could not be written: {os.strerror(code)} | some/log | free space")
+
+    def test_a_bug_is_told_although_its_traceback_cannot_be_kept(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*given: object, **named: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(terminal.tempfile, "NamedTemporaryFile", refuse)
+        assert self.ends(ZeroDivisionError("division by zero")) == ExitCode.BUG
+        told = capsys.readouterr().err
+        assert "E-PROC: ZeroDivisionError" in told
+        assert "no file, since none could be written (No space left on device)" in told
 
     def test_wrong_flags_keep_the_parsers_own_end(self) -> None:
         with pytest.raises(SystemExit):

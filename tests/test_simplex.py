@@ -374,6 +374,10 @@ class TestViewsAndCachedTargets:
         radius = float(np.linalg.norm(mu * V.any(axis=0), axis=1).max())
         assert bound <= np.abs(T - cached).sum(axis=1).mean() * log_student_bound(radius, len(V), beta) + 1e-12
 
+    def test_transfer_costs_the_least_likely_class_of_a_row_that_moved(self):
+        T, cached, log_student = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), np.log([[0.75, 0.25]])
+        assert transfer_bound(T, cached, log_student) == pytest.approx(2 * np.log(4), abs=1e-12)
+
     @given(scenes())
     def test_log_student_is_bounded_by_the_radius_of_the_code(self, scene):
         _, mu, V, beta = scene

@@ -11,12 +11,15 @@ import shutil
 import socket
 import stat
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+import psutil
 
 from certvae import machine
 from certvae.errors import Fault
@@ -29,6 +32,7 @@ from certvae.terminal import UI_PORT, certvae
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 PORTS = {UI_PORT: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dashboard"}
 SKEW_SECONDS = 5.0
+LEAST_SHARED = 10**9  # bytes; Ray wants a third of the memory, and warns of less
 OLDEST_PYTHON = (3, 11)
 NODE_SECONDS = 180.0  # for all nodes to answer: torch is imported on each
 HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
@@ -62,7 +66,11 @@ def examine(store: Path, needed_gb: float = 10.0, lock: Path = LOCK) -> list[Fin
         lock: pinned versions.
     """
     return [
+        *system(),
         *versions(lock),
+        *cores(),
+        *shared_memory(),
+        *home(),
         *gpus(machine.gpus(), seen_gpus()),
         *disk(store, needed_gb),
         *store_folder(store),
@@ -95,6 +103,58 @@ def together(clocks: Sequence[tuple[str, float]], before: float, after: float) -
         said = f"{', '.join(odd)} differ from this machine by more than {SKEW_SECONDS:.0f} s"
         return [Finding("clocks", "bad", said, "set them by NTP (`timedatectl set-ntp true`)")]
     return [Finding("clocks", "ok", f"{len(clocks)} nodes agree")]
+
+
+def system(name: str = "", processor: str = "") -> Iterator[Finding]:
+    """Is this a system that the tests run on?
+
+    Args:
+        name, processor: as Python calls those of another machine.
+    """
+    name, processor = name or platform.system(), processor or platform.machine()
+    said = f"{name} on {processor}"
+    match name, processor:
+        case "Linux", "x86_64" | "aarch64":
+            yield Finding("system", "ok", said)
+        case "Darwin", _:
+            yield Finding("system", "note", said, "one host alone: several need Linux")
+        case _:
+            yield Finding("system", "bad", said, "use Linux on x86-64 or arm64; on Windows its subsystem WSL")
+
+
+def cores() -> Iterator[Finding]:
+    """Cores and memory that a run may use, which in a container or a batch job are not those of the machine."""
+    mine, there = machine.cores(), os.cpu_count() or 1
+    memory, most = machine.memory(), psutil.virtual_memory().total
+    said = f"{mine} of {there} cores, {memory / 1e9:.1f} of {most / 1e9:.1f} GB of memory"
+    if mine < there or memory < most:
+        yield Finding("cores", "note", f"{said}: a cgroup, or the affinity of this process, allows no more")
+    else:
+        yield Finding("cores", "ok", said)
+
+
+def shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Finding]:  # noqa: S108 - it is looked at
+    """Where Ray keeps what its processes share; a container has 64 MB of it unless it is told otherwise."""
+    if not folder.is_dir():
+        yield Finding("shm", "ok", f"there is no {folder} on this system, and Ray uses a file")
+        return
+    size = shutil.disk_usage(folder).total
+    said = f"{size / 1e9:.2f} GB at {folder}"
+    if size < LEAST_SHARED:
+        yield Finding("shm", "note", f"{said}: Ray uses a slower file", "start the container with --shm-size=2g")
+    else:
+        yield Finding("shm", "ok", said)
+
+
+def home() -> Iterator[Finding]:
+    """Can libraries keep their settings and caches?"""
+    folder = Path.home()
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            yield Finding("home", "ok", f"{folder} can be written")
+    except OSError as error:
+        remedy = "set HOME to a folder that you can write: matplotlib and torch keep settings there"
+        yield Finding("home", "note", f"{folder} cannot be written ({error.strerror})", remedy)
 
 
 def versions(lock: Path) -> Iterator[Finding]:

@@ -4,7 +4,6 @@ Ray compares its own version and Python's when a node joins. It does not compare
 that is not shared would become a second store, silently.
 """
 
-import hashlib
 import os
 import platform
 import uuid
@@ -19,10 +18,12 @@ from certvae.cluster.join import Node
 from certvae.errors import RayFault
 from certvae.installed import version
 from certvae.store.process import owner
+from certvae.store.program import program_digest
 
 PACKAGES = ("ray", *fingerprint.PACKAGES)
 SEPARATE = "its folder is another one"
 SECONDS = 120.0  # a node that has not answered by then is lost or far too slow
+SHORT = 12  # digits of a digest in a message
 SHOWN = 4  # differences in a message
 
 
@@ -60,7 +61,7 @@ def look(light: str) -> Facts:
         host=platform.node(),
         python=platform.python_version(),
         packages={name: version(name) or "absent" for name in PACKAGES},
-        program=_program(),
+        program=program_digest()[:SHORT],
         store=_reach(Path(light)),
     )
 
@@ -110,14 +111,6 @@ def no_store_here(light: str) -> RayFault:
         "mount it and run the same command again",
         where=platform.node(),
     )
-
-
-def _program() -> str:
-    root, text = Path(__file__).parents[2], hashlib.sha256()
-    for package in ("certvae", "sweeps"):
-        for path in sorted((root / package).rglob("*.py")):
-            text.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return text.hexdigest()[:12]
 
 
 def _reach(light: Path) -> str:

@@ -22,6 +22,8 @@ class Place:
     """The share of a GPU's memory that a cell may use."""
     deadline_seconds: float | None = None
     """A cell that takes longer is ended, with a dump of all its stacks."""
+    recompute: bool = False
+    """What another text of the program had a part in is made again."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
         device=device,
         report=hear,
         checkpoint_seconds=place.checkpoint_seconds,
+        recompute=place.recompute,
     )
 
     def train_and_judge() -> list[chain.Row]:

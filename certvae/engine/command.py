@@ -146,6 +146,9 @@ class Run:
     """Every config of a search runs on these."""
     confirmation_seeds: tuple[int, ...]
     """The winner of a search runs on these."""
+    recompute: bool = False
+    """Make again what another text of the program had a part in, which --status calls stale. The old results are
+    replaced; let nothing else use the store meanwhile."""
     plan: bool = False
     """Print what would run, how long it may take and what is shared, and stop."""
     status: bool = False

@@ -37,7 +37,7 @@ class Context:
         self.command, self.console = command, console
         self.budget_seconds = seconds(run.budget, "budget")
         self.slots = slots_of(run)
-        self.store = Store(run.store, fingerprint=expected())
+        self.store = Store(run.store, fingerprint=expected(), recompute=run.recompute)
         self.place = Place(
             str(self.store.path),
             place_of(run.data) or (run.data_root and str(run.data_root.absolute())),
@@ -45,8 +45,15 @@ class Context:
             code=search_path(),
             gpu_share=1 / run.per_gpu,
             deadline_seconds=seconds(run.deadline, "deadline"),
+            recompute=run.recompute,
         )
-        self.rows = RowIndex(self.store.rows(base.study), made_here(on_cluster=run.address is not None), chain.modes)
+        self.rows = RowIndex(
+            self.store.rows(base.study),
+            made_here(on_cluster=run.address is not None),
+            chain.modes,
+            self.store.is_stale,
+            recompute=run.recompute,
+        )
 
     @functools.cached_property
     def dataset(self) -> Dataset:

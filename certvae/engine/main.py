@@ -9,13 +9,10 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from rich.console import Console
-
 from certvae.engine.command import Command, anywhere, parse
+from certvae.engine.progress import console
 from certvae.engine.study import Study
 from certvae.terminal import guarded
-
-PIPE_WIDTH = 100  # where there is no terminal to fit
 
 
 def main(study: Study, arguments: Sequence[str] | None = None, target: str | None = None) -> int:
@@ -30,10 +27,7 @@ def main(study: Study, arguments: Sequence[str] | None = None, target: str | Non
 
 
 def _execute(study: Study, given: Sequence[str], target: str | None) -> int:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH)
     run, base, goal = parse(study, given)
     from certvae.engine.run import execute  # noqa: PLC0415  (ray and mlflow: seconds that --help does not need)
 
-    return execute(study, run, base, goal, Command(target, anywhere(given, run)), console).code
+    return execute(study, run, base, goal, Command(target, anywhere(given, run)), console()).code

@@ -15,6 +15,13 @@ from certvae.engine.dispatch import Cell, Ended, Listener
 
 LOG_SECONDS = 15.0  # between two lines about one cell, where there is no terminal
 LOG_WIDTH = 120
+PIPE_WIDTH = 100  # where there is no terminal to fit
+
+
+def console() -> Console:
+    """The terminal of this process, or what takes its place in a pipe."""
+    found = Console()
+    return found if found.is_terminal else Console(width=PIPE_WIDTH)
 
 
 @dataclass

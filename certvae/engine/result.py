@@ -20,7 +20,7 @@ from rich.console import Console, RenderableType
 
 from certvae.engine import summary
 from certvae.engine.command import Command, Run, anywhere, prepared, usual
-from certvae.engine.main import PIPE_WIDTH
+from certvae.engine.progress import PIPE_WIDTH
 from certvae.engine.run import Ending, execute
 from certvae.engine.search import SearchCells
 from certvae.engine.study import Study

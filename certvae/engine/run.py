@@ -134,6 +134,8 @@ def _planned(context: Context, cells: int, left: Sequence[Cell], looks: Sequence
     if context.run.search:
         for line in searched(space_of(context.study, context.run, context.base), context.base, context.goal):
             context.console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if context.rows.warning:
+        context.console.print(context.rows.warning, style="yellow", highlight=False, soft_wrap=True)
     works = plan.works_of(left, context.dataset, context.store)
     if context.run.plan:
         context.console.print(plan.estimate(left, works, context.dataset, context.store, context.slots))
@@ -311,7 +313,7 @@ def _shown(context: Context, rows: list[Mapping[str, Any]]) -> list[Mapping[str,
     members = [row for config in dict.fromkeys(row["config"] for row in rows) for row in context.rows.config(config)]
     now = {_place(row): row for row in together(context.store.disk, members)}
     final = summary.final([now[_place(row)] for row in rows])
-    summary.show(final, context.store.path, context.console)
+    summary.show(final, context.store.path, context.console, context.store.is_stale)
     is_certify = any(row["split"] == CLAIM_SPLIT for row in final)
     if others := context.gate.others(context.base.study) if is_certify else []:
         more = f" and {len(others) - MOST_TOLD} more" if len(others) > MOST_TOLD else ""

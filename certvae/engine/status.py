@@ -24,6 +24,8 @@ SHOWN = 3  # differences to the nearest stored result
 def shown(store: Store, rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str]) -> Group:
     """One line per cell: its outcome per mode, the guard margin of each, or why there is none.
 
+    A finished cell is called stale when another text of the program had a part in a row of it.
+
     Args:
         censored: cells that a search ended early -> why.
     """
@@ -34,11 +36,13 @@ def shown(store: Store, rows: RowIndex, cells: Sequence[Cell], censored: Mapping
     for cell in cells:
         found = rows.of(cell)
         done += bool(found)
-        state, margins = ("done", _margins(found)) if found else _state(store, cell, censored)
+        finished = "[yellow]stale[/]" if rows.is_stale(cell) else "done"
+        state, margins = (finished, _margins(found)) if found else _state(store, cell, censored)
         table.add_row(cell.spec.config[:12], str(cell.spec.seed), cell.spec.cell[:12], state, margins)
     older = f", {rows.outdated} rows of other code or another environment are not used" if rows.outdated else ""
     ended = f", {stopped} ended early" if (stopped := sum(cell.spec.cell in censored for cell in cells)) else ""
-    return Group(table, f"{done} of {len(cells)} cells done{ended}{older}")
+    warning = (f"[yellow]{rows.warning}[/]",) if rows.warning else ()
+    return Group(table, f"{done} of {len(cells)} cells done{ended}{older}", *warning)
 
 
 def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]) -> Group:

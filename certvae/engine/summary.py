@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from rich.table import Table
 
 from certvae import answers, looks
 from certvae.canonical import finite, plain
+from certvae.engine.rows import fresh
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
 from certvae.spec import goal as goals
 from certvae.spec.goal import Judged
 from certvae.spec.quantities import read_by
+from certvae.store.program import told
 from certvae.tracking.runs import flattened, without_seed
 
 SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
@@ -55,24 +57,30 @@ def final(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["split"] == "certify"] or list(rows)
 
 
-def show(rows: Sequence[Row], store: Path, console: Console) -> None:
-    """Prints the final table and writes it; says where, and its digest."""
+def show(rows: Sequence[Row], store: Path, console: Console, stale: Callable[[Row], bool] = fresh) -> None:
+    """Prints the final table and writes it; says where, and its digest.
+
+    Args:
+        stale: whether another text of the program had a part in a row.
+    """
     if not rows:
         return
     text, first = table_text(rows), rows[0]
     path = folder(store, first["study"]) / "table.csv"
     path.write_text(text)
-    for table in tables(rows):
+    for table in tables(rows, stale):
         console.print(table)
     console.print(f"final table     {path}", highlight=False, soft_wrap=True)
     console.print(f"table digest    {hashlib.sha256(text.encode()).hexdigest()}", highlight=False, soft_wrap=True)
     console.print(f"rows            {store / 'rows' / first['study']}", highlight=False, soft_wrap=True)
 
 
-def tables(rows: Sequence[Row]) -> list[Table]:
+def tables(rows: Sequence[Row], stale: Callable[[Row], bool] = fresh) -> list[Table]:
     """The final table for a terminal, one per config."""
     told = differences(rows) if rows else {}
-    return [table_shown([row for row in rows if row["config"] == config], words) for config, words in told.items()]
+    return [
+        table_shown([row for row in rows if row["config"] == config], words, stale) for config, words in told.items()
+    ]
 
 
 def folder(store: Path, study: str) -> Path:
@@ -90,11 +98,12 @@ def differences(rows: Iterable[Row]) -> dict[str, str]:
     return {config: ", ".join(f"{name} {spec[name]}" for name in told) for config, spec in specs.items()}
 
 
-def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
+def table_shown(rows: Sequence[Row], difference: str = "", stale: Callable[[Row], bool] = fresh) -> Table:
     """The final table of one config for a terminal of 100 columns: nats, and dB for PSNR.
 
     Args:
         difference: what tells this config from others of the study.
+        stale: rows of which this is true bear a star, and the caption says what it means.
     """
     first = rows[0]
     shown = f" ({first['substitute']})" if first["substitute"] else ""
@@ -109,6 +118,8 @@ def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
         + "".join(f"{text[0].upper()}{text[1:]}. " for text in claimed if text)
         + "What is not positive proves nothing."
     )
+    if old := sum(map(stale, rows)):
+        caption += f" [yellow]* {told(old, len(rows))}.[/]"
     table = Table(title=title, caption=caption, box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
     table.title_justify = table.caption_justify = "left"
     for heading in ("seed", "mode", "teacher"):
@@ -122,7 +133,7 @@ def table_shown(rows: Sequence[Row], difference: str = "") -> Table:
         if row["seed"] != before["seed"]:
             table.add_row()
         before = row
-        table.add_row(str(row["seed"]), row["mode"], *_cells(with_taus(row)))
+        table.add_row(f"{row['seed']}{'*' if stale(row) else ''}", row["mode"], *_cells(with_taus(row)))
     return table
 
 

@@ -173,10 +173,26 @@ def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int
             _judged(store, stage, chain, dataset, trained, look, reads) for stage in judges(chain.spec, mode, split)
         ]
         rows.append(store.with_program(_row(chain, mode, split, dataset, judged)))
-        store.put_row(rows[-1])
+    _publish(store, rows)
     for made_in in {row["environment"] for row in rows}:
         environments.remember(store.disk, made_in)
     return rows
+
+
+def _publish(store: Store, rows: Sequence[Row]) -> None:
+    """Rows of one study into the store; what is computed again takes the place of the stale rows of the same thing."""
+    stale = [old for old in store.rows(rows[0]["study"]) if store.is_stale(old)] if store.recompute else []
+    for row in rows:
+        for old in stale:
+            if _made_from(old) == _made_from(row):
+                store.replace_row(old, row)
+        store.put_row(row)
+
+
+def _made_from(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What two rows of the same thing share, whatever their numbers; rows of other code or machines are others."""
+    named = ("cell", "mode", "split", "environment")
+    return {name: value for name, value in row.items() if name in named or name.startswith("stage_version_")}
 
 
 def judges(spec: CellSpec, mode: str, split: Split) -> tuple[Stage, ...]:

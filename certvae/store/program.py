@@ -34,3 +34,11 @@ def joined(programs: Iterable[str]) -> str:
 def is_stale(row: Mapping[str, Any], program: str) -> bool:
     """True for a row that another text of the program made, or had a part in, or that does not say."""
     return row.get(PROGRAM) != program
+
+
+def told(stale: int, of: int) -> str:
+    """What is said of rows that are stale, and what to do."""
+    return (
+        f"{stale} of {of} rows are stale: another text of the program made them, or had a part in them; "
+        "the study with --recompute makes them again"
+    )

@@ -142,7 +142,7 @@ class Store:
         self._asked: dict[str, _Request] = {}
         self._digests: dict[str, str] = {}
         self._programs: dict[str, set[str]] = {}
-        self._recompute = recompute
+        self.recompute = recompute
 
     def key(self, stage: Stage, *inputs: Any, **named: Any) -> str:
         """The key of a call, 64 hexadecimal digits; it exists whether or not the call was ever made."""
@@ -297,7 +297,7 @@ class Store:
         except Corrupt as corrupt:
             quarantine(self.disk, path, corrupt.reason)
             return None
-        if self._recompute and set(folder.programs) != {self.program}:
+        if self.recompute and set(folder.programs) != {self.program}:
             return None
         return self._artifact(request, folder)
 
@@ -309,12 +309,12 @@ class Store:
         bench = Workbench(self._device, self._report, checkpoints, self._seconds)
         note(self.disk, STARTS, log)
         self.disk.failpoints.place(f"start:{name}")
-        if self._recompute:
+        if self.recompute:
             checkpoints.forget_others()
         began = time.monotonic()
         content = self.healing(lambda: request.stage.make(**request.inputs, bench=bench))
         refuse_non_finite(name, content.arrays)
-        if self._recompute:
+        if self.recompute:
             discard(self.disk, self.path / OBJECTS / key)
         read = (given.programs or (UNKNOWN,) for given in _artifacts(request.inputs))
         programs = checkpoints.programs.union(*read)

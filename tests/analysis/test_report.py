@@ -185,6 +185,14 @@ def test_a_substitute_is_a_warning(tmp_path):
     assert "A substitute stands for the data set: first 100 images." in html
 
 
+def test_stale_rows_are_a_warning_with_what_to_do(tmp_path):
+    fresh, _ = built(filled(tmp_path / "fresh", chains()))
+    assert "stale" not in fresh
+    html, _ = built(filled(tmp_path / "edited", [*chains([0, 1]), *chains([2], program="another text")]))
+    assert f"{len(MARGIN)} of {3 * len(MARGIN)} rows are stale" in html
+    assert "--recompute" in html
+
+
 def test_rows_that_a_search_has_seen_are_called_descriptive(tmp_path):
     html, _ = built(filled(tmp_path, search(3)))
     assert "No config of this study was certified yet" in html

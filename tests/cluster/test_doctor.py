@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from certvae import machine
 from certvae.__main__ import main
 from certvae.cluster import doctor
 from certvae.cluster.doctor import Finding, clock, disk, examine, gpus, store_folder, together, token, verdict, versions
@@ -40,6 +41,51 @@ def test_this_machine_is_examined_without_a_gpu(tmp_path):
 def test_what_is_bad_has_a_remedy(tmp_path):
     for finding in examine(tmp_path / "store", needed_gb=1e9):
         assert finding.remedy or finding.verdict != "bad"
+
+
+class TestPlatform:
+    @pytest.mark.parametrize(
+        ("name", "processor", "word"),
+        [
+            ("Linux", "x86_64", "ok"),
+            ("Linux", "aarch64", "ok"),
+            ("Darwin", "arm64", "note"),
+            ("Windows", "AMD64", "bad"),
+            ("Linux", "riscv64", "bad"),
+        ],
+    )
+    def test_a_system_is_known_or_has_a_remedy(self, name, processor, word):
+        found = only(doctor.system(name, processor))
+        assert found.verdict == word
+        assert (word == "ok") == (found.remedy == "")
+
+    def test_a_quota_of_a_container_is_said(self, monkeypatch, tmp_path):
+        (tmp_path / "cpu.max").write_text("50000 100000")
+        (tmp_path / "memory.max").write_text("1000000000")
+        (tmp_path / "own").write_text("0::/")
+        monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+        monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
+        found = only(doctor.cores())
+        assert found.verdict == "note"
+        assert found.said.startswith("1 of ")
+        assert "1.0 of" in found.said
+
+    def test_a_system_without_affinity_is_no_fault(self, monkeypatch):
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+        assert only(doctor.cores()).verdict in ("ok", "note")
+
+    def test_little_or_no_shared_memory_is_no_reason_not_to_start(self, monkeypatch, tmp_path):
+        assert only(doctor.shared_memory(tmp_path / "none")).verdict == "ok"
+        monkeypatch.setattr(doctor, "LEAST_SHARED", float("inf"))
+        assert "--shm-size" in only(doctor.shared_memory(tmp_path)).remedy
+
+    def test_a_home_that_cannot_be_written_is_said(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
+        found = only(doctor.home())
+        assert (found.verdict, "HOME" in found.remedy) == ("note", True)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert only(doctor.home()).verdict == "ok"
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestVersions:

@@ -42,6 +42,17 @@ class TestStart:
         with pytest.raises(RayFault, match=r"timed out during startup\. \|.*run the same command"):
             self.start(monkeypatch, tmp_path, 2)
 
+    def test_it_is_a_ray_of_its_own_on_this_host_whatever_the_environment_says(self, monkeypatch, tmp_path):
+        asked = []
+        monkeypatch.setenv("RAY_ADDRESS", "somebody:6379")
+        monkeypatch.setattr(local.ray, "init", lambda **how: asked.append(how))
+        local.start(SLOTS, tmp_path / "ray")
+        (how,) = asked
+        assert how["address"] == "local"  # else RAY_ADDRESS decides
+        assert how["_node_ip_address"] == "127.0.0.1"
+        assert how["include_dashboard"] is False
+        assert how["num_cpus"] == 2
+
     @pytest.mark.parametrize(
         ("said", "logged", "cause"),
         [

@@ -10,8 +10,8 @@ import pytest
 from certvae.cluster import nodes
 from certvae.cluster.nodes import Facts, beacon, check, differences, look
 from certvae.errors import RayFault
+from certvae.store.program import program_digest
 from certvae.store.store import Store
-from tests.cluster_files import ROOT
 
 HERE = Facts("head", "3.11.7", {"ray": "2.60.0", "torch": "2.13.0"}, "aaaa")
 
@@ -83,10 +83,6 @@ def test_a_host_that_may_not_write_is_found(store):
     assert "Permission denied" in facts.store
 
 
-def test_another_text_of_the_program_has_another_digest(tmp_path, monkeypatch):
-    before = nodes._program()
-    here = Path("certvae", "cluster", "nodes.py")
-    (tmp_path / here).parent.mkdir(parents=True)
-    (tmp_path / here).write_text((ROOT / here).read_text() + "\n")
-    monkeypatch.setattr(nodes, "__file__", str(tmp_path / here))
-    assert nodes._program() != before
+def test_a_node_says_the_program_that_its_rows_will_say(store):
+    with beacon(store) as light:
+        assert program_digest().startswith(look(light).program)

@@ -1,5 +1,6 @@
 """Which stored rows a run may use, how large its pool is, and what a search says whose cells have all ended before."""
 
+import csv
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import pytest
 
 from certvae import fingerprint
 from certvae.canonical import digest, plain
+from certvae.engine import executor
 from certvae.engine.command import parse
 from certvae.engine.context import made_here, slots_of
 from certvae.engine.dispatch import Cell, Ended
@@ -173,6 +175,64 @@ def test_a_search_that_goes_on_says_beforehand_that_certify_was_opened(tmp_path,
     more = ["--search", "3", "--store", str(tmp_path / "store"), "--plan"]
     assert main(STUDY, [*SEARCH, *more]) == 0
     assert f"certify rows: opened before, for {opened[:12]}: another winner is another look" in capsys.readouterr().out
+
+
+class Pool:
+    """What stands for the pool: it keeps what it was asked for, and every cell ends in the same way."""
+
+    def __init__(self, monkeypatch, ended: Ended | None):
+        self.ended, self.cells, self.place, self.how = ended, [], None, {}
+        monkeypatch.setattr(executor, "run", self)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+
+    def __call__(self, dispatcher, place, slots, listeners, **how):
+        self.place, self.how = place, how
+        while self.ended is not None and (cell := dispatcher.next(str(len(self.cells)))) is not None:
+            dispatcher.over(str(len(self.cells)), self.ended)
+            self.cells.append(cell)
+
+
+TWO = replace(STUDY, configs=lambda base: (base, replace(base, training=replace(base.training, epochs=7))))
+DIGITS = ("--data", "digits", "--seeds", "0")
+
+
+def test_what_a_command_line_says_arrives_at_the_pool(tmp_path, monkeypatch):
+    pool = Pool(monkeypatch, Ended("error", "a test said so"))
+    asked = ("--budget", "90s", "--deadline", "2m", "--address", "head:6390", "--workers", "3", "--recompute")
+    main(TWO, [*DIGITS, *asked, "--per-gpu", "4", "--store", str(tmp_path / "store")])
+    assert pool.how == {"address": "head:6390", "most": 3, "budget_seconds": 90.0}
+    assert pool.place is not None
+    assert (pool.place.deadline_seconds, pool.place.gpu_share, pool.place.recompute) == (120.0, 0.25, True)
+    assert [cell.looks for cell in pool.cells] == [2, 2]  # two configs may open certify
+
+
+def test_what_a_command_line_says_of_a_search_arrives_at_its_rule():
+    asked = ("--lag", "3", "--early-stop", "0.8", "--search-seed", "5", "--sampler", "gp", "--every-mode")
+    run, base, goal = parse(STUDY, [*SEARCH, *asked])
+    rule = rule_of(STUDY, run, base, goal)
+    assert (rule.lag, rule.early_stop, rule.study_seed, rule.sampler, rule.every_mode) == (3, 0.8, 5, "gp", True)
+    assert (rule.total, rule.seeds, rule.confirmation_seeds) == (2, (100,), (200,))
+
+
+def test_a_run_with_failed_cells_ends_with_3_and_says_why(tmp_path, monkeypatch, capsys):
+    Pool(monkeypatch, Ended("error", "a test said so"))
+    assert main(STUDY, [*DIGITS, "--store", str(tmp_path / "store")]) == 3
+    assert "failed: error, a test said so" in capsys.readouterr().out
+
+
+def test_a_run_that_was_stopped_ends_with_4_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    Pool(monkeypatch, None)
+    assert main(STUDY, [*DIGITS, "--store", str(tmp_path / "store")]) == 4
+    assert "To go on:" in capsys.readouterr().out
+
+
+def test_the_final_table_has_certified_rows_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert simulated(tmp_path / "store").winner is not None
+    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store")]) == 0
+    (written,) = (tmp_path / "store" / "views").glob("*/table.csv")
+    with written.open() as file:
+        assert {line["split"] for line in csv.DictReader(file)} == {"certify"}
 
 
 def test_a_budget_that_is_no_duration_is_refused_before_anything_starts(tmp_path, capsys):

@@ -20,7 +20,7 @@ def store(tmp_path) -> Store:
 
 def told(store: Store, rows: list[dict], cells: list[Cell], **censored: str) -> list[str]:
     console = Console(width=200, file=io.StringIO(), record=True)
-    index = RowIndex(rows, lambda row: row["environment"] == "e" * 64, chain.modes)
+    index = RowIndex(rows, lambda row: row["environment"] == "e" * 64, chain.modes, store.is_stale)
     console.print(shown(store, index, cells, censored))
     return console.export_text().splitlines()
 
@@ -52,6 +52,17 @@ def test_rows_of_other_code_are_counted_and_not_used(store):
     older = [{**row, "environment": "f" * 64} for row in guard_rows(store, cell)]
     lines = told(store, older, [cell])
     assert lines[-1] == "0 of 1 cells done, 3 rows of other code or another environment are not used"
+
+
+def test_a_cell_that_another_text_of_the_program_made_is_stale_and_says_what_to_do(store):
+    cells = [Cell(small_rows.cell(seed=seed), ("guard",)) for seed in (0, 1)]
+    edited = [{**row, "program": "another text"} for row in guard_rows(store, cells[0])[:1]]
+    rows = [*edited, *guard_rows(store, cells[0])[1:], *guard_rows(store, cells[1])]
+    lines = told(store, rows, cells)
+    assert lines[1].split()[3] == "stale"
+    assert lines[2].split()[3] == "done"
+    assert lines[-1].startswith(f"1 of {len(rows)} rows are stale")
+    assert "--recompute" in lines[-1]
 
 
 def test_a_censored_cell_says_why(store):

@@ -67,6 +67,16 @@ def test_it_fits_100_columns_and_shows_a_failed_mode():
     assert "…" not in text
 
 
+def test_stale_rows_bear_a_star_and_the_caption_says_why():
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table_shown([row(100, "no_align"), row(101, "no_align")], stale=lambda one: one["seed"] == 101))
+    text = console.export_text()
+    assert [line[:5].split()[0] for line in text.splitlines() if "no_align" in line] == ["100", "101*"]
+    assert "* 1 of 2 rows are stale" in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" not in text
+
+
 def test_a_number_that_no_network_has_is_no_number_in_the_table():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(table_shown([row(0, "full", margin=None, loss=None, psnr_01=None)]))

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import edits
 from tests.sweep_runs import REPOSITORY, command, run, start, table
 
 STEPS = ("warm_up", "teacher", "no_align", "aligned", "judge")
@@ -73,6 +75,57 @@ class TestRun:
         refused = run(store, "--seeds", "0", "--objective.lambda-ts", "3", "--looks", "1")
         assert refused.returncode == 5
         assert "more claims than looks declared" in refused.stderr
+
+
+class TestStale:
+    @pytest.mark.parametrize("edit", edits.drawn(2, seed=0), ids=str)
+    def test_a_changed_number_anywhere_in_the_program_is_said(self, finished, tmp_path, edit):
+        self.status(finished[0], tmp_path, edit)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("edit", edits.drawn(50, seed=1), ids=str)
+    def test_fifty_of_fifty_are_said(self, finished, tmp_path, edit):
+        self.status(finished[0], tmp_path, edit)
+
+    def status(self, store: Path, tmp_path: Path, edit: edits.Edit) -> None:
+        edit.apply(edits.copied(tmp_path))
+        shown = run(store, "--seeds", "0", "--status", root=tmp_path)
+        assert "rows are stale" in shown.stdout, shown.stdout + shown.stderr
+        assert "--recompute makes them again" in " ".join(shown.stdout.split())
+
+    def test_a_changed_function_of_the_user_gives_other_data_and_so_another_cell(self, finished, tmp_path):
+        """Data of one's own are named by their content."""
+        mine = tmp_path / "mine.py"
+        more = ("--seeds", "0", "--status", "--data", "mine:rows", "--data.certify-limit", "20", "--limit", "100")
+        cells = []
+        for scale in (1, 3):
+            mine.write_text(
+                "import numpy as np\n"
+                f"x = {scale} * np.random.default_rng(0).integers(0, 80, (200, 8, 8), dtype=np.uint8)\n"
+                "def rows():\n    return {'x': x, 'y': np.arange(200) % 10}\n"
+            )
+            shown = run(tmp_path / "store", *more, PYTHONPATH=os.pathsep.join((str(REPOSITORY), str(tmp_path))))
+            cells.append(shown.stdout.splitlines()[1].split()[2])
+            assert "to do" in shown.stdout, shown.stderr
+        assert len(set(cells)) == 2
+
+    @pytest.mark.slow
+    def test_recompute_makes_them_again_and_the_table_says_no_more_of_it(self, finished, tmp_path):
+        store, _ = finished
+        shutil.copytree(store, tmp_path / "store", copy_function=shutil.copy)
+        root = edits.copied(tmp_path / "edited")
+        losses = root / "certvae" / "training" / "losses.py"
+        losses.write_text(losses.read_text().replace("total = reconstruction +", "total = 3 * reconstruction +"))
+        kept = run(tmp_path / "store", "--seeds", "0", root=root)
+        assert "rows are stale" in kept.stdout
+        assert table(tmp_path / "store") == table(store)
+        again = run(tmp_path / "store", "--seeds", "0", "--recompute", root=root)
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert "stale" not in again.stdout
+        assert table(tmp_path / "store") != table(store)
+        fresh = run(tmp_path / "fresh", "--seeds", "0", root=root)
+        assert fresh.returncode == 0
+        assert table(tmp_path / "store") == table(tmp_path / "fresh")
 
 
 @pytest.mark.slow

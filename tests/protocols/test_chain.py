@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from certvae.spec.parts import Data, Training
 from certvae.spec.rescue import Objective, Rescue
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Store, Workbench, stage
-from certvae.training import losses
+from certvae.training import losses, objective
 from certvae.training.objective import Terms
 from sweeps.tiny_fixed_q import STUDY
 from tests.laws import Cut
@@ -159,6 +160,30 @@ class TestSharing:
         _, _, store = finished
         assert executed(store)[:5] == ["warm_up", "teacher", "no_align", "aligned", "aligned"]
         assert len(store.executions()) == len({event["key"] for event in store.executions()})
+
+    def test_an_edited_program_returns_its_old_numbers_until_it_is_asked_to_recompute(self, digits, store, monkeypatch):
+        before = run(small_cell(), digits, Store(store.path, program="0" * 64))
+        tripled = SimpleNamespace(**vars(objective))
+        tripled.reconstruction = lambda *given: 3 * objective.reconstruction(*given)
+        monkeypatch.setattr(losses, "objective", tripled)
+        kept = run(small_cell(), digits, store)
+        assert {mode: row["margin"] for mode, row in kept.items()} == {m: row["margin"] for m, row in before.items()}
+        assert all(map(store.is_stale, store.rows()))
+        again = run(small_cell(), digits, Store(store.path, recompute=True))
+        assert again["full"]["margin"] != before["full"]["margin"]
+        assert not any(map(store.is_stale, store.rows()))
+        assert len(store.rows()) == len(before)  # each took the place of the old one
+        assert store.verify().exit_code == 0
+        executed_before = len(store.executions())
+        run(small_cell(), digits, Store(store.path, recompute=True))
+        assert len(store.executions()) == executed_before
+
+    def test_rows_of_another_machine_are_not_replaced(self, digits, store):
+        run(small_cell(), digits, store)
+        elsewhere = {**store.rows()[0], "environment": "e" * 64, "program": "0" * 64}
+        store.put_row(elsewhere)
+        run(small_cell(), digits, Store(store.path, program="1" * 64, recompute=True))
+        assert elsewhere in store.rows()
 
     def test_a_sweep_over_lambda_ts_trains_no_align_once(self, digits, store):
         trained = [

@@ -62,7 +62,7 @@ class TestScore:
         mixed = [
             *rows((1, 1, 1)),
             row(100, "full", 99.0, 99.0, config="other"),
-            {**row(100, "full", 9, 9), "split": "train"},
+            *({**row(100, "full", 9, 9), "split": split} for split in ("train", "certify")),
         ]
         assert judge("c", SEEDS, mixed, Goal()).score == pytest.approx(1.0)
 
@@ -146,13 +146,22 @@ class TestSelection:
         assert goals.best([far, near], 0.5) is None
         assert goals.nearest_misses([far, near])[0] is near
 
-    @given(st.lists(configs(), min_size=1))
-    def test_no_config_of_the_front_dominates_another(self, found):
-        front = goals.pareto_front(found)
-        for one in front:
-            for two in front:
-                better = (two.score or 0) > (one.score or 0) and (two.psnr or 0) > (one.psnr or 0)
-                assert not better
+    def test_the_earlier_config_of_a_tie_wins(self):
+        tied = [at(1.0, 11.0), at(2.0, 12.0), at(2.0, 19.0)]
+        assert goals.best(tied, 0.5) is tied[1]
+
+    def test_a_config_exactly_on_its_constraint_is_feasible(self):
+        judged = judge("c", SEEDS, rows((1, 1, 1), drops=(1.5, 1.5, 1.5)), Goal(psnr_drop=1.5))
+        assert judged.violations == {"psnr_drop": 0.0}
+        assert judged.feasible
+
+    def test_the_front_is_what_nothing_equals_in_one_and_exceeds_in_the_other(self):
+        kept = [at(3.0, 11.0), at(2.0, 13.0), at(1.0, 14.0)]
+        dominated = [at(3.0, 10.0), at(2.0, 12.0), at(1.0, 13.0), at(0.5, 14.0)]
+        assert goals.pareto_front([*dominated, *reversed(kept)]) == kept
+
+    def test_a_config_that_was_drawn_twice_is_on_the_front_twice(self):
+        assert goals.pareto_front([at(3.0, 11.0), at(3.0, 11.0)]) == [at(3.0, 11.0)] * 2
 
 
 class TestCertainty:

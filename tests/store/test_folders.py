@@ -156,29 +156,6 @@ class TestLarge:
             open_folder(disk, tmp_path / "y")
 
 
-class TestDurable:
-    def test_every_byte_and_name_is_synced_before_the_next_step_relies_on_it(
-        self, disk: Disk, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A kill cannot show a missing fsync, a power cut can: the order of calls is what is promised."""
-        calls: list[str] = []
-        sync, rename, target = os.fsync, Path.rename, digest(BODY)
-
-        def synced(descriptor: int) -> None:
-            calls.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name.partition('.')[0][:8]}")
-            sync(descriptor)
-
-        def renamed(path: Path, to: Path) -> Path:
-            calls.append(f"rename to {to.parent.name}")
-            return rename(path, to)
-
-        monkeypatch.setattr(os, "fsync", synced)
-        monkeypatch.setattr(Path, "rename", renamed)
-        publish(disk, "obj", BODY, FILES)
-        files = ["sync a", "sync b", "sync MANIFEST"]
-        assert calls == [*files, f"sync {target[:8]}", "rename to obj", "sync obj"]
-
-
 class TestRace:
     def test_f25_a_lost_race_is_a_no_op(self, disk: Disk) -> None:
         first = publish(disk, "obj", BODY, FILES)

@@ -9,6 +9,7 @@ import pytest
 
 from certvae.errors import TeacherFault
 from certvae.quality import Thresholds, judge, measure, score
+from certvae.spec.simplex import PcaGmm
 from certvae.spec.teachers import WarmUpGmm
 from certvae.teachers import mixture
 from certvae.teachers.searching import Search, search
@@ -44,7 +45,7 @@ def silent(event: Mapping[str, Any]) -> None:
 
 
 def found(
-    spec: WarmUpGmm = SPEC, train: np.ndarray | None = None, guard: np.ndarray | None = None, **given: Any
+    spec: WarmUpGmm | PcaGmm = SPEC, train: np.ndarray | None = None, guard: np.ndarray | None = None, **given: Any
 ) -> Search:
     rows = clouds() if train is None else train
     held_out = clouds(60, seed=1) if guard is None else guard
@@ -141,6 +142,23 @@ def test_fit_rows_bounds_what_is_fitted_on():
     assert not np.array_equal(found(few).mixture.arrays["means_"], found(ONE).mixture.arrays["means_"])
     weights = found(few).mixture.arrays["weights_"] * 50
     np.testing.assert_allclose(weights, np.round(weights), atol=1e-3)  # separate clouds: whole rows
+
+
+def test_what_is_fitted_on_is_a_sample_of_all_rows_and_not_their_beginning():
+    """Files of images are sorted by class."""
+    by_cloud = np.concatenate([clouds()[start::3] for start in range(3)])
+    few = WarmUpGmm(**{**vars(ONE), "fit_rows": 60})
+    assert found(few, train=by_cloud).quality.info > 0.9 * math.log(3)
+
+
+def test_the_energy_of_a_teacher_is_that_of_its_analytic_code_at_a_gain_of_five():
+    spec = PcaGmm(classes=3, whitening=(2,), covariance=("diag",), regulariser=(1e-3,), temperature=(4.0,))
+    result = found(spec)
+    rows = result.mixture.teacher(clouds(60, seed=1), temperature=4.0, smoothing=spec.smoothing, device="cpu")
+    logs = np.log(rows.astype(np.float64))
+    spread = np.square(logs - logs.mean(axis=1, keepdims=True)).sum(axis=1).mean()
+    (chosen,) = [one for one in result.candidates if one.candidate == result.chosen]
+    assert chosen.energy == pytest.approx((3 - 1) / (2 * 3 * 5.0**2) * spread, rel=1e-6)
 
 
 def test_torch_chooses_what_numpy_chooses(monkeypatch):

@@ -1,0 +1,133 @@
+"""What differs between two cells: spec, program, environment and numbers, of one store or of two."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from certvae.canonical import leaves
+from certvae.engine.progress import console
+from certvae.engine.rows import Row, RowIndex
+from certvae.errors import ConfigFault
+from certvae.spec.modes import ordered
+from certvae.spec.quantities import QUANTITIES
+from certvae.store.program import PROGRAM
+from certvae.store.store import Store
+
+DIGITS = 12  # of a digest
+SPLITS = ("guard", "certify", "train")
+NUMBERS = tuple(one for one in QUANTITIES if one.form != "text" and one.name not in ("seed", "split"))
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One cell: its rows by (split, mode), and the store that they lie in."""
+
+    rows: Mapping[tuple[str, str], Row]
+    store: Store
+
+    @property
+    def first(self) -> Row:
+        """A row of it: all say the same of their spec, and most of them of all that they were made with."""
+        return next(iter(self.rows.values()))
+
+    def said(self, chosen: Callable[[str], bool]) -> dict[str, str]:
+        """The fields of its rows that are chosen; several values where rows of the cell do not agree."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows.values():
+            for name, value in row.items():
+                if chosen(name):
+                    found.setdefault(name, []).append(str(value)[:DIGITS] if name in DIGESTS else str(value))
+        return {name: ", ".join(dict.fromkeys(values)) for name, values in found.items()}
+
+
+DIGESTS = (PROGRAM, "environment", "data_digest")
+
+
+def side(store: Store, prefix: str) -> Side:
+    """The rows of the cell whose digest begins so; of two rows of one thing the one that this program made.
+
+    Raises:
+        ConfigFault: the store has no such cell, or more than one.
+    """
+    rows = [row for row in store.rows() if row["cell"].startswith(prefix)]
+    cells = sorted({row["cell"] for row in rows})
+    if len(cells) != 1:
+        raise ConfigFault(
+            f"{len(cells)} cells with rows have a digest that begins with {prefix!r}",
+            "take one from the column `cell` of --status, with as many digits as it takes",
+            where=str(store.path),
+        )
+    index = RowIndex(rows, lambda _: True, lambda *_: (), store.is_stale)
+    return Side({(row["split"], row["mode"]): row for row in index.all()}, store)
+
+
+def show(one: Side, two: Side) -> None:
+    """Prints what `shown` returns."""
+    console().print(shown(one, two))
+
+
+def shown(one: Side, two: Side) -> Group:
+    """A table per kind of difference: what the cells were asked for, what made them, and what came out."""
+    specs = [dict(leaves(side.first["spec"])) for side in (one, two)]
+    spec = _differing(*specs)
+    programs = [side.said(lambda name: name == PROGRAM or name.startswith("stage_version_")) for side in (one, two)]
+    places = [side.said(_of_environment) for side in (one, two)]
+    return Group(
+        f"{_named(one)} and {_named(two)}",
+        _table("spec", ("field", "first", "second"), spec),
+        _table("program", ("text or stage", "first", "second"), _differing(*programs)),
+        _table("environment", ("what", "first", "second"), _differing(*places)),
+        _table("numbers", ("split", "mode", "quantity", "first", "second", "second - first"), _numbers(one, two)),
+    )
+
+
+def _of_environment(name: str) -> bool:
+    return name in ("environment", "device", "data", "data_digest", "substitute") or name.startswith("version_")
+
+
+def _named(side: Side) -> str:
+    row = side.first
+    stale = ", stale" if any(map(side.store.is_stale, side.rows.values())) else ""
+    return f"cell {row['cell'][:DIGITS]} (study {row['study']}, seed {row['seed']}{stale})"
+
+
+def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    names = sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
+    return [(name, str(one.get(name, ABSENT)), str(two.get(name, ABSENT))) for name in names]
+
+
+def _numbers(one: Side, two: Side) -> Iterable[tuple[str, ...]]:
+    """Every quantity of every network that both have, where it is not the same."""
+    common = one.rows.keys() & two.rows.keys()
+    for split in SPLITS:
+        for mode in ordered({mode for there, mode in common if there == split}):
+            first, second = one.rows[split, mode], two.rows[split, mode]
+            for quantity in NUMBERS:
+                pair = first.get(quantity.name), second.get(quantity.name)
+                if pair[0] != pair[1]:
+                    yield (split, mode, quantity.name, *map(_number, pair), _gap(*pair))
+
+
+def _number(value: Any) -> str:
+    return ABSENT if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _gap(first: Any, second: Any) -> str:
+    known = all(isinstance(value, int | float) for value in (first, second))
+    return f"{second - first:+.3g}" if known else ABSENT
+
+
+def _table(title: str, headings: Sequence[str], lines: Iterable[tuple[str, ...]]) -> Table | str:
+    rows = list(lines)
+    if not rows:
+        return f"\n[bold]{title}[/]  the same"
+    table = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading == "second - first" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
