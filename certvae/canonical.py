@@ -58,12 +58,14 @@ def plain(value: Any) -> Any:
 
 
 def fields_of(value: Any, later: tuple[str, ...]) -> dict[str, Any]:
-    """What an `identity` of a spec returns: its fields, without those of `later` that are None.
+    """What an `identity` of a spec returns: its fields, without those of `later` that are at their default.
 
-    A field that came after results had been named leaves no trace while it is absent, so these keep their names.
+    A field that came after results had been named leaves no trace while nothing is asked of it, so these keep their
+    names.
     """
-    named = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return {TYPE: type(value).__name__, **{n: one for n, one in named.items() if n not in later or one is not None}}
+    found = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    named = {field.name: one for field, one in found if field.name not in later or one != field.default}
+    return {TYPE: type(value).__name__, **named}
 
 
 def canonical_json(value: Any) -> bytes:

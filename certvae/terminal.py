@@ -1,13 +1,18 @@
-"""What is written for a terminal: commands that work where they are typed, and how a command ends."""
+"""What is written for a terminal: commands that work where they are typed, what stops one, and how
+it ends.
+"""
 
 import errno
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from certvae.errors import ConfigFault, DiskFault, ExitCode, Fault
@@ -34,6 +39,19 @@ def _found(name: str) -> bool:
     """Whether the shell finds this name, and finds it in this environment."""
     found = shutil.which(name)
     return found is not None and Path(found).parent == Path(sys.executable).parent
+
+
+@contextmanager
+def handled(what: signal.Signals, handler: Callable[..., None]) -> Iterator[None]:
+    """A signal has this handler within the block; in a thread that is not the main one it keeps its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(what, handler)
+    try:
+        yield
+    finally:
+        signal.signal(what, earlier)
 
 
 def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) -> int:

@@ -17,9 +17,8 @@ from ray import tune
 
 from certvae.cluster.slots import Place, Slots
 from certvae.engine import executor
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, undivided
 from certvae.errors import Fault
-from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.store.store import Store
 
@@ -51,7 +50,7 @@ def main(folder: str, address: str, cells: str) -> int:
     """Runs the cells and returns what a command would."""
     store = Store(Path(folder, "store"), fingerprint={})
     ears = Ears(range(int(cells)))
-    dispatcher = Dispatcher(ears, lambda spec, only: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
+    dispatcher = Dispatcher(ears, lambda spec, only: {}, undivided)  # noqa: ARG005 - nothing is shared here
     try:
         executor.run(dispatcher, Place(str(store.path), None, folder), LOCAL, address=address, work=cell_that_waits)
     except Fault as fault:

@@ -5,17 +5,27 @@ It drives the same dispatcher and the same search as the real pool, so replay ca
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from certvae.canonical import stage_seed
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Source
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from certvae.engine.early_stop import Censor, Censored
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.store.artifact import Content
 from certvae.store.store import Store, Workbench, stage
+
+
+class _Count(Listener):
+    """How many cells have ended."""
+
+    ended_cells = 0
+
+    def over(self, cell: Cell, ended: Ended) -> None:
+        self.ended_cells += 1
 
 
 class Killed(Exception):
@@ -82,17 +92,18 @@ def run(
     Raises:
         Killed: after `die_after` cells have ended, with others still running.
     """
+    listener = _Count()
     generator = np.random.default_rng(jitter)
-    hub = Dispatcher(source, chain.shared, chain.steps)
+    hub = Dispatcher(source, chain.shared, chain.lanes, (listener,))
     running: list[tuple[float, int, Cell]] = []
-    now, token, ended = 0.0, 0, 0
+    now, token = 0.0, 0
     while not hub.finished:
         while len(running) < workers and (cell := hub.next(str(token))) is not None:
             heapq.heappush(running, (now + generator.exponential() + 0.1, token, cell))
             token += 1
         now, done, cell = heapq.heappop(running)
         for step in chain.steps(cell.spec, cell.only):
-            hub.reached(str(done), step)
+            hub.heard(str(done), {"at": step})
         if fails is not None and fails(cell.spec):
             hub.over(str(done), Ended("killed", "a test said so"))
         else:
@@ -100,7 +111,53 @@ def run(
             for row in found.rows:
                 put(row)
             hub.over(str(done), found)
-        ended += 1
-        if die_after is not None and ended >= die_after:
+        if die_after is not None and listener.ended_cells >= die_after:
             raise Killed
-    return ended
+    return listener.ended_cells
+
+
+@dataclass(frozen=True)
+class Timed:
+    """How long a pool took: seconds, and the least that any order could take."""
+
+    makespan: float
+    floor: float
+    """The longest lane, or all work spread over the slots, whichever is longer."""
+
+
+def timed(cells: Sequence[Cell], slots: int, seconds: Callable[[str], float]) -> Timed:
+    """A pool whose steps take known times: one that is published takes none, and judging takes its time per mode."""
+    hub = Dispatcher(Listed(cells), chain.shared, chain.lanes)
+    events: list[tuple[float, int]] = []
+    walks: dict[int, Iterator[float]] = {}
+    published: set[str] = set()
+    now, token, work = 0.0, 0, 0.0
+
+    def walk(name: str, lane: Cell) -> Iterator[float]:
+        for step, key in chain.shared(lane.spec, lane.only).items():
+            hub.heard(name, {"at": step})
+            if key not in published:
+                yield seconds(step)
+                published.add(key)
+        hub.heard(name, {"at": "judge"})
+        yield seconds("judge") * len(lane.only)
+
+    while not hub.finished:
+        while len(walks) < slots and (lane := hub.next(str(token))) is not None:
+            walks[token] = walk(str(token), lane)
+            heapq.heappush(events, (now, token))
+            token += 1
+        now, running = heapq.heappop(events)
+        took = next(walks[running], None)
+        if took is None:
+            del walks[running]
+            hub.over(str(running), Ended("ok"))
+        else:
+            work += took
+            heapq.heappush(events, (now + took, running))
+    longest = max(_way(cell, lane, seconds) for cell in cells for lane in chain.lanes(cell.spec, cell.only))
+    return Timed(now, max(longest, work / slots))
+
+
+def _way(cell: Cell, lane: tuple[str, ...], seconds: Callable[[str], float]) -> float:
+    return sum(map(seconds, chain.shared(cell.spec, lane))) + seconds("judge") * len(lane)

@@ -64,7 +64,7 @@ from analysis.tables.latent import code_table
 from analysis.views import partition
 print([column.heading for column in code_table(partition(load("store", only={"split": "certify"}))).columns])
 """
-SMALL = "--data stripes --seeds 0 --workers 1 --training.epochs 1 --warm-up.training.epochs 1"
+SMALL = "--data stripes --seeds 0 --workers 0 --training.epochs 1 --warm-up.training.epochs 1"
 
 
 def insert(tree: Path, name: str, before: str, line: str) -> None:

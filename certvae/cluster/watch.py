@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from certvae.cluster.join import Node, alive
 from certvae.cluster.nodes import Facts, ask, check
 from certvae.errors import Fault, RayFault
+from certvae.terminal import handled
 
 SECONDS = 2.0  # between two looks
 PATIENCE = 5  # looks in a row at a head that does not answer; Ray's own patience is 60 s
@@ -81,19 +82,6 @@ def stoppable() -> Iterator[Callable[[Fault], None]]:
         raise
     finally:
         over.set()
-
-
-@contextmanager
-def handled(what: signal.Signals, handler: Callable[..., None]) -> Iterator[None]:
-    """A signal has this handler within the block; in a thread that is not the main one it keeps its own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    earlier = signal.signal(what, handler)
-    try:
-        yield
-    finally:
-        signal.signal(what, earlier)
 
 
 class Watch:

@@ -1,5 +1,6 @@
-"""What a worker does with one cell. Plain Python: the same call runs in a debugger or a test."""
+"""What a worker does with one lane of a cell. Plain Python: the same call runs in a debugger or a test."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,40 @@ import torch
 
 from certvae import fingerprint
 from certvae.cluster.slots import Place
+from certvae.data.dataset import Dataset
 from certvae.data.loading import load
-from certvae.engine.dispatch import Cell
-from certvae.engine.early_stop import Censor
+from certvae.engine import failures
+from certvae.engine.dispatch import Cell, Ended
+from certvae.engine.early_stop import Censor, Censored
+from certvae.errors import Fault
 from certvae.foreign import look_in
 from certvae.protocols import chain
+from certvae.spec.parts import Data
 from certvae.store.store import Store
 from certvae.training import environment
 
 Report = Callable[[Mapping[str, Any]], None]
 
 
+def attempt(lane: Cell, place: Place, report: Report) -> Ended:
+    """Works, and says how that ended; a failure leaves its traceback beside the store's log.
+
+    Raises:
+        Exception: a second attempt may mend it: it is no fault, and memory was not short.
+    """
+    try:
+        return Ended("ok", rows=work(lane, place, report))
+    except Censored as stopped:
+        return Ended("censored", str(stopped))
+    except Exception as error:
+        ended = failures.keep(Path(place.store), lane, error)
+        if ended.kind != "out_of_memory" and not isinstance(error, Fault):
+            raise
+        return ended
+
+
 def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
-    """Trains and judges a cell; its rows are in the store, and returned.
+    """Trains and judges a cell, or a lane of it; its rows are in the store, and returned.
 
     Raises:
         Censored: the cell's rule says that its config cannot reach what it must.
@@ -29,7 +51,7 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
     device = fingerprint.device()
     if place.gpu_share < 1 and not cell.alone and device != "cpu":
         torch.cuda.set_per_process_memory_fraction(place.gpu_share)
-    dataset = load(cell.spec.data, place.data_root, cache=Path(place.cache), progress=False)
+    dataset = _loaded(cell.spec.data, place.data_root, place.cache)
     censor = Censor(cell.stop)
 
     def hear(event: Mapping[str, Any]) -> None:
@@ -52,3 +74,9 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
         return [row for split in cell.splits for row in chain.judge(trained, dataset, store, split, cell.looks)]
 
     return store.healing(train_and_judge)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(data: Data, root: str | None, cache: str) -> Dataset:
+    """The lanes of a study share a data set, and a process opens and checks it once."""
+    return load(data, root, cache=Path(cache), progress=False)

@@ -109,10 +109,10 @@ class Run:
     """Folder with the data set, zipped or extracted; CERTVAE_DATA or ./data when absent."""
     limit: Annotated[int, Ge(2)] | None = None
     """Use this many train images: short for --data.limit."""
-    workers: Annotated[int, Ge(1), Le(MOST)] | None = None
-    """Slots at most; as many as the machine, or the cluster, has when absent."""
+    workers: Annotated[int, Ge(0), Le(MOST)] | None = None
+    """Slots at most; as many as the machine, or the cluster, has when absent. 0: this process alone, without Ray."""
     per_gpu: Annotated[int, Ge(1), Le(64)] = 1
-    """Cells that share a GPU; each may use that share of its memory."""
+    """Lanes that share a GPU; each may use that share of its memory."""
     logical_gpus: Annotated[int, Ge(0), Le(1024)] = 0
     """Pretend to so many GPUs on a machine without one, to try out a pool."""
     address: str | None = None
@@ -120,7 +120,8 @@ class Run:
     budget: str | None = None
     """Stop cleanly after this long, such as 90s, 30m or 6h; the same command goes on."""
     deadline: str | None = None
-    """A cell that takes longer is ended with a stack dump, and counts as a timeout."""
+    """A lane of a cell (a mode, or no_align and rescue) that takes longer is ended with a stack dump, and counts as a
+    timeout."""
     config: Path | None = None
     """Run the cell of this file, views/STUDY/best.json of a search, in place of the preset."""
     search: Annotated[int, Ge(0), Le(MOST), tyro.conf.arg(metavar="CONFIGS")] = 0
@@ -151,6 +152,8 @@ class Run:
     replaced; let nothing else use the store meanwhile."""
     plan: bool = False
     """Print what would run, how long it may take and what is shared, and stop."""
+    price: Annotated[float, Gt(0)] | None = None
+    """Of an hour of a GPU, or of a core where there is none: --plan says what a run costs."""
     status: bool = False
     """Print every config and cell of the study in the store, with reasons, and stop."""
     explain: str | None = None

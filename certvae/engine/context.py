@@ -16,7 +16,8 @@ from certvae.engine.command import Command, Run, place_of, seconds
 from certvae.engine.gate import Gate
 from certvae.engine.rows import RowIndex
 from certvae.engine.study import Study
-from certvae.fingerprint import expected
+from certvae.errors import ConfigFault
+from certvae.fingerprint import expected, gpu_count
 from certvae.foreign import search_path
 from certvae.protocols import chain
 from certvae.protocols import chain as stages
@@ -67,12 +68,35 @@ class Context:
         return Gate(self.store, self.dataset.name, self.dataset.digest, tested, self.run.looks)
 
 
+HERE = 0
+"""As many workers: this process is the only slot."""
+
+
 def slots_of(run: Run) -> Slots:
-    """The slots of this machine; those of a cluster are counted when it is joined, and planned for with --workers."""
+    """The slots of this machine; those of a cluster are counted when it is joined, and planned for with --workers.
+
+    Raises:
+        ConfigFault: more slots than there are, or one in this process with what needs another.
+    """
+    if run.workers == HERE:
+        return _here(run)
     if run.address is None:
         return local_slots(run.workers, run.per_gpu, run.logical_gpus)
     on = f"at most, of the cluster at {run.address}" if run.workers else f"and more, of the cluster at {run.address}"
     return Slots(run.workers or 1, cpus=1.0, gpus=0.0, on=on)
+
+
+def _here(run: Run) -> Slots:
+    asked = {"--address": run.address, "--deadline": run.deadline, "--logical-gpus": run.logical_gpus or None}
+    for option, value in asked.items():
+        if value is not None:
+            raise ConfigFault(
+                f"--workers 0 and {option} {value} exclude each other",
+                f"leave {option} away, or give --workers 1",
+                where="--workers",
+                cause="0 workers means this process alone: no pool, and nobody who could end it",
+            )
+    return Slots(1, cpus=1.0, gpus=1.0 if gpu_count() else 0.0, on="this process, without Ray")
 
 
 def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool]:

@@ -1,7 +1,8 @@
 """The pool: Ray Tune runs cells on slots. Everything Ray writes is scratch.
 
-One cell is one trial; actors are reused, so torch is imported once per slot. Workers write to the store and report how
-far they are; they open no database. `Tuner.restore` is never called: what is left is the plan minus the store.
+One lane of a cell is one trial; actors are reused, so torch is imported once per slot. Workers write to the store and
+report how far they are; they open no database. `Tuner.restore` is never called: what is left is the plan minus the
+store.
 """
 
 import os
@@ -18,20 +19,19 @@ from ray.tune.search import Searcher
 from certvae.cluster.joined import Recovered, Room, joined
 from certvae.cluster.local import own_ray
 from certvae.cluster.slots import Place, Slots
-from certvae.cluster.watch import handled
 from certvae.engine import failures
-from certvae.engine.dispatch import Dispatcher, Listener
+from certvae.engine.dispatch import Dispatcher
 from certvae.engine.worker import run_cell
+from certvae.terminal import handled
 
-MOST_SLOTS = 10_000  # Ray Tune asks for cells until it has so many; the room that there is decides
-ATTEMPTS = 3  # per cell and invocation; what an earlier run did is not counted
+MOST_SLOTS = 10_000  # Ray Tune asks for lanes until it has so many; the room that there is decides
+ATTEMPTS = 3  # per lane and invocation; what an earlier run did is not counted
 
 
 def run(
     dispatcher: Dispatcher,
     place: Place,
     slots: Slots,
-    listeners: tuple[Listener, ...] = (),
     *,
     address: str | None = None,
     most: int | None = None,
@@ -44,13 +44,13 @@ def run(
         slots: of a Ray of our own; those of a cluster are counted, again whenever a node comes or goes.
         address: a Ray cluster to join; a Ray of our own on this machine when absent.
         most: at most so many slots of a cluster.
-        work: what a worker does with a cell; tests give something shorter.
+        work: what a worker does with a lane; tests give something shorter.
     """
     with _ray(slots, place, address, most) as room, handled(signal.SIGTERM, _interrupt):
         tune.Tuner(
             tune.with_resources(room.work_of(work, place), partial(_bundle, slots=room.slots)),
             tune_config=tune.TuneConfig(
-                search_alg=_Cells(dispatcher, place, listeners, room.count),
+                search_alg=_Cells(dispatcher, Path(place.store), room.count),
                 num_samples=-1,
                 max_concurrent_trials=MOST_SLOTS,
                 reuse_actors=True,
@@ -75,39 +75,29 @@ def _bundle(config: Mapping[str, Any], slots: Slots) -> tune.PlacementGroupFacto
 
 
 class _Cells(Searcher):
-    """What Ray Tune asks for the next cell, and tells how it ended."""
+    """What Ray Tune asks for the next lane, and tells how it ended."""
 
-    def __init__(self, dispatcher: Dispatcher, place: Place, listeners: tuple[Listener, ...], room: Callable[[], int]):
+    def __init__(self, dispatcher: Dispatcher, store: Path, room: Callable[[], int]):
         super().__init__(metric=None, mode=None)
-        self._dispatcher, self._place, self._listeners, self._room = dispatcher, place, listeners, room
+        self._dispatcher, self._store, self._room = dispatcher, store, room
         self._running = 0
 
     def suggest(self, trial_id: str) -> Any:
-        cell = self._dispatcher.next(trial_id) if self._running < self._room() else None
-        if cell is None:
+        lane = self._dispatcher.next(trial_id) if self._running < self._room() else None
+        if lane is None:
             return Searcher.FINISHED if self._dispatcher.finished else None
         self._running += 1
-        failures.forget(Path(self._place.store), cell.spec.cell)
-        for listener in self._listeners:
-            listener.started(trial_id, cell)
-        return {"cell": [cell]}  # in a list: Tune would merge and flatten a mapping
+        failures.forget(self._store, lane)
+        return {"cell": [lane]}  # in a list: Tune would merge and flatten a mapping
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        cell = self._dispatcher.running(trial_id)
         for event in result["events"]:
-            if "at" in event:
-                self._dispatcher.reached(trial_id, event["at"])
-            for listener in self._listeners:
-                listener.heard(trial_id, cell, event)
+            self._dispatcher.heard(trial_id, event)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self._running -= 1
-        cell = self._dispatcher.running(trial_id)
         told = None if error or not result else result.get("ended")
-        ended = told or failures.of(Path(self._place.store), cell.spec.cell)
-        self._dispatcher.over(trial_id, ended)
-        for listener in self._listeners:
-            listener.ended(trial_id, cell, ended)
+        self._dispatcher.over(trial_id, told or failures.of(self._store, self._dispatcher.running(trial_id)))
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles what it is given, for a restore that never happens."""

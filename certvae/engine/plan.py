@@ -28,6 +28,9 @@ from certvae.store.store import Store
 UNMEASURED = 0.3  # half width of the range of an estimate that rests on a probe
 SPARE_DISK = 1.2
 PROBE_STEPS = 8
+DAY = 86_400.0
+PROBED = 10**7
+"""Image passes of a slot, which take 100 s to a day: a run with fewer is not worth a probe before it starts."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +67,66 @@ def overview(base: CellSpec, dataset: Dataset, cells: int, left: int, slots: Slo
     )
 
 
-def estimate(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store, slots: Slots) -> Group:
-    """Steps, how often each runs and would run without sharing, time, makespan on this pool, and disk."""
+def estimate(
+    cells: Sequence[Cell],
+    works: Sequence[Work],
+    dataset: Dataset,
+    store: Store,
+    slots: Slots,
+    price: float | None = None,
+) -> Group:
+    """Steps, how often each runs and would run without sharing, time, makespan on this pool, and disk.
+
+    Args:
+        price: of an hour of a GPU, or of a core where there is none, in any currency.
+    """
     if not cells:
         return Group("nothing is left to run")
     times = times_of(works, cells[0], dataset, store)
     unknown = [work.step for work in works if work.runs and times[work.step].seconds is None]
     beside = f", and {' and '.join(unknown)} beside it (never timed on this store)" if unknown else ""
-    low, middle, high = (makespan(works, times, min(slots.count, len(cells)), bound) for bound in range(3))
+    low, middle, high = _makespans(cells, works, times, slots)
     hours = [sum(_totals(works, times, bound)) / 3600 * (slots.gpus or 1.0) for bound in range(3)]
     unit = "GPU-hours" if slots.gpus else "core-hours"
+    low_cost, cost, high_cost = ((price or 0.0) * one for one in hours)
+    paid = "" if price is None else f", {cost:,.2f} ({low_cost:,.2f} to {high_cost:,.2f}) at {price:g} each"
     return Group(
         _table(works, times),
         f"makespan on {slots.count} slots: {clock(middle)} ({clock(low)} to {clock(high)}){beside}",
-        f"{hours[1]:.2f} {unit} ({hours[0]:.2f} to {hours[2]:.2f})",
+        f"{hours[1]:.2f} {unit} ({hours[0]:.2f} to {hours[2]:.2f}){paid}",
         f"disk: about {disk_needed(cells, works, dataset) / 2**20:,.0f} MiB",
     )
+
+
+def warning(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store, slots: Slots) -> str | None:
+    """What to say before a start that takes more than a day; None where it does not, or where nobody can tell.
+
+    Only a run that might be so long pays for a probe: one with many passes over many rows.
+    """
+    if not cells or _image_passes(cells, works, dataset) / slots.count < PROBED:
+        return None
+    low, middle, high = _makespans(cells, works, times_of(works, cells[0], dataset, store), slots)
+    if middle <= DAY:
+        return None
+    return (
+        f"this takes about {middle / DAY:.1f} days ({low / DAY:.1f} to {high / DAY:.1f}) on {slots.count} slots. Fewer "
+        "rows (--limit), epochs (--training.epochs, --warm-up.training.epochs) or --seeds are other studies, and "
+        "shorter; what is done is kept if you stop"
+    )
+
+
+def _image_passes(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset) -> int:
+    schedules = chain.schedules(cells[0].spec)
+    epochs = sum(work.runs * schedules[work.step].epochs for work in works if work.step in schedules)
+    return epochs * len(dataset.rows("train"))
+
+
+def _makespans(
+    cells: Sequence[Cell], works: Sequence[Work], times: Mapping[str, Time], slots: Slots
+) -> tuple[float, float, float]:
+    way = _way(cells[0], chain.lanes(cells[0].spec, cells[0].only)[0])
+    low, middle, high = (makespan(works, times, slots.count, way, bound) for bound in range(3))
+    return low, middle, high
 
 
 def _table(works: Sequence[Work], times: Mapping[str, Time]) -> Table:
@@ -126,14 +173,27 @@ def _seen(stages: Sequence[str], store: Store) -> Time | None:
     return Time((low, middle, high), f"{min(len(found) for found in seen.values())} runs in this store")
 
 
-def makespan(works: Sequence[Work], times: Mapping[str, Time], slots: int, bound: int) -> float:
-    """Seconds on so many slots: all work spread over them, but never less than one chain of what is missing.
+def makespan(
+    works: Sequence[Work], times: Mapping[str, Time], slots: int, way: Mapping[str, float], bound: int
+) -> float:
+    """Seconds on so many slots: all work spread over them, but never less than the longest lane of what is missing.
 
     Args:
+        way: step of that lane -> the share of it that the lane does.
         bound: 0, 1 or 2 for the low, middle and high estimate of each step.
     """
-    one = sum(time_[bound] for work in works if work.runs and (time_ := times[work.step].seconds) is not None)
-    return max(one, sum(_totals(works, times, bound)) / slots)
+    lane = sum(
+        way.get(work.step, 0.0) * time_[bound]
+        for work in works
+        if work.runs and (time_ := times[work.step].seconds) is not None
+    )
+    return max(lane, sum(_totals(works, times, bound)) / slots)
+
+
+def _way(cell: Cell, lane: chain.Only) -> dict[str, float]:
+    """The steps of a lane: each of them whole, but only some of the networks of a cell are judged there."""
+    judged = len(chain.modes(cell.spec, lane)) / len(chain.modes(cell.spec, cell.only))
+    return {**dict.fromkeys(chain.steps(cell.spec, lane), 1.0), "judge": judged}
 
 
 def _totals(works: Sequence[Work], times: Mapping[str, Time], bound: int) -> list[float]:
@@ -212,11 +272,12 @@ def probe_step_seconds(spec: CellSpec, dataset: Dataset, batch_size: int) -> flo
     from certvae.training import environment  # noqa: PLC0415
     from certvae.training.batches import Batches  # noqa: PLC0415
     from certvae.training.losses import chain_loss  # noqa: PLC0415
+    from certvae.training.optimisers import Adam  # noqa: PLC0415
 
     environment.settle()
     device = fingerprint.device()
     vae = build(spec.model, dataset.shape, spec.protocol.teacher.classes, seed=0).to(device)
-    optimiser = torch.optim.Adam(vae.parameters(), fused=True)
+    optimiser = Adam(vae.parameters(), fused=True)
     loss, noise = chain_loss(spec.model, Unaligned(), 0.0), torch.Generator(device).manual_seed(0)
     seconds = []
     batches = itertools.cycle(Batches(dataset, "train", None, batch_size, device).shuffled(0))

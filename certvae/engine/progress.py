@@ -1,4 +1,4 @@
-"""What a user watches: one line per running cell, one for the whole, in a terminal or in a log file."""
+"""What a user watches: one line per running lane of a cell, one for the whole, in a terminal or in a log file."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -26,10 +26,9 @@ def console() -> Console:
 
 @dataclass
 class _Line:
-    """One running cell."""
+    """One running lane."""
 
     cell: Cell
-    began: float = field(default_factory=time.monotonic)
     at: str = "starting"
     at_began: float = field(default_factory=time.monotonic)
     event: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +82,7 @@ class Board(Listener):
     def __init__(self, headline: Callable[[], tuple[int, str]], console: Console, log: Path):
         self._headline, self._console = headline, console
         self._lines: dict[str, _Line] = {}
+        self._begun: dict[str, float] = {}
         self._done = self._failed = 0
         self._began = time.monotonic()
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4, transient=True)
@@ -98,10 +98,13 @@ class Board(Listener):
         self._live.stop()
         self._log.file.close()
 
-    def started(self, token: str, cell: Cell) -> None:
-        self._lines[token] = _Line(cell)
+    def started(self, token: str, lane: Cell) -> None:
+        now = time.monotonic()
+        is_first = lane.spec.cell not in self._begun
+        self._lines[token] = _Line(lane, logged=0.0 if is_first else now)  # others soon pass what it has made
+        self._begun.setdefault(lane.spec.cell, now)
 
-    def heard(self, token: str, cell: Cell, event: Mapping[str, Any]) -> None:  # noqa: ARG002 - its line has it
+    def heard(self, token: str, lane: Cell, event: Mapping[str, Any]) -> None:  # noqa: ARG002 - its line has it
         line = self._lines[token]
         line.heard(event)
         if not self._console.is_terminal and time.monotonic() - line.logged > LOG_SECONDS:
@@ -111,13 +114,15 @@ class Board(Listener):
             self._logged = time.monotonic()
             self._log.print(self._table())
 
-    def ended(self, token: str, cell: Cell, ended: Ended) -> None:
-        line = self._lines.pop(token)
-        again = ended.kind == "out_of_memory" and not cell.alone  # on a device of its own
-        self._failed += ended.failed and not again
+    def ended(self, token: str, lane: Cell, ended: Ended) -> None:  # noqa: ARG002 - what counts is the cell
+        del self._lines[token]
+
+    def over(self, cell: Cell, ended: Ended) -> None:
+        self._failed += ended.failed
         self._done += not ended.failed
         word = "done" if ended.kind == "ok" else f"{ended.kind.replace('_', ' ')}: {ended.reason}"
-        text = f"{name_of(cell)}  {word}  after {clock(time.monotonic() - line.began)}   {self._summary()}"
+        took = clock(time.monotonic() - self._begun.pop(cell.spec.cell))
+        text = f"{name_of(cell)}  {word}  after {took}   {self._summary()}"
         for console in (self._console, self._log):
             console.print(text, style="red" if ended.failed else "", highlight=False, markup=False, soft_wrap=True)
 

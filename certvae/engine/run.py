@@ -7,11 +7,12 @@ from typing import Any
 
 from rich.console import Console
 
+from certvae import fingerprint
 from certvae.certificate import CLAIM_SPLIT
 from certvae.data.dataset import Dataset
-from certvae.engine import plan, status, summary
+from certvae.engine import inline, plan, status, summary
 from certvae.engine.command import Command, Run, place_of, remember, searched, space_of
-from certvae.engine.context import Context
+from certvae.engine.context import HERE, Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from certvae.engine.gate import MOST_TOLD, opened_for
 from certvae.engine.journal import Journal
@@ -26,6 +27,7 @@ from certvae.looks import together
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
+from certvae.spec.parts import Precision
 from certvae.spec.teachers import FeatureGmm, Given
 from certvae.terminal import certvae
 from certvae.tracking.curves import LiveCurves
@@ -72,6 +74,8 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command
     if run.explain is not None:
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
         return Ending(ExitCode.DONE)
+    if run.workers == HERE:
+        _settle()  # before data are read: SciPy, which that imports, looks once at how it shall compute
     return _search(context) if run.search else _plain(context)
 
 
@@ -100,11 +104,27 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
         check_network(spec.model, dataset.shape, classes)
 
 
+def check_device(spec: CellSpec, address: str | None) -> None:
+    """Refuses a precision that the device lacks, before anything starts; workers of a cluster look at their own.
+
+    Raises:
+        ConfigFault: it does.
+    """
+    asked: set[Precision] = {schedule.precision for schedule in chain.schedules(spec).values()}
+    if address is not None or asked <= {"fp32"}:
+        return
+    from certvae.training.precision import check_precision  # noqa: PLC0415  (torch: a second for these alone)
+
+    for precision in sorted(asked):
+        check_precision(precision, fingerprint.device())
+
+
 def _plain(context: Context) -> Ending:
     """Every config of the study on every seed."""
     configs = configs_of(context.study, context.base)
     for config in configs:
         check(config, context.dataset)
+        check_device(config, context.run.address)
     cells = [Cell(replace(config, seed=seed), looks=len(configs)) for config in configs for seed in context.run.seeds]
     left = [cell for cell in cells if not context.rows.of(cell)]
     looks = context.gate.told(configs)
@@ -138,9 +158,12 @@ def _planned(context: Context, cells: int, left: Sequence[Cell], looks: Sequence
         context.console.print(context.rows.warning, style="yellow", highlight=False, soft_wrap=True)
     works = plan.works_of(left, context.dataset, context.store)
     if context.run.plan:
-        context.console.print(plan.estimate(left, works, context.dataset, context.store, context.slots))
+        given = (left, works, context.dataset, context.store, context.slots)
+        context.console.print(plan.estimate(*given, context.run.price))
         return True
     plan.check_disk(left, works, context.dataset, context.store)
+    if (warning := plan.warning(left, works, context.dataset, context.store, context.slots)) is not None:
+        context.console.print(warning, style="yellow", highlight=False, soft_wrap=True)
     return False
 
 
@@ -164,6 +187,7 @@ class _Collector:
 def _search(context: Context) -> Ending:
     """Configs proposed one by one, then the winner on fresh seeds."""
     check(context.base, context.dataset)
+    check_device(context.base, context.run.address)
     search = rule_of(context.study, context.run, context.base, context.goal)
     check_rule(search, context.store)
     wanted = _wanted(context, search)
@@ -174,6 +198,7 @@ def _search(context: Context) -> Ending:
     folder = summary.folder(context.store.path, context.base.study)
     journal = Journal(folder, context.store, context.base.study, search.goal)
     cells = SearchCells(search, context.store, context.rows, context.gate, journal)
+    _settle()  # a sampler may compute with torch, and must propose the same again
     collector = _Collector(cells, context.rows)
     finished = _run(context, collector, lambda: (len(left), cells.headline()))
     rows = [row for cell in cells.confirmed() for row in context.rows.of(cell)]
@@ -270,42 +295,54 @@ class _Live(Listener):
     def __init__(self, live: LiveCurves, rows: RowIndex):
         self._live, self._rows, self._at = live, rows, {}
 
-    def heard(self, token: str, cell: Cell, event: Mapping[str, Any]) -> None:
+    def heard(self, token: str, lane: Cell, event: Mapping[str, Any]) -> None:
         self._at[token] = event.get("at", self._at.get(token, ""))
-        self._live.heard(cell.spec, self._at[token], event)
+        self._live.heard(lane.spec, self._at[token], event)
 
-    def ended(self, token: str, cell: Cell, ended: Ended) -> None:
+    def ended(self, token: str, lane: Cell, ended: Ended) -> None:  # noqa: ARG002 - it says nothing more
         self._at.pop(token, None)
+
+    def over(self, cell: Cell, ended: Ended) -> None:
         if ended.kind == "ok":
             self._live.ended(cell.spec, self._rows.config(cell.spec.config))
 
 
 def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:
     """Runs cells on the pool; False when it was stopped before all had ended."""
-    from certvae.training import environment  # noqa: PLC0415  (torch: a second that a question to the store need not wait)
-
-    environment.settle()  # a sampler may compute with torch, and must propose the same again
-    dispatcher = Dispatcher(source, chain.shared, chain.steps)
-    if dispatcher.finished:
-        return True
-    from certvae.engine import executor  # noqa: PLC0415  (ray: the same)
-
-    if context.command is not None:
-        remember(context.command, context.store, context.base.study)
     log = context.store.path / "log" / f"{context.base.study}.log"
     live = Ledger(context.store, context.base.study).live()
     with Board(headline, context.console, log) as board:
-        executor.run(
-            dispatcher,
-            context.place,
-            context.slots,
-            (board, _Live(live, context.rows)),
-            address=context.run.address,
-            most=context.run.workers,
-            budget_seconds=context.budget_seconds,
-        )
+        dispatcher = Dispatcher(source, chain.shared, chain.lanes, (board, _Live(live, context.rows)))
+        if not dispatcher.finished:
+            if context.command is not None:
+                remember(context.command, context.store, context.base.study)
+            _on_slots(context, dispatcher)
     live.close(LEDGER_SECONDS)
     return dispatcher.finished
+
+
+def _on_slots(context: Context, dispatcher: Dispatcher) -> None:
+    """Runs the lanes in this process, or on the pool."""
+    if context.run.workers == HERE:
+        inline.run(dispatcher, context.place, budget_seconds=context.budget_seconds)
+        return
+    from certvae.engine import executor  # noqa: PLC0415  (ray: a second that a question to the store need not wait)
+
+    executor.run(
+        dispatcher,
+        context.place,
+        context.slots,
+        address=context.run.address,
+        most=context.run.workers,
+        budget_seconds=context.budget_seconds,
+    )
+
+
+def _settle() -> None:
+    """Fixes how this process computes, where it computes at all."""
+    from certvae.training import environment  # noqa: PLC0415  (torch: a second that no other driver need wait)
+
+    environment.settle()
 
 
 def _shown(context: Context, rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

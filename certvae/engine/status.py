@@ -71,7 +71,7 @@ def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]
 def _state(store: Store, cell: Cell, censored: Mapping[str, str]) -> tuple[str, str]:
     if cell.spec.cell in censored:
         return "[yellow]censored[/]", censored[cell.spec.cell]
-    ended = failures.of(store.path, cell.spec.cell) if failures.known(store.path, cell.spec.cell) else None
+    ended = failures.last(store.path, cell)
     return (f"[red]{ended.kind}[/]", ended.reason) if ended else ("to do", "")
 
 

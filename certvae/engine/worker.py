@@ -1,4 +1,4 @@
-"""What runs in a worker process: one cell, its progress, and how it ended."""
+"""What runs in a worker process: one lane of a cell, its progress, and how it ended."""
 
 import faulthandler
 import time
@@ -12,8 +12,6 @@ from ray import tune
 from certvae.cluster.slots import Place
 from certvae.engine import failures
 from certvae.engine.dispatch import Cell, Ended
-from certvae.engine.early_stop import Censored
-from certvae.errors import Fault
 
 REPORT_SECONDS = 0.5  # the driver is told at most this often, and whenever a step begins
 
@@ -26,26 +24,17 @@ def run_cell(config: Mapping[str, Any], *, place: Place) -> None:
     from certvae.training import environment  # noqa: PLC0415
 
     environment.settle()
-    from certvae.engine.cell import work  # noqa: PLC0415
+    from certvae.engine.cell import attempt  # noqa: PLC0415
 
-    cell: Cell = config["cell"][0]
+    lane: Cell = config["cell"][0]
     speaker, store = Speaker(), Path(place.store)
-    dump = failures.stack_dump(store, cell.spec.cell)
+    dump = failures.stack_dump(store, lane)
     if dump.exists() and dump.stat().st_size:  # Ray tries again what its deadline ended; it would take as long
-        speaker.over(failures.of(store, cell.spec.cell))
+        speaker.over(failures.of(store, lane))
         return
-    try:
-        with _deadline(place.deadline_seconds, dump):
-            rows = work(cell, place, speaker)
-    except Censored as stopped:
-        speaker.over(Ended("censored", str(stopped)))
-    except Exception as error:
-        ended = failures.keep(store, cell.spec.cell, error)
-        if ended.kind != "out_of_memory" and not isinstance(error, Fault):
-            raise
-        speaker.over(ended)
-    else:
-        speaker.over(Ended("ok", rows=rows))
+    with _deadline(place.deadline_seconds, dump):
+        ended = attempt(lane, place, speaker)
+    speaker.over(ended)
 
 
 class Speaker:
@@ -61,7 +50,7 @@ class Speaker:
             self._send({})
 
     def over(self, ended: Ended) -> None:
-        """The last word of a cell."""
+        """The last word of a lane."""
         self._send({"ended": ended})
 
     def _send(self, more: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from certvae.simplex import analytic_code, vertices
+from certvae.training.optimisers import Adam, Lbfgs
 
 Latents = Float[np.ndarray, "n d"]
 Rows = Float[np.ndarray, "n K"]
@@ -98,7 +99,7 @@ class _Task:
 def _descend(train: _Task, guard: _Task, start: Float[np.ndarray, "d+1 K"]) -> Float[np.ndarray, "d+1 K"]:
     """Weights and, as last row, the bias: those of the round with the least guard loss."""
     parameters = train.tensor(start).clone().requires_grad_(True)
-    optimiser = torch.optim.LBFGS([parameters], max_iter=ROUND, history_size=HISTORY, line_search_fn="strong_wolfe")
+    optimiser = Lbfgs([parameters], max_iter=ROUND, history_size=HISTORY, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
@@ -147,7 +148,7 @@ def short_head(z: Latents, T: Rows, seed: int) -> AffineHead:
         nn.Parameter((2 * torch.rand(shape, generator=generator) - 1) * bound)
         for shape in ((T.shape[1], z.shape[1]), (T.shape[1],))
     )
-    optimiser = torch.optim.Adam([weight, bias], lr=SHORT_RATE)
+    optimiser = Adam([weight, bias], lr=SHORT_RATE)
     for _ in range(SHORT_STEPS):
         rows = torch.randint(len(z), (SHORT_BATCH,), generator=generator)
         optimiser.zero_grad()

@@ -105,6 +105,11 @@ def steps(spec: CellSpec, only: Only = ()) -> tuple[str, ...]:
     return (*(step.name for step in graph(spec, only).steps), "judge")
 
 
+def lanes(spec: CellSpec, only: Only = ()) -> tuple[Only, ...]:
+    """The modes of a cell in parts for several slots, the longest first; each needs the teacher, and no other part."""
+    return graph(spec, only).lanes()
+
+
 def modes(spec: CellSpec, only: Only = ()) -> tuple[str, ...]:
     """The networks of a cell that are judged, in the order of tables."""
     return tuple(ordered(graph(spec, only).networks))

@@ -47,6 +47,11 @@ class Step:
         warm_up = given.get("warm_up")
         return warm_up.training if isinstance(warm_up, WarmUp) else given.get("training")
 
+    @property
+    def passes(self) -> int:
+        """Passes over the train rows on the way to its end."""
+        return sum(step.schedule.epochs for step in self.before if step.schedule is not None)
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -71,6 +76,24 @@ class Graph:
         """Every step once, each after what it reads."""
         ends = (*((self.warm,) if self.warm else ()), self.teacher, *self.networks.values())
         return tuple(dict.fromkeys(step for end in ends for step in end.before))
+
+    def lanes(self) -> tuple[tuple[str, ...], ...]:
+        """The modes in parts that several slots may make side by side, the longest way first.
+
+        A mode goes on in the part that ends where it begins. One that nothing leads to and that is not trained costs a
+        slot nothing, and comes at the end of the last part.
+        """
+        parts: list[list[str]] = []
+        free = [mode for mode, step in self.networks.items() if step.schedule is None and len(step.before) == 1]
+        for mode, step in self.networks.items():
+            part = next((part for part in parts if self.networks[part[-1]] in step.before), None)
+            if part is not None:
+                part.append(mode)
+            elif mode not in free:
+                parts.append([mode])
+        parts.sort(key=lambda part: -self.networks[part[-1]].passes)
+        *first, last = parts or [[]]
+        return (*map(tuple, first), (*last, *free))
 
     def judged(self, mode: str) -> tuple[Step, ...]:
         """The steps whose results the judgement of a mode reads, and all before them."""

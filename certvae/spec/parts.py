@@ -19,6 +19,7 @@ DataName = str
 DIGEST_LENGTH = 16
 OWN = re.compile(rf"(folder|npz|module)@[0-9a-f]{{{DIGEST_LENGTH}}}")
 _OFFICIAL = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+Precision = Literal["fp32", "tf32", "bf16"]
 Covariance = Literal["diag", "tied", "spherical", "full"]
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], MinLen(1)]
@@ -208,6 +209,13 @@ class Training:
     """Largest norm of the gradient."""
     report_every: Count = 1
     """Epochs between two points of the guard curve."""
+    precision: Precision = "fp32"
+    """What the layers of a network multiply in while it trains: fp32; tf32 or bf16 on devices that have them. Losses,
+    weights and whatever is certified are computed in fp32 or wider all the same."""
+
+    def identity(self) -> dict[str, Any]:
+        """What names it: cells in fp32 are called as they were before there was a choice."""
+        return fields_of(self, later=("precision",))
 
 
 def _as_json(where: str, value: Any) -> Any:

@@ -53,7 +53,6 @@ class LiveCurves:
         self._there: dict[str, Shown] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write_until_stopped, name="ledger", daemon=True)
-        self._thread.start()
 
     @property
     def behind(self) -> int:
@@ -61,10 +60,12 @@ class LiveCurves:
         return len(self._waiting) + len(self._taken) + self._refused
 
     def heard(self, spec: CellSpec, step: str, event: Mapping[str, Any]) -> None:
-        """Takes an event of a running cell and returns at once.
+        """Takes an event of a running cell and returns at once; the first one of all starts the writing.
 
         The first event of a step that trains makes its run; the end of an epoch is a point of its curve.
         """
+        if self._thread.ident is None:
+            self._thread.start()
         if "epoch" not in event:
             return
         if cell_key(spec.cell, step) not in self._heard_of:
@@ -92,7 +93,8 @@ class LiveCurves:
     def close(self, seconds: float = 5.0) -> None:
         """Writes what waits and closes runs that did not end as KILLED, as far as that takes no more than `seconds`."""
         self._stop.set()
-        self._thread.join(seconds)
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
 
     def _write_until_stopped(self) -> None:
         pause = 0.0

@@ -38,7 +38,7 @@ class Batches:
         if teacher is not None and len(teacher) != len(rows):
             raise _unpaired(dataset, split, len(teacher), len(rows))
         on_host = device == "cpu"
-        self._images = _as_tensor(dataset.images if on_host else dataset.images[rows]).to(device)
+        self._images = _as_tensor(dataset.images) if on_host else _uploaded(dataset, split, device)
         self._index = torch.from_numpy(rows) if on_host else torch.arange(len(rows), device=device)
         self._teacher = None if teacher is None else torch.from_numpy(teacher).to(device, torch.float32)
         self._scale = dataset.scale
@@ -77,6 +77,19 @@ class Constant:
 
     def __call__(self, batch: Batch, mu: Float[Tensor, "n d"]) -> Tensor:  # noqa: ARG002 - the row is fixed
         return torch.as_tensor(self.row, dtype=mu.dtype, device=mu.device).expand(len(mu), -1)
+
+
+_on_devices: dict[tuple[str, Split, str], Tensor] = {}
+
+
+def _uploaded(dataset: Dataset, split: Split, device: str) -> Tensor:
+    """The images of a split on a device: all stages of a process share them, and another data set takes their room."""
+    key = (dataset.digest, split, device)
+    if key not in _on_devices:
+        for other in [other for other in _on_devices if other[0] != dataset.digest]:
+            del _on_devices[other]
+        _on_devices[key] = _as_tensor(dataset.images[dataset.rows(split)]).to(device)
+    return _on_devices[key]
 
 
 def _unpaired(dataset: Dataset, split: Split, found: int, wanted: int) -> DataFault:

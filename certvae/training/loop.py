@@ -23,6 +23,8 @@ from certvae.store.artifact import Content
 from certvae.store.store import Workbench
 from certvae.training.batches import Batch, Batches
 from certvae.training.objective import NAMES, Terms
+from certvae.training.optimisers import Adam
+from certvae.training.precision import check_precision, multiplying
 
 REPORT_SECONDS = 1.0
 STEERING = "steering/"
@@ -54,10 +56,12 @@ def fit(
         steering: sits between steps, and stands in checkpoints; nothing when absent.
 
     Raises:
+        ConfigFault: the device lacks the precision of the schedule.
         NumberFault: at the first loss that is NaN or infinite, with stage, epoch, step and the last finite loss.
     """
+    check_precision(training.precision, str(next(vae.parameters()).device))
     parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
+    optimiser = Adam(parameters, lr=training.learning_rate, fused=True)
     steering = steering or Steering()
     steering.begin(optimiser)
     done, curve = _resume(vae, optimiser, steering, bench)
@@ -94,9 +98,10 @@ def _run_epoch(
     values = torch.empty(batches.steps, len(NAMES), device=device)
     vae.train()
     for step, batch in enumerate(batches.shuffled(stage_seed(seed, "order", epoch))):
-        terms = loss(vae, batch, noise, epoch + step / batches.steps)
-        optimiser.zero_grad(set_to_none=True)
-        steering.backward(step, terms)
+        with multiplying(vae, training.precision):
+            terms = loss(vae, batch, noise, epoch + step / batches.steps)
+            optimiser.zero_grad(set_to_none=True)
+            steering.backward(step, terms)
         nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
         optimiser.step()
         values[step] = terms.values()

@@ -22,7 +22,7 @@ from certvae import fingerprint
 from certvae.cluster.slots import Place, Slots
 from certvae.data.loading import load
 from certvae.engine import executor  # before Ray itself: it settles what Ray reads when it is imported
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, undivided
 from certvae.engine.propose import Proposal, spec_of
 from certvae.engine.rule import CONFIRMED, SEARCHED
 from certvae.engine.search import kind_of
@@ -47,7 +47,7 @@ class Clock(Listener):
     def __init__(self) -> None:
         self.ended_at: list[float] = []
 
-    def ended(self, token: str, cell: Cell, ended: Ended) -> None:
+    def over(self, cell: Cell, ended: Ended) -> None:
         assert ended.kind == "ok", ended
         self.ended_at.append(time.monotonic())
 
@@ -92,7 +92,7 @@ def test_two_slots_are_busy_with_stages(tmp_path, capsys):
     cells = [Cell(digits(seed, weight), SEARCHED) for seed in range(16) for weight in (1.0, 2.0, 4.0, 8.0)]
     load(cells[0].spec.data, cache=Path(place.cache), progress=False)
     clock, started = Clock(), first_start(store)
-    executor.run(Dispatcher(Listed(cells), chain.shared, chain.steps), place, SLOTS, (clock,))
+    executor.run(Dispatcher(Listed(cells), chain.shared, chain.lanes, (clock,)), place, SLOTS)
     executions = store.executions()
     assert len({event["key"] for event in executions}) == len(executions) == 16 * 4 + 64 * 4
     makespan, stages = clock.ended_at[-1] - started[0], sum(event["seconds"] for event in executions)
@@ -157,8 +157,8 @@ def test_a_thousand_trivial_cells_cost_what_plain_trials_cost(tmp_path_factory, 
     plain = plain_rate(folder)
     base, clock = CellSpec(study="trivial"), Clock()
     source = Listed([Cell(replace(base, seed=seed)) for seed in range(TRIALS)])
-    hub = Dispatcher(source, lambda spec, only: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
-    executor.run(hub, Place(str(folder), None, str(folder)), SLOTS, (clock,), work=trivial)
+    hub = Dispatcher(source, lambda spec, only: {}, undivided, (clock,))  # noqa: ARG005 - nothing is shared here
+    executor.run(hub, Place(str(folder), None, str(folder)), SLOTS, work=trivial)
     cells = (TRIALS - 1) / (clock.ended_at[-1] - clock.ended_at[0])
     with capsys.disabled():
         print(f"\n{TRIALS} trivial cells: {cells:.1f} a second; plain Ray Tune: {plain:.1f} trials a second")

@@ -14,9 +14,10 @@ import pytest
 
 from certvae.cluster import local
 from certvae.cluster.slots import Slots
-from certvae.cluster.watch import handled, stoppable
+from certvae.cluster.watch import stoppable
 from certvae.errors import ExitCode, RayFault
 from certvae.store.process import owner
+from certvae.terminal import handled
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
 

@@ -48,7 +48,7 @@ def test_a_study_of_another_name_is_another_study():
         (["--objective.lambda-ts", "0"], "no_align"),
         (["--seeds", "0", "0"], "distinct"),
         (["--seeds", "-1"], "whole numbers"),
-        (["--workers", "0"], "workers must be >= 1"),
+        (["--workers", "-1"], "workers must be >= 0"),
         (["--lag", "0"], "lag must be >= 1"),
         (["--search", str(10**13)], "search must be .*100000"),
         (["--model.encoder.hidden"], "hidden must be a list with at least one value"),

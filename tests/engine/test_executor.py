@@ -11,9 +11,8 @@ from ray import tune
 
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.engine import executor, failures
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, undivided
 from certvae.engine.worker import Speaker, run_cell
-from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
@@ -29,7 +28,7 @@ class Ears(Listed):
 
 
 def run(ears, folder, work, slots=SLOTS, **how):
-    hub = Dispatcher(ears, lambda spec, only: {}, chain.steps)  # noqa: ARG005 - nothing is shared here
+    hub = Dispatcher(ears, lambda spec, only: {}, undivided)  # noqa: ARG005 - nothing is shared here
     executor.run(hub, Place(str(folder), None, str(folder)), slots, work=work, **how)
     return hub
 
@@ -42,12 +41,12 @@ def fates(config, *, place):
         attempts.write("x")
     match cell.spec.seed:
         case 1:
-            failures.keep(folder, cell.spec.cell, ValueError("as planned"))
+            failures.keep(folder, cell, ValueError("as planned"))
             raise ValueError("as planned")
         case 2:
             os.kill(os.getpid(), signal.SIGKILL)
         case 3 | 4 if not cell.alone or cell.spec.seed == 4:
-            Speaker().over(failures.keep(folder, cell.spec.cell, MemoryError("too large")))
+            Speaker().over(failures.keep(folder, cell, MemoryError("too large")))
         case _:
             tune.report({"events": [{"at": "judge"}], "ended": Ended("ok")})
 
@@ -104,15 +103,15 @@ def test_a_cell_past_its_deadline_is_ended_with_its_stacks(tmp_path, monkeypatch
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) != 0
-    ended = failures.of(tmp_path, spec.cell)
+    ended = failures.of(tmp_path, Cell(spec))
     assert ended.kind == "timeout"
-    assert "most recent call first" in failures.stack_dump(tmp_path, spec.cell).read_text()
+    assert "most recent call first" in failures.stack_dump(tmp_path, Cell(spec)).read_text()
 
 
 def test_a_cell_past_its_deadline_is_not_tried_again(tmp_path, monkeypatch):
     """Ray starts it again in another worker, where it would take as long."""
     spec = dataclasses.replace(CellSpec(study="pool"), seed=0)
-    failures.stack_dump(tmp_path, spec.cell).write_text("stacks")
+    failures.stack_dump(tmp_path, Cell(spec)).write_text("stacks")
     told = []
     monkeypatch.setattr(tune, "report", told.append)
     monkeypatch.setattr("certvae.engine.cell.work", lambda *_: pytest.fail("it ran again"))

@@ -11,8 +11,10 @@ from rich.console import Console
 from certvae.cluster.slots import Slots
 from certvae.engine import plan
 from certvae.engine.dispatch import Cell
+from certvae.engine.progress import clock
 from certvae.errors import DiskFault
 from certvae.protocols import chain
+from certvae.spec.parts import Training
 from certvae.store.store import Store
 from tests.small_cells import OBJECTIVE, small_cell, small_digits
 
@@ -101,11 +103,57 @@ class TestEstimate:
         seen = store.seconds("judge")
         assert times["judge"].seconds == pytest.approx((3 * min(seen), 3 * sorted(seen)[1], 3 * max(seen)))
 
-    def test_work_is_spread_over_slots_but_a_chain_is_not_cut(self):
-        works = [plan.Work("warm_up", "warm_up", 1, 0, 4), plan.Work("full", "aligned", 4, 0, 4)]
-        times = {"warm_up": plan.Time((1, 2, 3), ""), "full": plan.Time((10, 20, 30), "")}
-        assert [plan.makespan(works, times, 2, bound) for bound in range(3)] == [20.5, 41, 61.5]
-        assert plan.makespan(works, times, 100, 1) == 22
+    def test_work_is_spread_over_slots_but_a_lane_is_not_cut(self):
+        names = {"warm_up": "warm_up", "full": "aligned", "no_align": "no_align", "judge": "judge"}
+        works = [plan.Work(step, stage, 1 if step == "warm_up" else 4, 0, 4) for step, stage in names.items()]
+        times = {step: plan.Time((10, 20, 30), "") for step in names} | {"warm_up": plan.Time((1, 2, 3), "")}
+        lane = {"warm_up": 1.0, "full": 1.0, "judge": 0.5}
+        assert [plan.makespan(works, times, 2, lane, bound) for bound in range(3)] == [60.5, 121, 181.5]
+        assert plan.makespan(works, times, 100, lane, 1) == 2 + 20 + 10
+
+    def test_a_pool_that_is_large_enough_takes_as_long_as_the_longest_lane(self, digits, store):
+        cell = Cell(small_cell(), ("guard",))
+        chain.judge(chain.train(cell.spec, digits, store), digits, store, "guard")
+        fresh = [with_lambda(5.0, seed=1)]
+        works = plan.works_of(fresh, digits, store)
+        times = plan.times_of(works, fresh[0], digits, store)
+        seconds = {step: known.seconds[1] for step, known in times.items() if known.seconds}
+        lane = [seconds[step] for step in ("warm_up", "teacher", "no_align", "rescue")]
+        text = shown(plan.estimate(fresh, works, digits, store, dataclasses.replace(SLOTS, count=64)))
+        judged = 2 / len(chain.modes(cell.spec)) * seconds["judge"]
+        assert f"makespan on 64 slots: {clock(sum(lane) + judged)} " in text
+
+
+class TestLongRuns:
+    def timed(self, cells, digits, store, monkeypatch, step_seconds):
+        monkeypatch.setattr(plan, "probe_step_seconds", lambda *_: step_seconds)
+        return plan.warning(cells, plan.works_of(cells, digits, store), digits, store, SLOTS)
+
+    def long(self, epochs):
+        spec = small_cell(training=Training(epochs=epochs, batch_size=64))
+        return [Cell(spec, ("guard",))]
+
+    def test_more_than_a_day_is_said_before_it_starts(self, digits, store, monkeypatch):
+        text = self.timed(self.long(100_000), digits, store, monkeypatch, 1.0)
+        assert text.startswith("this takes about 6.9 days (")
+        assert "on 2 slots" in text
+
+    def test_a_day_or_less_is_not(self, digits, store, monkeypatch):
+        assert self.timed(self.long(100_000), digits, store, monkeypatch, 0.01) is None
+
+    def test_a_short_run_is_not_even_probed(self, digits, store, monkeypatch):
+        monkeypatch.setattr(plan, "times_of", lambda *_: pytest.fail("it was"))
+        assert self.timed(self.long(3), digits, store, monkeypatch, 1.0) is None
+        assert self.timed([], digits, store, monkeypatch, 1.0) is None
+
+    def test_hours_have_a_price(self, digits, store, monkeypatch):
+        monkeypatch.setattr(plan, "probe_step_seconds", lambda *_: 3.0)
+        cells = self.long(400)
+        works = plan.works_of(cells, digits, store)
+        text = shown(plan.estimate(cells, works, digits, store, SLOTS, price=2.0))
+        hours = float(text.partition(" core-hours")[0].split()[-1])
+        cost = float(text.partition(" core-hours")[2].partition("), ")[2].split()[0])
+        assert cost == pytest.approx(2 * hours, abs=0.02)
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_runs(digits, store, monkeypatch):

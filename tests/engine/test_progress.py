@@ -63,6 +63,7 @@ def test_the_whole_is_counted_with_failures_and_an_eta(watched):
         watched.board.started(token, CELL)
         watched.now += 10
         watched.board.ended(token, CELL, ended)
+        watched.board.over(CELL, ended)
     lines = watched.said().splitlines()
     assert "1/4 cells   1/2 configs   eta 0:30" in lines[0]
     assert "killed: its worker died" in lines[1]
@@ -71,12 +72,19 @@ def test_the_whole_is_counted_with_failures_and_an_eta(watched):
     assert "3/4 cells, 1 failed   1/2 configs   eta 0:10" in lines[2]
 
 
-def test_a_cell_that_is_tried_again_alone_has_not_failed_yet(watched):
-    for cell, kind in ((CELL, "out_of_memory"), (replace(CELL, alone=True), "ok")):
-        watched.board.started("a", cell)
-        watched.board.ended("a", cell, Ended(kind))
-    assert "0/4 cells   1/2" in watched.said().splitlines()[0]
-    assert "1/4 cells   1/2" in watched.said().splitlines()[1]
+def test_a_cell_is_counted_when_its_last_lane_has_ended(watched):
+    lanes = [replace(CELL, only=only) for only in (("no_align", "rescue"), ("full",))]
+    watched.board.started("a", lanes[0])
+    watched.now += 10
+    watched.board.started("b", lanes[1])
+    watched.board.heard("b", lanes[1], {"at": "warm_up"})
+    assert watched.said() == "", "what another lane has made is passed at once"
+    watched.board.ended("a", lanes[0], Ended("ok"))
+    assert watched.said() == ""
+    watched.now += 10
+    watched.board.ended("b", lanes[1], Ended("ok"))
+    watched.board.over(CELL, Ended("ok"))
+    assert watched.said().splitlines() == [f"{name_of(CELL)}  done  after 0:20   1/4 cells   1/2 configs   eta 1:00"]
 
 
 def test_the_log_gets_what_a_terminal_shows(watched):
@@ -84,6 +92,7 @@ def test_the_log_gets_what_a_terminal_shows(watched):
     watched.now += 2 * progress.LOG_SECONDS
     watched.board.heard("a", CELL, EPOCH)
     watched.board.ended("a", CELL, Ended("ok"))
+    watched.board.over(CELL, Ended("ok"))
     text = watched.log.read_text()
     assert "epoch 3/6" in text
     assert "1 running" in text

@@ -22,6 +22,7 @@ from certvae.engine.rule import settle_rule
 from certvae.engine.run import rule_of
 from certvae.engine.search import SearchCells, proposed
 from certvae.engine.space import weights
+from certvae.errors import ConfigFault
 from certvae.protocols import chain, judging, stages
 from certvae.store.store import Store
 from certvae.training import environment
@@ -253,3 +254,16 @@ def test_a_question_to_a_finished_store_loads_neither_torch_nor_ray(tmp_path, as
     command = [sys.executable, "-c", code, *SEARCH, "--store", str(tmp_path / "store"), asked]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout.splitlines()[-1] == "[] 0", done.stdout + done.stderr
+
+
+@pytest.mark.skipif(fingerprint.device() != "cpu", reason="a GPU may have it")
+def test_a_precision_that_this_machine_lacks_is_refused_by_name_before_anything_starts(tmp_path, capsys):
+    given = ["--data", "digits", "--store", str(tmp_path / "store"), "--plan"]
+    lacking = ("--training.precision", "tf32", "--warm-up.training.precision", "tf32")
+    assert main(tiny_fixed_q.STUDY, [*given, *lacking]) == ConfigFault.exit_code
+    said = capsys.readouterr().err
+    assert "a CPU does not multiply in tf32" in said
+    assert not (tmp_path / "store" / "obj").exists() or not list((tmp_path / "store" / "obj").iterdir())
+    remedy = ("--training.precision", "fp32", "--warm-up.training.precision", "fp32")
+    assert all(option in said for option in remedy)
+    assert main(tiny_fixed_q.STUDY, [*given, *lacking, *remedy]) == 0

@@ -1,10 +1,12 @@
 """Questions to a store: every cell with its margins, or with the reason why it has none."""
 
+import dataclasses
 import io
 
 import pytest
 from rich.console import Console
 
+from certvae.engine import failures
 from certvae.engine.dispatch import Cell
 from certvae.engine.rows import RowIndex
 from certvae.engine.status import shown
@@ -71,3 +73,15 @@ def test_a_censored_cell_says_why(store):
     assert "censored" in lines[1]
     assert "out of reach" in lines[1]
     assert lines[-1] == "0 of 1 cells done, 1 ended early"
+
+
+def test_a_lane_that_failed_is_the_reason_of_its_cell_until_it_is_tried_again(store):
+    cell = Cell(small_rows.cell(), ("guard",))
+    lane, other = (dataclasses.replace(cell, only=(mode,)) for mode in ("full", "rescue"))
+    failures.keep(store.path, lane, ValueError("as planned"))
+    failures.forget(store.path, other)
+    assert "ValueError: as planned" in told(store, [], [cell])[1]
+    failures.forget(store.path, lane)
+    assert "to do" in told(store, [], [cell])[1]
+    failures.stack_dump(store.path, other).write_text("stacks")
+    assert "timeout" in told(store, [], [cell])[1]

@@ -50,6 +50,20 @@ def test_a_mode_needs_its_own_steps_and_the_teacher_and_nothing_else(spec):
         assert {step.key for step in part.steps} <= {step.key for step in whole.steps}
 
 
+def test_lanes_hold_every_mode_once_and_the_longest_way_comes_first(spec):
+    graph = chain.graph(spec)
+    lanes = graph.lanes()
+    assert sorted(mode for lane in lanes for mode in lane) == sorted(graph.networks)
+    ways = [max(graph.networks[mode].passes for mode in lane) for lane in lanes]
+    assert ways == sorted(ways, reverse=True)
+
+
+def test_a_mode_goes_on_in_the_lane_that_ends_where_it_begins():
+    assert chain.lanes(CellSpec()) == (("no_align", "rescue"), ("full",), ("head_only", "untrained"))
+    assert chain.lanes(CellSpec(), ("full", "no_align")) == (("no_align",), ("full",))
+    assert chain.lanes(CellSpec(), ("untrained",)) == (("untrained",),)
+
+
 def test_every_network_that_is_trained_has_a_schedule(spec):
     """The longest training of a study among them, also where it is a start of others."""
     others = {mode for mode in chain.modes(spec) if mode.startswith("escape_") or mode == "untrained"}

@@ -72,6 +72,7 @@ class TestGrow:
         _hear_and_die(store)
         assert shown(store)["full seed 0"]["status"] == "RUNNING"
         live = Ledger(store, STUDY).live()
+        live.heard(cell(0), "warm_up", {"at": "warm_up"})
         wait_until(lambda: shown(store)["full seed 0"]["status"] == "KILLED")
         hear(live, store, cell(0))
         wait_until(lambda: live.behind == 0)
@@ -249,6 +250,7 @@ class TestMLflowIsAway:
         with bad_server("hang") as uri:
             said: list[str] = []
             live = Ledger(store, STUDY, uri=uri).live(said.append)
+            live.heard(cell(0), "warm_up", {"at": "warm_up"})
             wait_until(lambda: bool(said))
             hear(live, store, cell(0))
             began = time.process_time()

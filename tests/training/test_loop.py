@@ -431,3 +431,17 @@ def _recording(record: list[tuple[int, float]]) -> Any:
         return plain_loss(vae, batch, noise, epochs_done)
 
     return loss
+
+
+def test_images_are_uploaded_once_per_data_set_and_split(digits, tmp_path):
+    """On a device that allocates nothing: what matters is whose memory it is."""
+
+    def images(dataset, split):
+        return Batches(dataset, split, None, 50, "meta")._images
+
+    first = images(digits, "train")
+    assert images(digits, "train") is first
+    assert images(digits, "guard") is not first
+    other = small_digits(tmp_path, limit=100)
+    assert len(images(other, "train")) == len(other.rows("train"))
+    assert images(digits, "train") is not first, "it has made room"
