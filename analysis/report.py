@@ -84,7 +84,7 @@ class Request:
     def view(self, goal: Goal) -> View:
         """The view that was asked for, with the bounds of this goal where none were given."""
         drop, floor = _bound(self.psnr_drop, goal.psnr_drop), _bound(self.psnr_floor, goal.psnr_floor)
-        unbounded = drop is None and floor is None
+        unbounded = drop is None and floor is None and goal.kind == "margin"
         goal = dataclasses.replace(goal, psnr_drop=drop, psnr_floor=floor, pareto=goal.pareto or unbounded)
         return View(tau=self.tau, goal=goal, thresholds=self.thresholds)
 

@@ -12,6 +12,7 @@ from certvae.spec.modes import expected_sign, named
 from . import compare, figures, search
 from .captions import caption, subject
 from .figures import simplex
+from .figures.collapse import collapse_and_rescue
 from .figures.drawing import inline, saved
 from .figures.search import search_caption
 from .load import Pictures
@@ -22,6 +23,7 @@ from .table import Table, columns, text
 from .tables import beside
 from .tables import margins as tables
 from .tables.baselines import baseline_table, verdict_table
+from .tables.collapse import drift_table, forecast_table, rescue_table
 from .tables.latent import code_table, head_table
 from .tables.search import config_table, importance_table
 from .tables.simplex import witness_table
@@ -66,6 +68,7 @@ def sections(material: Material) -> list[Section]:
     """All sections that have something to show, in reading order."""
     makers: tuple[Callable[[Material], Section], ...] = (
         certificates,
+        collapse,
         exceptions,
         latent,
         differences,
@@ -114,6 +117,22 @@ def certificates(material: Material) -> Section:
     pooled = (tables.summary_table(strict, view), picture, beside.sign_table(strict, view))
     words = "Strict-feasible seeds are aggregated and shown one by one. A margin that is not positive proves nothing."
     return Section("certificates", "Certificates", (words,), (*pooled, tables.seed_table(strict, view), claims))
+
+
+def collapse(material: Material) -> Section:
+    """Where nothing but the KL weight differs: who dies when, and what the data said beforehand."""
+    rows, title = material.rows, "Collapse, prevention and rescue"
+    varied = {name.rpartition(".")[2] for name in parameters(rows).columns}
+    if varied != {"alpha_kl"} or "alpha_kl" not in rows or not {"no_align", "full"} <= set(rows["mode"]):
+        return Section("collapse", title, (), ())
+    expected = rows.dropna(subset="alpha_crit").groupby("mode")["alpha_crit"].mean()
+    lines = {mode: float(expected[mode]) for mode in ("no_align", "full") if mode in expected}
+    picture = collapse_and_rescue(rows, material.view.tau, lines)
+    alt = "Margin, KL rate and active units against alpha_kl, with the forecast of collapse"
+    woken = [rescue_table(material.parts)] if rows["response"].notna().any() else []
+    tables = (forecast_table(material.parts), *woken, drift_table(material.curves, material.parts, material.view.tau))
+    shown = (plot("collapse_and_rescue", alt, picture), *(one for one in tables if len(one.frame)))
+    return Section("collapse", title, (), shown)
 
 
 def latent(material: Material) -> Section:

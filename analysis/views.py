@@ -52,7 +52,9 @@ class View:
 
     @property
     def constraint(self) -> str:
-        """The PSNR constraint in words."""
+        """The constraint in words."""
+        if self.goal.kind == "max_kl":
+            return "channel alive and head certified in every seed"
         least, loss = self.goal.psnr_floor, self.goal.psnr_drop
         floor = [] if least is None else [f"psnr_01 ≥ {least:g} dB"]
         drop = [] if loss is None else [f"psnr_01 ≥ psnr_01 of the paired reference − {loss:g} dB"]

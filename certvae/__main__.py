@@ -169,6 +169,27 @@ def _report(arguments: Sequence[str]) -> int:
     return page.main(list(arguments))
 
 
+def response(
+    cell: tyro.conf.Positional[str], *, store: Path = STORE, mode: str = "no_align", data_root: Path | None = None
+) -> int:
+    """Say whether alignment will wake a network: does it pull at all, and is its weight enough?
+
+    $ certvae response 7d5316 --store certvae-store            the network that no_align ended with
+
+    One step of alignment is taken on a copy and read on the guard rows; the weight comes from the forecast of collapse.
+    Exit code 0: it will wake, as far as both say. 1: it will not, and the line names the remedy.
+
+    Args:
+        cell: The first digits of a cell, as `--status` of its study prints them.
+        store: Folder of the store.
+        mode: The mode whose network is asked about.
+        data_root: Folder with the data set, where its decoded copy is gone from the store.
+    """
+    from certvae.engine import asked
+
+    return asked.response(cell, _opened(store).path, mode, data_root)
+
+
 def ui(store: Path = STORE, port: int = UI_PORT) -> int:
     """Open MLflow's UI on the runs of a store, for this machine alone; Ctrl-C ends it.
 
@@ -489,6 +510,7 @@ COMMANDS: Mapping[str, Command] = {
     "report": report,
     "bundle": bundle,
     "verify": verify_bundle,
+    "response": response,
     "ui": ui,
     "ledger": ledger,
     "diff": diff,

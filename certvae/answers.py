@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+NO_RESPONSE = 1e-6  # nats: what a step of Adam moves where nothing but rounding is left
 DEAD_RATE = 0.05  # nats: a KL rate below it carries nothing that a study could use
 Head = Literal["certified", "not certified"]
 Mean = Literal["varies", "below the noise", "not shown"]
@@ -29,13 +30,24 @@ def head(row: Row) -> Head | None:
 
 def channel(row: Row) -> Channel | None:
     """Whether draws carry information: shown by the better of two heads that read draws, or excluded by the KL rate."""
-    bounds = [_number(row, name) for name in ("sampled_affine_population_bound", "sampled_population_bound")]
-    rate = _number(row, "kl_rate")
-    if any(bound is not None and bound > 0 for bound in bounds):
+    bound, rate = drawn_bound(row), _number(row, "kl_rate")
+    if bound is not None and bound > 0:
         return "alive"
     if rate is not None and rate < DEAD_RATE:
         return "dead"
-    return None if rate is None and bounds == [None, None] else "open"
+    return None if rate is None and bound is None else "open"
+
+
+def drawn_bound(row: Row) -> float | None:
+    """The better lower bound of the two heads that read draws, nats; None for a row without one."""
+    bounds = [_number(row, name) for name in ("sampled_affine_population_bound", "sampled_population_bound")]
+    return max((bound for bound in bounds if bound is not None), default=None)
+
+
+def held_bound(row: Row) -> float | None:
+    """Positive exactly where the channel is alive and the head certified, nats; None where a bound is missing."""
+    bounds = (drawn_bound(row), _number(row, "population_bound"))
+    return None if None in bounds else min(bound for bound in bounds if bound is not None)
 
 
 def mean(row: Row) -> Mean | None:
@@ -67,6 +79,17 @@ def spread_bound(row: Row) -> float | None:
 def collapsed(row: Row) -> bool:
     """Only a dead channel is a collapse."""
     return channel(row) == "dead"
+
+
+def awakens(row: Row) -> bool | None:
+    """Whether alignment was expected to wake the dead channel that it began with; None where it began with another.
+
+    It must pull at the network, and have the weight that the forecast asks for.
+    """
+    response, largest, critical = (_number(row, name) for name in ("response", "largest_weight", "critical_weight"))
+    if response is None or largest is None:
+        return None
+    return response > NO_RESPONSE and critical is not None and critical <= largest
 
 
 def _number(row: Row, name: str) -> float | None:

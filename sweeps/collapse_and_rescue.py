@@ -22,7 +22,9 @@ from certvae.spec.rescue import Rescue
 
 WEIGHTS = (0.05, 0.5, 2.0, 8.0, 20.0)
 UNIT = {"digits": 1.0}
-"""alpha_crit over that of digits; of other data sets it is taken to be that of MNIST, 52, until a forecast is asked."""
+"""alpha_crit over that of digits. Of other data sets it is taken to be that of MNIST, 52, and not their own: a config
+is named before its data are read, for --help, --status and a resume, and a name must not hang on the last bits of an
+eigenvalue. --plan prints the forecast of the data at hand and where these weights lie."""
 OTHERWISE = 52 / 1.4
 
 

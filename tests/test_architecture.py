@@ -23,7 +23,7 @@ from certvae.errors import Fault
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
-    {"errors", "certificate", "installed", "machine", "simplex"},
+    {"errors", "certificate", "drift", "installed", "machine", "simplex"},
     {"answers", "canonical", "equilibrium", "fingerprint", "foreign", "quality", "terminal"},
     {"spec", "store", "verifier"},
     {"looks"},

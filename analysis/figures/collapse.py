@@ -13,10 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import StrMethodFormatter
 
-from analysis.captions import caption, subject
-from analysis.figures.drawing import FORMULA, INK, MARGIN, boundary, canvas, drawn, legend, look, mode_handles, titled
-from analysis.table import clean
 from certvae.spec.modes import ordered
+
+from ..captions import caption, subject
+from ..table import clean
+from .drawing import FORMULA, INK, MARGIN, boundary, canvas, drawn, legend, look, mode_handles, titled
 
 DEAD = 0.05  # nats: below this KL rate a channel carries nothing
 SHOWN = ("no_align", "full", "rescue", "guarded_full", "guarded_rescue")

@@ -1,5 +1,6 @@
 """Pictures of a search: margin against PSNR with the Pareto front, importance of parameters, slices."""
 
+from collections.abc import Iterable
 from math import ceil
 
 import numpy as np
@@ -35,10 +36,10 @@ def config_tradeoff(scored: pd.DataFrame, view: View, origin: str) -> Figure:
     front = scored[scored["front"]].sort_values("psnr_01")
     (line,) = left.plot(front["psnr_01"], front["score"], color="C5", linewidth=1.4, zorder=3, label="Pareto front")
     left.set(xlabel="mean psnr_01, dB ([0,1] pixels)")
-    left.set_ylabel(f"{view.goal.score} {MARGIN}", **FORMULA)
+    left.set_ylabel(_score_label(view), **FORMULA)
     right.set(xlabel=f"mean psnr_01 - psnr_01 of {view.goal.reference}, dB")
     regions = psnr_regions(left, right, view)
-    legend(figure, [*_handles(), line, boundary(left, view.tau), *regions])
+    legend(figure, [*_handles(), line, *_boundaries([left], view), *regions])
     incomplete = int((~scored["complete"]).sum())
     title = f"{len(scored)} configs of {view.goal.mode}, {incomplete} incomplete and not shown"
     return titled(figure, title, origin)
@@ -74,9 +75,9 @@ def slices(scored: pd.DataFrame, varied: pd.DataFrame, view: View, origin: str) 
     for axes, name in zip(panels.flat, names, strict=False):
         _slice(axes, values, f"by {name}")
         axes.set_xlabel(name)
-    shown = [boundary(axes, view.tau) for axes in panels.flat[: len(names)]]
-    figure.supylabel(f"{view.goal.score} {MARGIN}", fontsize=9, **FORMULA)
-    legend(figure, [*_handles(), shown[0]])
+    shown = _boundaries(panels.flat[: len(names)], view)
+    figure.supylabel(_score_label(view), fontsize=9, **FORMULA)
+    legend(figure, [*_handles(), *shown[:1]])
     return titled(figure, "Slices of the search", origin)
 
 
@@ -91,6 +92,15 @@ def search_caption(rows: pd.DataFrame, scored: pd.DataFrame, tau: float) -> str:
         versions(rows),
     )
     return " · ".join(parts)
+
+
+def _score_label(view: View) -> str:
+    return f"{view.goal.score} {MARGIN}" if view.goal.kind == "margin" else view.goal.sought
+
+
+def _boundaries(panels: Iterable[Axes], view: View) -> list[Line2D]:
+    """The boundary of the certificate, where the score is a margin."""
+    return [boundary(axes, view.tau) for axes in panels] if view.goal.kind == "margin" else []
 
 
 def _slice(axes: Axes, values: pd.DataFrame, name: str) -> None:
@@ -117,7 +127,7 @@ _LOOKS = {True: ("C0", "o"), False: ("C1", "x")}
 
 
 def _handles() -> list[Line2D]:
-    words = {True: "meets the PSNR constraint", False: "does not"}
+    words = {True: "meets the constraint", False: "does not"}
     return [
         Line2D([], [], linestyle="", color=colour, marker=marker, label=words[feasible])
         for feasible, (colour, marker) in _LOOKS.items()

@@ -28,15 +28,16 @@ def config_table(scored: pd.DataFrame, rows: pd.DataFrame, view: View) -> Table:
     varied, goal = parameters(rows), view.goal
     frame = scored.merge(varied, left_on="config", right_index=True, how="left", suffixes=("", "_parameter"))
     words = {name: frame[name].map(_YES) for name in ("feasible", "front")}
-    frame = frame.assign(short=frame["config"].str[:8], **{SCORES[goal.score]: frame["score"]}, **words)
+    score = "score" if goal.kind == "max_kl" else SCORES[goal.score]
+    frame = frame.assign(short=frame["config"].str[:8], **{score: frame["score"]}, **words)
     drawn = [
         Column(name, name, "short" if pd.api.types.is_float_dtype(frame[name]) else "text") for name in varied.columns
     ]
-    scores = dict.fromkeys((SCORES[goal.score], "margin_min"))
+    scores = dict.fromkeys((score, "margin_min"))
     shown = (*scores, "psnr_01", "psnr_change", "feasible", "kept", "front", *SEEDS, "n_stress", "reason")
     notes = (
-        f"{goal.mode} over strict-feasible seeds; change is the mean paired difference to {goal.reference}; "
-        f"constraint: {view.constraint}",
+        f"{goal.sought} of {goal.mode} over strict-feasible seeds; change is the mean paired difference to "
+        f"{goal.reference}; constraint: {view.constraint}",
         "judged as the search judges: a config with a failed seed, a stress case among them, has no score and is not "
         "feasible; the front is that of score and mean PSNR among the feasible",
         "P(kept): the probability, given the noise of seeds, that a config keeps every constraint; the first one has "

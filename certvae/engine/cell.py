@@ -69,7 +69,7 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
 
     def train_and_judge() -> list[chain.Row]:
         heard = (lambda step: hear({"at": step}), censor.published)
-        trained = chain.train(cell.spec, dataset, store, *heard, only=cell.only)
+        trained = chain.train(cell.spec, dataset, store, *heard, only=cell.only, said=lambda it: hear({"said": it}))
         hear({"at": "judge"})
         return [row for split in cell.splits for row in chain.judge(trained, dataset, store, split, cell.looks)]
 

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from annotated_types import Ge, Gt, Le, Lt
@@ -25,6 +25,7 @@ from certvae.foreign import called, is_reference
 from certvae.spec import presets
 from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
+from certvae.spec.control import CONTROLS, ControlName
 from certvae.spec.goal import Goal
 from certvae.spec.parts import Data, Description, Model, Module, Training
 from certvae.spec.presets import CLASSES
@@ -139,6 +140,9 @@ class Run:
     """Config k is proposed from the outcomes of configs 0 to k - lag: more runs at once, and knows less."""
     early_stop: Annotated[float, Gt(0), Lt(1)] | None = None
     """Censor a cell halfway when, with this confidence, its config cannot become feasible or the best: 0.9, say."""
+    controller: ControlName | Literal["none"] | None = None
+    """Adds guarded_full and guarded_rescue, whose weights this controller sets by the margin of the guard rows;
+    --controller.* are its fields. The study's own when absent; none takes it away."""
     every_mode: bool = False
     """Train all modes in a search, and not only the two that the goal reads; the confirmation always does."""
     search_seed: Annotated[int, Ge(0)] = 0
@@ -207,7 +211,7 @@ def prepared(study: Study, run: Run) -> tuple[Run, CellSpec]:
         preset = called(study.preset, described(run.data))
     if not isinstance(preset, CellSpec):
         raise refuse("preset", f"a function that gives a CellSpec for {run.data}", preset, "let it know this data set")
-    preset = _taught(preset, run.teacher)
+    preset = controlled(_taught(preset, run.teacher), run.controller)
     return dataclasses.replace(run, study=run.study or study_name(study, preset.data.name)), preset
 
 
@@ -248,6 +252,22 @@ def searched(space: Space | None, base: CellSpec, goal: Goal) -> list[str]:
     if space is None:
         return []
     return [f"search: {goal}", *(f"  draws {line}" for line in drawn(space, base))]
+
+
+def controlled(preset: CellSpec, name: ControlName | Literal["none"] | None) -> CellSpec:
+    """The cell with this controller beside its plain modes; one of that kind which is there keeps its fields.
+
+    Raises:
+        ConfigFault: no mode of the cell has an alignment weight that could be set while it trains.
+    """
+    if name is None:
+        return preset
+    if not isinstance(preset.protocol, Rescue):
+        remedy = "leave it away, or run a study with modes full and rescue, such as sweeps/collapse_and_rescue.py"
+        raise refuse("--controller", "left away where no mode has alignment to control", name, remedy)
+    there, kind = preset.protocol.controller, CONTROLS.get(name)
+    chosen = None if kind is None else there if isinstance(there, kind) else kind()
+    return dataclasses.replace(preset, protocol=dataclasses.replace(preset.protocol, controller=chosen))
 
 
 def usual(study: Study) -> Run:

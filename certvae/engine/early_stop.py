@@ -20,11 +20,12 @@ from certvae.spec.goal import Goal, Judged, best
 from certvae.spec.parts import Training
 from certvae.store.artifact import Artifact
 
-Quantity = Literal["score", "psnr_drop", "psnr_floor"]
+Quantity = Literal["score", "psnr_drop", "psnr_floor", "channel"]
 NAMES: dict[Quantity, str] = {
     "score": "the score (nats)",
     "psnr_drop": "the slack of psnr_drop (dB)",
     "psnr_floor": "the slack of psnr_floor (dB)",
+    "channel": "the least bound (nats)",
 }
 Point = Mapping[str, Any]
 """One report point of a curve: epoch, guard_margin, guard_psnr_01 and more; a number that is missing is None."""
@@ -51,6 +52,8 @@ class Halfway:
                 return _sum(goal.psnr_drop, self.psnr, _negative(self.reference_psnr))
             case "psnr_floor":
                 return _sum(self.psnr, _negative(goal.psnr_floor))
+            case "channel":
+                return None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from certvae.data.dataset import SPLITS, Dataset
 from certvae.engine.dispatch import Cell
 from certvae.engine.progress import clock
 from certvae.errors import DiskFault
-from certvae.protocols import chain
+from certvae.protocols import chain, forecasting
+from certvae.protocols.forecasting import Pressure
 from certvae.protocols.steps import Step, fold
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Training
@@ -65,6 +66,41 @@ def overview(base: CellSpec, dataset: Dataset, cells: int, left: int, slots: Slo
         f"{dataset.name}{shown}: {splits} rows of {shape}, K = {base.protocol.teacher.classes}\n"
         f"{cells} cells, {cells - left} done before, {left} to run on {slots.count} slots: {slots.on}"
     )
+
+
+def forecast(specs: Sequence[CellSpec], dataset: Dataset, store: Store) -> str | None:
+    """Where the KL weights of these cells lie by the spectrum of the data, in one line; None where nothing is forecast.
+
+    The plain mode is meant, by the model of the first cell, and its teacher is not known yet: what a decoder sees of
+    one brings its end nearer.
+    """
+    configs = {spec.config: spec for spec in specs}
+    found = {spec: _plain_pressure(spec) for spec in configs.values()}
+    weights = sorted({pressure.alpha_kl for pressure in found.values() if pressure is not None})
+    if not weights:
+        return None
+    spec, pressure = next((spec, one) for spec, one in found.items() if one is not None)
+    expected = forecasting.ahead(_spectrum(spec, dataset, store), pressure, None)
+    said = expected.words(weights[0]) if len(weights) == 1 else expected.across(weights)
+    sooner = "; sooner, because the decoder sees the teacher" * pressure.decoder_sees_teacher
+    return f"forecast without alignment: {said}{sooner}"
+
+
+def _plain_pressure(spec: CellSpec) -> Pressure | None:
+    """Of the first mode of a cell that is not aligned."""
+    found = (chain.of(spec).pressure(mode) for mode in chain.modes(spec))
+    return next((one for one in found if one is not None and not one.lambda_ts), None)
+
+
+def _spectrum(spec: CellSpec, dataset: Dataset, store: Store) -> Artifact:
+    """Looked for first: what is there needs no torch, whose threads a stage computes with."""
+    given = (forecasting.spectrum, dataset, spec.model.likelihood, spec.model.latent)
+    if (found := store.find(*given)) is not None:
+        return found
+    from certvae.training import environment  # noqa: PLC0415
+
+    environment.settle()
+    return store.call(*given)
 
 
 def estimate(

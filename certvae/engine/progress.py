@@ -104,7 +104,11 @@ class Board(Listener):
         self._lines[token] = _Line(lane, logged=0.0 if is_first else now)  # others soon pass what it has made
         self._begun.setdefault(lane.spec.cell, now)
 
-    def heard(self, token: str, lane: Cell, event: Mapping[str, Any]) -> None:  # noqa: ARG002 - its line has it
+    def heard(self, token: str, lane: Cell, event: Mapping[str, Any]) -> None:
+        if "said" in event:
+            for console in (self._console, self._log):
+                console.print(f"{name_of(lane)}  {event['said']}", highlight=False, markup=False, soft_wrap=True)
+            return
         line = self._lines[token]
         line.heard(event)
         if not self._console.is_terminal and time.monotonic() - line.logged > LOG_SECONDS:

@@ -57,6 +57,13 @@ class Search:
                 where="--goal.mode, --goal.reference",
                 cause="a mode that no cell trains would leave every config incomplete",
             )
+        if self.early_stop is not None and self.goal.kind == "max_kl":
+            raise SearchFault(
+                "nothing can be said of a config before its end",
+                "leave --early-stop away",
+                where="--early-stop",
+                cause="a curve shows no bound on draws, and how a code ends under a KL weight is not seen halfway",
+            )
         if self.early_stop is not None and not self.bounded:
             raise SearchFault(
                 "nothing can be said of a config before its end",

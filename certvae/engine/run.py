@@ -26,8 +26,10 @@ from certvae.errors import ConfigFault, ExitCode
 from certvae.looks import together
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
+from certvae.spec.control import check_every
 from certvae.spec.goal import Goal
 from certvae.spec.parts import Precision
+from certvae.spec.rescue import Rescue
 from certvae.spec.teachers import FeatureGmm, Given
 from certvae.terminal import certvae
 from certvae.tracking.curves import LiveCurves
@@ -83,9 +85,12 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
     """Refuses what the data cannot give, before anything starts.
 
     Raises:
-        ConfigFault: more components than rows to fit them on, or a network of one's own that breaks a law.
+        ConfigFault: more components than rows to fit them on, a controller that decides less than once an epoch, or a
+            network of one's own that breaks a law.
     """
     rows, classes = len(dataset.rows("train")), spec.protocol.teacher.classes
+    if isinstance(spec.protocol, Rescue) and spec.protocol.controller is not None:
+        check_every(spec.protocol.controller, rows // min(spec.training.batch_size, rows))
     if rows < classes:
         raise ConfigFault(
             f"classes must be at most the {rows} rows a teacher is fitted on, got {classes}",
@@ -128,7 +133,7 @@ def _plain(context: Context) -> Ending:
     cells = [Cell(replace(config, seed=seed), looks=len(configs)) for config in configs for seed in context.run.seeds]
     left = [cell for cell in cells if not context.rows.of(cell)]
     looks = context.gate.told(configs)
-    if _planned(context, len(cells), left, looks):
+    if _planned(context, cells, left, looks):
         return Ending(ExitCode.DONE, cells=len(cells), left=len(left))
     context.gate.open(configs)
     collector = _Collector(Listed(left), context.rows)
@@ -141,13 +146,13 @@ def _plain(context: Context) -> Ending:
     return Ending(code, final, context.rows.all(), cells=len(cells), left=len(left))
 
 
-def _planned(context: Context, cells: int, left: Sequence[Cell], looks: Sequence[str]) -> bool:
+def _planned(context: Context, cells: Sequence[Cell], left: Sequence[Cell], looks: Sequence[str]) -> bool:
     """Says what is about to run, and checks that it fits; True when that was all that was asked for.
 
     Args:
         looks: which looks at certify rows this is, and what they cost.
     """
-    text = plan.overview(context.base, context.dataset, cells, len(left), context.slots)
+    text = plan.overview(context.base, context.dataset, len(cells), len(left), context.slots)
     warnings = context.gate.warnings(context.base.protocol.teacher.classes)
     text = "\n".join([text, *looks, *(f"  {warning}" for warning in warnings)])
     context.console.print(text, highlight=False, soft_wrap=True)
@@ -158,6 +163,8 @@ def _planned(context: Context, cells: int, left: Sequence[Cell], looks: Sequence
         context.console.print(context.rows.warning, style="yellow", highlight=False, soft_wrap=True)
     works = plan.works_of(left, context.dataset, context.store)
     if context.run.plan:
+        if ahead := plan.forecast([cell.spec for cell in cells], context.dataset, context.store):
+            context.console.print(ahead, highlight=False, soft_wrap=True)
         given = (left, works, context.dataset, context.store, context.slots)
         context.console.print(plan.estimate(*given, context.run.price))
         return True
@@ -192,7 +199,7 @@ def _search(context: Context) -> Ending:
     check_rule(search, context.store)
     wanted = _wanted(context, search)
     left = _left(context, wanted)
-    if _planned(context, len(wanted), left, _looks_of_search(context)):
+    if _planned(context, wanted, left, _looks_of_search(context)):
         return Ending(ExitCode.DONE, cells=len(wanted), left=len(left))
     settle_rule(search, context.store)
     folder = summary.folder(context.store.path, context.base.study)

@@ -118,8 +118,8 @@ class SearchCells:
         done = f"{len(self.configs)}/{self._total} configs"
         if winner is None or winner.score is None:
             return f"{done}, nothing feasible yet"
-        score = f"{self.search.goal.score} margin {winner.score:+.4f}"
-        return f"{done}, best {winner.config[:6]} with {score}, slack {winner.slack:.2f} dB"
+        goal = self.search.goal
+        return f"{done}, best {winner.config[:6]} with {goal.words(winner.score)}, slack {winner.slack:.2f} {goal.unit}"
 
     def drawn(self, config: str) -> Mapping[str, Any]:
         """The parameters that the sampler drew for a config."""

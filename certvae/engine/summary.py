@@ -17,7 +17,7 @@ from certvae.engine.rows import fresh
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
 from certvae.spec import goal as goals
-from certvae.spec.goal import Judged
+from certvae.spec.goal import Goal, Judged
 from certvae.spec.quantities import read_by
 from certvae.store.program import told
 from certvae.tracking.runs import flattened, without_seed
@@ -160,7 +160,8 @@ def search_shown(cells: SearchCells) -> Group:
     confirmation = confirmed(cells)
     lines += [_winner_text(winner, cells), confirmation] + ([cells.refused] if cells.refused else [])
     lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
-    return Group(*lines, "Pareto front of margin and PSNR:", _configs_shown(goals.pareto_front(judged), cells))
+    lines.append(f"Pareto front of {cells.search.goal.sought} and PSNR:")
+    return Group(*lines, _configs_shown(goals.pareto_front(judged), cells))
 
 
 def _feasible(cells: SearchCells) -> str:
@@ -215,10 +216,13 @@ def confirmed(cells: SearchCells) -> str:
     fresh = goals.judge(winner.config, seeds, found, cells.search.goal)
     if fresh.score is None:
         return f"not confirmed: {fresh.reason}"
+    apart = f"{fresh.n_stress} stress cases apart, slack {fresh.slack:+.2f} {cells.search.goal.unit}"
+    if cells.search.goal.kind == "max_kl":
+        held = "alive and certified" if fresh.feasible else "not alive and certified"
+        return f"held against {fresh.n} fresh seeds (guard split): {held} in all of them, {apart}"
     return (
-        f"confirmed on {fresh.n} fresh seeds (guard split): {fresh.score:+.4f}, {fresh.n_stress} stress cases apart, "
-        f"slack {fresh.slack:+.2f} dB: its constraints {'held' if fresh.feasible else 'did not hold'}; optimism of the "
-        f"search {winner.score - fresh.score:+.4f} nats"
+        f"confirmed on {fresh.n} fresh seeds (guard split): {fresh.score:+.4f}, {apart}: its constraints "
+        f"{'held' if fresh.feasible else 'did not hold'}; optimism of the search {winner.score - fresh.score:+.4f} nats"
     )
 
 
@@ -234,21 +238,27 @@ def _winner_text(winner: Judged, cells: SearchCells) -> str:
     noise, others = goals.Noise.of(cells.configs), goals.ranked(cells.configs, cells.search.goal.certainty)
     seeds = f"{winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases)"
     second = next((one for one in others if one.feasible and one.config != winner.config), None)
-    beside = f"; runner-up {second.config[:12]} {_signed(second.score)}, {noise.kept(second):.0%}" if second else ""
+    goal = cells.search.goal
+    beside = f"; runner-up {second.config[:12]} {_score(second, goal)}, {noise.kept(second):.0%}" if second else ""
     return (
-        f"winner {winner.config[:12]}  {_drawn(winner, cells)}: {cells.search.goal.score} margin {winner.score:+.4f} "
-        f"nats over n = {seeds}, PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} dB, kept with a probability of "
+        f"winner {winner.config[:12]}  {_drawn(winner, cells)}: {goal.words(winner.score or 0.0)} over n = {seeds}, "
+        f"PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} {goal.unit}, kept with a probability of "
         f"{noise.kept(winner):.0%}{beside}"
     )
 
 
 def _configs_shown(configs: Sequence[Judged], cells: SearchCells) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("config", "margin", "PSNR", "slack dB", "drawn"):
+    goal = cells.search.goal
+    for heading in ("config", goal.sought, "PSNR", f"slack {goal.unit}", "drawn"):
         table.add_column(heading)
     for one in configs:
-        table.add_row(one.config[:12], _signed(one.score), f"{one.psnr:.2f}", f"{one.slack:+.2f}", _drawn(one, cells))
+        table.add_row(one.config[:12], _score(one, goal), f"{one.psnr:.2f}", f"{one.slack:+.2f}", _drawn(one, cells))
     return table
+
+
+def _score(one: Judged, goal: Goal) -> str:
+    return f"{one.score:.4g}" if goal.kind == "max_kl" else _signed(one.score)
 
 
 def _drawn(one: Judged, cells: SearchCells) -> str:

@@ -10,30 +10,35 @@ Bernoulli  Cov(y), y = (x - p) / sqrt(p (1 - p)), p the mean image: the curvatur
 Alignment  adds a curvature of its own. With Sigma = diag(Tbar) - Tbar Tbar' (second order of L_TS at the best constant,
            arXiv 2605.05813) the rows y beside sqrt(lambda_ts) Sigma^(-1/2) (T - Tbar) take the place of y: an encoder
            that sees x can form both.
+Decoder    one that reads T(x) needs no latent for what T says: what a linear map of T leaves of y takes its place.
 
 From a random start a channel dies somewhat earlier, because growth is slow near a threshold.
 
     x  (n, D)  train rows in [0, 1]     T  (n, K)  teacher rows of the same rows      eigenvalues in units of alpha_kl
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Int64
 from scipy.linalg import eigh
 from scipy.optimize import brentq
 from scipy.sparse.linalg import svds
 
 from certvae.data.dataset import Dataset
-from certvae.spec.parts import Bernoulli, Gaussian, Model
+from certvae.spec.parts import Bernoulli, Gaussian
 
-DENSE = 4096  # features up to which all eigenvalues are computed
+DENSE = 4096  # features up to which the covariance is formed
 ROWS = 20_000  # train rows that a spectrum is estimated on, at most
-MODES = 64  # eigenvalues of more features than `DENSE`
+ENTRIES = 2**26  # numbers of these rows, at most: 256 MiB
+BLOCK = 1024  # rows that are summed at once, in float64
+MODES = 64  # coordinates that are kept of every row, or as many as the code has units
 NEVER = 1e-6  # a pixel with a smaller variance p (1 - p) never changes: it has no mode
 STRONGEST = 1e6  # alignment weight up to which a critical one is looked for
+NAMED = 5  # KL weights that a line names
+LOCAL = " (local statement: the likelihood is not Gaussian)"
 
 
 @dataclass(frozen=True)
@@ -58,52 +63,89 @@ class Forecast:
 
     def words(self, alpha_kl: float) -> str:
         """Where a KL weight lies, in one line."""
-        known = " (local statement: the likelihood is not Gaussian)" if self.is_local else ""
-        units, crit = self.units(alpha_kl), self.alpha_crit
+        known, units, crit = LOCAL * self.is_local, self.units(alpha_kl), self.alpha_crit
         if units:
             return f"alpha_kl {alpha_kl:g}: {units} units expected, dead from {crit:.3g} on{known}"
         return f"alpha_kl {alpha_kl:g}: a dead code expected, {alpha_kl / crit:.2g} times alpha_crit {crit:.3g}{known}"
 
+    def across(self, weights: Sequence[float]) -> str:
+        """Where several KL weights lie, rising, in one line; of many the two ends."""
+        shown, joined = (weights, ", ") if len(weights) <= NAMED else ((weights[0], weights[-1]), " to ")
+        units = joined.join(f"{self.units(weight)} at {weight:.3g}" for weight in shown)
+        return f"dead from alpha_kl {self.alpha_crit:.3g} on, units expected {units}{LOCAL * self.is_local}"
 
-def forecast(dataset: Dataset, model: Model) -> Forecast:
-    """Of a VAE of this model without alignment, from the train rows."""
-    return of_rows(_pixels(dataset), model.likelihood, model.latent)
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Train rows in units in which the likelihood has curvature one, along their leading modes: no pixel is needed
+    for what follows.
+
+    scores   coordinates of centred rows        rows     their positions in the train split
+    latent   units of the code, where known     is_local see `Forecast`
+    """
+
+    scores: Float32[np.ndarray, "n d"]
+    rows: Int64[np.ndarray, " n"]
+    latent: int | None
+    is_local: bool
+
+    def plain(self) -> Forecast:
+        """Of a VAE without alignment, whose decoder reads the latent alone."""
+        return self._of(self.scores.astype(np.float64))
+
+    def taught(self, T: Float[np.ndarray, "n K"], lambda_ts: float, *, decoder_sees_teacher: bool = False) -> Forecast:
+        """Of a VAE beside a teacher, aligned with it by this weight.
+
+        Args:
+            T: rows of the whole train split, in its order.
+        """
+        data, pull = self._beside(T, decoder_sees_teacher=decoder_sees_teacher)
+        return self._of(np.concatenate([data, np.sqrt(lambda_ts) * pull], axis=1))
+
+    def critical_weight(
+        self, T: Float[np.ndarray, "n K"], alpha_kl: float, *, decoder_sees_teacher: bool = False
+    ) -> float:
+        """The least alignment weight that keeps one unit alive at this KL weight; 0 where none is needed.
+
+        It is infinite where a million is not enough.
+        """
+        data, pull = self._beside(T, decoder_sees_teacher=decoder_sees_teacher)
+        rows = np.concatenate([data, pull], axis=1)
+        covariance = rows.T @ rows / len(rows)
+
+        def excess(lambda_ts: float) -> float:
+            weights = np.concatenate([np.ones(data.shape[1]), np.full(pull.shape[1], np.sqrt(lambda_ts))])
+            return float(_largest(weights[:, None] * covariance * weights, 1)[0]) - alpha_kl
+
+        if excess(0.0) > 0:
+            return 0.0
+        return _root(excess, 0.0, STRONGEST) if excess(STRONGEST) > 0 else np.inf
+
+    def _beside(
+        self, T: Float[np.ndarray, "n K"], *, decoder_sees_teacher: bool
+    ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n K"]]:
+        """What reconstruction and what alignment of weight one ask of a code."""
+        scores, taught = self.scores.astype(np.float64), T[self.rows].astype(np.float64)
+        told = _told(scores, taught) if decoder_sees_teacher else 0.0
+        return scores - told, _whitened(taught)
+
+    def _of(self, rows: Float[np.ndarray, "n d"]) -> Forecast:
+        count = rows.shape[1] if self.latent is None else min(self.latent, rows.shape[1])
+        return Forecast(_largest(rows.T @ rows / len(rows), count), self.is_local)
+
+
+def spectrum(dataset: Dataset, likelihood: Gaussian | Bernoulli, latent: int | None) -> Spectrum:
+    """Of the train rows, or of as many, evenly spread, as fit into the memory that is granted."""
+    rows = dataset.rows("train")
+    chosen = _chosen(len(rows), int(np.prod(dataset.shape)))
+    scaled = _scaled(_pixels(dataset, rows[chosen]), likelihood)
+    return Spectrum(_leading(scaled, max(MODES, latent or 0)), chosen, latent, isinstance(likelihood, Bernoulli))
 
 
 def of_rows(x: Float[np.ndarray, "n D"], likelihood: Gaussian | Bernoulli, latent: int | None) -> Forecast:
-    """Of a VAE of so many units on these rows, values in [0, 1]."""
-    return Forecast(_thresholds(_scaled(x, likelihood), latent), isinstance(likelihood, Bernoulli))
-
-
-def aligned(dataset: Dataset, model: Model, teacher: Float[np.ndarray, "n K"], lambda_ts: float) -> Forecast:
-    """Of a VAE that is aligned with a teacher by this weight.
-
-    Args:
-        teacher: rows of the train split, in its order.
-    """
-    scaled = _scaled(_pixels(dataset), model.likelihood)
-    pulled = np.sqrt(lambda_ts) * _whitened(teacher[_chosen(len(teacher))].astype(np.float64))
-    found = _thresholds(np.concatenate([scaled, pulled], axis=1), model.latent)
-    return Forecast(found, isinstance(model.likelihood, Bernoulli))
-
-
-def critical_weight(dataset: Dataset, model: Model, teacher: Float[np.ndarray, "n K"], alpha_kl: float) -> float:
-    """The least alignment weight that keeps one unit alive at this KL weight; 0 where none is needed.
-
-    It is infinite where a million is not enough.
-    """
-    data = _leading(_scaled(_pixels(dataset), model.likelihood))
-    pull = _whitened(teacher[_chosen(len(teacher))].astype(np.float64))
-    rows = np.concatenate([data, pull], axis=1)
-    covariance = rows.T @ rows / len(rows)
-
-    def excess(lambda_ts: float) -> float:
-        weights = np.concatenate([np.ones(data.shape[1]), np.full(pull.shape[1], np.sqrt(lambda_ts))])
-        return float(_largest(weights[:, None] * covariance * weights, 1)[0]) - alpha_kl
-
-    if excess(0.0) > 0:
-        return 0.0
-    return _root(excess, 0.0, STRONGEST) if excess(STRONGEST) > 0 else np.inf
+    """Of a VAE of so many units on these rows, values in [0, 1], without alignment."""
+    scores = _leading(_scaled(x.astype(np.float32), likelihood), max(MODES, latent or 0))
+    return Spectrum(scores, np.arange(len(x)), latent, isinstance(likelihood, Bernoulli)).plain()
 
 
 def _root(rising: Callable[[float], float], low: float, high: float) -> float:
@@ -111,27 +153,38 @@ def _root(rising: Callable[[float], float], low: float, high: float) -> float:
     return float(found)
 
 
-def _pixels(dataset: Dataset) -> Float[np.ndarray, "n D"]:
-    rows = dataset.rows("train")
-    images = dataset.images[rows[_chosen(len(rows))]]
-    return images.reshape(len(images), -1).astype(np.float32) * np.float32(dataset.scale)
+def _pixels(dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n D"]:
+    x = dataset.images[rows].reshape(len(rows), -1).astype(np.float32)
+    x *= np.float32(dataset.scale)
+    return x
 
 
-def _chosen(n: int) -> np.ndarray:
-    """Positions of at most `ROWS` of n rows, evenly spread."""
-    return np.unique(np.linspace(0, n - 1, min(n, ROWS)).round().astype(np.int64))
+def _chosen(n: int, features: int) -> Int64[np.ndarray, " m"]:
+    """Positions of at most `ROWS` of n rows, evenly spread, that hold at most `ENTRIES` numbers."""
+    most = min(n, ROWS, max(2, ENTRIES // features))
+    return np.unique(np.linspace(0, n - 1, most).round().astype(np.int64))
 
 
-def _scaled(x: Float[np.ndarray, "n D"], likelihood: Gaussian | Bernoulli) -> Float[np.ndarray, "n d"]:
-    """Centred pixels in units in which the likelihood has curvature one."""
+def _scaled(x: Float32[np.ndarray, "n D"], likelihood: Gaussian | Bernoulli) -> Float32[np.ndarray, "n d"]:
+    """Centred pixels in units in which the likelihood has curvature one; the rows are used up."""
     mean = x.mean(axis=0, dtype=np.float64)
     match likelihood:
         case Gaussian(variance=variance):
-            return (x - mean) / np.sqrt(variance)
+            x -= mean.astype(np.float32)
+            x /= np.float32(np.sqrt(variance))
+            return x
         case Bernoulli():
             changing = mean * (1 - mean) > NEVER
-            p = mean[changing]
-            return (x[:, changing] - p) / np.sqrt(p * (1 - p))
+            x, p = x[:, changing], mean[changing]
+            x -= p.astype(np.float32)
+            x /= np.sqrt(p * (1 - p)).astype(np.float32)
+            return x
+
+
+def _told(y: Float[np.ndarray, "n d"], T: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "n d"]:
+    """The part of centred rows that a linear map of the teacher rows gives."""
+    centred = T - T.mean(axis=0)
+    return centred @ (np.linalg.pinv(centred.T @ centred, rcond=NEVER, hermitian=True) @ (centred.T @ y))
 
 
 def _whitened(T: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "n K"]:
@@ -142,24 +195,27 @@ def _whitened(T: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "n K"]:
     return (T - mean) @ (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
 
 
-def _thresholds(rows: Float[np.ndarray, "n D"], latent: int | None) -> Float[np.ndarray, " modes"]:
-    """Of as many modes as a latent has units, or as there are where that is not known."""
-    leading = _leading(rows)
-    most = leading.shape[1]
-    return _largest(leading.T @ leading / len(leading), most if latent is None else min(latent, most))
-
-
-def _leading(rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n d"]:
-    """The same rows; of very many features, their coordinates along the leading `MODES`."""
+def _leading(rows: Float32[np.ndarray, "n D"], modes: int) -> Float32[np.ndarray, "n d"]:
+    """Coordinates along the leading modes, in no order; of very many features the covariance is never formed."""
     n, features = rows.shape
-    if features <= DENSE:
-        return rows.astype(np.float64)
-    found: Any = svds(rows, k=min(MODES, n - 1), v0=np.ones(min(n, features), rows.dtype))
-    return (rows @ found[2].T).astype(np.float64)
+    if features <= modes:
+        return rows
+    if features > DENSE:
+        found: Any = svds(rows, k=min(modes, n - 1), v0=np.ones(min(n, features), rows.dtype))
+        return rows @ found[2].T
+    covariance = sum(block.T @ block for block in _blocks(rows))
+    vectors = eigh(covariance, subset_by_index=(features - modes, features - 1))[1]
+    return np.concatenate([block @ vectors for block in _blocks(rows)]).astype(np.float32)
+
+
+def _blocks(rows: Float32[np.ndarray, "n D"]) -> Iterator[Float[np.ndarray, "m D"]]:
+    return (rows[start : start + BLOCK].astype(np.float64) for start in range(0, len(rows), BLOCK))
 
 
 def _largest(covariance: Float[np.ndarray, "d d"], count: int) -> Float[np.ndarray, " count"]:
-    """The largest eigenvalues, in descending order."""
+    """The largest eigenvalues, in descending order; a single zero where nothing varies."""
+    if not len(covariance):
+        return np.zeros(1)
     last = len(covariance) - 1
     found = eigh(covariance, eigvals_only=True, subset_by_index=(last - count + 1, last))
     return np.maximum(found[::-1], 0.0)

@@ -10,11 +10,12 @@ from typing import Any
 
 from certvae.canonical import stage_seed
 from certvae.data.dataset import Dataset
+from certvae.protocols.forecasting import Pressure
 from certvae.protocols.judging import Reads, Unguided
 from certvae.protocols.rescue import taught
 from certvae.protocols.steps import Graph, Step
 from certvae.quality import Verdict, from_row, judge
-from certvae.spec.baselines import Baseline, Baselines
+from certvae.spec.baselines import Baseline, Baselines, BetaVae, KlAnnealing, Vanilla
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Model, Training
 from certvae.store.artifact import Artifact, Content
@@ -64,6 +65,15 @@ class BaselineProtocol:
     def verdict(self, facts: Mapping[str, Any]) -> Verdict:
         """Quality control of the teacher numbers of a row."""
         return judge(from_row(facts), self.protocol.teacher.thresholds)
+
+    def pressure(self, mode: str) -> Pressure | None:
+        """Of those that minimise L_rec + alpha_kl L_KL in the end; their decoders read the latent alone."""
+        match self._named(mode):
+            case Vanilla(alpha_kl=alpha_kl) | BetaVae(alpha_kl=alpha_kl) | KlAnnealing(alpha_kl=alpha_kl):
+                aligned = self.protocol.lambda_ts if mode.startswith(ALIGNED) else None
+                return Pressure(alpha_kl, aligned or 0.0)
+            case _:
+                return None
 
     def _named(self, mode: str) -> Baseline:
         return next(one for one in self.protocol.baselines if one.name == mode.removeprefix(ALIGNED))

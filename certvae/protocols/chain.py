@@ -5,7 +5,7 @@ knows them all, and everything here folds over the graph that one of them return
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from certvae import fingerprint
@@ -13,7 +13,8 @@ from certvae.canonical import digest, plain
 from certvae.data.dataset import Dataset, Split
 from certvae.errors import NumberFault, TeacherFault
 from certvae.installed import version
-from certvae.protocols import baselines, judging, rescue, simplex, stages, teachers
+from certvae.protocols import baselines, forecasting, judging, rescue, response, simplex, stages, teachers
+from certvae.protocols.forecasting import Pressure
 from certvae.protocols.judging import Look, Reads, Subject
 from certvae.protocols.steps import Graph, Step, fold
 from certvae.quality import Verdict
@@ -41,7 +42,7 @@ STAGES = (
     *(baselines.baseline, baselines.aligned_baseline),
     *(teachers.labels_teacher, teachers.pca_teacher, teachers.feature_teacher, teachers.given_teacher),
     *(simplex.vae, simplex.initial, simplex.collapsed, simplex.prefit, simplex.escape),
-    *(judging.judge, judging.fitted_heads),
+    *(judging.judge, judging.fitted_heads, forecasting.spectrum),
 )
 """The only list of all stages."""
 
@@ -58,6 +59,8 @@ class CellProtocol(Protocol):
     def columns(self, mode: str) -> dict[str, Any]: ...
 
     def verdict(self, facts: Mapping[str, Any]) -> Verdict: ...
+
+    def pressure(self, mode: str) -> Pressure | None: ...
 
 
 def of(spec: CellSpec) -> CellProtocol:
@@ -87,12 +90,14 @@ class Chain:
     """What training a cell left behind: all modes share one teacher, and one warm-up where its features come from.
 
     warm    None for a teacher that never read an encoder
+    woken   what was known of a mode before it aligned a dead channel, as columns of its rows
     """
 
     spec: CellSpec
     warm: Ended | None
     teacher: Ended
     modes: Mapping[str, Ended]
+    woken: Mapping[str, Row] = field(default_factory=dict)
 
 
 def graph(spec: CellSpec, only: Only = ()) -> Graph:
@@ -141,6 +146,7 @@ def train(
     published: Published = unseen,
     *,
     only: Only = (),
+    said: Announce = silent,
 ) -> Chain:
     """All stages of a cell, each computed once per store.
 
@@ -148,10 +154,15 @@ def train(
         announce: hears which step begins; all steps before it are published then.
         published: sees what each step left in the store, now or earlier.
         only: the modes that are wanted; no step runs that none of them needs.
+        said: hears what a user should know before alignment starts from a dead channel.
     """
+    woken: dict[str, Row] = {}
 
     def make(step: Step, inputs: Sequence[Any]) -> Ended:
         announce(step.name)
+        if (awakening := response.before(step, inputs, store)) is not None:
+            said(f"{step.name} starts from a dead channel. {awakening.words}")
+            woken[step.name] = awakening.columns
         ended = _call(store, step.stage, *inputs)
         if isinstance(ended, Artifact):
             published(step.name, ended)
@@ -160,7 +171,7 @@ def train(
     wanted = graph(spec, only)
     made = fold(wanted, dataset, make)
     networks = {mode: made[wanted.networks[mode]] for mode in ordered(wanted.networks)}
-    return Chain(spec, None if wanted.warm is None else made[wanted.warm], made[wanted.teacher], networks)
+    return Chain(spec, None if wanted.warm is None else made[wanted.warm], made[wanted.teacher], networks, woken)
 
 
 def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int = 1) -> list[Row]:
@@ -177,7 +188,9 @@ def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int
         judged = [
             _judged(store, stage, chain, dataset, trained, look, reads) for stage in judges(chain.spec, mode, split)
         ]
-        rows.append(store.with_program(_row(chain, mode, split, dataset, judged)))
+        row = _row(chain, mode, split, dataset, judged)
+        known = _ahead(chain, mode, dataset, store) | chain.woken.get(mode, {}) if row["outcome"] == "ok" else {}
+        rows.append(store.with_program(row | known))
     _publish(store, rows)
     for made_in in {row["environment"] for row in rows}:
         environments.remember(store.disk, made_in)
@@ -213,7 +226,8 @@ def judging_stages(spec: CellSpec, split: Split, only: Only = ()) -> list[str]:
 
 def versions(spec: CellSpec, mode: str, split: Split) -> dict[str, int]:
     """Versions of the stages that a row is made by; another stage may change and the row stays what it is."""
-    made_by = (*(step.stage for step in graph(spec, (mode,)).steps), *judges(spec, mode, split))
+    ahead = () if of(spec).pressure(mode) is None else (forecasting.spectrum,)
+    made_by = (*(step.stage for step in graph(spec, (mode,)).steps), *judges(spec, mode, split), *ahead)
     return {stage.name: stage.version for stage in made_by}
 
 
@@ -225,6 +239,14 @@ def _judged(
             return failed
         case warm, teacher, network:
             return _call(store, stage, Subject(dataset, chain.spec.model, teacher, network, warm), look, reads)
+
+
+def _ahead(chain: Chain, mode: str, dataset: Dataset, store: Store) -> Row:
+    """When this code collapses, as it was known before it was trained."""
+    pressure = of(chain.spec).pressure(mode)
+    if pressure is None or not isinstance(chain.teacher, Artifact):
+        return {}
+    return forecasting.columns(forecasting.spectrum_of(chain.spec.model, dataset, store), pressure, chain.teacher)
 
 
 def _call(store: Store, stage: Stage, *inputs: Any) -> Ended:

@@ -23,6 +23,7 @@ from typing import Any
 
 from certvae.data.dataset import Dataset
 from certvae.protocols import stages, teachers
+from certvae.protocols.forecasting import Pressure
 from certvae.protocols.judging import Drifting, Edges, Permuted, Protected, Raw, Reads
 from certvae.protocols.steps import Graph, Step
 from certvae.quality import Verdict, from_row, judge
@@ -127,6 +128,17 @@ class RescueProtocol:
     def verdict(self, facts: Mapping[str, Any]) -> Verdict:
         """Quality control of the teacher numbers of a row."""
         return judge(from_row(facts), self.protocol.teacher.thresholds)
+
+    def pressure(self, mode: str) -> Pressure | None:
+        """Of modes with fixed weights under the frozen teacher; a code that hears of no teacher is one without."""
+        goal, sees = self.protocol.objective, self.spec.model.decoder_sees_teacher
+        match mode:
+            case "no_align" | "head_only" | "triad_no_align":
+                return Pressure(goal.alpha_kl, 0.0, sees)
+            case "full" | "rescue" | "full_long":
+                return Pressure(goal.alpha_kl, goal.lambda_ts, sees)
+            case _:
+                return None
 
 
 def warm_up(name: str, spec: CellSpec, protocol: Rescue | Baselines, seed: int) -> Step:

@@ -21,6 +21,7 @@ import numpy as np
 from certvae.canonical import stage_seed
 from certvae.data.dataset import Dataset
 from certvae.protocols import stages, teachers
+from certvae.protocols.forecasting import Pressure
 from certvae.protocols.judging import Reads, Simplex
 from certvae.protocols.steps import Graph, Step
 from certvae.quality import Verdict, from_row, judge
@@ -80,6 +81,10 @@ class WitnessProtocol:
                 return found.with_energy(facts["teacher_code_energy"], budget)
             case _:
                 return found
+
+    def pressure(self, mode: str) -> Pressure | None:
+        """Of the plain VAE: alignment through a witness of fixed gain has not the curvature of a head that learns."""
+        return Pressure(self.protocol.alpha_kl) if mode == "vae" else None
 
     @property
     def objective(self) -> Objective:

@@ -8,7 +8,7 @@ Schedules and the barrier are named by arXiv 2605.05813 (appendices on guarded d
 numbers: bounds, defaults and laws are this project's.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from annotated_types import Ge
 
@@ -140,6 +140,8 @@ class Staged:
 
 
 Control = Fixed | Guard | StudentFirst | Rollback | Barrier | Alternate | Staged
+ControlName = Literal["fixed", "guard", "student_first", "rollback", "barrier", "alternate", "staged"]
+CONTROLS: dict[str, type[Control]] = dict(zip(get_args(ControlName), get_args(Control), strict=True))
 
 
 def check_control(control: Control, lambda_ts: float) -> None:
@@ -158,3 +160,15 @@ def check_control(control: Control, lambda_ts: float) -> None:
             raise refuse(where, f">= lambda_ts = {lambda_ts:g}", most, remedy)
         case _:
             pass
+
+
+def check_every(control: Control, steps: int) -> int:
+    """Steps between two decisions in an epoch of so many.
+
+    Raises:
+        ConfigFault: an epoch would end before its first decision.
+    """
+    if control.every is not None and control.every > steps:
+        where = f"{type(control).__name__}.every"
+        raise refuse(where, f"<= the {steps} steps of an epoch", control.every, f"give {steps} or less, or none")
+    return steps if control.every is None else control.every

@@ -8,6 +8,12 @@ whose noise hid a violation.
 
     score        mean, worst, or mean - standard error of the margins of `mode`, nats
     constraint   violation in dB, <= 0 is feasible: floor minus mean PSNR, or mean drop below the reference minus limit
+
+Of kind max_kl it is the largest alpha_kl that a code survives, asked by whoever wants a compressive one:
+
+    score        alpha_kl of the config
+    constraint   minus the least bound of any seed, nats, of the head and of a head on draws: in every seed the head is
+                 certified and the channel alive, in the words that its row shows
 """
 
 import math
@@ -18,7 +24,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Lt
 
-from certvae.canonical import TYPE, finite
+from certvae import answers
+from certvae.canonical import TYPE, fields_of, finite
+from certvae.certificate import FLOAT_SLACK
 from certvae.spec.validation import refuse, spec
 
 Row = Mapping[str, Any]
@@ -29,14 +37,15 @@ SEEDS_FOR_AN_ERROR = 2
 BY_MEANS = 0.5
 """The certainty at which noise does not enter."""
 NO_STRICT_TEACHER = "no seed has a strict-feasible teacher"
-Constraint = Literal["psnr_drop", "psnr_floor"]
+Constraint = Literal["psnr_drop", "psnr_floor", "channel"]
+Kind = Literal["margin", "max_kl"]
 Outcome = Literal["complete", "incomplete", "censored"]
 """Censored: ended early, because it could not become feasible or better than the best."""
 
 
 @spec
 class Goal:
-    """Maximise a margin subject to reconstruction, or trade one against the other."""
+    """Maximise a margin subject to reconstruction, trade one against the other, or ask how much KL a code survives."""
 
     mode: str = "full"
     """The mode whose margin counts."""
@@ -53,9 +62,20 @@ class Goal:
     """Two objectives, margin and PSNR, instead of one."""
     certainty: Annotated[float, Ge(0.5), Lt(1)] = 0.9
     """Smallest probability, given the noise of seeds, that a winner keeps its constraints; 0.5 asks for means alone."""
+    kind: Kind = "margin"
+    """max_kl maximises alpha_kl instead: the largest at which, in every seed, the channel is alive and the head
+    certified. It knows no bound on PSNR."""
+
+    def identity(self) -> dict[str, Any]:
+        """What names it: a goal about a margin is called as it was before there was another kind."""
+        return {name: value for name, value in fields_of(self, later=()).items() if (name, value) != ("kind", "margin")}
 
     def __post_init__(self) -> None:
-        if self.psnr_drop is None and self.psnr_floor is None and not self.pareto:
+        bounds = (self.psnr_drop, self.psnr_floor, self.pareto or None)
+        if self.kind == "max_kl" and bounds != (None, None, None):
+            remedy = "add --goal.psnr-drop None, and leave psnr_floor and pareto away"
+            raise refuse("Goal.kind", "margin where reconstruction is bounded or traded", self.kind, remedy)
+        if self.kind == "margin" and self.psnr_drop is None and self.psnr_floor is None and not self.pareto:
             raise refuse(
                 "Goal.psnr_drop",
                 "given, or psnr_floor, or pareto",
@@ -72,20 +92,40 @@ class Goal:
     @property
     def constraints(self) -> tuple[Constraint, ...]:
         """Names of the constraints in force: the same for every config of a search."""
+        if self.kind == "max_kl":
+            return ("channel",)
         named: dict[Constraint, float | None] = {"psnr_drop": self.psnr_drop, "psnr_floor": self.psnr_floor}
         return tuple(name for name, limit in named.items() if limit is not None)
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of what `Judged.values` holds."""
+        if self.kind == "max_kl":
+            return (f"alpha_kl of {self.mode}",)
         margin = f"{self.score} margin of {self.mode}, nats"
         return (margin, f"mean PSNR of {self.mode}, dB") if self.pareto else (margin,)
 
     def __str__(self) -> str:
         bounds = [] if self.psnr_drop is None else [f"at most {self.psnr_drop:g} dB below {self.reference}"]
         bounds += [] if self.psnr_floor is None else [f"at least {self.psnr_floor:g} dB"]
+        if self.kind == "max_kl":
+            return f"{self.mode}: maximise alpha_kl, its channel alive and its head certified in every seed"
         wanted = " and ".join(self.metrics)
         return f"maximise the {wanted}" + (f"; PSNR {' and '.join(bounds)}, at {self.certainty:.0%}" if bounds else "")
+
+    @property
+    def sought(self) -> str:
+        """What the score is a number of."""
+        return "alpha_kl" if self.kind == "max_kl" else "margin"
+
+    @property
+    def unit(self) -> str:
+        """Of the slack of a config."""
+        return "nats" if self.kind == "max_kl" else "dB"
+
+    def words(self, score: float) -> str:
+        """A score with its name and unit."""
+        return f"alpha_kl {score:.4g}" if self.kind == "max_kl" else f"{self.score} margin {score:+.4f} nats"
 
 
 @dataclass(frozen=True)
@@ -115,7 +155,7 @@ class Judged:
 
     @property
     def slack(self) -> float:
-        """Distance to the nearest constraint, dB; -inf when one is missing."""
+        """Distance to the nearest constraint, dB, or nats of a goal of kind max_kl; -inf when one is missing."""
         return -math.inf if self.violations is None else -max(self.violations.values(), default=-math.inf)
 
     def values(self, goal: Goal) -> tuple[float, ...]:
@@ -129,7 +169,7 @@ def judge(config: str, seeds: Sequence[int], rows: Iterable[Row], goal: Goal) ->
     """Scores a config from the guard rows of all its search seeds."""
     found = {(row["seed"], row["mode"]): row for row in rows if row["config"] == config and row["split"] == "guard"}
     pairs = {seed: (found.get((seed, goal.mode)), found.get((seed, goal.reference))) for seed in seeds}
-    troubles = {seed: trouble for seed, pair in pairs.items() if (trouble := _trouble(*pair))}
+    troubles = {seed: trouble for seed, pair in pairs.items() if (trouble := _trouble(*pair) or _unheld(pair[0], goal))}
     if troubles:
         seed, trouble = next(iter(troubles.items()))
         return Judged(config, "incomplete", f"seed {seed}: {trouble}", 0, len(troubles), 0)
@@ -137,7 +177,7 @@ def judge(config: str, seeds: Sequence[int], rows: Iterable[Row], goal: Goal) ->
     stress = len(seeds) - len(strict)
     if not strict:
         return Judged(config, "incomplete", NO_STRICT_TEACHER, 0, 0, stress)
-    if goal.score == "mean-se" and len(strict) < SEEDS_FOR_AN_ERROR:
+    if goal.kind == "margin" and goal.score == "mean-se" and len(strict) < SEEDS_FOR_AN_ERROR:
         return Judged(config, "incomplete", "one strict-feasible seed has no standard error", 0, 0, stress)
     return _scored(config, [(mode, other) for mode, other in strict if mode and other], stress, goal)
 
@@ -242,19 +282,22 @@ def _trouble(mode: Row | None, reference: Row | None) -> str:
     return ""
 
 
+def _unheld(mode: Row | None, goal: Goal) -> str:
+    """What keeps a row from being asked whether its code survives."""
+    if goal.kind == "margin" or mode is None:
+        return ""
+    missing = answers.held_bound(mode) is None or finite(mode.get("alpha_kl")) is None
+    return f"{mode['mode']} has no alpha_kl, or no bound on draws or of its head" if missing else ""
+
+
 def _scored(config: str, pairs: list[tuple[Row, Row]], stress: int, goal: Goal) -> Judged:
     margins = np.array([mode["margin"] for mode, _ in pairs])
     psnr = np.array([mode["psnr_01"] for mode, _ in pairs])
     drop = np.array([other["psnr_01"] for _, other in pairs]) - psnr
-    limits = {"psnr_drop": goal.psnr_drop, "psnr_floor": goal.psnr_floor}
-    found = {"psnr_drop": float(drop.mean()), "psnr_floor": -float(psnr.mean())}
-    noise = {"psnr_drop": drop, "psnr_floor": psnr}
+    noise = {"psnr_drop": drop, "psnr_floor": psnr, "channel": _held(pairs)}
     variances = {name: float(noise[name].var(ddof=1)) for name in goal.constraints} if len(pairs) > 1 else None
-    violations = {
-        name: found[name] - limit if name == "psnr_drop" else limit + found[name]
-        for name, limit in limits.items()
-        if limit is not None
-    }
+    violations = {name: _violation(name, noise[name], goal) for name in goal.constraints}
+    score = float(pairs[0][0]["alpha_kl"]) if goal.kind == "max_kl" else _score(margins, goal.score)
     return Judged(
         config,
         "complete",
@@ -262,13 +305,29 @@ def _scored(config: str, pairs: list[tuple[Row, Row]], stress: int, goal: Goal) 
         n=len(pairs),
         n_failed=0,
         n_stress=stress,
-        score=_score(margins, goal.score),
+        score=score,
         margins=tuple(margins.tolist()),
         psnr=float(psnr.mean()),
-        psnr_drop=found["psnr_drop"],
+        psnr_drop=float(drop.mean()),
         violations=violations,
         variances=variances,
     )
+
+
+def _held(pairs: Iterable[tuple[Row, Row]]) -> np.ndarray:
+    """What holds the code of each seed, nats; NaN where a row has no bound."""
+    return np.array([answers.held_bound(mode) for mode, _ in pairs], dtype=float)
+
+
+def _violation(name: Constraint, seeds: np.ndarray, goal: Goal) -> float:
+    """Of the numbers of all seeds: <= 0 where the constraint is kept."""
+    match name:
+        case "psnr_drop":
+            return float(seeds.mean()) - (goal.psnr_drop or 0.0)
+        case "psnr_floor":
+            return (goal.psnr_floor or 0.0) - float(seeds.mean())
+        case "channel":
+            return FLOAT_SLACK - float(seeds.min())
 
 
 def _score(margins: np.ndarray, score: Score) -> float:

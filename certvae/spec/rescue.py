@@ -1,5 +1,6 @@
 """The first paper's protocol: warm-up, teacher search, objective, rescue (arXiv 2605.05813)."""
 
+from dataclasses import fields
 from typing import Any, Literal
 
 from certvae.canonical import fields_of
@@ -17,6 +18,8 @@ from certvae.spec.parts import Count, CountOrNone, ProperShare, Seed, Training, 
 from certvae.spec.simplex import Labels, PcaGmm
 from certvae.spec.teachers import FeatureGmm, Given, WarmUpGmm
 from certvae.spec.validation import refuse, spec
+
+REGULARISERS = ("lambda_active", "lambda_contrast")
 
 
 @spec
@@ -40,11 +43,22 @@ class Unaligned:
     """Weight of the student's usage balance."""
     kl_ramp_epochs: CountOrNone = 0
     """Epochs in which the KL weight grows linearly from 0."""
+    lambda_active: Weight | None = None
+    """Weight of a hinge on the spread of each posterior mean: against units that carry nothing; none when absent."""
+    lambda_contrast: Weight | None = None
+    """Weight of telling two draws of an image from draws of others; none when absent."""
+
+    def identity(self) -> dict[str, Any]:
+        """What names it: an objective without these regularisers is called as it was before there were any."""
+        return fields_of(self, later=REGULARISERS)
 
 
 @spec
 class Objective:
-    """What `full` and `rescue` minimise: L_rec + alpha_kl L_KL + lambda_ts L_TS + lambda_bal L_bal."""
+    """What `full` and `rescue` minimise: L_rec + alpha_kl L_KL + lambda_ts L_TS + lambda_bal L_bal.
+
+    The regularisers of the code stand in every mode, aligned or not; no certificate reads them.
+    """
 
     alpha_kl: Weight = 1.0
     """KL weight."""
@@ -54,6 +68,14 @@ class Objective:
     """Weight of the student's usage balance."""
     kl_ramp_epochs: CountOrNone = 0
     """Epochs in which the KL weight grows linearly from 0."""
+    lambda_active: Weight | None = None
+    """Weight of a hinge on the spread of each posterior mean: against units that carry nothing; none when absent."""
+    lambda_contrast: Weight | None = None
+    """Weight of telling two draws of an image from draws of others; none when absent."""
+
+    def identity(self) -> dict[str, Any]:
+        """What names it; see `Unaligned.identity`."""
+        return fields_of(self, later=REGULARISERS)
 
     def __post_init__(self) -> None:
         if self.lambda_ts <= 0:
@@ -61,7 +83,8 @@ class Objective:
 
     def unaligned(self) -> Unaligned:
         """The same objective without alignment: all that `no_align` may depend on."""
-        return Unaligned(alpha_kl=self.alpha_kl, lambda_bal=self.lambda_bal, kl_ramp_epochs=self.kl_ramp_epochs)
+        kept = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "lambda_ts"}
+        return Unaligned(**kept)
 
 
 @spec

@@ -9,8 +9,7 @@ So `lambda > -<g_a, g_b> / ||g_a||^2`, the critical weight, makes the margin gro
 """
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 from certvae.errors import NumberFault
 from certvae.spec.control import Alternate, Barrier, Control, Fixed, Guard, Rollback, Staged, StudentFirst
 
-FEWEST = 3  # increments that a drift is estimated from
 NO_FORCE = 1e-8  # ||g_a|| below it: no alignment weight moves anything
 
 
@@ -122,22 +120,6 @@ def cbf_weight(
 def barrier(margin: float, rho: float) -> float:
     """-rho log G_tau, nats; infinite where G_tau <= 0."""
     return -rho * math.log(margin) if margin > 0 else math.inf
-
-
-def hitting_bound(drift: float, noise: float, margin: float) -> float:
-    """P(G ever reaches 0) <= exp(-2 m0 G / s^2) for dG = m dt + s dW with m >= m0 > 0: a local statement.
-
-    Args:
-        drift: m0, nats per unit of time. noise: s. margin: G now, nats.
-    """
-    return math.exp(-2 * drift * margin / noise**2) if drift > 0 and margin > 0 else 1.0
-
-
-def risk(increments: Sequence[float], margin: float) -> float | None:
-    """`hitting_bound` with drift and noise of these increments of the margin; None of fewer than three."""
-    if len(increments) < FEWEST or (noise := statistics.stdev(increments)) == 0:
-        return None
-    return hitting_bound(statistics.fmean(increments), noise, margin)
 
 
 def state_of(margin: float, gamma: float) -> State:

@@ -50,6 +50,7 @@ def chain_loss(
         reconstruction = objective.reconstruction(model.likelihood, vae.decoder(z, teacher), batch.x)
         kl = rate(mu, logvar)
         total = reconstruction + goal.alpha_kl * objective.ramp(epochs_done, goal.kl_ramp_epochs) * kl
+        total = _regularised(total, goal, mu, logvar, noise)
         if teacher is None:
             return Terms(total, reconstruction, kl, *_nothing(kl))
         drawn = z if shown is mu else z + (mu - shown)  # the values of z, with the gradient that it lacks
@@ -63,6 +64,16 @@ def chain_loss(
         return Terms(total, reconstruction, kl, alignment, balance)
 
     return terms
+
+
+def _regularised(total: Scalar, goal: Unaligned, mu: Latent, logvar: Latent, noise: torch.Generator) -> Scalar:
+    """What is minimised and the regularisers of the code that are asked for; others draw no noise."""
+    if goal.lambda_active is not None:
+        total = total + goal.lambda_active * objective.inactivity(mu)
+    if goal.lambda_contrast is not None:
+        pair = (objective.sample(mu, logvar, noise) for _ in range(2))
+        total = total + goal.lambda_contrast * objective.contrast(*pair)
+    return total
 
 
 def code_loss(head: SimplexWitness, scale: float, rest_weight: float) -> Loss:

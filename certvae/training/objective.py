@@ -1,6 +1,6 @@
 """Loss terms, one function each, in nats per image.
 
-L = L_rec + alpha_kl L_KL + lambda_ts L_TS + lambda_bal L_bal                              (arXiv 2605.05813)
+L = L_rec + alpha_kl L_KL + lambda_ts L_TS + lambda_bal L_bal (+ regularisers of the code)  (arXiv 2605.05813)
 
 x (n, C, H, W) pixels in [0, 1]     mu, logvar (n, d)     T (n, K) teacher rows     a (n, K) logits of the raw head
 """
@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from certvae.spec.parts import Bernoulli, Gaussian
 
+VARIANCE_FLOOR = 1e-4  # a dead unit has a gradient all the same
+TEMPERATURE = 0.1
 Images = Float[Tensor, "n C H W"]
 Rows = Float[Tensor, "n K"]
 Latent = Float[Tensor, "n d"]
@@ -68,6 +70,24 @@ def balance(logits: Rows) -> Scalar:
     """L_bal = KL(Sbar || U) = log K - H(Sbar), Sbar over the batch: against using few classes."""
     mean = functional.softmax(logits, dim=1).mean(dim=0)
     return math.log(len(mean)) - torch.special.entr(mean).sum()
+
+
+def inactivity(mu: Latent) -> Scalar:
+    """E_j max(0, 1 - std_x(mu_j)) over a batch: 0.99 where all units are dead, 0 where each spreads as the prior does.
+
+    The variance hinge of VICReg (arXiv 2105.04906), on posterior means.
+    """
+    return functional.relu(1 - (mu.var(dim=0, correction=0) + VARIANCE_FLOOR).sqrt()).mean()
+
+
+def contrast(one: Latent, other: Latent) -> Scalar:
+    """-E log of the share of the true partner: two draws of each image against the draws of the batch, nats.
+
+    log n minus it is a lower bound of the information between both draws (arXiv 1807.03748); similarity is the cosine
+    over a temperature (arXiv 2002.05709).
+    """
+    likeness = functional.normalize(one, dim=1) @ functional.normalize(other, dim=1).T / TEMPERATURE
+    return functional.cross_entropy(likeness, torch.arange(len(one), device=one.device))
 
 
 def sample(mu: Latent, logvar: Latent, generator: torch.Generator) -> Latent:

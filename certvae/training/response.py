@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from certvae.answers import NO_RESPONSE
 from certvae.models.nets import Vae
 from certvae.training import objective
 from certvae.training.batches import Batches
 
 ROWS = 4096  # train rows that the step is taken on, at most
-NO_RESPONSE = 1e-6  # nats: what a step of Adam moves where nothing but rounding is left
 EPSILON = 1e-8  # of Adam
 
 

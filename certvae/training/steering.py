@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from certvae.canonical import finite
+from certvae.drift import risk
 from certvae.models.nets import Vae
-from certvae.spec.control import Control, Rollback, check_control
+from certvae.spec.control import Control, Rollback, check_control, check_every
 from certvae.spec.parts import Model, Training
 from certvae.spec.rescue import Unaligned
-from certvae.spec.validation import refuse
 from certvae.store.artifact import Content
 from certvae.training import objective
 from certvae.training.batches import Batch, Batches
-from certvae.training.control import Force, Memory, Reading, Slopes, check_start, decide, risk
+from certvae.training.control import Force, Memory, Reading, Slopes, check_start, decide
 from certvae.training.loop import Loss, Steering, held, put_back
 from certvae.training.losses import chain_loss
 from certvae.training.objective import Terms
@@ -60,7 +60,7 @@ class Controller(Steering):
         check_control(control, lambda_ts)
         self._control, self._lambda, self._guard, self._info = control, lambda_ts, guard, info
         self._vae, self._shared = vae, [*vae.encoder.parameters(), *vae.head.parameters()]
-        self._steps, self._every = batches.steps, _every(control, batches.steps)
+        self._steps, self._every = batches.steps, check_every(control, batches.steps)
         self._epoch_time = training.learning_rate * batches.steps
         self._rate = training.learning_rate
         self._pull: tuple[Tensor, ...] | None = None
@@ -224,13 +224,6 @@ def controlled_loss(model: Model, goal: Unaligned, controller: Controller) -> Lo
         return replace(found, total=total + force.student * goal.lambda_bal * found.balance)
 
     return terms
-
-
-def _every(control: Control, steps: int) -> int:
-    if control.every is not None and control.every > steps:
-        where = f"{type(control).__name__}.every"
-        raise refuse(where, f"<= the {steps} steps of an epoch", control.every, f"give {steps} or less, or none")
-    return steps if control.every is None else control.every
 
 
 def _gradient(parameter: Tensor) -> Tensor:

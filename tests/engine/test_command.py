@@ -5,12 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
+from certvae.data.loading import load
 from certvae.engine.command import Command, anywhere, parse, seconds
+from certvae.engine.run import check
 from certvae.errors import ConfigFault, DataFault
+from certvae.protocols import chain
+from certvae.spec.control import CONTROLS
 from certvae.spec.parts import Mlp, Module
+from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Labels, PcaGmm
 from certvae.spec.teachers import FeatureGmm, Given
-from sweeps import search_margin_psnr, tiny_fixed_q
+from sweeps import aligned_variants, collapse_and_rescue, mnist_simplex, search_margin_psnr, tiny_fixed_q
 
 STUDY = tiny_fixed_q.STUDY
 
@@ -76,6 +81,53 @@ def test_unknown_flags_and_wrong_types_end_with_exit_code_2(flags, said, capsys)
         parse(STUDY, flags)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+class TestController:
+    @pytest.mark.parametrize("name", CONTROLS)
+    def test_each_can_be_chosen_and_brings_the_guarded_modes(self, name):
+        _, base, _ = parse(STUDY, ["--data", "digits", "--controller", name, "--controller.tau", "0.2"])
+        assert {"guarded_full", "guarded_rescue"} <= set(chain.modes(base))
+        assert isinstance(base.protocol, Rescue)
+        assert base.protocol.controller == CONTROLS[name](tau=0.2)
+
+    def test_without_a_word_a_study_is_what_it_was(self):
+        assert "guarded_full" not in chain.modes(parse(STUDY, ["--data", "digits"])[1])
+        bare = parse(collapse_and_rescue.STUDY, ["--controller", "none"])[1]
+        assert "guarded_full" not in chain.modes(bare)
+
+    def test_a_study_keeps_the_fields_of_its_own(self):
+        _, base, _ = parse(collapse_and_rescue.STUDY, ["--data", "mnist", "--controller", "guard"])
+        assert base == parse(collapse_and_rescue.STUDY, ["--data", "mnist"])[1]
+
+    def test_its_fields_are_in_the_help(self, capsys):
+        with pytest.raises(SystemExit):
+            parse(STUDY, ["--data", "digits", "--controller", "guard", "--help"])
+        words = capsys.readouterr().out
+        assert "--controller.patience" in words
+        assert "student_first" in words
+
+    @pytest.mark.parametrize(
+        ("study", "flags", "said"),
+        [
+            (aligned_variants, ["--controller", "guard"], "no mode has alignment to control"),
+            (mnist_simplex, ["--controller", "staged"], "no mode has alignment to control"),
+            (tiny_fixed_q, ["--controller", "guard", "--controller.lambda-max", "4"], "lambda_max must be >= "),
+            (tiny_fixed_q, ["--controller", "rollback", "--controller.ring", "0"], "ring must be >= 1"),
+            (tiny_fixed_q, ["--controller", "barrier", "--controller.rho", "0"], "rho must be > 0"),
+        ],
+    )
+    def test_what_cannot_work_is_refused_by_name(self, study, flags, said):
+        with pytest.raises(ConfigFault, match=said):
+            parse(study.STUDY, ["--data", "digits", *flags])
+
+    def test_decisions_further_apart_than_an_epoch_are_refused_before_anything_starts(self, tmp_path):
+        given = ["--data", "digits", "--controller", "guard", "--controller.every", "11"]
+        base = parse(STUDY, given)[1]
+        dataset = load(base.data, cache=tmp_path, progress=False)
+        with pytest.raises(ConfigFault, match=r"every must be <= the 10 steps of an epoch, got 11 .* give 10 or less"):
+            check(base, dataset)
+        check(parse(STUDY, [*given[:-1], "10"])[1], dataset)
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), (None, None)])

@@ -16,7 +16,7 @@ from certvae.errors import DiskFault
 from certvae.protocols import chain
 from certvae.spec.parts import Training
 from certvae.store.store import Store
-from tests.small_cells import OBJECTIVE, small_cell, small_digits
+from tests.small_cells import MODEL, OBJECTIVE, small_cell, small_digits
 
 SLOTS = Slots(count=2, cpus=1, gpus=0, on="one CPU core each")
 
@@ -79,6 +79,33 @@ class TestCounts:
     def test_nothing_left_is_no_plan(self, digits, store):
         assert plan.works_of([], digits, store) == []
         assert shown(plan.estimate([], [], digits, store, SLOTS)).strip() == "nothing is left to run"
+
+
+class TestForecast:
+    def test_one_line_says_where_the_weights_of_a_study_lie(self, digits, store):
+        cells = [small_cell(objective=dataclasses.replace(OBJECTIVE, alpha_kl=weight)) for weight in (20.0, 0.05, 1.0)]
+        said = plan.forecast(cells, digits, store)
+        assert said == (
+            "forecast without alignment: dead from alpha_kl 1.66 on, units expected 6 at 0.05, 3 at 1, 0 at 20"
+        )
+        assert plan.forecast(cells[:1], digits, store) == (
+            "forecast without alignment: alpha_kl 20: a dead code expected, 12 times alpha_crit 1.66"
+        )
+
+    def test_many_weights_are_named_by_their_ends(self, digits, store):
+        cells = [small_cell(objective=dataclasses.replace(OBJECTIVE, alpha_kl=0.1 * n)) for n in range(1, 20)]
+        assert str(plan.forecast(cells, digits, store)).endswith("units expected 6 at 0.1 to 0 at 1.9")
+
+    def test_a_decoder_that_sees_the_teacher_is_told_that_it_dies_sooner(self, digits, store):
+        model = dataclasses.replace(MODEL, decoder_sees_teacher=True)
+        assert "dead from 1.66 on; sooner, because the decoder sees the teacher" in str(
+            plan.forecast([small_cell(model)], digits, store)
+        )
+
+    def test_the_spectrum_is_paid_for_once(self, digits, store):
+        for _ in range(2):
+            plan.forecast([small_cell()], digits, store)
+        assert [event["stage"] for event in store.executions()] == ["spectrum"]
 
 
 class TestEstimate:

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import itertools
 import logging
+import math
 
 import numpy as np
 import optuna
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from certvae.canonical import plain
+from certvae.data.loading import load
 from certvae.engine.dispatch import Ended
 from certvae.engine.gate import opened_for
 from certvae.engine.propose import exhausted, propose, rebuilt, sketched
@@ -25,9 +27,10 @@ from certvae.looks.register import declare, recorded
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import RULE, Goal
+from certvae.spec.parts import Data, Training
 from certvae.spec.rescue import Objective, Rescue
 from certvae.store.store import Store
-from sweeps import search_margin_psnr
+from sweeps import largest_kl, search_margin_psnr
 from tests.simulated_pool import Killed, rows_of, run
 
 BASE = dataclasses.replace(search_margin_psnr.STUDY.preset("digits"), study="searched")
@@ -468,3 +471,79 @@ class TestRefusals:
     def test_an_invalid_spec_is_refused_before_anything_runs(self):
         with pytest.raises(ConfigFault):
             CellSpec(seed=-1)
+
+
+class TestLargestKl:
+    """Where a code survives up to a KL weight, that weight is found, and shown in its own unit."""
+
+    goal = Goal(kind="max_kl", mode="full", psnr_drop=None)
+
+    def searched(self, store, crit, work=None):
+        base = dataclasses.replace(largest_kl.STUDY.preset("digits"), study="searched")
+        found = search(base=base, space=largest_kl.space, goal=self.goal, total=24)
+        settle_rule(found, store)
+        cells = SearchCells(found, store, RowIndex([], _any, chain.modes))
+
+        def survives(cell):
+            weight = cell.spec.protocol.objective.alpha_kl
+            bounds = {"alpha_kl": weight, "kl_rate": 1.0, "population_bound": 1.0}
+            bounds |= {"sampled_population_bound": math.tanh(math.log(crit / weight))}
+            return Ended("ok", rows=[{**row, **bounds} for row in rows_of(cell)])
+
+        run(cells, 1, 0, put=store.put_row, work=work or survives)
+        return cells
+
+    def test_it_is_found_and_confirmed(self, tmp_path):
+        cells = self.searched(Store(tmp_path / "store"), crit=5.8)
+        assert cells.winner is not None
+        assert 4.0 < cells.winner.score < 5.8
+        feasible = [one.score for one in cells.configs if one.feasible]
+        assert cells.winner.score == max(feasible)
+        said = self.shown(cells)
+        assert f"alpha_kl {cells.winner.score:.4g} over n = 2 strict-feasible search seeds" in said
+        assert "held against 3 fresh seeds (guard split): alive and certified in all of them" in said
+        assert "Pareto front of alpha_kl and PSNR" in said
+        assert " nats" in cells.headline()
+        assert "dB" not in cells.headline()
+
+    def test_where_no_code_survives_nothing_wins(self, tmp_path):
+        cells = self.searched(Store(tmp_path / "store"), crit=0.01)
+        assert cells.winner is None
+        assert "nothing feasible." in self.shown(cells)
+
+    def test_it_cannot_be_stopped_early(self):
+        with pytest.raises(SearchFault, match="leave --early-stop away"):
+            search(goal=self.goal, early_stop=0.9)
+
+    def shown(self, cells):
+        text = io.StringIO()
+        Console(width=200, file=text).print(search_shown(cells))
+        return text.getvalue()
+
+    @pytest.mark.slow
+    def test_trained_codes_are_alive_below_the_winner_and_not_above(self, tmp_path):
+        store = Store(tmp_path / "store")
+        digits = load(Data(name="digits"), cache=tmp_path / "data", progress=False)
+        pace = Training(epochs=15, batch_size=64)
+        whole = largest_kl.STUDY.preset("digits")
+        protocol = dataclasses.replace(
+            whole.protocol, warm_up=dataclasses.replace(whole.protocol.warm_up, training=pace), controls=()
+        )
+        base = dataclasses.replace(whole, study="searched", protocol=protocol, training=pace)
+        found = search(base=base, space=largest_kl.space, goal=self.goal, total=5, lag=1, seeds=(0,))
+        found = dataclasses.replace(found, confirmation_seeds=(1,), sampler="random", study_seed=1)
+
+        def work(cell):
+            trained = chain.train(cell.spec, digits, store, only=cell.only)
+            judged = (chain.judge(trained, digits, store, split) for split in cell.splits)
+            return Ended("ok", rows=[row for rows in judged for row in rows])
+
+        settle_rule(found, store)
+        cells = SearchCells(found, store, RowIndex([], _any, chain.modes))
+        run(cells, 1, 0, put=store.put_row, work=work)
+        assert cells.winner is not None
+        above = [one for one in cells.configs if one.score > cells.winner.score]
+        assert above
+        assert not any(one.feasible for one in above)
+        (crit,) = {row["alpha_crit"] for row in store.rows() if row["mode"] == "full" and row["seed"] == 0}
+        assert cells.winner.score < 1.1 * crit

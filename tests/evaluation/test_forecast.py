@@ -14,7 +14,7 @@ from certvae.data.decoding import View, publish
 from certvae.data.loading import load
 from certvae.data.source import Contents
 from certvae.evaluation import forecast as module
-from certvae.evaluation.forecast import Forecast, aligned, critical_weight, forecast
+from certvae.evaluation.forecast import Forecast, Spectrum, spectrum
 from certvae.spec.parts import Bernoulli, Data, Gaussian, Mlp, Model
 from certvae.spec.presets import rescue
 
@@ -36,6 +36,14 @@ def planted(images: np.ndarray, target: Path) -> Dataset:
     return open_dataset(target)
 
 
+def plain(dataset: Dataset, model: Model = MODEL) -> Forecast:
+    return of(dataset, model).plain()
+
+
+def of(dataset: Dataset, model: Model = MODEL) -> Spectrum:
+    return spectrum(dataset, model.likelihood, model.encoder.latent)
+
+
 def one_hot(dataset: Dataset, smoothing: float = 0.02) -> np.ndarray:
     labels = dataset.labels[dataset.rows("train")]
     return (1 - smoothing) * np.eye(10)[labels] + smoothing / 10
@@ -44,17 +52,17 @@ def one_hot(dataset: Dataset, smoothing: float = 0.02) -> np.ndarray:
 class TestReference:
     def test_the_spectrum_of_digits(self, digits):
         """Of all images the spectrum is 1.40 1.28 1.11 .79 .54 .46; these are the train rows."""
-        found = forecast(digits, MODEL)
+        found = plain(digits)
         assert found.thresholds[:6] == pytest.approx([1.40, 1.28, 1.11, 0.79, 0.54, 0.46], rel=0.03)
         assert found.alpha_crit == found.thresholds[0]
         assert not found.is_local
 
     @pytest.mark.parametrize(("alpha_kl", "units"), [(0.5, 5), (1.0, 3), (1.35, 1), (1.6, 0), (2.0, 0)])
     def test_the_units_that_survive(self, digits, alpha_kl, units):
-        assert forecast(digits, MODEL).units(alpha_kl) == units
+        assert plain(digits).units(alpha_kl) == units
 
     def test_it_says_where_a_weight_lies(self, digits):
-        found = forecast(digits, MODEL)
+        found = plain(digits)
         assert found.words(1.0) == "alpha_kl 1: 3 units expected, dead from 1.4 on"
         assert found.words(20.0) == "alpha_kl 20: a dead code expected, 14 times alpha_crit 1.4"
 
@@ -64,28 +72,28 @@ class TestPlanted:
         generator = np.random.default_rng(0)
         deviations = np.array([40, 20, 10, 5])
         images = (128 + generator.standard_normal((4000, 4)) * deviations).round().clip(0, 255).astype(np.uint8)
-        found = forecast(planted(images.reshape(-1, 1, 2, 2), tmp_path / "rows"), _model(Gaussian(variance=0.1)))
+        found = plain(planted(images.reshape(-1, 1, 2, 2), tmp_path / "rows"), _model(Gaussian(variance=0.1)))
         assert found.thresholds == pytest.approx((deviations / 255) ** 2 / 0.1, rel=0.06)
 
     def test_independent_pixels_of_zeros_and_ones_have_curvature_one(self, tmp_path):
         """Under the Bernoulli likelihood, whatever their rates; pixels that never change are left out."""
         rates = np.array([0.5, 0.1, 0.02, 0.0])
         images = (np.random.default_rng(0).random((20_000, 4)) < rates).astype(np.uint8) * 255
-        found = forecast(planted(images.reshape(-1, 1, 2, 2), tmp_path / "rows"), _model(Bernoulli()))
+        found = plain(planted(images.reshape(-1, 1, 2, 2), tmp_path / "rows"), _model(Bernoulli()))
         assert found.is_local
         assert found.thresholds == pytest.approx(np.ones(3), abs=0.05)
         assert "local statement" in found.words(0.5)
 
     def test_many_features_are_reduced_without_moving_the_leading_thresholds(self, digits, monkeypatch):
-        exact = forecast(digits, MODEL).thresholds
+        exact = plain(digits).thresholds
         monkeypatch.setattr(module, "DENSE", 16)
         monkeypatch.setattr(module, "MODES", 20)
-        assert forecast(digits, MODEL).thresholds == pytest.approx(exact, rel=1e-4)
+        assert plain(digits).thresholds == pytest.approx(exact, rel=1e-4)
 
     def test_a_code_has_no_more_modes_than_units(self, digits):
         narrow = replace(MODEL, encoder=Mlp(hidden=(8,), latent=2))
-        assert len(forecast(digits, narrow).thresholds) == 2
-        assert forecast(digits, narrow).units(0.01) == 2
+        assert len(plain(digits, narrow).thresholds) == 2
+        assert plain(digits, narrow).units(0.01) == 2
 
     @given(weight=st.floats(0, 1e3), other=st.floats(0, 1e3))
     def test_more_weight_never_keeps_more_units(self, weight, other):
@@ -95,31 +103,64 @@ class TestPlanted:
         assert (found.units(weight) == 0) == (weight >= found.alpha_crit)
 
 
+class TestDecoderThatSeesTheTeacher:
+    def test_what_the_teacher_says_needs_no_latent(self, tmp_path):
+        """Two clusters far apart and a little noise: the first mode is the cluster, and a decoder that is told of it
+        leaves the latent the noise."""
+        generator = np.random.default_rng(0)
+        kind = np.arange(4000) % 2
+        images = 100 + 50 * kind[:, None] * np.array([1, 1, 0, 0]) + generator.normal(0, [5, 5, 20, 5], (4000, 4))
+        data = planted(images.round().clip(0, 255).astype(np.uint8).reshape(-1, 1, 2, 2), tmp_path / "rows")
+        known, T = of(data, _model(Gaussian(variance=0.1))), np.eye(2)[kind[data.rows("train")]]
+        told = known.taught(T, 0.0, decoder_sees_teacher=True)
+        assert known.plain().alpha_crit == pytest.approx((50**2 / 2 + 5**2) / 255**2 / 0.1, rel=0.06)
+        assert told.alpha_crit == pytest.approx((20 / 255) ** 2 / 0.1, rel=0.06)
+        assert known.taught(T, 5.0, decoder_sees_teacher=True).alpha_crit == pytest.approx(5.0, rel=0.01)
+
+    def test_a_teacher_that_knows_nothing_changes_nothing(self, digits):
+        T = np.full((len(digits.rows("train")), 10), 0.1)
+        found = of(digits).taught(T, 0.0, decoder_sees_teacher=True)
+        assert found.thresholds == pytest.approx(plain(digits).thresholds)
+
+
+class TestMemory:
+    def test_so_many_rows_are_read_as_fit(self, digits, monkeypatch):
+        monkeypatch.setattr(module, "ENTRIES", 64 * 500)
+        few = of(digits)
+        assert len(few.scores) == len(few.rows) == 500
+        assert few.plain().thresholds[:3] == pytest.approx(plain(digits).thresholds[:3], rel=0.1)
+
+    def test_images_that_never_change_have_one_threshold_of_zero(self, tmp_path):
+        data = planted(np.zeros((40, 1, 2, 2), np.uint8), tmp_path / "black")
+        assert plain(data, _model(Bernoulli())).thresholds.tolist() == [0.0]
+
+
 class TestAligned:
     def test_without_weight_it_is_the_plain_forecast(self, digits):
-        plain, none = forecast(digits, MODEL), aligned(digits, MODEL, one_hot(digits), 0.0)
-        assert none.thresholds == pytest.approx(plain.thresholds, rel=1e-9)
+        bare, none = plain(digits), of(digits).taught(one_hot(digits), 0.0)
+        assert none.thresholds == pytest.approx(bare.thresholds, rel=1e-6)
 
     def test_weight_raises_every_threshold(self, digits):
-        found = [aligned(digits, MODEL, one_hot(digits), weight).thresholds for weight in (0.0, 1.0, 5.0, 50.0)]
+        known = of(digits)
+        found = [known.taught(one_hot(digits), weight).thresholds for weight in (0.0, 1.0, 5.0, 50.0)]
         assert all((after >= before - 1e-9).all() for before, after in pairwise(found))
 
     def test_one_hot_rows_have_curvature_lambda(self, digits):
         """Cov(T) = Sigma there: K - 1 modes of weight lambda each, beside what the data has."""
-        found = aligned(digits, MODEL, one_hot(digits, 0.0), 1000.0).thresholds
+        found = of(digits).taught(one_hot(digits, 0.0), 1000.0).thresholds
         assert found[:9] == pytest.approx(np.full(9, 1000.0), rel=0.005)
         assert found[9] < 2
 
     @pytest.mark.parametrize("alpha_kl", [2.0, 8.0, 20.0])
     def test_the_critical_weight_is_where_the_last_unit_dies(self, digits, alpha_kl):
-        T = one_hot(digits)
-        weight = critical_weight(digits, MODEL, T, alpha_kl)
-        assert aligned(digits, MODEL, T, weight).alpha_crit == pytest.approx(alpha_kl, rel=1e-4)
-        assert critical_weight(digits, MODEL, T, 1.0) == 0.0
+        T, known = one_hot(digits), of(digits)
+        weight = known.critical_weight(T, alpha_kl)
+        assert known.taught(T, weight).alpha_crit == pytest.approx(alpha_kl, rel=1e-4)
+        assert known.critical_weight(T, 1.0) == 0.0
 
     def test_a_constant_teacher_keeps_nothing_alive(self, digits):
         T = np.full((len(digits.rows("train")), 10), 0.1)
-        assert critical_weight(digits, MODEL, T, 20.0) == np.inf
+        assert of(digits).critical_weight(T, 20.0) == np.inf
 
 
 def _model(likelihood: Gaussian | Bernoulli) -> Model:

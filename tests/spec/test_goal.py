@@ -8,9 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from certvae import answers
+from certvae.canonical import plain
+from certvae.engine.command import parse
 from certvae.errors import ConfigFault
 from certvae.spec import goal as goals
 from certvae.spec.goal import Goal, Judged, judge
+from sweeps import search_margin_psnr
 
 SEEDS = (100, 101, 102)
 
@@ -69,6 +73,60 @@ class TestScore:
     def test_a_goal_without_any_reconstruction_constraint_is_refused(self):
         with pytest.raises(ConfigFault, match="reconstruction"):
             Goal(psnr_drop=None)
+
+
+class TestLargestKl:
+    """The largest alpha_kl at which, in every seed, the channel is alive and the head certified."""
+
+    goal = Goal(kind="max_kl", psnr_drop=None)
+
+    def config(self, alpha_kl, heads=(1.0, 1.0, 1.0), draws=(1.0, 1.0, 1.0), config="c"):
+        found = rows((1.0, 1.0, 1.0))
+        bounds = dict(zip(SEEDS, zip(heads, draws, strict=True), strict=True))
+        return [
+            one
+            | {"alpha_kl": alpha_kl, "config": config, "kl_rate": 1.0}
+            | dict(zip(("population_bound", "sampled_population_bound"), bounds[one["seed"]], strict=True))
+            for one in found
+        ]
+
+    def test_the_score_is_the_weight_and_the_slack_the_least_bound(self):
+        judged = judge("c", SEEDS, self.config(8.0, (0.5, 0.4, 0.3), (0.2, 0.9, 0.9)), self.goal)
+        assert (judged.score, judged.feasible) == (8.0, True)
+        assert judged.slack == pytest.approx(0.2)
+
+    @given(bounds=st.lists(st.floats(-3, 3), min_size=6, max_size=6))
+    def test_a_config_is_feasible_exactly_where_every_row_says_so(self, bounds):
+        found = self.config(8.0, tuple(bounds[:3]), tuple(bounds[3:]))
+        said = [(answers.head(one), answers.channel(one)) for one in found if one["mode"] == "full"]
+        marginal = any(0 < abs(bound) <= 1e-9 for bound in bounds)
+        assert marginal or judge("c", SEEDS, found, self.goal).feasible == (said == [("certified", "alive")] * 3)
+
+    def test_the_largest_feasible_weight_wins(self):
+        dead = (-0.1, -0.1, -0.1)
+        judged = [
+            judge("a", SEEDS, self.config(2.0, config="a"), self.goal),
+            judge("b", SEEDS, self.config(5.0, config="b"), self.goal),
+            judge("c", SEEDS, self.config(9.0, draws=dead, config="c"), self.goal),
+            judge("d", SEEDS, self.config(7.0, heads=(1.0, 1.0, -0.1), config="d"), self.goal),
+        ]
+        best = goals.best(judged, self.goal.certainty)
+        assert best is not None
+        assert best.config == "b"
+
+    def test_a_row_without_a_bound_makes_it_incomplete(self):
+        found = [one | {"sampled_population_bound": None} for one in self.config(8.0)]
+        assert judge("c", SEEDS, found, self.goal).outcome == "incomplete"
+
+    def test_a_bound_on_reconstruction_beside_it_is_refused_and_the_remedy_works(self):
+        with pytest.raises(ConfigFault, match=r"add --goal\.psnr-drop None"):
+            Goal(kind="max_kl")
+        assert parse(search_margin_psnr.STUDY, ["--goal.kind", "max_kl", "--goal.psnr-drop", "None"])[2] == self.goal
+
+    def test_goals_about_a_margin_keep_their_names(self):
+        assert "kind" not in plain(Goal())
+        assert Goal.of(plain(Goal())) == Goal()
+        assert Goal.of(plain(self.goal)) == self.goal
 
 
 class TestIncomplete:

@@ -3,7 +3,7 @@
 import pytest
 
 from certvae.data.loading import load
-from certvae.evaluation.forecast import forecast
+from certvae.evaluation.forecast import spectrum
 from certvae.protocols import chain
 from sweeps.collapse_and_rescue import STUDY, configs, preset
 
@@ -27,6 +27,6 @@ def test_guarded_modes_stand_beside_plain_ones(data):
 def test_the_grid_lies_on_both_sides_of_the_collapse_that_the_data_forecasts(tmp_path):
     found = configs(preset("digits"))
     dataset = load(found[0].data, cache=tmp_path, progress=False)
-    expected = forecast(dataset, found[0].model)
+    expected = spectrum(dataset, found[0].model.likelihood, found[0].model.encoder.latent).plain()
     weights = [chain.of(spec).columns("full")["alpha_kl"] for spec in found]
     assert [expected.units(weight) > 0 for weight in weights] == [True, True, False, False, False]

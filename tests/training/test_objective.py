@@ -8,9 +8,15 @@ import pytest
 import torch
 from torch.nn import functional
 
+from certvae.canonical import digest, plain
 from certvae.certificate import Pairs, certify
+from certvae.models.nets import build
 from certvae.spec.parts import Bernoulli, Gaussian
+from certvae.spec.rescue import Objective, Unaligned
 from certvae.training import objective
+from certvae.training.batches import Batch
+from certvae.training.losses import chain_loss
+from tests.small_cells import CLASSES, MODEL
 
 TEACHER = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.25, 0.5, 0.25]], dtype=torch.float64)
 STUDENT = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4], [0.3, 0.4, 0.3]], dtype=torch.float64)
@@ -154,3 +160,45 @@ def test_the_uniform_student_measures_the_teacher_from_uniform():
     expected = math.log(3) - float(entropies.mean())
     assert float(objective.alignment(TEACHER, torch.zeros_like(TEACHER))) == pytest.approx(expected, abs=1e-12)
     assert np.isclose(expected, 0.2409018581)
+
+
+class TestRegularisers:
+    def test_a_dead_code_is_inactive_and_one_with_the_spread_of_the_prior_is_not(self):
+        assert float(objective.inactivity(torch.zeros(8, 3, dtype=torch.float64))) == pytest.approx(0.99)
+        wide = torch.tensor([[-1.0, 2.0], [1.0, -2.0]], dtype=torch.float64)
+        assert float(objective.inactivity(wide)) == 0
+        half = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+        assert float(objective.inactivity(half)) == pytest.approx(0.99 / 2)
+
+    def test_even_a_dead_unit_is_pulled(self):
+        mu = (1e-3 * drawn(16, 4)).requires_grad_()
+        objective.inactivity(mu).backward()
+        assert float((mu.grad * mu.detach()).sum()) < 0  # pyright: ignore[reportOptionalOperand]
+
+    def test_partners_that_are_alike_worked_by_hand(self):
+        rows = torch.eye(3, dtype=torch.float64)
+        assert float(objective.contrast(rows, 5 * rows)) == pytest.approx(math.log1p(2 * math.exp(-10)))
+
+    def test_draws_of_a_dead_code_tell_nothing(self):
+        """log n - contrast bounds the information from below: of independent draws it is negative."""
+        assert float(objective.contrast(drawn(256, 8), drawn(256, 8, seed=1))) > math.log(256)
+
+    def test_each_is_in_the_loss_with_its_weight_and_alone_when_it_is_asked_for(self):
+        vae = build(MODEL, (1, 8, 8), CLASSES, seed=0)
+        batch = Batch(torch.rand(16, 1, 8, 8, generator=generator()), None)
+
+        def total(**weights: float) -> float:
+            goal = Unaligned(alpha_kl=0.5, **weights)  # pyright: ignore[reportArgumentType]
+            return float(chain_loss(MODEL, goal, 0.0)(vae, batch, generator(), 0.0).total.detach())
+
+        bare, mu = total(), vae.encoder(batch.x)[0].detach()
+        assert total(lambda_active=3.0) - bare == pytest.approx(3 * float(objective.inactivity(mu)), rel=1e-4)
+        one, two = (total(lambda_contrast=weight) - bare for weight in (1.0, 2.0))
+        assert two == pytest.approx(2 * one, rel=1e-4)
+        assert one > 0
+
+    def test_objectives_without_them_keep_their_names(self):
+        assert set(plain(Objective())) == {"type", "alpha_kl", "lambda_ts", "lambda_bal", "kl_ramp_epochs"}
+        asked = Objective(lambda_active=1.0, lambda_contrast=2.0)
+        assert asked.unaligned() == Unaligned(lambda_active=1.0, lambda_contrast=2.0)
+        assert digest(asked) != digest(Objective())

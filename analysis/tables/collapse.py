@@ -1,0 +1,105 @@
+"""Tables of collapse and rescue: the KL weight at which a code dies, as the data forecast it and as it was seen."""
+
+import math
+from itertools import pairwise
+
+import pandas as pd
+
+from certvae import answers, drift
+from certvae.spec.modes import ordered
+
+from ..table import Table
+from ..views import Partition, everything
+from .margins import table
+
+_AWAKE = {True: "alive", False: "dead"}
+INSIDE, BELOW, ABOVE = "inside", "below: it lived longer", "above: it died earlier"
+
+
+def forecast_table(parts: Partition) -> Table:
+    """Per mode: the forecast of alpha_crit beside the weights of the study between which its channel died."""
+    rows = everything(parts)
+    found = [_line(mode, rows[rows["mode"] == mode]) for mode in ordered(rows["mode"])]
+    notes = (
+        "alive: a head on draws is certified in every seed; dead: the KL rate is below 0.05 nats in every seed; "
+        "between both weights seeds differ, nothing was shown, or nothing was run",
+        "the forecast is that of the spectrum, a local statement at the trivial solution: from a random start a code "
+        "dies somewhat earlier; modes without one have weights that move, or other terms",
+    )
+    shown = ("mode", "alpha_crit", "alive_to", "dead_from", "held", "n")
+    return table("forecast", "When a channel dies: forecast and seen", rows, pd.DataFrame(found), shown, notes)
+
+
+def rescue_table(parts: Partition) -> Table:
+    """Per network that alignment began with a dead channel: what was known before, and how its channel ended."""
+    rows = everything(parts)
+    rows = rows[rows["response"].notna()]
+    expected = [_AWAKE[bool(answers.awakens(row))] for row in rows.to_dict("records")]
+    frame = rows.assign(expected_channel=expected)
+    agree = int((frame["expected_channel"] == frame["channel_word"]).sum())
+    notes = (
+        f"the channel ended as expected in {agree} of {len(frame)} networks",
+        "response: what one step of alignment moves the logits of the start towards the teacher, first order; expected "
+        "alive where it responds and the largest weight in force reaches the least that the forecast asks for",
+    )
+    shown = ("seed", "mode", "alpha_kl", "response", "critical_weight", "largest_weight", "expected_channel")
+    return table("awakening", "Networks with a dead channel, aligned", rows, frame, (*shown, "channel_word"), notes)
+
+
+def drift_table(curves: pd.DataFrame, parts: Partition, tau: float) -> Table:
+    """Per config and mode: drift and noise of the guard margin in the first half of the curves, the bound that they
+    give for reaching 0 afterwards, and the share of seeds that did.
+
+    Args:
+        curves: from `load.curves`.
+        tau: nats; the margin is G_tau.
+    """
+    rows = everything(parts)
+    runs = curves.dropna(subset="guard_margin").groupby(["config", "mode", "seed"], sort=False)["guard_margin"]
+    found = [{**dict(zip(("config", "mode", "seed"), run, strict=True)), **_watched(list(G - tau))} for run, G in runs]
+    frame = pd.DataFrame(found, columns=["config", "mode", "seed", "drift", "noise", "halfway", "bound", "reached"])
+    by = frame.dropna(subset="bound").groupby(["config", "mode"], sort=False)
+    means = by[["drift", "noise", "halfway", "bound", "reached"]].mean().assign(n=by.size()).reset_index()
+    notes = (
+        "a local statement: P(G_tau ever reaches 0) <= exp(-2 m G_tau / s^2) were drift m and noise s of the first "
+        "half of a curve to last; 1 says nothing, which is all that can be said where the margin falls",
+        "means over seeds whose margin is positive halfway; per report point, guard rows",
+    )
+    shown = ("label", "mode", "drift", "noise", "halfway", "bound", "reached", "n")
+    return table("drift", "Does a margin near 0 reach it? Bound and seen", rows, means, shown, notes, tau)
+
+
+def _watched(margins: list[float]) -> dict[str, float]:
+    """What the first half of a curve says of the second, and what the second did; nothing where it says nothing."""
+    half = len(margins) // 2
+    before, after = margins[: half + 1], margins[half + 1 :]
+    found = drift.estimated([later - earlier for earlier, later in pairwise(before)])
+    if found is None or not after or before[-1] <= 0:
+        return {}
+    bound = drift.hitting_bound(*found, before[-1])
+    return {"drift": found[0], "noise": found[1], "halfway": before[-1], "bound": bound, "reached": min(after) <= 0}
+
+
+def _line(mode: str, rows: pd.DataFrame) -> dict[str, object]:
+    words = rows.groupby("alpha_kl")["channel_word"].agg(lambda found: set(found.fillna("open")))
+    alive_to, dead_from = _run(words, "alive", rising=True), _run(words, "dead", rising=False)
+    crit = float(rows["alpha_crit"].mean())
+    held = None if math.isnan(crit) else _held(crit, alive_to, dead_from)
+    seen = {"alive_to": alive_to, "dead_from": dead_from, "held": held, "n": rows["seed"].nunique()}
+    return {"mode": mode, "alpha_crit": crit, **seen}
+
+
+def _run(words: pd.Series, word: str, *, rising: bool) -> float:
+    """The last weight, from one end of the grid, up to which every seed is so; NaN where none is."""
+    reached = math.nan
+    for weight, found in words.sort_index(ascending=rising).items():
+        if found != {word}:
+            break
+        reached = float(str(weight))
+    return reached
+
+
+def _held(crit: float, alive_to: float, dead_from: float) -> str:
+    if crit < alive_to:
+        return BELOW
+    return ABOVE if crit > dead_from else INSIDE
