@@ -17,11 +17,16 @@ def caption(frame: pd.DataFrame, tau: float | None = None) -> str:
         f"n = {seeds(frame['seed'])}" + _inputs(frame),
         *(_configs(frame) if "config" in frame else []),
         *([f"n_failed = {int(failed(frame).sum())} of {len(frame)} rows"] if "outcome" in frame else []),
-        *([] if tau is None else [f"tau = {tau:.2f} nats" if round(tau, 2) == tau else f"tau = {tau:g} nats"]),
+        *([] if tau is None else [f"tau = {said_tau(tau)} nats"]),
         *(sorted(set(frame["preconditions"].dropna())) if "preconditions" in frame else []),
         versions(frame),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def said_tau(tau: float) -> str:
+    """A buffer in two digits where they are all that it has, nats."""
+    return f"{tau:.2f}" if round(tau, 2) == tau else f"{tau:g}"
 
 
 def subject(frame: pd.DataFrame) -> str:

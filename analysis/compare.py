@@ -69,7 +69,7 @@ def contrast(
     """
     pairs = differences(strict, mode, reference, quantity)
     lines = [
-        {**dict(zip([*CONFIG, "split"], key, strict=True)), **_paired(group["difference"].to_numpy(), method, level)}
+        {**dict(zip([*CONFIG, "split"], key, strict=True)), **paired(group["difference"].to_numpy(), method, level)}
         for key, group in pairs.groupby([*CONFIG, "split"], sort=False)
     ]
     named = pd.DataFrame(lines, columns=[*CONFIG, "split", *_PAIRED])
@@ -127,7 +127,12 @@ def searches(parts: Partition) -> pd.DataFrame:
 _PAIRED = ("mean", "low", "high", "p", "p_smallest", "n", "n_failed")
 
 
-def _paired(differences: np.ndarray, method: Method, level: float) -> dict[str, Any]:
+def paired(differences: np.ndarray, method: Method = "t", level: float = LEVEL) -> dict[str, Any]:
+    """Mean, interval and sign-flip p-value of differences, NaN among them counted as failed.
+
+    Raises:
+        Refused: a method that would lie for this many seeds.
+    """
     found = differences[np.isfinite(differences)]
     counts = {"n": len(differences), "n_failed": len(differences) - len(found)}
     if not len(found):

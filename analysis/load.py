@@ -31,6 +31,7 @@ from certvae.store.artifact import read_arrays, read_facts
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
 from certvae.store.layout import read_identity
+from certvae.store.log import events
 from certvae.store.records import ROWS, get_document, rows
 from certvae.store.store import OBJECTS
 
@@ -51,6 +52,8 @@ CANDIDATE = ("chosen", "classes", "info", "top1_margin", "min_mass")
 VERSION = re.compile(r"(stage_)?version_")
 STAGE_VERSION = "stage_version_"
 """Begins the columns that are absent, or missing, in rows that a stage had no part in."""
+COMMANDS = "commands"
+"""The log of a store that holds the last command of each of its studies."""
 _KEY = re.compile(r"[0-9a-f]{64}")
 _TRAINED = ("study", "config", "cell", "seed", "mode", "key_trained")
 
@@ -105,6 +108,12 @@ def searched(store: Path | str, study: str) -> tuple[Goal, tuple[int, ...]] | No
     """The goal and the seeds of the search that a store holds for a study; None where nothing was searched."""
     rule = get_document(open_store(store), RULE, study)
     return None if rule is None else (Goal.of(rule["goal"]), tuple(rule["seeds"]))
+
+
+def remembered(store: Path | str, study: str) -> dict[str, Any] | None:
+    """The last command of a study, `study` (script or module) and `arguments`; None where nobody noted it."""
+    known = [event for event in events(open_store(store), COMMANDS) if event["of"] == study]
+    return known[-1] if known else None
 
 
 def curves(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:

@@ -76,7 +76,7 @@ def _one(name: str, study: str, store: Path | str, frame: pd.DataFrame, view: Vi
     first = parts[parts["config"] == parts["config"].iloc[0]].reset_index(drop=True)
     match name:
         case "margins":
-            return figures.heat_map(parts, view.tau)
+            return figures.margin_strips(parts, view.tau)
         case "tau":
             return figures.margin_against_tau(first, view.tau)
         case "psnr":

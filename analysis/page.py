@@ -1,30 +1,48 @@
 """The report as one HTML file, and tables as CSV, Markdown and LaTeX.
 
-No script, nothing fetched, every word of a store escaped, pictures and downloads inside. The content policy allows the
-one style sheet by its digest and pictures from the file itself, and nothing else, so the page works from a disk and
-inside a tracker's frame, and a hostile name in a store stays text.
+Nothing is fetched, every word of a store is escaped, pictures and downloads are inside. The content policy allows one
+style sheet and one script by their digests, and nothing else, so the page works from a disk and inside a tracker's
+frame, and a hostile name in a store stays text. Without its script the page shows the view that it was asked for.
 """
 
 import base64
+import functools
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from .figures.panels import Entry, Panel
+from .live import shown
+from .opening import QUESTION, Opening
 from .table import Table, clean
+from .views import View
 
 HERE = Path(__file__).parent
-MOST_BYTES = 300_000  # a larger table is not put into the page a second time for download
-SCALE = 0.68  # CSS pixels per pixel of a picture: text in it comes out as large as that of tables
+MOST_BYTES = 60_000  # a larger table is not put into the page a second time for download
 LONG = 48  # letters; a longer cell may break into lines
+LIVE = ("answers", "apart", "ranking")
+"""Tables that follow the thresholds."""
+OPEN = (*LIVE, "paired_differences", "beside_studies", "differences_of_studies")
+"""Tables that a reader sees without asking; all others are folded."""
+LEAST_HEIGHT, LINE_HEIGHT = 190, 26  # pixels of a panel, and of a line of one that lists things
 _KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"), "tex": ("LaTeX", "application/x-tex")}
 _SYMBOL = re.compile(r"\b([A-Z])_([A-Za-z0-9.]+)")
 _ORIGIN = ("study", "config", "split")
+THRESHOLDS = {
+    "info_share": "least I_T / log K",
+    "top1_margin": "least top-1 margin",
+    "high_margin_share": "least share of sharp rows",
+    "usage_share": "most usage KL / log K",
+    "min_mass_share": "least min mass × K",
+}
 _FORMULA = ("=", "+", "-", "@")
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -52,28 +70,24 @@ class Plot:
         alt: what it shows, in words.
         title: the figure's own title.
         caption: split, n and tau, as in the files.
-        inline: PNG on a transparent ground, without title and caption, which the page sets as text.
         files: {ending: bytes} that lie beside the page.
-        photo: it shows photographs, whose colours must not be turned around in the dark.
+        panels, key: what the page draws.
+        photos: (label, PNG) of rows of photographs, in place of panels.
     """
 
     name: str
     alt: str
     title: str
     caption: str
-    inline: bytes
     files: Mapping[str, bytes]
-    photo: bool = False
+    panels: tuple[Panel, ...] = ()
+    key: tuple[Entry, ...] = ()
+    photos: tuple[tuple[str, bytes], ...] = ()
 
     @property
-    def width(self) -> int:
-        """CSS pixels."""
-        return round(SCALE * int.from_bytes(self.inline[16:20], "big"))  # where a PNG says how wide it is
-
-    @property
-    def source(self) -> str:
-        """The picture as an address."""
-        return _data("image/png", self.inline)
+    def sources(self) -> list[tuple[str, str]]:
+        """The photographs as addresses."""
+        return [(label, _data("image/png", data)) for label, data in self.photos]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +100,6 @@ class Section:
     blocks: tuple[Table | Plot, ...]
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One large number at the top: what, how many, and the small print."""
-
-    what: str
-    value: str
-    remark: str
-
-
 class Download(NamedTuple):
     """A file beside the page; its text is an address in the page as well, unless it is too large."""
 
@@ -103,18 +108,66 @@ class Download(NamedTuple):
     href: str | None
 
 
-def page(
-    title: str,
-    lead: Sequence[str],
-    warnings: Sequence[str],
-    claims: Sequence[Claim],
-    sections: Sequence[Section],
-    footer: Mapping[str, str],
-) -> str:
+class Slider(NamedTuple):
+    """A threshold of the page: its name, its words, its range and where it stands; None is no bound."""
+
+    name: str
+    label: str
+    low: float
+    high: float
+    step: float
+    value: float | None
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Page:
+    """All that a page shows.
+
+    Args:
+        title: of the window.
+        kicker: which study, data and rows: one line above the question.
+        question: what the page answers.
+        opening: the answers of each study.
+        warnings: what must be known before any number.
+        sections: the rest.
+        provenance: name -> words, at the end.
+        sliders: the thresholds that may be moved; none without rows.
+        rows: what the script judges; see `live.payload`.
+        origins: captions that say nothing new at a table or a picture, since the page says them once.
+        versions: of packages; left out of captions for the same reason.
+    """
+
+    title: str
+    kicker: str
+    opening: tuple[tuple[str, Opening], ...]
+    sections: Sequence[Section]
+    provenance: Mapping[str, str]
+    question: str = QUESTION
+    warnings: Sequence[str] = ()
+    sliders: Sequence[Slider] = ()
+    rows: Mapping[str, Any] | None = None
+    origins: Sequence[str] = ()
+    versions: str = ""
+
+    def notes(self, notes: Sequence[str]) -> list[str]:
+        """What a table or a picture says of itself that the page has not said."""
+        told = (without(note, self.versions) for note in notes)
+        return [note for note in told if note and note not in self.origins]
+
+
+def without(caption: str, versions: str) -> str:
+    """A caption without the versions of packages, which a page says once."""
+    return " · ".join(part for part in caption.split(" · ") if part != versions)
+
+
+def page(given: Page) -> str:
     """The whole file."""
-    style = (HERE / "report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("report.css", "live.js"))
+    source = f"script-src '{_digest(script)}'; " if given.rows else ""
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; {source}base-uri 'none'; form-action 'none'"
+    )
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -123,18 +176,35 @@ def page(
         undefined=StrictUndefined,
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    environment.globals.update(parts=parts, downloads=downloads, long=LONG)
+    environment.globals.update(parts=parts, downloads=downloads, long=LONG, live=LIVE, open=OPEN, height=height)
     environment.tests["picture"] = lambda block: isinstance(block, Plot)
-    return environment.get_template("report.html.j2").render(
-        title=title,
-        lead=lead,
-        warnings=warnings,
-        claims=claims,
-        sections=sections,
-        footer=footer,
-        style=style,
-        policy=policy,
-    )
+    template = environment.get_template("report.html.j2")
+    return template.render(page=given, style=style, script=script, policy=policy, rows=_embedded(given.rows))
+
+
+def sliders(view: View, rows: pd.DataFrame, tried: pd.DataFrame | None) -> list[Slider]:
+    """Thresholds of a page, with ranges that hold its rows and the view that it was asked for.
+
+    Args:
+        rows: what the page is about.
+        tried: guard rows of a search, whose configs bounds on PSNR rank; None where there is one config.
+    """
+    stands = shown(view)
+    psnr = (rows if tried is None else tried)["psnr_01"].dropna()
+    low, high = (np.floor(psnr.min()) - 1, np.ceil(psnr.max()) + 1) if len(psnr) else (0.0, 30.0)
+    top = round(float(max(rows["margin"].max(skipna=True), view.tau, 0.5)) + 0.05, 2) if len(rows) else 1.0
+    most = min(top, float(np.log(rows["classes"].min())) - 0.01)
+    bounds = [
+        Slider("psnr_floor", "PSNR floor, dB", float(low), float(high), 0.1, stands["psnr_floor"], optional=True),
+        Slider("psnr_drop", "PSNR drop, dB", -0.1, 10.0, 0.1, stands["psnr_drop"], optional=True),
+    ]
+    found = [Slider("tau", "tau, nats", 0.0, most, 0.01, view.tau), *([] if tried is None else bounds)]
+    return found + [Slider(name, label, 0.0, 1.0, 0.01, stands[name]) for name, label in THRESHOLDS.items()]
+
+
+def height(panel: Panel) -> int:
+    """Pixels."""
+    return max(LEAST_HEIGHT, LINE_HEIGHT * len(panel.y_ticks))
 
 
 def parts(words: str) -> list[tuple[str, str, str]]:
@@ -190,9 +260,20 @@ def latex(table: Table) -> str:
     )
 
 
-def bundle(table: Table) -> dict[str, str]:
-    """{file ending: text} of the formats that are written beside the report."""
+@functools.lru_cache(maxsize=64)
+def bundle(table: Table) -> Mapping[str, str]:
+    """{file ending: text} of the formats that are written beside the report; the page offers the same for download."""
     return {"csv": csv(table), "md": markdown(table), "tex": latex(table)}
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _embedded(rows: Mapping[str, Any] | None) -> str:
+    """Rows as JSON inside a script element: no sign in them can end it."""
+    text = json.dumps(rows, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _data(kind: str, data: bytes) -> str:

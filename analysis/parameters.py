@@ -1,7 +1,7 @@
 """The fields of specs that differ between configs, and how configs are named and ordered by them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,11 +13,23 @@ MOST_NAMED = 3  # parameters; with more the name of a config is its digest
 
 def parameters(frame: pd.DataFrame) -> pd.DataFrame:
     """The fields of the spec that differ between configs, one line per config (the index), by their shortest names."""
-    specs = frame.dropna(subset="spec").drop_duplicates("config")
-    fields = pd.DataFrame([_fields(spec) for spec in specs["spec"]], index=pd.Index(specs["config"]))
-    fields = fields.drop(columns=["seed", "study"], errors="ignore")
-    varied = fields[[name for name in fields.columns if fields[name].nunique(dropna=False) > 1]]
+    varied = _varied(frame)
     return varied.rename(columns=_short_names(varied.columns.tolist()))
+
+
+def fields(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same by their names on the command line of a study, such as `objective.alpha_kl`, without types."""
+    varied = _varied(frame)
+    told = varied[[name for name in varied.columns if not name.endswith("type")]]
+    return told.rename(columns=lambda name: name.removeprefix("protocol."))
+
+
+def differing(frames: Iterable[pd.DataFrame]) -> dict[str, list[str]]:
+    """Field -> its values in each frame, as texts, for the fields of specs on which the frames do not agree."""
+    found = [_whole(frame) for frame in frames]
+    names = dict.fromkeys(name for one in found for name in one.columns)
+    texts = {name: [_values(one, name) for one in found] for name in names}
+    return {name.removeprefix("protocol."): told for name, told in texts.items() if len(set(told)) > 1}
 
 
 def config_order(frame: pd.DataFrame) -> list[str]:
@@ -47,6 +59,23 @@ def labels(frame: pd.DataFrame) -> dict[str, str]:
 def is_number(values: pd.Series) -> bool:
     """True for a parameter whose values can be ordered on an axis."""
     return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def _whole(frame: pd.DataFrame) -> pd.DataFrame:
+    """All fields of the spec, one line per config."""
+    specs = frame.dropna(subset="spec").drop_duplicates("config")
+    found = pd.DataFrame([_fields(spec) for spec in specs["spec"]], index=pd.Index(specs["config"]))
+    return found.drop(columns=["seed", "study"], errors="ignore")
+
+
+def _values(fields: pd.DataFrame, name: str) -> str:
+    """The distinct values of a field, as texts."""
+    return ", ".join(dict.fromkeys(map(_shown, fields[name]))) if name in fields else "–"
+
+
+def _varied(frame: pd.DataFrame) -> pd.DataFrame:
+    found = _whole(frame)
+    return found[[name for name in found.columns if found[name].nunique(dropna=False) > 1]]
 
 
 def _fields(spec: Mapping[str, Any]) -> dict[str, Any]:

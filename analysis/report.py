@@ -1,7 +1,8 @@
-"""One study as a page: every table and figure in report.html, and the same as CSV, Markdown, LaTeX, PNG and PDF.
+"""A study as a page, or several beside each other: report.html, and its tables and figures as files.
 
 python analysis/report.py --store DIR --study NAME                        writes DIR/views/report/NAME/report.html
 python analysis/report.py --store DIR --study NAME --tau 0.2              another view on the same rows, no training
+python analysis/report.py --store DIR NAME DIR2:NAME                      two studies beside each other
 
 Equal rows and equal views give equal bytes: nothing on the page depends on the time, the machine or the path.
 """
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 if not __package__:  # run as a file: modules are found as from the folder above
     sys.path[0], __package__ = str(Path(__file__).resolve().parents[1]), "analysis"
@@ -21,18 +22,22 @@ import tyro
 
 from certvae.errors import Fault
 from certvae.quality import Thresholds
-from certvae.spec.goal import Goal
+from certvae.spec.goal import Goal, judge
 from certvae.spec.validation import refuse
 from certvae.store.disk import disk_faults
 from certvae.store.program import PROGRAM, is_stale, program_digest, told
 
 from . import load, search
-from .captions import caption, stage_versions, subject, versions
+from .captions import caption, seeds, stage_versions, subject, versions
 from .figures.simplex import first_teachers
-from .page import Plot, Section, bundle, page
-from .sections import Material, claims, sections
+from .live import payload
+from .opening import Opening, Winner, command, opening, winner
+from .page import Page, Plot, Section, bundle, page, sliders, without
+from .parameters import fields, labels
+from .sections import Material, sections
+from .studies import Study, page_of
 from .table import Table
-from .views import DECLARED, View, partition
+from .views import DECLARED, View, everything, partition
 
 DESCRIPTIVE = (
     "No config of this study was certified yet. These are rows of split {split}, which the teacher and the choice of "
@@ -49,10 +54,12 @@ Bound = float | Literal["searched", "none"]
 class Request:
     """What a report is asked for."""
 
-    store: Path
+    studies: tyro.conf.Positional[tuple[str, ...]] = ()
+    """One study, or several to stand beside each other: names in the store, or DIR:NAME for a study of another one."""
+    store: Path = Path("certvae-store")
     """Folder of the store."""
-    study: str
-    """Name of the study."""
+    study: str = ""
+    """Name of the study, where there is one."""
     out: Path | None = None
     """Folder to write to; views/report/STUDY in the store when absent."""
     tau: float = DECLARED.tau
@@ -67,6 +74,25 @@ class Request:
     """What may differ between rows; may be given several times."""
     thresholds: Annotated[Thresholds, tyro.conf.OmitArgPrefixes] = DECLARED.thresholds
     """Quality control of teachers."""
+
+    @property
+    def asked(self) -> "list[Request]":
+        """A request per study, each with its own store.
+
+        Raises:
+            ConfigFault: no study is named.
+        """
+        names = self.studies or ((self.study,) if self.study else ())
+        if not names:
+            raise refuse("STUDY", "the name of a study, or several", None, "give --study NAME, or NAME NAME")
+        pairs = [name.rpartition(":") for name in names]
+        stores = [(Path(folder) if folder else self.store, name) for folder, _, name in pairs]
+        return [dataclasses.replace(self, studies=(), study=name, store=store) for store, name in stores]
+
+    @property
+    def folder(self) -> Path:
+        """Where the report goes."""
+        return self.out or self.store / "views" / "report" / " beside ".join(one.study for one in self.asked)
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -96,12 +122,10 @@ def write(request: Request) -> Path:
         StoreFault, Refused: see `load.load`.
         DiskFault: the folder cannot be written.
     """
-    material, warnings = gather(request)
-    folder = request.out or request.store / "views" / "report" / request.study
+    html, blocks = _made(request.asked)
+    folder = request.folder
     with disk_faults("report"):
         folder.mkdir(parents=True, exist_ok=True)
-    html, blocks = build(request, material, warnings)
-    with disk_faults("report"):
         for block in blocks:
             for name, data in _files(block).items():
                 path = folder / name
@@ -111,12 +135,47 @@ def write(request: Request) -> Path:
     return folder / "report.html"
 
 
+def _made(asked: Sequence[Request]) -> tuple[str, list[Table | Plot]]:
+    """The page of one study, or that of several beside each other."""
+    gathered = [gather(one) for one in asked]
+    if len(asked) == 1:
+        return build(asked[0], *gathered[0])
+    found = [
+        Study(_called(one, asked), material, warnings)
+        for one, (material, warnings) in zip(asked, gathered, strict=True)
+    ]
+    made = page_of(found, found[0].material.view)
+    return page(made), [block for section in made.sections for block in section.blocks]
+
+
+def _called(one: Request, asked: Sequence[Request]) -> str:
+    """A study by its name, with its store where several have studies of that name."""
+    same = sum(other.study == one.study for other in asked)
+    return one.study if same == 1 else f"{one.store.name}:{one.study}"
+
+
 def build(request: Request, material: Material, warnings: Sequence[str]) -> tuple[str, list[Table | Plot]]:
     """The page, and every table and picture on it, from what `gather` returns."""
-    made = sections(material)
-    rows = material.rows
-    lead = (f"{subject(rows)}; {len(set(rows['mode']))} modes.", f"{caption(rows, request.tau)}.")
-    html = page(f"Study {request.study}", lead, warnings, claims(material), made, _footer(material, made))
+    made, rows = sections(material), material.rows
+    first = opening(material.parts, material.view, material.winner)
+    origins = [
+        caption(rows[rows["split"] == split], tau) for split in set(rows["split"]) for tau in (None, request.tau)
+    ]
+    packages = versions(rows)
+    html = page(
+        Page(
+            title=f"{request.study}: does the latent path carry information?",
+            kicker=f"Study {request.study} · {subject(rows)} · {_inputs(rows)}",
+            opening=((request.study, first),),
+            sections=made,
+            provenance=_provenance(material, made),
+            warnings=warnings,
+            sliders=sliders(material.view, rows, None if material.tried is None else everything(material.tried)),
+            rows=_embedded(material, first),
+            origins=[without(origin, packages) for origin in origins],
+            versions=packages,
+        )
+    )
     return html, [block for section in made for block in section.blocks]
 
 
@@ -140,6 +199,8 @@ def gather(request: Request) -> tuple[Material, list[str]]:
         pictures=load.pictures(request.store, first),
         machines=load.machines(request.store, rows),
         teachers=first_teachers(request.store, rows),
+        winner=_winner(request, frame, scored, view, seeds),
+        seeds=tuple(seeds),
     )
     return material, [*warnings, *_warnings(rows, request)]
 
@@ -211,16 +272,50 @@ def _warnings(rows: pd.DataFrame, request: Request) -> list[str]:
     return warnings
 
 
-def _footer(material: Material, made: Sequence[Section]) -> dict[str, str]:
+def _winner(
+    request: Request, frame: pd.DataFrame, scored: pd.DataFrame | None, view: View, seeds: Sequence[int]
+) -> Winner | None:
+    """The config that leads a search, with its command and what fresh seeds say; None where nothing is sure enough."""
+    if scored is None or not seeds or not scored["feasible"].iloc[0]:
+        return None
+    if scored["kept"].iloc[0] < view.goal.certainty:
+        return None
+    chosen = str(scored["config"].iloc[0])
+    guard = frame[(frame["split"] == "guard") & (frame["config"] == chosen)]
+    rows = everything(partition(guard, view.thresholds)).to_dict("records")
+    fresh = sorted({row["seed"] for row in rows} - set(seeds))
+    best, other = (judge(chosen, these, rows, view.goal) if these else None for these in (sorted(seeds), fresh))
+    if best is None:
+        return None
+    last = load.remembered(request.store, request.study)
+    names = labels(frame)
+    flags = {name: value for name, value in fields(frame).loc[chosen].items() if pd.notna(value)}
+    line = command(last, request.study, flags)
+    return winner(best, other, names[chosen], line, view.goal.score, scored["kept"].iloc[0])
+
+
+def _embedded(material: Material, first: Opening) -> dict[str, Any]:
+    """The rows of a page and what its script must know of the first screen."""
+    rows = payload(material.parts, material.tried, material.view, material.seeds)
+    return {**rows, "asked": first.asked, "axis": first.strips.axis, "words": first.words}
+
+
+def _inputs(rows: pd.DataFrame) -> str:
+    counts = " or ".join(f"{int(count):,}" for count in sorted(set(rows["n"].dropna()))) if "n" in rows else ""
+    splits = " and ".join(sorted(set(rows["split"])))
+    return f"{counts} {splits} rows, {seeds(rows['seed'])}".strip()
+
+
+def _provenance(material: Material, made: Sequence[Section]) -> dict[str, str]:
     rows, thresholds = material.rows, material.view.thresholds
     listed = ", ".join(f"{field.name} {getattr(thresholds, field.name):g}" for field in dataclasses.fields(thresholds))
     tables = sum(isinstance(block, Table) for section in made for block in section.blocks)
     plots = sum(len(section.blocks) for section in made) - tables
     return {
+        "Rows": caption(rows),
         "View": f"tau {material.view.tau:g} nats; {material.view.constraint}; thresholds: {listed}",
         "Configs": ", ".join(rows["config"].unique()),
         "Data digest": ", ".join(rows["data_digest"].dropna().unique()),
-        "Packages": versions(rows),
         "Stages": stage_versions(rows),
         "Environment": ", ".join(rows["environment"].dropna().unique()),
         "Files": f"{tables} tables as CSV, Markdown and LaTeX; {plots} figures as PNG and PDF",

@@ -7,21 +7,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from certvae.spec.modes import expected_sign, named
+from certvae.spec.modes import named
 
-from . import compare, figures, search
+from . import figures, search
 from .captions import caption, subject
 from .figures import simplex
 from .figures.collapse import collapse_and_rescue
-from .figures.drawing import inline, saved
+from .figures.drawing import saved
+from .figures.panels import key, panels
+from .figures.reconstructions import photographs
 from .figures.search import search_caption
 from .load import Pictures
-from .page import Claim, Plot, Section
+from .opening import Winner
+from .page import Plot, Section
 from .parameters import labels, parameters
 from .printed import TAU_SENSITIVITY, printed_for
-from .table import Table, columns, text
+from .table import Table, columns
 from .tables import beside
 from .tables import margins as tables
+from .tables.answers import answer_table, apart_table, ranking_table
 from .tables.baselines import baseline_table, verdict_table
 from .tables.collapse import drift_table, forecast_table, rescue_table
 from .tables.latent import code_table, head_table
@@ -30,8 +34,8 @@ from .tables.simplex import witness_table
 from .tables.teachers import candidate_table, live_table, used_table
 from .views import Partition, View, everything
 
+NEVER_TRAINED = "untrained"  # the mode that has no curve
 MOST_CANDIDATES = 20  # lines of the table of candidates on a page
-NOTHING_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated."
 PARTS = 12  # lines of a machine on the page: its hardware comes first, and the files have every package
 MOST_GRIDS = 3  # seeds whose reconstructions are shown
 
@@ -46,6 +50,8 @@ class Material:
         scored: these configs, judged; see `analysis.search.configs`.
         curves, candidates, pictures, machines: what `parts` points at; see `analysis.load`.
         teachers: config -> teacher rows of one seed, where the witness is a simplex.
+        winner: what the search chose, None where there was no search or nothing is feasible.
+        seeds: those of the search.
     """
 
     view: View
@@ -57,6 +63,8 @@ class Material:
     pictures: list[Pictures]
     machines: pd.DataFrame
     teachers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    winner: Winner | None = None
+    seeds: tuple[int, ...] = ()
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -67,17 +75,15 @@ class Material:
 def sections(material: Material) -> list[Section]:
     """All sections that have something to show, in reading order."""
     makers: tuple[Callable[[Material], Section], ...] = (
-        certificates,
+        compared,
         collapse,
-        exceptions,
-        latent,
-        differences,
+        tried_configs,
         buffers,
         trajectories,
-        reconstruction,
-        witness,
         teachers,
-        tried_configs,
+        reconstruction,
+        latent,
+        witness,
         papers,
         environment,
     )
@@ -85,38 +91,23 @@ def sections(material: Material) -> list[Section]:
     return [section for section in made if section.words or section.blocks]
 
 
-def claims(material: Material) -> list[Claim]:
-    """Per mode, and per source of the teacher where a study has several: strict-feasible seeds certified at tau."""
-    rows = material.parts.strict.rows
-    sources = rows.groupby("config")["teacher_source"].first()
-    found = compare.signs(material.parts.strict, material.view.tau)
-    found["source"] = found["config"].map(sources).fillna("unknown")
-    worst = (
-        rows.assign(source=rows["config"].map(sources).fillna("unknown")).groupby(["source", "mode"])["margin"].min()
-    )
-    by_mode = found.groupby(["source", "mode"], sort=False)[["certified", "agree", "n", "n_failed"]].sum()
-    several = found["source"].nunique() > 1
-    return [
-        Claim(
-            f"{mode}{f', teacher {source}' * several}: certified at tau = {material.view.tau:.2f}",
-            f"{line['certified']:.0f} of {line['n']:.0f}",
-            f"strict-feasible seeds; smallest G_0 {text(worst[source, mode], 'signed')} nats; "
-            f"n_failed = {line['n_failed']:.0f}; " + _as_printed(str(mode), int(line["agree"])),
-        )
-        for (source, mode), line in by_mode.iterrows()
-    ]
-
-
-def certificates(material: Material) -> Section:
-    """Means and minima by mode, every seed, signs, and the three claims."""
-    strict, view = material.parts.strict, material.view
-    picture = plot("heat_map", "Margin by seed and mode", figures.heat_map(material.rows, view.tau))
-    claims = tables.claim_table(material.parts, view)
-    if not len(strict.rows):
-        return Section("certificates", "Certificates", (NOTHING_STRICT,), (picture, claims))
-    pooled = (tables.summary_table(strict, view), picture, beside.sign_table(strict, view))
-    words = "Strict-feasible seeds are aggregated and shown one by one. A margin that is not positive proves nothing."
-    return Section("certificates", "Certificates", (words,), (*pooled, tables.seed_table(strict, view), claims))
+def compared(material: Material) -> Section:
+    """Modes over strict-feasible seeds, stress cases apart, paired differences; then every number behind them."""
+    parts, view = material.parts, material.view
+    strict = parts.strict
+    blocks: list[Table | Plot] = [answer_table(parts, view), apart_table(parts, view)]
+    shown = plot("margins", "Margin of every network by mode", figures.margin_strips(material.rows, view.tau))
+    blocks.append(replace(shown, panels=(), key=()))  # the first screen draws it
+    differences, failures = tables.contrast_table(strict), tables.failure_table(parts)
+    blocks += [differences] if len(differences.frame) else []
+    pooled = (tables.summary_table(strict, view), tables.seed_table(strict, view), beside.sign_table(strict, view))
+    blocks += pooled if len(strict.rows) else ()
+    blocks += [tables.seed_table(parts.stress, view)] if len(parts.stress.listed) else []
+    blocks += [tables.claim_table(parts, view), tables.count_table(parts)]
+    blocks += [failures] if len(failures.frame) else []
+    told = () if len(failures.frame) else ("No run failed.",)
+    absent = () if len(parts.stress.listed) else ("There is no stress case.",)
+    return Section("compare", "Compare", (*absent, *told), tuple(blocks))
 
 
 def collapse(material: Material) -> Section:
@@ -144,27 +135,10 @@ def latent(material: Material) -> Section:
     return Section("latent", "Other heads, and the code", (), (*blocks, code_table(parts)))
 
 
-def exceptions(material: Material) -> Section:
-    """Stress cases and failures, each on its own line, and how many there are."""
-    parts = material.parts
-    optional = (tables.seed_table(parts.stress, material.view), tables.failure_table(parts))
-    shown = [table for table in optional if len(table.frame)]
-    absent = [] if len(parts.stress.listed) else ["There is no stress case."]
-    absent += [] if len(tables.failure_table(parts).frame) else ["No run failed."]
-    return Section("exceptions", "Stress cases and failures", tuple(absent), (tables.count_table(parts), *shown))
-
-
-def differences(material: Material) -> Section:
-    """Paired differences between modes."""
-    table = tables.contrast_table(material.parts.strict)
-    return Section("differences", "Paired differences", (), (table,) if len(table.frame) else ())
-
-
 def buffers(material: Material) -> Section:
     """Sensitivity to tau."""
-    blocks: list[Table | Plot] = [tables.tau_table(material.parts, material.view)]
-    blocks += plots("margin_against_tau", "Margin against tau", material, material.rows, figures.margin_against_tau)
-    return Section("tau", "Sensitivity to tau", (), tuple(blocks))
+    drawn = plots("margin_against_tau", "Margin against tau", material, material.rows, figures.margin_against_tau)
+    return Section("tau", "Sensitivity to tau", (), (*drawn, tables.tau_table(material.parts, material.view)))
 
 
 def trajectories(material: Material) -> Section:
@@ -183,7 +157,7 @@ def trajectories(material: Material) -> Section:
 
 def reconstruction(material: Material) -> Section:
     """PSNR in its two spaces, margin against PSNR, and pictures."""
-    blocks: list[Table | Plot] = [tables.reconstruction_table(material.parts)]
+    blocks: list[Table | Plot] = _grids(material)
     goal = material.view.goal
     if {goal.mode, goal.reference} <= set(material.rows["mode"]):
 
@@ -191,7 +165,7 @@ def reconstruction(material: Material) -> Section:
             return figures.margin_against_psnr(rows, material.view)
 
         blocks += plots("margin_against_psnr", "Margin against PSNR", material, material.rows, drawn)
-    blocks += _grids(material)
+    blocks.append(tables.reconstruction_table(material.parts))
     return Section(
         "reconstruction", "Reconstruction", (f"PSNR constraint: {material.view.constraint}.",), tuple(blocks)
     )
@@ -224,12 +198,13 @@ def teachers(material: Material) -> Section:
     """Quality control of the teachers and of all candidates."""
     thresholds = material.view.thresholds
     rows, candidates = material.rows, material.candidates
-    blocks: list[Table | Plot] = [tables.teacher_table(material.parts, thresholds)]
-    blocks += [live_table(material.parts, material.view)] if rows["mode"].isin(named("live")).any() else []
+    blocks: list[Table | Plot] = []
     if candidates["info"].notna().any():
         picture = figures.teacher_quality(candidates, thresholds)
         blocks.append(plot("teacher_quality", "Diagnostics of all teacher candidates with thresholds", picture))
         blocks.append(replace(candidate_table(candidates, rows, thresholds), lines=MOST_CANDIDATES))
+    blocks.append(tables.teacher_table(material.parts, thresholds))
+    blocks += [live_table(material.parts, material.view)] if rows["mode"].isin(named("live")).any() else []
     return Section("teachers", "Teachers", (), tuple(blocks))
 
 
@@ -242,12 +217,14 @@ def tried_configs(material: Material) -> Section:
     if not {view.goal.mode, view.goal.reference} <= set(rows["mode"]):
         return Section("search", title, ("No mode of this search has its reference for reconstruction.",), ())
     varied, origin = parameters(rows), search_caption(rows, scored, view.tau)
-    blocks: list[Table | Plot] = [config_table(scored, rows, view)]
+    blocks: list[Table | Plot] = [ranking_table(scored, rows, view)]
     if scored["complete"].any():
         picture = figures.config_tradeoff(scored, view, origin)
         alt = "Configs: score against mean PSNR, with the Pareto front"
         blocks.append(plot("config_tradeoff", alt, picture))
     words = ["An order of configs on the guard split, not a selection."]
+    if scored["feasible"].any() and not (scored["feasible"] & (scored["kept"] >= view.goal.certainty)).any():
+        words.append(f"No config keeps its constraints with a probability of {view.goal.certainty:.0%}: no winner.")
     if int(scored["complete"].sum()) >= search.LEAST_CONFIGS and varied.shape[1]:
         found = search.importance(scored, varied)
         bars = figures.parameter_importance(found, origin)
@@ -259,6 +236,7 @@ def tried_configs(material: Material) -> Section:
         ]
     else:
         words.append(f"Fewer than {search.LEAST_CONFIGS} complete configs: importance would be that of chance.")
+    blocks.append(config_table(scored, rows, view))
     return Section("search", title, tuple(words), tuple(blocks))
 
 
@@ -288,13 +266,9 @@ def environment(material: Material) -> Section:
     return Section("environment", "Environment", (), (table,) if len(frame) else ())
 
 
-def _as_printed(mode: str, agree: int) -> str:
-    sign = expected_sign(mode)
-    return "the papers print no sign" if sign is None else f"printed sign {sign} in {agree}".replace("-", "−")
-
-
 def _gone(material: Material) -> tuple[str, ...]:
-    wanted = set(material.rows["key_trained"].dropna())
+    trained = material.rows[material.rows["mode"] != NEVER_TRAINED]
+    wanted = set(trained["key_trained"].dropna())
     gone = len(wanted - set(material.curves["key_trained"]))
     return (f"The curves of {gone} of {len(wanted)} networks are no longer in the store.",) if gone else ()
 
@@ -304,11 +278,14 @@ def _grids(material: Material) -> list[Plot]:
     for one in material.pictures:
         by_seed.setdefault(one.seed, []).append(one)
     return [
-        plot(
-            f"reconstructions_seed_{seed}",
-            f"Originals and reconstructions of seed {seed}",
-            figures.reconstruction_grid(group, material.view.tau),
-            photo=True,
+        replace(
+            plot(
+                f"reconstructions_seed_{seed}",
+                f"Originals and reconstructions of seed {seed}",
+                figures.reconstruction_grid(group, material.view.tau),
+            ),
+            panels=(),
+            photos=photographs(group),
         )
         for seed, group in sorted(by_seed.items())[:MOST_GRIDS]
     ]
@@ -317,12 +294,12 @@ def _grids(material: Material) -> list[Plot]:
 MOST_CONFIGS = 4  # configs that get pictures of their own
 
 
-def plot(name: str, alt: str, figure: Figure, *, photo: bool = False, label: str = "") -> Plot:
-    """A figure as a picture for the page, and as PNG and PDF; the label of its config joins the heading."""
+def plot(name: str, alt: str, figure: Figure, *, label: str = "") -> Plot:
+    """A figure as panels for the page, and as PNG and PDF; the label of its config joins the heading."""
     files = {"png": saved(figure, "png"), "pdf": saved(figure, "pdf")}
     title, caption = (" ".join(words.split()) for words in (figure.get_suptitle(), figure.get_supxlabel()))
     heading = f"{title} — {label}" if label else title
-    return Plot(name, alt, heading, caption, inline(figure), files, photo)
+    return Plot(name, alt, heading, caption, files, panels(figure), key(figure))
 
 
 def plots(

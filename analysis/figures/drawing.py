@@ -39,11 +39,11 @@ class Look:
     """Colour, line and marker of a mode: any one of them is enough to tell modes apart."""
 
     colour: str
-    line: Any
+    line: str
     marker: str
 
 
-_SOLID, _DASHED, _DASH_DOT, _DOTTED = "-", (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (1, 1.2))
+_SOLID, _DASHED, _DASH_DOT, _DOTTED = "-", "--", "-.", ":"
 LOOKS = (
     Look("C0", _SOLID, "o"),
     Look("C1", _DASHED, "s"),
@@ -90,7 +90,7 @@ def titled(figure: Figure, title: str, caption: str) -> Figure:
     """Puts the title on top, beside the legend, and the caption below, wrapped to the width of the figure."""
     width = figure.get_figwidth()
     room = width - (LEGEND_INCHES if figure.legends else 0)
-    figure.suptitle(textwrap.fill(title, int(room * 11)), x=0.01, ha="left", weight="bold")
+    figure.suptitle(textwrap.fill(title, int(room * 11)), x=0.01, ha="left")
     words = textwrap.fill(caption, int(width * 17))
     figure.supxlabel(words, x=0.01, ha="left", fontsize=7.5, color=INK)
     return figure
@@ -152,24 +152,8 @@ def feasible_region(axes: Axes, least: float, tau: float) -> Patch:
 
 def saved(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
     """The bytes of a file."""
-    return _bytes(figure, kind)
-
-
-def inline(figure: Figure) -> bytes:
-    """A PNG on a transparent ground without title and caption, which a page sets as text of its own.
-
-    The figure has neither of them afterwards; save it first.
-    """
-    figure.suptitle("")
-    figure.supxlabel("")
-    return _bytes(figure, "png", transparent=True, bbox_inches="tight")
-
-
-def _bytes(figure: Figure, kind: Literal["png", "pdf"], **options: Any) -> bytes:
     out = io.BytesIO()
     with mpl.rc_context(), style.context(STYLE, after_reset=True):
-        figure.savefig(out, format=kind, metadata=METADATA[kind], **options)
-    figure.set_layout_engine(
-        "none"
-    )  # the places were found; finding them again for every file takes as long as drawing
+        figure.savefig(out, format=kind, metadata=METADATA[kind])
+    figure.set_layout_engine("none")  # the places were found; finding them again for the next file takes as long
     return out.getvalue()

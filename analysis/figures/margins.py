@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -34,33 +33,39 @@ from .drawing import (
 )
 
 MOST_LINES = 30
-HALF = 0.5  # of the colour map: brighter cells bear black ink
+MANY_MARKS = 12  # networks of one line; more are drawn without their bounds
+SPREAD = 0.6  # of the distance between lines, over which the networks of one are laid out
 ZOOM = 0.3  # nats; the taus of the papers lie below
 
 
 @drawn
-def heat_map(rows: pd.DataFrame, tau: float) -> Figure:
-    """Seeds x modes: the margin G_0 of every row, those certified at tau in bold. Nothing is averaged.
+def margin_strips(rows: pd.DataFrame, tau: float) -> Figure:
+    """Every network at its margin G_0, its population bound to the left, one line per mode. Nothing is averaged.
 
     Args:
-        rows: strict and stress rows of one split (`views.everything`).
+        rows: strict and stress rows of one split (`views.everything`); stress cases are hollow.
         tau: nats.
     """
-    named = rows.assign(line=_line_names(rows))
-    modes, lines = ordered(named["mode"]), list(dict.fromkeys(named["line"]))[:MOST_LINES]
-    table = named.set_index(["line", "mode"])["margin"].unstack()
-    margins = table.loc[lines, modes].to_numpy(float)
-    figure = canvas(max(5.5, 2.8 + 1.25 * len(modes)), 1.5 + 0.34 * len(lines))
+    known = rows.dropna(subset="margin")
+    lines = _line_names(rows)
+    names = list(dict.fromkeys(lines))[:MOST_LINES]
+    known = known.assign(line=lines[known.index])
+    figure = canvas(8.6, 1.3 + 0.42 * len(names))
     axes = figure.subplots()
-    image = axes.imshow(margins, aspect="auto")
-    axes.set_xticks(range(len(modes)), modes)
-    axes.set_yticks(range(len(lines)), lines)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    _write_margins(axes, margins, image, tau)
-    figure.colorbar(image, ax=axes).ax.set_ylabel(MARGIN, **FORMULA)
-    more = f"; first {len(lines)} of {len(table)} lines" if len(table) > len(lines) else ""
-    return titled(figure, f"Margin by seed and mode (bold: certified at tau{more})", caption(rows, tau))
+    for place, name in enumerate(names):
+        _strip(axes, known[known["line"] == name], place, tau)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    low, high = axes.get_xlim()
+    axes.axvspan(low, tau, color="0.5", alpha=0.13, linewidth=0)
+    edge = axes.axvline(tau, color="C5", linewidth=1.1, linestyle="--", label=f"tau = {tau:.2f}")
+    axes.set_xlim(low, high)
+    axes.set_xlabel(MARGIN, **FORMULA)
+    legend(figure, [*_sides(), edge])
+    more = f" (first {len(names)} of {lines.nunique()} lines)" if lines.nunique() > len(names) else ""
+    return titled(figure, f"Margins of all networks{more}", caption(rows, tau))
 
 
 @drawn
@@ -125,15 +130,31 @@ def margin_against_psnr(rows: pd.DataFrame, view: View) -> Figure:
     return titled(figure, f"Margin and reconstruction — {clean(subject(rows))}", caption(rows, view.tau))
 
 
-def _write_margins(axes: Axes, margins: np.ndarray, image: AxesImage, tau: float) -> None:
-    """The number in every cell, in ink that can be read on its colour."""
-    dark = np.ma.filled(np.ma.asarray(image.norm(margins)), 1.0) < HALF
-    for (y, x), margin in np.ndenumerate(margins):
-        known = np.isfinite(margin)
-        word = f"{margin:+.3f}" if known else "no number"
-        ink = "white" if dark[y, x] else "black"
-        weight = "bold" if known and margin - tau > FLOAT_SLACK else "normal"
-        axes.text(x, y, word, ha="center", va="center", fontsize=8.5, color=ink, weight=weight)
+def _strip(axes: Axes, networks: pd.DataFrame, place: int, tau: float) -> None:
+    """One line: markers spread a little, so that equal margins are seen, and bounds where they are few."""
+    spread = place + SPREAD * (np.arange(1, len(networks) + 1) / (len(networks) + 1) - 0.5)
+    stressed = (networks["teacher_status"] == "stress-case").to_numpy()
+    sure = (networks["margin"] - tau > FLOAT_SLACK).to_numpy()
+    if len(networks) <= MANY_MARKS:
+        for y, one in zip(spread, networks.to_dict("records"), strict=True):
+            if np.isfinite(one["population_bound"]):
+                colour = "0.5" if one["teacher_status"] == "stress-case" else "C0"
+                axes.plot([one["population_bound"], one["margin"]], [y, y], color=colour, linewidth=1.2)
+    for (colour, marker, _), mine in zip(SIDES, (sure & ~stressed, ~sure & ~stressed, stressed), strict=True):
+        face = "none" if marker == "D" else colour
+        axes.scatter(networks["margin"][mine], spread[mine], s=26, marker=marker, facecolors=face, edgecolors=colour)
+
+
+SIDES = (("C0", "o", "certified, bound to the left"), ("C1", "s", "not certified"), ("0.5", "D", "stress case, apart"))
+"""Colour, marker and words of a network; a stress case is hollow."""
+
+
+def _sides() -> list[Line2D]:
+    return [
+        Line2D([], [], linestyle="", color=colour, marker=marker, label=words, markerfacecolor=face)
+        for colour, marker, words in SIDES
+        for face in (("none" if marker == "D" else colour),)
+    ]
 
 
 def _certified_counts(axes: Axes, strict: pd.DataFrame, modes: list[str]) -> None:
@@ -150,8 +171,8 @@ def _certified_counts(axes: Axes, strict: pd.DataFrame, modes: list[str]) -> Non
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _line_names(rows: pd.DataFrame) -> list[str]:
-    names = labels(rows) if rows["config"].nunique() > 1 else {}
-    stress = rows["teacher_status"].map({"stress-case": " (stress)"}).fillna("")
-    seeds = "seed " + rows["seed"].astype(str) + stress
-    return [f"{names[config]}, {seed}" if names else seed for config, seed in zip(rows["config"], seeds, strict=True)]
+def _line_names(rows: pd.DataFrame) -> pd.Series:
+    """The mode of every row, with its config where there are several."""
+    if rows["config"].nunique() == 1:
+        return rows["mode"]
+    return rows["mode"] + ", " + rows["config"].map(labels(rows))

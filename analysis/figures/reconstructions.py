@@ -1,10 +1,12 @@
 """Originals above their reconstructions, one line per mode."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from certvae.spec.modes import rank
 
@@ -25,8 +27,7 @@ def reconstruction_grid(pictures: Sequence[Pictures], tau: float) -> Figure:
         tau: nats, for the caption; no picture depends on it.
     """
     first = pictures[0]
-    lines = [("original", first.originals)]
-    lines += [(one.mode, one.reconstructions) for one in sorted(pictures, key=lambda one: rank(one.mode))]
+    lines = _lines(pictures)
     count, height = len(first.originals), first.originals.shape[2]
     figure = canvas(1.1 + INCH * count, 0.9 + INCH * len(lines))
     axes = figure.subplots()
@@ -41,6 +42,11 @@ def reconstruction_grid(pictures: Sequence[Pictures], tau: float) -> Figure:
     return titled(figure, f"Reconstructions of seed {first.seed}", caption)
 
 
+def photographs(pictures: Sequence[Pictures]) -> tuple[tuple[str, bytes], ...]:
+    """The same lines for a page: (label, PNG in the pictures' own pixels)."""
+    return tuple((label, _png(contact_sheet([images]))) for label, images in _lines(pictures))
+
+
 def contact_sheet(lines: Sequence[UInt8[np.ndarray, "n C H W"]]) -> UInt8[np.ndarray, "rows columns 4"]:
     """Lines of pictures as one RGBA picture with transparent gaps; one channel is shown as grey."""
     count, _, height, width = lines[0].shape
@@ -52,6 +58,17 @@ def contact_sheet(lines: Sequence[UInt8[np.ndarray, "n C H W"]]) -> UInt8[np.nda
             sheet[top : top + height, left : left + width, :3] = image.transpose(1, 2, 0)
             sheet[top : top + height, left : left + width, 3] = 255
     return sheet
+
+
+def _lines(pictures: Sequence[Pictures]) -> list[tuple[str, np.ndarray]]:
+    made = sorted(pictures, key=lambda one: rank(one.mode))
+    return [("original", pictures[0].originals), *((one.mode, one.reconstructions) for one in made)]
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    imsave(out, pixels, format="png", metadata={"Software": None})
+    return out.getvalue()
 
 
 def _gap(height: int) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from certvae import answers
 from certvae.canonical import digest, finite
 from certvae.certificate import FLOAT_SLACK, PAPER_TAU, WORDS
 from certvae.errors import redact
@@ -37,7 +38,7 @@ from certvae.tracking.runs import (
     without_seed,
 )
 
-PROJECTION = 4  # a changed projection needs a new number: what the old one wrote is then written again
+PROJECTION = 5  # a changed projection needs a new number: what the old one wrote is then written again
 SPLITS = ("certify", "guard", "train")  # the better one first
 HEADLINE = read_by("headline")
 TAU_STEPS = range(0, 501, 25)  # thousandths of a nat: below log K for every K >= 2
@@ -186,6 +187,7 @@ def _network(entry: Entry, rows: list[Row], evidence: Evidence) -> Run:
     more = {NOTE: _note(best), FOLDED: _folded(best)}
     if "look" in best:
         more["look"] = f"{best['look']} of {best['looks']}"
+    more |= {name: word for name, word in (("mean", answers.mean(best)), ("channel", answers.channel(best))) if word}
     if (margin := number(best.get("margin"))) is not None:
         more["words"] = WORDS[margin - PAPER_TAU > FLOAT_SLACK if best.get("view", "mu") == "mu" else None]
     return _child(entry, "network", TOLD, more, points, _files(rows, evidence), evidence.seconds(key))
@@ -249,10 +251,15 @@ def _by_tau(row: Row) -> list[Point]:
     margin = number(row.get("margin"))
     if margin is None:
         return []
-    points = [Point(f"margin_tau_{tau:.2f}", 0, margin - tau) for tau in PAPER_TAUS]
+    points = [Point(at_tau(tau), 0, margin - tau) for tau in PAPER_TAUS]
     for step in TAU_STEPS:
         points += [Point("margin_by_tau", step, margin - step / 1000), Point("tau", step, step / 1000)]
     return points
+
+
+def at_tau(tau: float) -> str:
+    """How the margin at a buffer is called: short enough for the head of a column."""
+    return f"G_{tau:.2f}"
 
 
 def _numbers(row: Row, names: Iterable[str], prefix: str) -> list[Point]:

@@ -150,7 +150,7 @@ class TestCellsEnd:
         live.ended(cell(0), store.rows(STUDY))
         wait_until(lambda: shown(store)["full seed 0"]["status"] == "FINISHED")
         runs = shown(store)
-        assert {"margin", "margin_tau_0.10"} <= {name for name, _, _ in runs["full seed 0"]["points"]}
+        assert {"margin", "G_0.10"} <= {name for name, _, _ in runs["full seed 0"]["points"]}
         assert runs["full seed 1"]["status"] == "RUNNING"
         hear(live, store, cell(1), epochs=7)
         wait_until(lambda: len(line(shown(store)["full seed 1"], "curve/total")) == 7)

@@ -170,7 +170,7 @@ class TestShows:
         assert margins == pytest.approx({step: margin - step / 1000 for step in margins}, abs=1e-12)
         assert line(run, "tau") == {step: step / 1000 for step in margins}
         for tau in ("0.05", "0.10", "0.20"):
-            assert line(run, f"margin_tau_{tau}") == {0: pytest.approx(margin - float(tau), abs=1e-12)}
+            assert line(run, f"G_{tau}") == {0: pytest.approx(margin - float(tau), abs=1e-12)}
 
     def test_the_better_split_in_the_columns(self, store: Store) -> None:
         fill(store, [cell(0)])
@@ -183,7 +183,7 @@ class TestShows:
         assert run["tags"]["split"] == "certify"
         assert line(run, "margin") == line(run, "certify/margin")
         assert line(run, "guard/margin") == line(guard, "margin")
-        assert line(run, "margin_tau_0.10") == {0: run["latest"]["margin"] - 0.1}
+        assert line(run, "G_0.10") == {0: run["latest"]["margin"] - 0.1}
 
     def test_aggregates_over_strict_feasible_seeds_alone(self, store: Store) -> None:
         for seed in (0, 1, 2):
@@ -245,7 +245,7 @@ class TestShows:
         rows = [row(store, cell(seed), "full") for seed in (0, 1)]
         Ledger(store, STUDY).sync([rows[0] | {"margin": bad, "loss": bad}, rows[1]])
         run, parent = shown(store)["full seed 0"], shown(store)["config"]["latest"]
-        hidden = {"margin", "guard/margin", "loss", "guard/loss", "margin_by_tau", "tau", "margin_tau_0.10"}
+        hidden = {"margin", "guard/margin", "loss", "guard/loss", "margin_by_tau", "tau", "G_0.10"}
         assert not hidden & run["latest"].keys()
         assert {"loss", "margin"} <= set(json.loads(run["tags"]["certvae.row"])["unavailable"])
         assert parent["guard/full/n"] == parent["guard/full/n_failed"] == 1

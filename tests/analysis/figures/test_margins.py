@@ -1,4 +1,3 @@
-import io
 import itertools
 
 import matplotlib as mpl
@@ -6,10 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 
 from analysis import figures, load, search, views
-from analysis.figures.drawing import LOOKS, STYLE, inline, look, saved
+from analysis.figures.drawing import LOOKS, STYLE, look, saved
 from analysis.figures.reconstructions import contact_sheet
 from analysis.figures.search import search_caption
 from analysis.figures.teachers import MOST_TEACHERS
@@ -40,7 +38,7 @@ def drawings(store) -> dict[str, Figure]:
     return {
         "margin_curves": figures.margin_curves(curves, TAU),
         "rescue_transitions": figures.rescue_transitions(curves, TAU),
-        "heat_map": figures.heat_map(rows, TAU),
+        "margin_strips": figures.margin_strips(rows, TAU),
         "margin_against_tau": figures.margin_against_tau(rows, TAU),
         "margin_against_psnr": figures.margin_against_psnr(rows, views.DECLARED),
         "teacher_quality": figures.teacher_quality(load.candidates(store, frame), views.DECLARED.thresholds),
@@ -85,7 +83,7 @@ def test_tick_labels_do_not_overlap(drawings, name):
             assert left.x1 <= right.x0 + 1, (name, axes.get_xlabel())
 
 
-@pytest.mark.parametrize("name", ["margin_curves", "heat_map", "reconstruction_grid"])
+@pytest.mark.parametrize("name", ["margin_curves", "margin_strips", "reconstruction_grid"])
 def test_equal_pictures_are_equal_bytes_without_a_date(drawings, name):
     for kind in ("png", "pdf"):
         first = saved(drawings[name], kind)
@@ -112,16 +110,6 @@ def test_a_picture_is_a_function_of_its_frame(store):
     pd.testing.assert_frame_equal(curves, before)
 
 
-def test_the_picture_for_a_page_has_neither_title_nor_caption(store):
-    rows = views.everything(views.partition(load.load(store, split="certify")))
-    figure = figures.heat_map(rows, TAU)
-    whole = imread(io.BytesIO(saved(figure, "png")))
-    page = imread(io.BytesIO(inline(figure)))
-    assert page.shape[0] < whole.shape[0]
-    assert page[0, 0, 3] == 0  # a transparent ground
-    assert whole[0, 0].tolist() == [1.0, 1.0, 1.0, 1.0]
-
-
 def test_curves_cross_the_boundary_that_is_drawn(drawings):
     axes = drawings["margin_curves"].axes[0]
     flat = [line for line in axes.lines if len(set(line.get_ydata())) == 1]
@@ -134,13 +122,13 @@ def test_rescue_starts_where_no_align_ended(drawings):
     assert lines["o"].min() == 1
 
 
-def test_a_heat_map_shows_every_row_and_averages_none(drawings):
-    words = [text.get_text() for text in drawings["heat_map"].axes[0].texts]
-    assert len(words) == 15
-    assert "+1.830" in words  # the stress case of seed 3
-    assert words.count("no number") == 2  # full of seed 4 diverged, and it has no rescue
-    names = [label.get_text() for label in drawings["heat_map"].axes[0].get_yticklabels()]
-    assert names == ["seed 0", "seed 1", "seed 2", "seed 3 (stress)", "seed 4"]
+def test_a_mark_stands_for_one_network_and_none_for_a_mean(drawings):
+    axes = drawings["margin_strips"].axes[0]
+    marks = np.concatenate([marks.get_offsets() for marks in axes.collections])
+    assert len(marks) == 13  # full of seed 4 diverged, and it has no rescue
+    assert np.isclose(marks[:, 0], 1.83).any()  # the stress case of seed 3
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(MARGIN)
+    assert len([line for line in axes.lines if len(set(line.get_ydata())) == 1]) == 13  # from the bound to the margin
 
 
 def test_stress_cases_are_not_counted_among_certified_seeds(drawings):
@@ -180,7 +168,7 @@ def test_modes_that_nobody_knows_get_a_look_of_their_own():
 def test_a_name_with_a_dollar_is_no_formula(tmp_path):
     rows = filled(tmp_path, [row(0, "no_align"), row(0, "x$\\frac{$", data=HOSTILE)])
     frame = views.everything(views.partition(load.load(rows)))
-    assert saved(figures.heat_map(frame, TAU), "png")
+    assert saved(figures.margin_strips(frame, TAU), "png")
     assert saved(figures.margin_against_psnr(frame, views.DECLARED), "png")
 
 

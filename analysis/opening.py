@@ -1,0 +1,303 @@
+"""The first screen of a page: the question, its answer in words and numbers, the margins behind it, the winner.
+
+Every mark stands for one network and none for a mean. Places are per cent of the width, so the figure is as wide as the
+screen, and its words keep their size.
+"""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from certvae.certificate import FLOAT_SLACK
+from certvae.spec.goal import Judged
+from certvae.spec.modes import BY_NAME
+
+from .captions import said_tau
+from .parameters import labels
+from .table import ABSENT, text
+from .tables.answers import answer_lines
+from .views import Partition, View, everything
+
+Axis = tuple[float, float]
+"""Its left and its right end, nats."""
+QUESTION = "Does the latent path carry information about the input?"
+NONE_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated, and stress cases are listed apart."
+MOST_NAMED = 4  # modes that a sentence names one by one
+CONTROLS = {
+    "head_only": "a head fitted to the frozen code of no_align",
+    "untrained": "the network as it was initialised",
+    "permuted": "the teacher's rows shuffled between images",
+    "full_long": "full, for the epochs of no_align and rescue",
+    "no_align": "the same network without the teacher",
+    "vae": "the same network without the teacher",
+}
+"""What makes a claim believable: networks that the method must not, or need not, certify."""
+MANY_MARKS = 12  # networks in one line of the figure; more are drawn without their bounds
+MOST_LINES = 24
+SEARCHING = (
+    *("--search", "--search-seeds", "--confirmation-seeds", "--sampler", "--lag", "--early-stop", "--every-mode"),
+    *("--search-seed", "--seeds", "--study", "--store", "--data-root", "--workers", "--per-gpu", "--logical-gpus"),
+    *("--address", "--budget", "--deadline", "--plan", "--status", "--explain"),
+)
+"""Options of a run that say how it searched and where; none of them belongs to a config."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A network: its row, where its margin and its bound stand across (per cent), and its side."""
+
+    row: int
+    x: float
+    bound: float | None
+    y: float
+    sure: bool
+    stress: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """A mode, or a mode of one config: the words of its answer, and its networks."""
+
+    number: int
+    name: str
+    remark: str
+    control: bool
+    head: str
+    mean: str
+    channel: str
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """The figure: lines over one axis in nats."""
+
+    lines: tuple[Line, ...]
+    left_out: int
+    ticks: tuple[tuple[float, str], ...]
+    axis: Axis
+    zero: float
+    tau: float
+
+
+@dataclass(frozen=True)
+class Winner:
+    """What a search found, and whether fresh seeds agree."""
+
+    name: str
+    command: str
+    sentence: str
+    confirmation: str
+
+
+@dataclass(frozen=True)
+class Opening:
+    """All of the first screen."""
+
+    verdict: str
+    sentence: str
+    strips: Strips
+    asked: tuple[int, ...]
+    """Lines that the question is about."""
+    winner: Winner | None = None
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What the page's script says besides numbers."""
+        return {"none": NONE_STRICT, "most": MOST_NAMED}
+
+
+def opening(parts: Partition, view: View, winner: Winner | None = None) -> Opening:
+    """The answer of these rows under a view."""
+    rows = everything(parts)
+    lines = answer_lines(parts, view)
+    asked = _asked(lines)
+    verdict, sentence = headline([lines[number] for number in asked], view, _names(rows))
+    return Opening(verdict, sentence, strips(rows, lines, view, span(rows, view)), asked, winner)
+
+
+def headline(asked: Sequence[Mapping[str, Any]], view: View, names: Mapping[str, str]) -> tuple[str, str]:
+    """The verdict in one word, and the sentence after it.
+
+    Args:
+        asked: lines of `answers.answer_lines` that the question is about.
+        view: tau.
+        names: config -> what tells it from others; empty for one config.
+    """
+    seen = [line for line in asked if line["n"]]
+    if not seen:
+        return "Not asked.", NONE_STRICT
+    certified, n = (sum(line[name] for line in seen) for name in ("certified", "n"))
+    word = "Yes." if certified == n else "In part." if certified else "Not shown."
+    each = " and ".join(f"{line['certified']} of {line['n']} for {_line_name(line, names)}" for line in seen)
+    counts = each if len(seen) <= MOST_NAMED else f"{certified} of {n} over {len(seen)} lines"
+    smallest, bound = (_least(line[name] for line in seen) for name in ("left_min", "bound_min"))
+    claimed = any(line["population"] != ABSENT for line in seen) and bound is not None
+    population = f", smallest population bound {text(bound, 'signed')} nats" if claimed else ""
+    return word, (
+        f"The head is certified at tau = {said_tau(view.tau)} in strict-feasible seeds: {counts}; smallest margin left "
+        f"{text(smallest, 'signed')} nats{population}."
+    )
+
+
+def span(rows: pd.DataFrame, view: View) -> Axis:
+    """From where to where margins and bounds of these rows are drawn, nats."""
+    values = np.concatenate([rows["margin"].to_numpy(float), rows["population_bound"].to_numpy(float), [0.0, view.tau]])
+    known = values[np.isfinite(values)]
+    pad = 0.06 * max(np.ptp(known), 0.1)
+    return float(known.min() - pad), float(known.max() + pad)
+
+
+def strips(rows: pd.DataFrame, lines: Sequence[Mapping[str, Any]], view: View, axis: Axis) -> Strips:
+    """Every network at its margin, with its bound to the left, one line per config and mode."""
+    names = _names(rows)
+    groups = rows.groupby(["study", "config", "mode", "split"], sort=False).indices.values()
+    found = [
+        _line(number, line, rows.iloc[places], places, names, axis, view)
+        for number, (line, places) in enumerate(zip(lines, groups, strict=True))
+    ]
+    shown = sorted(found[:MOST_LINES], key=lambda line: line.control)
+    ticks = [tick for tick in MaxNLocator(6).tick_values(*axis) if axis[0] <= tick <= axis[1]]
+    return Strips(
+        tuple(shown),
+        len(found) - len(shown),
+        tuple((_across(tick, axis), f"{tick:g}".replace("-", "−")) for tick in ticks),
+        axis,
+        _across(0.0, axis),
+        _across(view.tau, axis),
+    )
+
+
+def winner(best: Judged, fresh: Judged | None, name: str, command: str, goal_score: str, kept: float) -> Winner:
+    """The config that a search chose, in words.
+
+    Args:
+        best: judged on the search seeds.
+        fresh: judged on seeds that the search did not have, None where there are none.
+        name, command: how it is called, and what trains it.
+        goal_score: which score its value is.
+        kept: the probability that it keeps its constraints, given the noise of seeds.
+    """
+    apart = f", {best.n_stress} stress cases apart" if best.n_stress else ""
+    sentence = (
+        f"{goal_score} margin {text(best.score, 'signed')} nats over {best.n} strict-feasible search seeds{apart}, "
+        f"PSNR {text(best.psnr, 'coarse')} dB, slack {_decibels(best.slack)}, "
+        f"kept with a probability of {kept:.0%}"
+    )
+    return Winner(name, command, sentence, confirmed(best, fresh))
+
+
+def confirmed(best: Judged, fresh: Judged | None) -> str:
+    """What fresh seeds say of the winner, on guard rows: score, slack, and how much the search overstated it."""
+    if fresh is None:
+        return "Not confirmed yet: no seed that the search did not have has ended."
+    if fresh.score is None or best.score is None:
+        return f"Not confirmed: {fresh.reason}."
+    held = "held" if fresh.feasible else "did not hold"
+    return (
+        f"Confirmed on {fresh.n} fresh seeds: {text(fresh.score, 'signed')} nats, the PSNR constraint {held} (slack "
+        f"{_decibels(fresh.slack)}); optimism of the search {text(best.score - fresh.score, 'signed')} nats."
+    )
+
+
+def command(remembered: Mapping[str, Any] | None, study: str, flags: Mapping[str, Any]) -> str:
+    """A command line that trains one config: that of the study without its search, and the config's own fields.
+
+    Args:
+        remembered: the last command of the study, from the log of its store; None where nobody noted it.
+        study: its name.
+        flags: dotted field -> value, of what differs between configs.
+    """
+    script, given = "STUDY.py", []
+    if remembered is not None:
+        script = "/".join(Path(remembered["study"]).parts[-2:])
+        given = _kept(remembered["arguments"], flags)
+    own = [part for name, value in flags.items() for part in (_flag(name), f"{value:.10g}" if _float(value) else value)]
+    return shlex.join(["certvae", "run", script, "--study", f"{study}-winner", *map(str, (*given, *own))])
+
+
+def _kept(arguments: Iterable[str], flags: Mapping[str, Any]) -> list[str]:
+    """Arguments without the options of a search, and without those that a config sets itself."""
+    kept, keep = [], True
+    own = {_flag(name) for name in flags}
+    for argument in arguments:
+        if argument.startswith("--"):
+            name = argument.partition("=")[0].replace("_", "-")
+            keep = name not in SEARCHING and not name.startswith("--goal.") and name not in own
+        if keep:
+            kept.append(argument)
+    return kept
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _decibels(value: float) -> str:
+    return f"{value:+.2f} dB".replace("-", "−")
+
+
+def _float(value: Any) -> bool:
+    return isinstance(value, float)
+
+
+def _asked(lines: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """The lines whose heads were asked to follow the teacher; all but controls where nobody was."""
+    kinds = [BY_NAME.get(str(line["mode"])) for line in lines]
+    own = [number for number, kind in enumerate(kinds) if kind is None or kind.family != "control"]
+    aligned = [number for number in own if (kind := kinds[number]) is None or kind.sign != "-"]
+    return tuple(aligned or own or range(len(lines)))
+
+
+def _line(
+    number: int,
+    line: Mapping[str, Any],
+    group: pd.DataFrame,
+    places: np.ndarray,
+    names: Mapping[str, str],
+    axis: Axis,
+    view: View,
+) -> Line:
+    mode = str(line["mode"])
+    kind = BY_NAME.get(mode)
+    control = kind is not None and (kind.family == "control" or mode in CONTROLS)
+    known = [place for place in range(len(group)) if np.isfinite(group["margin"].iloc[place])]
+    many = len(known) > MANY_MARKS
+    marks = (
+        _mark(int(places[place]), group.iloc[place], (order + 1) / (len(known) + 1), many, axis, view)
+        for order, place in enumerate(known)
+    )
+    words = (str(line[name]) for name in ("head", "mean_answer", "channel_answer"))
+    return Line(number, _line_name(line, names), CONTROLS.get(mode, ""), control, *words, tuple(marks))
+
+
+def _mark(row: int, network: pd.Series, y: float, many: bool, axis: Axis, view: View) -> Mark:
+    bound = network["population_bound"]
+    drawn = None if many or not np.isfinite(bound) else _across(bound, axis)
+    sure = bool(network["margin"] - view.tau > FLOAT_SLACK)
+    stress = network["teacher_status"] == "stress-case"
+    return Mark(row, _across(network["margin"], axis), drawn, round(100 * y, 1), sure, stress)
+
+
+def _across(value: float, axis: Axis) -> float:
+    """Per cent from the left."""
+    return round(100 * (float(value) - axis[0]) / (axis[1] - axis[0]), 3)
+
+
+def _names(rows: pd.DataFrame) -> dict[str, str]:
+    return labels(rows) if rows["config"].nunique() > 1 else {}
+
+
+def _line_name(line: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    label = names.get(str(line["config"]))
+    return f"{line['mode']}, {label}" if label else str(line["mode"])
+
+
+def _least(values: Iterable[float]) -> float | None:
+    return min((value for value in values if np.isfinite(value)), default=None)

@@ -1,0 +1,125 @@
+"""The first screen: which verdict, which winner, and a command that trains it."""
+
+import shlex
+
+import pytest
+
+from analysis.load import load
+from analysis.opening import command, opening
+from analysis.report import Request, gather
+from analysis.views import DECLARED, partition
+from certvae.spec.goal import RULE, Goal
+from certvae.store.log import note
+from certvae.store.store import Store
+from tests.analysis_rows import STRESS, STUDY, chains, filled, lost, row, searched
+
+
+def opened(path, rows):
+    return opening(partition(load(filled(path, rows))), DECLARED)
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict", "words"),
+    [
+        (chains(), "Yes.", "3 of 3 for full and 3 of 3 for rescue; smallest margin left +1.6000 nats, smallest popul"),
+        (chains(margin=-0.1), "Not shown.", "0 of 3 for full"),
+        ([*chains(), lost(3)], "In part.", "3 of 4 for full"),
+        (chains(**STRESS), "Not asked.", "No seed has a strict-feasible teacher"),
+        ([*chains([0]), *chains([1], margin=-1.0, **STRESS)], "Yes.", "1 of 1 for full"),
+        (chains(split="guard"), "Yes.", "smallest margin left +1.6000 nats."),
+        (chains(modes=["vanilla", "gmvae"], margin=-0.05), "Not shown.", "0 of 3 for vanilla and 0 of 3 for gmvae"),
+    ],
+    ids=["all", "none", "some", "stress alone", "stress apart", "guard has no population", "nobody asked"],
+)
+def test_the_verdict_is_about_strict_feasible_seeds_that_were_asked(tmp_path, rows, verdict, words):
+    found = opened(tmp_path, rows)
+    assert found.verdict == verdict
+    assert words in found.sentence
+
+
+def test_only_a_dead_channel_is_called_collapsed(tmp_path):
+    dead = chains([0], kl_rate=0.01, sampled_population_bound=-1.0)
+    alive = chains([1], sampled_population_bound=0.5)
+    lines = {line.name: line.channel for line in opened(tmp_path, [*dead, *alive]).strips.lines}
+    assert lines["no_align"] == "alive 1, dead (collapsed) 1"
+
+
+def test_controls_come_last_and_say_what_they_are(tmp_path):
+    lines = opened(tmp_path, chains(modes=["full", "no_align", "rescue", "untrained"])).strips.lines
+    assert [(line.name, line.control) for line in lines] == [
+        *(("full", False), ("rescue", False)),
+        *(("no_align", True), ("untrained", True)),
+    ]
+    assert all(line.remark for line in lines if line.control)
+
+
+def test_marks_lie_where_margins_are(tmp_path):
+    strips = opened(tmp_path, [row(0, margin=1.0, population_bound=0.5), row(0, "no_align", margin=0.0)]).strips
+    full, plain = (line.marks[0] for line in strips.lines)
+    low, high = strips.axis
+    assert plain.x == strips.zero
+    assert low + full.x / 100 * (high - low) == pytest.approx(1.0, abs=1e-3)
+    assert full.bound == pytest.approx((full.x + plain.x) / 2, abs=0.01)
+    assert (full.sure, plain.sure) == (True, False)
+
+
+def test_a_command_keeps_what_a_config_is_made_of_and_nothing_of_the_search():
+    last = {
+        "study": "/somewhere/sweeps/mine.py",
+        "arguments": shlex.split(
+            "--data digits --limit 400 --search 8 --search-seeds 0 1 --goal.psnr-drop 1.0 --store x --lag=2 "
+            "--training.epochs 5 --objective.lambda-ts 3 --every-mode --model.encoder.channels 8 16"
+        ),
+    }
+    assert command(last, "mine", {"objective.lambda_ts": 0.1 + 0.2, "training.batch": 64}) == (
+        "certvae run sweeps/mine.py --study mine-winner --data digits --limit 400 --training.epochs 5 "
+        "--model.encoder.channels 8 16 --objective.lambda-ts 0.3 --training.batch 64"
+    )
+    assert command(None, "mine", {}) == "certvae run STUDY.py --study mine-winner"
+
+
+class TestWinner:
+    """A search of two weights on seeds 0 to 2, and fresh seeds of the better one."""
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        better, worse = ({"objective.lambda_ts": weight} for weight in (5.0, 1.0))
+        rows = chains(range(3), split="guard", parameters=dict(better))
+        rows += chains(range(3), ["full", "no_align"], split="guard", parameters=dict(worse), margin=0.5)
+        rows += [one for split in ("guard", "certify") for one in chains([7, 8], split=split, parameters=dict(better))]
+        path = searched(tmp_path / "store", rows, Goal())
+        note(Store(path).disk, "commands", {"of": STUDY, "study": "/x/sweeps/mine.py", "arguments": ["--search", "2"]})
+        return path
+
+    def test_it_has_command_confirmation_and_optimism(self, store):
+        material, _ = gather(Request(store=store, study=STUDY))
+        found = material.winner
+        assert found is not None
+        assert found.name == "lambda_ts 5"
+        assert found.sentence.startswith("mean margin +1.8100 nats over 3 strict-feasible search seeds, PSNR 19.10 dB")
+        assert found.confirmation == (
+            "Confirmed on 2 fresh seeds: +1.8750 nats, the PSNR constraint held (slack +1.10 dB); optimism of the "
+            "search −0.0650 nats."
+        )
+        assert found.command == f"certvae run sweeps/mine.py --study {STUDY}-winner --objective.lambda-ts 5"
+
+    def test_without_fresh_seeds_it_says_so(self, tmp_path):
+        rows = [
+            one for weight in (1.0, 5.0) for one in chains(split="guard", parameters={"objective.lambda_ts": weight})
+        ]
+        material, _ = gather(Request(store=searched(tmp_path, rows, Goal()), study=STUDY))
+        assert material.winner is not None
+        assert "Not confirmed yet" in material.winner.confirmation
+
+    def test_where_nothing_is_feasible_nothing_wins(self, store):
+        material, _ = gather(Request(store=store, study=STUDY, psnr_floor=99.0))
+        assert material.winner is None
+
+    def test_a_comparison_of_configs_has_no_winner(self, tmp_path):
+        rows = [
+            one for weight in (1.0, 5.0) for one in chains(split="guard", parameters={"objective.lambda_ts": weight})
+        ]
+        store = filled(tmp_path, rows)
+        assert Store(store).get_document(RULE, STUDY) is None
+        material, _ = gather(Request(store=store, study=STUDY))
+        assert material.winner is None
