@@ -10,23 +10,22 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tyro
 
 from certvae.errors import ConfigFault, ExitCode
 from certvae.terminal import UI_PORT, certvae, guarded
+from certvae.upkeep import STORE, gc, repair, status, verify
 
 if TYPE_CHECKING:
     import numpy as np
 
     from certvae.certificate import Pairs
-    from certvae.store.audit import Report
     from certvae.store.store import Store
 
 # ruff: noqa: PLC0415 - a command imports what it needs when it is called: numpy for one, all of Ray for another
 
-STORE = Path("certvae-store")
 KILLS = 200  # of a store alone
 Command = Callable[..., int]
 
@@ -251,21 +250,7 @@ def bundle(
     found = making.write(opened, row, out, digest_only=digest_only)
     print(f"{found.certificate}\n{out}: {row['study']}, {row['mode']} seed {row['seed']}")
     print(f"Verify it anywhere: {certvae('verify', str(out))}")
-    return _logged(opened, row, out) if mlflow else ExitCode.DONE
-
-
-def _logged(store: "Store", row: Mapping[str, Any], out: Path) -> int:
-    from certvae.tracking import models
-    from certvae.tracking.client import Outage
-    from certvae.verifier import opened
-
-    try:
-        uri, model = models.log(store, row, out, opened(out).name)
-        print(f"MLflow: mlflow.set_tracking_uri({uri!r}); mlflow.pyfunc.load_model({model!r})")
-    except Outage as outage:
-        print(f"MLflow: {outage}. The bundle is whole; once MLflow is back, bundle it again into a new folder.")
-        return ExitCode.BUG
-    return ExitCode.DONE
+    return making.logged(opened, row, out) if mlflow else ExitCode.DONE
 
 
 def verify_bundle(
@@ -354,59 +339,6 @@ def diff(
     first = _opened(store)
     second = first if other_store is None else _opened(other_store)
     show(side(first, cell), side(second, other))
-    return ExitCode.DONE
-
-
-def verify(store: Path = STORE) -> int:
-    """Read and verify every byte; change nothing.
-
-    Exit code is a sum: 1 corrupt, incomplete or surplus entry; 2 wrong owner or mode, or unknown schema; 4 unreadable.
-
-    Args:
-        store: Folder of the store.
-    """
-    from certvae.store import audit
-
-    return _audited(audit.verify(store.resolve()))
-
-
-def repair(store: Path = STORE) -> int:
-    """Move corrupt entries to quarantine and verify again; the next run computes them again.
-
-    Args:
-        store: Folder of the store.
-    """
-    from certvae.store import audit
-
-    return _audited(audit.repair(store.resolve()))
-
-
-def status(store: Path = STORE) -> int:
-    """Say what the store holds.
-
-    Args:
-        store: Folder of the store.
-    """
-    from certvae.store import audit
-
-    print(audit.status(store.resolve()))
-    return ExitCode.DONE
-
-
-def gc(store: Path = STORE, remove: bool = False, older_than_days: float = 7.0) -> int:
-    """List objects that no row and no plan refers to.
-
-    Args:
-        store: Folder of the store.
-        remove: Remove them as well.
-        older_than_days: Younger ones may belong to a sweep that runs now, and stay.
-    """
-    from certvae.store import audit
-
-    paths = audit.gc(store.resolve(), (), dry_run=not remove, older_than_days=older_than_days)
-    for path in paths:
-        print(path)
-    print(f"{len(paths)} {'removed' if remove else 'could be removed with --remove'}")
     return ExitCode.DONE
 
 
@@ -501,7 +433,7 @@ def cluster_commands() -> int:
     return _parsed(CLUSTER_COMMANDS, ("--help",), "certvae cluster")
 
 
-STORE_COMMANDS: Mapping[str, Command] = {"verify": verify, "repair": repair, "status": status, "gc": gc}
+STORE_COMMANDS: Mapping[str, Command] = {one.__name__: one for one in (verify, repair, status, gc)}
 CLUSTER_COMMANDS: Mapping[str, Command] = {"run": cluster_run, "fetch": cluster_fetch}
 COMMANDS: Mapping[str, Command] = {
     "certify": certify,
@@ -557,11 +489,6 @@ def _opened(store: Path) -> "Store":
     if not (root / MARK).exists():
         raise no_store(root)  # opening it would make one
     return Store(root)
-
-
-def _audited(found: "Report") -> int:
-    print(found)
-    return found.exit_code
 
 
 if __name__ == "__main__":

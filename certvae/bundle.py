@@ -16,7 +16,7 @@ from certvae.canonical import stage_seed
 from certvae.certificate import Reference
 from certvae.data.dataset import SPLITS, Dataset
 from certvae.data.loading import load
-from certvae.errors import BundleFault
+from certvae.errors import BundleFault, ExitCode
 from certvae.evaluation import diagnostics
 from certvae.evaluation.diagnostics import evaluation
 from certvae.evaluation.facts import DELTA, FITTED_ON, affine_heads
@@ -34,7 +34,7 @@ from certvae.teachers import kinds
 from certvae.teachers.brought import KEPT
 from certvae.teachers.kinds import LabelTeacher, PixelTeacher
 from certvae.verifier import folder as files
-from certvae.verifier.bundle import Computed, assembled, computed, row_digests, shared
+from certvae.verifier.bundle import Computed, assembled, computed, opened, row_digests, shared
 from certvae.verifier.programs import KNOWN
 
 ROUNDING = float(np.finfo(np.float32).eps) ** 0.5  # nats: a row was computed from float32 means, a bundle in float64
@@ -322,3 +322,17 @@ def _check(row: Row, found: Computed) -> None:
 
 def _no_bundle(what: str, why: str) -> BundleFault:
     return BundleFault(f"{what} has no bundle: {why}", "choose another mode; `certvae bundle --help`")
+
+
+def logged(store: Store, row: Mapping[str, Any], out: Path) -> ExitCode:
+    """Shows a bundle in MLflow, as files of its run and as a model, and says how to load it."""
+    from certvae.tracking import models  # noqa: PLC0415 - mlflow takes seconds, and most bundles need none
+    from certvae.tracking.client import Outage  # noqa: PLC0415
+
+    try:
+        uri, model = models.log(store, row, out, opened(out).name)
+        print(f"MLflow: mlflow.set_tracking_uri({uri!r}); mlflow.pyfunc.load_model({model!r})")
+    except Outage as outage:
+        print(f"MLflow: {outage}. The bundle is whole; once MLflow is back, bundle it again into a new folder.")
+        return ExitCode.BUG
+    return ExitCode.DONE

@@ -20,8 +20,11 @@ from certvae.store.store import Store
 from sweeps import cifar100_baselines, search_margin_psnr, simplex_search
 from tests.sweep_runs import REPOSITORY
 
-FOREIGN = {"--require-hashes", "--host", "--allowed-hosts", "--no-restart", "--head"}
-"""Options of pip, MLflow and Ray."""
+FOREIGN = {
+    *{"--require-hashes", "--host", "--allowed-hosts", "--no-restart", "--head"},
+    *{"--query-gpu", "--format", "--shm-size"},
+}
+"""Options of pip, MLflow and Ray; of NVIDIA's driver and of Docker."""
 GROUPS = {"store": STORE_COMMANDS, "cluster": CLUSTER_COMMANDS}
 
 
@@ -62,6 +65,8 @@ def options() -> frozenset[str]:
     for study in (search_margin_psnr, simplex_search, cifar100_baselines):
         script = REPOSITORY / "sweeps" / f"{study.__name__.rpartition('.')[2]}.py"
         told.append(help_of("run", str(script), "--data", "digits"))
+    taught = ("--data", "digits", "--teacher", "features:torchvision:resnet18")
+    told.append(help_of("run", str(REPOSITORY / "sweeps" / "tiny_fixed_q.py"), *taught))
     return frozenset(re.findall(r"--[a-z][\w.-]*", " ".join(told)))
 
 

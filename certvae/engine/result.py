@@ -1,8 +1,7 @@
 """A study from Python: what was asked for by keyword, and its result as frames, words and figures.
 
-    result = study.run(data="digits", seeds=(0, 1), fields={"training.epochs": 5})
-    result.table        the final table            result.frame   every row of the study
-    result.winner       the best config            result.figure("curves")
+`study.run(data="digits", seeds=(0, 1), fields={"training.epochs": 5})` gives a result: `.table`, the final table;
+`.frame`, every row of the study; `.winner`, the best config; `.figure("curves")`.
 
 It is the run of the command line, with the same store: either goes on with what the other began.
 """

@@ -1,0 +1,71 @@
+"""What `certvae store` does: look after a store from the command line."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from certvae.errors import ExitCode
+
+if TYPE_CHECKING:
+    from certvae.store.audit import Report
+
+# ruff: noqa: PLC0415 - `certvae certify` is installed without what a store needs
+
+STORE = Path("certvae-store")
+
+
+def verify(store: Path = STORE) -> int:
+    """Read and verify every byte; change nothing.
+
+    Exit code is a sum: 1 corrupt, incomplete or surplus entry; 2 wrong owner or mode, or unknown schema; 4 unreadable.
+
+    Args:
+        store: Folder of the store.
+    """
+    from certvae.store import audit
+
+    return _audited(audit.verify(store.resolve()))
+
+
+def repair(store: Path = STORE) -> int:
+    """Move corrupt entries to quarantine and verify again; the next run computes them again.
+
+    Args:
+        store: Folder of the store.
+    """
+    from certvae.store import audit
+
+    return _audited(audit.repair(store.resolve()))
+
+
+def status(store: Path = STORE) -> int:
+    """Say what the store holds.
+
+    Args:
+        store: Folder of the store.
+    """
+    from certvae.store import audit
+
+    print(audit.status(store.resolve()))
+    return ExitCode.DONE
+
+
+def gc(store: Path = STORE, remove: bool = False, older_than_days: float = 7.0) -> int:
+    """List objects that no row and no plan refers to.
+
+    Args:
+        store: Folder of the store.
+        remove: Remove them as well.
+        older_than_days: Younger ones may belong to a sweep that runs now, and stay.
+    """
+    from certvae.store import audit
+
+    paths = audit.gc(store.resolve(), (), dry_run=not remove, older_than_days=older_than_days)
+    for path in paths:
+        print(path)
+    print(f"{len(paths)} {'removed' if remove else 'could be removed with --remove'}")
+    return ExitCode.DONE
+
+
+def _audited(found: "Report") -> int:
+    print(found)
+    return found.exit_code
