@@ -13,7 +13,7 @@ import pytest
 import certvae
 from tests.test_architecture import ROOT
 
-EXTRAS = {"all", "dev", "report", "store", "sweep", "tracking", "train"}
+EXTRAS = {"all", "dev", "features", "report", "rigorous", "store", "sweep", "tracking", "train", "verify"}
 CORE = {"jaxtyping", "numpy", "tyro"}
 BROUGHT = {"wadler_lindig", "cython_runtime"}
 """By those two."""

@@ -204,7 +204,7 @@ def _search(context: Context) -> Ending:
     settle_rule(search, context.store)
     folder = summary.folder(context.store.path, context.base.study)
     journal = Journal(folder, context.store, context.base.study, search.goal)
-    cells = SearchCells(search, context.store, context.rows, context.gate, journal)
+    cells = SearchCells(search, context.store, context.rows, journal, context.gate)
     _settle()  # a sampler may compute with torch, and must propose the same again
     collector = _Collector(cells, context.rows)
     finished = _run(context, collector, lambda: (len(left), cells.headline()))

@@ -56,7 +56,7 @@ class SearchCells:
     """Cells of a search, then of its confirmation."""
 
     def __init__(
-        self, search: Search, store: Store, rows: RowIndex, gate: Gate | None = None, journal: Journal | None = None
+        self, search: Search, store: Store, rows: RowIndex, journal: Journal | None = None, gate: Gate | None = None
     ):
         self.search, self._store, self.rows, self._journal = search, store, rows, journal
         self._gate = gate or Gate(store, search.base.data.name)

@@ -65,28 +65,25 @@ def flipped(data: bytes, bit: int) -> bytes:
 class TestKills:
     """In a process of its own: forking one that has loaded every library of the tests is slow."""
 
-    def run(self, folder: Path, kills: int, *options: str) -> str:
-        seed = str(random.randrange(2**32))
-        command = [sys.executable, "-m", "certvae", "selftest", "--kills", str(kills), "--seed", seed, *options]
+    def run(self, folder: Path, *command: str) -> str:
         environment = {**os.environ, "TMPDIR": str(folder)}
-        run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        run = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, env=environment)
         assert (run.returncode, list(folder.iterdir())) == (0, []), run.stdout + run.stderr
         return run.stdout
 
-    @pytest.mark.parametrize("locks", ["--locks", "--no-locks"])
-    def test_f03_f05_f06_at_every_durable_step_and_at_random(self, memory: Path, locks: str) -> None:
-        told = re.fullmatch(
-            r"seed \d+: (\d+) kill points, 20 random kills, (\d+) executions lost, 0 violations\n",
-            self.run(memory, 20, locks),
-        )
-        assert told is not None
+    @pytest.mark.parametrize("locks", [True, False])
+    def test_f03_f05_f06_at_every_durable_step_and_at_random(self, memory: Path, locks: bool) -> None:
+        call = f"selftest(20, {random.randrange(2**32)}, locks={locks})"
+        said = self.run(memory, "-c", f"from certvae.store.selftest import selftest; print({call})")
+        told = re.fullmatch(r"(\d+) kill points, 20 random kills, (\d+) executions lost, 0 violations\n", said)
+        assert told is not None, said
         points, lost = map(int, told.groups())
         assert points > 100
-        assert lost <= points + 20 or locks == "--no-locks"
+        assert lost <= points + 20 or not locks
 
     @pytest.mark.slow
     def test_f03_f05_two_hundred_at_random(self, tmp_path: Path) -> None:
-        assert "200 random kills" in self.run(tmp_path, 200)
+        assert "200 random kills" in self.run(tmp_path, "-m", "certvae", "selftest")
 
 
 class TestRefusedIo:
