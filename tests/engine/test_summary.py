@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from certvae.engine.summary import COLUMNS, differences, show, table_shown, table_text, with_taus
+from certvae.engine.summary import COLUMNS, SHORT, differences, show, table_shown, table_text, with_taus
 from certvae.quality import PAPER_TAUS
 
 
@@ -56,6 +56,18 @@ def test_a_missing_number_stays_missing():
     shown = table_text([row(0, "full", margin=None)])
     assert ",," in shown
     assert "nan" not in shown
+
+
+@pytest.mark.parametrize("mode", ["guarded_rescue", "rst_alpha_prefit", "aligned_beta_vae_high"])
+@pytest.mark.parametrize("statuses", [("strict-feasible",) * 2, ("strict-feasible", "stress-case")])
+def test_no_number_is_cut_for_a_long_name(mode, statuses):
+    console = Console(width=100, record=True, file=io.StringIO())
+    rows = [row(seed, mode, teacher_status=status) for seed, status in enumerate(statuses)]
+    console.print(table_shown(rows))
+    text = console.export_text()
+    assert "\u2026" not in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert all(SHORT[status] in text for status in statuses)
 
 
 def test_it_fits_100_columns_and_shows_a_failed_mode():
