@@ -53,7 +53,7 @@ def certify(
         tau: Safety buffer, nats.
         delta: Error probability of the population bound.
         looks: How often these rows were looked at, this time included; each look gets delta / looks.
-        eps: Label smoothing that the teacher rows already contain; the population bound needs it above 0.
+        eps: Label smoothing that the teacher rows already contain; the population bound needs none.
         split: Name of the rows; only those of "certify" carry a claim on the population.
     """
     from certvae.certificate import certify as measure

@@ -21,6 +21,7 @@ from certvae.evaluation import diagnostics
 from certvae.evaluation.diagnostics import evaluation
 from certvae.evaluation.facts import DELTA, FITTED_ON, affine_heads
 from certvae.evaluation.heads import AffineHead
+from certvae.looks.register import Register
 from certvae.models.nets import HIGHEST, LOWEST, Encoder, RawHead, SimplexWitness, Vae
 from certvae.protocols import chain, judging, trained
 from certvae.protocols.judging import Drifting, Permuted
@@ -212,11 +213,16 @@ class _Parts:
         """What the claim is computed with."""
         return {
             "delta": DELTA,
-            "looks": self._row["looks"],
+            "looks": self._looks(),
             "eps": float(self._teacher.facts["smoothing"]),
             "draw_seed": stage_seed(self._spec.seed, "judge"),
             "scale": float(self._dataset.scale),
         }
+
+    def _looks(self) -> int:
+        """At these certify rows, as the store counts them now: more may have been opened since the row was written."""
+        register = Register(self._store.disk, self._store.rows(self._row["study"]))
+        return register.price(register.of(self._row))
 
     def about(self) -> dict[str, Any]:
         """Where the numbers come from; what a bundle says here it cannot show."""
@@ -309,9 +315,11 @@ def _check(row: Row, found: Computed) -> None:
     """The claim of the bundle against that of the row, which was computed from float32 means.
 
     Heads that were fitted afterwards were fitted again, on another device perhaps to another head: they are left out.
+    Bounds are compared where both paid for as many looks.
     """
+    same_looks = found.claim["looks"] == row["looks"]
     for name, value in found.claim.items():
-        said = None if "affine" in name else row.get(name)
+        said = None if "affine" in name or (name.endswith("_bound") and not same_looks) else row.get(name)
         if isinstance(value, float) and isinstance(said, float) and abs(value - said) > ROUNDING * max(1, abs(said)):
             raise BundleFault(
                 f"{name} comes out as {value:.6f}, and the row says {said:.6f}",

@@ -601,9 +601,9 @@ def _log_capital(x: np.ndarray, bets: np.ndarray, m: float) -> float:
 
 
 def holm(bounds: Sequence[Callable[[float], float]], delta: float) -> list[float]:
-    """Lower bounds whose signs hold together: with probability 1 - delta every positive one is right (Holm 1979).
+    """Lower bounds whose signs hold together: with probability 1 - delta no margin <= 0 has a positive one (Holm 1979).
 
-    bounds  error probability -> lower bound, one for each claim; which claims is fixed before the rows are seen
+    bounds  error probability -> lower bound, which falls with it; one for each claim, fixed before the rows are seen
 
     Of k claims left each gets delta / k; those that turn out positive leave, and the others share delta anew. The first
     wrong one to leave does so while all wrong ones are there: it had delta / their number at most.

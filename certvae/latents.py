@@ -16,6 +16,7 @@ Features may be anything that is computed without the latent: those of another n
 """
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,13 @@ from jaxtyping import Float
 
 from certvae import answers
 from certvae.answers import Channel, Head, Mean
-from certvae.certificate import Certificate, Pairs, Reference, View, certify
+from certvae.certificate import LEAST, Certificate, Pairs, Reference, View, certify
 from certvae.errors import ConfigFault
 from certvae.evaluation import diagnostics
 from certvae.evaluation.heads import AffineHead, affine_head
 from certvae.quality import TeacherQuality, Verdict, judge
 from certvae.spec.rescue import WarmUpGmm
+from certvae.spec.validation import refuse
 from certvae.teachers.mixture import Mixture
 from certvae.teachers.searching import Candidate, search
 
@@ -189,9 +191,10 @@ def certify_latents(
         seed: of the rows that are held out, the starts of the mixture, and the draws.
 
     Raises:
-        ConfigFault: rows that do not belong together, or are not finite numbers.
+        ConfigFault: rows that do not belong together, or are not finite numbers; an option out of range.
         TeacherFault: see `fit_teacher`.
     """
+    _check_options(delta, looks)
     (z, f), (z_certify, f_certify) = _pair("train", train), _pair("certify", certify)
     _same("certify: latents", z_certify.shape[1:], "train: latents", z.shape[1:])
     _same("certify: features", f_certify.shape[1:], "train: features", f.shape[1:])
@@ -211,6 +214,13 @@ def certify_latents(
         kl_rate=None if variances is None else diagnostics.kl_rate(z_certify, variances[1]),
         n_train=len(z),
     )
+
+
+def _check_options(delta: float, looks: int) -> None:
+    if not (isinstance(looks, Integral) and looks >= 1):
+        raise refuse("looks", "a whole number >= 1", looks, "count how often these certify rows were opened")
+    if not LEAST <= delta / looks < 1:
+        raise refuse("delta", "a share in (0, 1)", delta, "give one minus the confidence, such as 0.05")
 
 
 @dataclass(frozen=True)
@@ -242,6 +252,8 @@ def _fitted(rows: np.ndarray, held: np.ndarray, classes: int, smoothing: float, 
 
 def _halves(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows to fit to, and rows to hold out."""
+    if seed < 0:
+        raise refuse("seed", "0 or more", seed, "give any other whole number")
     order = np.random.default_rng(seed).permutation(n)
     held = round(HELD_OUT * n)
     return np.sort(order[held:]), np.sort(order[:held])

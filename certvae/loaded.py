@@ -11,7 +11,7 @@ a   (n, K)        logits of the raw head, float64                            row
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from certvae.data.dataset import Dataset, Split
 from certvae.errors import ConfigFault, DataFault, StoreFault
 from certvae.evaluation import diagnostics
 from certvae.evaluation.diagnostics import EVALUATION_ROWS
+from certvae.looks.register import Register
 from certvae.models.nets import Vae
 from certvae.protocols import chain, judging
 from certvae.protocols.judging import Look, Subject
@@ -147,9 +148,20 @@ class Loaded:
         return self._exam(split).teacher
 
     def certify(self, split: Split = CERTIFY) -> Certificate:
-        """The certificate of the raw head on a split: on certify rows that of the row, made again from the weights."""
+        """The certificate of the raw head on a split, made again from the weights, at the looks of now.
+
+        It is one claim with all of delta / looks; the claims of a table share that by Holm.
+
+        Raises:
+            StoreFault: certify rows, which were not opened for this config: that is a look, and costs all others.
+        """
+        if split == CERTIFY:
+            self._check_opened()
         exam = self._exam(split)
-        return exam.certify(exam.pairs(exam.raw_logits()))
+        pairs = exam.pairs(exam.raw_logits())
+        if leaked := int((~exam.unseen).sum()):
+            pairs = replace(pairs, split=f"{split}, of which {leaked} rows are train or guard rows")
+        return exam.certify(pairs)
 
     @cached_property
     def _bench(self) -> Workbench:
@@ -158,8 +170,23 @@ class Loaded:
     def _exam(self, split: Split) -> Any:
         warm = self._artifact("warm_up") if "key_warm_up" in self.row else None
         subject = Subject(self.dataset, self.spec.model, self._artifact("teacher"), self._artifact("trained"), warm)
-        look = Look(split, self.row.get("looks", 1), self.spec.seed)
+        looks = self._register.price(self._register.of(self.row)) if split == CERTIFY else self.row.get("looks", 1)
+        look = Look(split, looks, self.spec.seed)
         return judging.examined(subject, look, chain.of(self.spec).reads(self.row["mode"]), self._bench)
+
+    @property
+    def _register(self) -> Register:
+        """The looks of now."""
+        return Register(self.store.disk, self.store.rows(self.row["study"]))
+
+    def _check_opened(self) -> None:
+        if self._register.find(self.row["study"], self.row["config"]) is None:
+            raise StoreFault(
+                f"certify rows were not opened for config {self.row['config'][:12]} of study {self.row['study']}",
+                "ask for certify('guard'), or run this config as a study of its own, which opens them and counts it",
+                where=str(self.store.path),
+                cause="a config that is held against certify rows is a look, and every bound on them pays for it",
+            )
 
     def _artifact(self, name: str) -> Artifact:
         key = self.row.get(f"key_{name}")

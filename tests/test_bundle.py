@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shlex
+import shutil
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ from certvae.answers import channel, head, mean
 from certvae.bundle import ROUNDING, Written, write
 from certvae.data.loading import load
 from certvae.errors import BundleFault
+from certvae.looks.register import Look, register
 from certvae.models.nets import build
 from certvae.protocols import chain
 from certvae.spec import presets
@@ -61,6 +63,18 @@ def test_the_claim_of_a_bundle_is_that_of_the_row(store, mode, tmp_path):
     about = found.bundle.record["about"]
     assert about["spec"] == row["spec"]
     assert about["versions"]["stage_version_judge"] == row["stage_version_judge"]
+
+
+def test_a_bundle_pays_for_the_looks_of_now(store, tmp_path):
+    row = row_of(store, "full")
+    shutil.copytree(store[0].path, tmp_path / "store")
+    copy = Store(tmp_path / "store")
+    for study in ("second", "third"):
+        register(copy.disk, Look(study, "0" * 64, row["data"]))
+    found = write(copy, row, tmp_path / "out")
+    assert (row["looks"], found.claim["looks"]) == (1, 3)
+    assert found.claim["population_bound"] < row["population_bound"]
+    assert verify(tmp_path / "out").found.claim == found.claim
 
 
 def test_the_machine_of_the_run_is_in_the_bundle(store, tmp_path):

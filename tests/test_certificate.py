@@ -1064,3 +1064,15 @@ def test_a_claim_more_costs_and_none_is_no_claim():
     assert alone == [exact(2.0)(0.05)]
     assert beside == [exact(2.0)(0.025), exact(-5.0)(0.05)]
     assert holm([], 0.05) == []
+
+
+@pytest.mark.parametrize("n", [2, 5, 20, 360])
+@pytest.mark.parametrize("rare", [False, True])
+def test_a_bound_falls_with_its_error_probability_as_holm_needs(n, rare):
+    """Bets are made for the odds, so that this is no matter of course: few rows, and scores with a long tail."""
+    generator = np.random.default_rng([n, rare])
+    student = generator.normal(size=(n, 4)) * (3 if rare else 0.5)
+    teacher = np.eye(4)[np.where(generator.random(n) < 0.9, student.argmax(axis=1), 0)]
+    found = evidence(Pairs.from_logits(teacher, student, split="certify"))
+    bounds = [found.bound(0.05 / share) for share in (1, 2, 3, 5, 10, 40)]
+    assert bounds == sorted(bounds, reverse=True)

@@ -131,6 +131,12 @@ def test_rows_that_do_not_belong_together_are_told(change, said):
         certify_latents(**given)
 
 
+@pytest.mark.parametrize("option", [{"delta": 2}, {"delta": 0.0}, {"looks": 0}, {"looks": 1.5}, {"seed": -1}])
+def test_an_option_out_of_range_is_told_before_anything_is_fitted(option):
+    with pytest.raises(ConfigFault, match=next(iter(option))):
+        judged(2.0, **option)
+
+
 def test_fewer_rows_than_components_are_told():
     with pytest.raises(TeacherFault, match="50 components for 16 rows"):
         fit_teacher(F_TRAIN[:20], classes=50)

@@ -11,11 +11,12 @@ import torch
 
 import certvae
 from certvae.errors import ConfigFault, DataFault, StoreFault
+from certvae.looks.register import Look, declare, register
 from certvae.protocols import chain
 from certvae.spec.baselines import Baselines, BetaVae, VqVae
 from certvae.spec.parts import Data
 from certvae.store.store import Store
-from tests.small_cells import TEACHER, TRAINING, WARM_UP, small_cell, small_digits
+from tests.small_cells import TEACHER, TRAINING, WARM_UP, leaking, small_cell, small_digits
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,7 @@ def store(tmp_path_factory):
         trained = chain.train(spec, dataset, made, only=only)
         for split in ("guard", "certify") if spec.study == "small" else ("guard",):
             chain.judge(trained, dataset, made, split, looks=2)
+    declare(made.disk, Look("small", plain.config, "digits"), 2)
     return made.path
 
 
@@ -51,6 +53,33 @@ def test_the_certificate_of_a_row_is_made_again_from_the_weights(store, study, m
     again = model.certify(split)
     assert model.spec.cell == row["cell"]
     assert (again.margin, again.population_bound, again.looks) == (row["margin"], row["population_bound"], 2)
+
+
+def test_certify_rows_that_were_not_opened_are_not_looked_at(store):
+    model = certvae.load(store, "others", "vq_vae", 0)
+    with pytest.raises(StoreFault, match="were not opened for config") as caught:
+        model.certify()
+    assert "certify('guard')" in caught.value.remedy
+    assert model.certify("guard").certified_population is None
+
+
+def test_a_certificate_pays_for_the_looks_of_now(store, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(store, copy)
+    model = certvae.load(copy, "small", "full", 0)
+    for study in ("second", "third"):
+        register(Store(copy).disk, Look(study, "0" * 64, "digits"))
+    again = model.certify()
+    assert again.looks == 3
+    assert again.population_bound < model.row["population_bound"]
+
+
+def test_leaked_rows_take_the_population_claim_away(store, tmp_path):
+    model = certvae.load(store, "small", "full", 0)
+    vars(model)["dataset"] = leaking(model.dataset, 3, tmp_path / "data" / "leaking")
+    found = model.certify()
+    assert found.certified_population is None
+    assert found.split == "certify, of which 3 rows are train or guard rows"
 
 
 def test_what_it_encodes_is_what_was_judged(store):

@@ -11,6 +11,7 @@ from certvae.canonical import leaves
 from certvae.engine.progress import console
 from certvae.engine.rows import Row, RowIndex
 from certvae.errors import ConfigFault
+from certvae.looks import together
 from certvae.spec.modes import ordered
 from certvae.spec.quantities import QUANTITIES
 from certvae.store.program import PROGRAM
@@ -48,20 +49,23 @@ DIGESTS = (PROGRAM, "environment", "data_digest")
 
 
 def side(store: Store, prefix: str) -> Side:
-    """The rows of the cell whose digest begins so; of two rows of one thing the one that this program made.
+    """The rows of the cell whose digest begins so, bounds at the looks of now; of two rows of one thing the one that
+    this program made.
 
     Raises:
         ConfigFault: the store has no such cell, or more than one.
     """
-    rows = [row for row in store.rows() if row["cell"].startswith(prefix)]
-    cells = sorted({row["cell"] for row in rows})
+    every = store.rows()
+    cells = {row["cell"]: row["config"] for row in every if row["cell"].startswith(prefix)}
     if len(cells) != 1:
         raise ConfigFault(
             f"{len(cells)} cells with rows have a digest that begins with {prefix!r}",
             "take one from the column `cell` of --status, with as many digits as it takes",
             where=str(store.path),
         )
-    index = RowIndex(rows, lambda _: True, lambda *_: (), store.is_stale)
+    ((cell, config),) = cells.items()
+    now = together(store.disk, [row for row in every if row["config"] == config])
+    index = RowIndex((row for row in now if row["cell"] == cell), lambda _: True, lambda *_: (), store.is_stale)
     return Side({(row["split"], row["mode"]): row for row in index.all()}, store)
 
 

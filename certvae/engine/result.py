@@ -24,9 +24,11 @@ from certvae.engine.run import Ending, execute
 from certvae.engine.search import SearchCells
 from certvae.engine.study import Study
 from certvae.errors import ConfigFault, ExitCode
+from certvae.looks import together
 from certvae.spec.cell import CellSpec
 from certvae.spec.fields import replaced
 from certvae.spec.goal import Goal
+from certvae.store.disk import Disk
 
 Row = Mapping[str, Any]
 PATHS = ("store", "data_root", "config")
@@ -37,7 +39,7 @@ class Result:
     """What a study has found.
 
     code    how the run ended, as the command would tell its shell
-    final   rows of the final table      rows  all rows of the study
+    final   rows of the final table      rows  all rows of the study, bounds at the looks of now
     search  configs of a search as they were judged; None for a plain run
     """
 
@@ -102,7 +104,9 @@ def run(study: Study, fields: Row, options: Row, *, progress: bool) -> Result:
     console = Console(width=PIPE_WIDTH, quiet=not progress, force_terminal=False, force_jupyter=False)
     with environment.restored():
         ended = execute(study, asked, base, goal, _command(study, asked, fields, options), console)
-    return Result(base.study, asked.store.resolve(), ended.code, ended.final, ended.rows, ended.search)
+    store = asked.store.resolve()
+    rows = together(Disk(store), ended.rows)
+    return Result(base.study, store, ended.code, ended.final, rows, ended.search)
 
 
 def plan(study: Study, fields: Row, options: Row) -> Plan:

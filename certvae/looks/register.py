@@ -74,6 +74,10 @@ class Register:
         """The look of a config, if it was opened."""
         return next((one for one in self.looks if one.opening == (study, config)), None)
 
+    def of(self, row: Row) -> Look:
+        """The look that a row belongs to."""
+        return self.find(row["study"], row["config"]) or Look(row["study"], row["config"], row["data"])
+
     def at(self, look: Look) -> list[Look]:
         """All looks at the rows that this one sees, in order."""
         return [one for one in self.looks if one.is_at(look)]

@@ -1,9 +1,9 @@
 """Rows as they stand at the number of looks so far: a view, and no row is written anew.
 
 A row keeps the scores behind its claims, so its bounds at another delta are computed and not trained. One config is one
-look: its claims, four for each network of each seed, share delta / looks by Holm, and every bound that is positive in
-the view holds together with every other, over all looks at these rows. Where no scores were kept, a bound that paid for
-less than it must is not shown.
+look: its claims, four for each network of each seed, share delta / looks by Holm. So all claims with a positive bound
+in the view hold together, over all looks at these rows: these margins are above 0. How far above, a bound says of its
+own margin alone. Where no scores were kept, a bound that paid for less than it must is not shown.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from certvae.certificate import CLAIM_SPLIT, Evidence, holm
-from certvae.looks.register import Look, Register
+from certvae.looks.register import Register
 from certvae.store.artifact import read_arrays
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, open_folder
@@ -23,8 +23,11 @@ from certvae.store.store import OBJECTS
 
 HEADS = {"": "judged", "sampled_": "judged", "affine_": "fitted", "sampled_affine_": "fitted"}
 """Whose claims the words of a network rest on: how its columns begin -> whose object keeps its scores."""
-OTHERS = ("bernstein_bound", "mcdiarmid_bound", "brier_bound")
-"""Bounds that keep no scores."""
+OTHERS = (
+    *("bernstein_bound", "mcdiarmid_bound", "brier_bound", "wald_bound"),
+    *(f"{head}_population_bound" for head in ("short_affine", "relabelled", "rotation")),
+)
+"""Bounds that keep no scores: of other kinds, and of heads that no claim rests on."""
 MOST_LEAKED = 0.01
 """Share of certify rows that may lie in train or guard: the bound leaves them out. With more the claim is withheld."""
 Row = dict[str, Any]
@@ -35,8 +38,8 @@ def together(disk: Disk, rows: Iterable[Mapping[str, Any]], price: int | None = 
     """The rows, in order, with bounds and words at the looks of now; those of other splits as they are.
 
     Columns besides the bounds: `look` of `looks`; `paid`, the looks that the row was written for; `claims`, how many
-    share the delta of the config; `preconditions`, what a reader must know of the certify rows; `withheld`, why there
-    is no claim about the population.
+    share the delta of the config; `held`, how many of these have positive bounds; `preconditions`, what a reader must
+    know of the certify rows; `withheld`, why there is no claim about the population.
 
     Args:
         rows: all rows of a config, or none of it: its claims share its delta.
@@ -57,15 +60,16 @@ def together(disk: Disk, rows: Iterable[Mapping[str, Any]], price: int | None = 
 
 
 def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Which look this is, and what holds together; of rows of one config, as `together` gives them."""
+    """Which look this is, and what holds together; of one or more rows of a config, as `together` gives them."""
     told = [row for row in rows if row.get("claims")]
     if not told:
         return ""
-    first, held = told[0], sum(_positive(row, head) for row in told for head in HEADS)
+    first = told[0]
     which = f"look {first['look']} of {first['looks']} on these rows"
     if first["withheld"]:
         return which
-    return f"{which}: {held} of {first['claims']} claims have bounds above 0, which hold together at {_percent(first)}"
+    shown = f"{first['held']} of {first['claims']} claims have bounds above 0"
+    return f"{which}: {shown}, which hold together at {_percent(first)}"
 
 
 def warnings(found: Mapping[str, Any] | None, classes: int) -> list[str]:
@@ -101,7 +105,7 @@ def _family(row: Row) -> tuple:
 
 def _restate(members: list[Row], register: Register, price: int | None, arrays: Callable[[str], Any]) -> None:
     first = members[0]
-    look = register.find(first["study"], first["config"]) or Look(first["study"], first["config"], first["data"])
+    look = register.of(first)
     looks = price or register.price(look)
     place = next((at for at, one in enumerate(register.at(look), start=1) if one.opening == look.opening), looks)
     tested = register.tested(first.get("data_digest", ""))
@@ -113,10 +117,11 @@ def _restate(members: list[Row], register: Register, price: int | None, arrays: 
     for row in members:
         bound, paid = row.get("population_bound"), row.get("looks", 1)
         row |= {name: None for name in OTHERS if name in row and (withheld or paid < looks)}
-        row |= {"look": place, "looks": looks, "paid": paid, "claims": len(claims), "withheld": withheld or None}
+        row |= {"look": place, "looks": looks, "paid": paid, "withheld": withheld or None}
+        row |= {"claims": len(claims), "held": sum(bound > 0 for bound in found)}
         row["preconditions"] = "; ".join(warnings(tested, row.get("classes", 0))) or None
-        if "certified_population" in row:
-            row["certified_population"] = None if bound is None else bound > 0
+        known = {"betting_bound": bound, "certified_population": None if bound is None else bound > 0}
+        row |= {name: value for name, value in known.items() if name in row}
 
 
 def _bounds(claims: Sequence[Claim], looks: int, arrays: Callable[[str], Any]) -> list[float]:
@@ -145,8 +150,3 @@ def _arrays(disk: Disk, key: str) -> Mapping[str, np.ndarray]:
 
 def _percent(row: Mapping[str, Any]) -> str:
     return f"{100 * (1 - row['delta']):g} %"
-
-
-def _positive(row: Mapping[str, Any], head: str) -> bool:
-    bound = row.get(f"{head}population_bound")
-    return bound is not None and bound > 0

@@ -203,8 +203,9 @@ class Noise:
 
     @classmethod
     def of(cls, configs: Iterable[Judged]) -> "Noise":
-        """The noise of these configs."""
-        known = [(config.n - 1, config.variances) for config in configs if config.variances is not None]
+        """The noise of these configs; one that was proposed twice has the same seeds, and counts once."""
+        distinct = {config.config: config for config in configs}.values()
+        known = [(config.n - 1, config.variances) for config in distinct if config.variances is not None]
         freedom = sum(count for count, _ in known)
         names = known[0][1] if known else ()
         return cls({name: sum(n * found[name] for n, found in known) / freedom for name in names}, freedom)

@@ -77,7 +77,7 @@ QUANTITIES = (
     _text("preconditions", "about the rows"),
     _nats("sampled_margin", "G_0 on draws", "signed", "heads"),
     _nats("affine_margin", "best affine head", "signed", "heads"),
-    _nats("affine_population_bound", "L2 of the best affine head", "signed"),
+    _nats("affine_population_bound", "bound of the best affine head", "signed"),
     _nats("short_affine_margin", "affine head, short fit", "signed", "heads"),
     _nats("relabelled_margin", "raw head, classes renamed", "signed", "heads"),
     _nats("rotation_margin", "best rotation", "signed", "heads"),

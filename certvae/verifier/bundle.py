@@ -167,6 +167,8 @@ def computed(bundle: Bundle, images: np.ndarray) -> Computed:
             claim |= _of(certified("affine_means", mu, "mu")[0], "affine")
             claim |= _of(certified("affine_draws", drawn, "sampled")[0], "sampled_affine")
             claim["affine_gain"] = _gain(made["affine_means"], mu.shape[1])
+        if overlap:  # no word may rest on a bound that is no claim
+            claim |= {name: None for name in claim if name.endswith("population_bound")}
         claim = {name: files.finite(value) for name, value in claim.items()}
         words = {question: answer(claim) for question, answer in WORDS.items()}
         return Computed(claim, words, certificate, pairs, reference, overlap)

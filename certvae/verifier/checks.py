@@ -90,6 +90,8 @@ def check_rows_alone(bundle: Bundle, images: np.ndarray) -> None:
 
 def _compare(bundle: Bundle, found: Computed) -> None:
     record, settings = bundle.record, bundle.settings
+    if not isinstance(record["about"], Mapping):
+        raise TypeError("about is no object")
     if settings["shared_rows"] != found.shared_rows:
         raise _refused(
             f"{found.shared_rows} certify images are among those that teacher and network were made on, and the record "
@@ -101,7 +103,7 @@ def _compare(bundle: Bundle, found: Computed) -> None:
     for name in sorted(record["claim"].keys() | found.claim.keys()):
         said, is_ = record["claim"].get(name, "nothing"), found.claim.get(name, "nothing")
         if not _same(said, is_):
-            raise _refused(f"{name} is {_shown(said)} in the record and {_shown(is_)} from pixels")
+            raise _refused(f"{_shown(name)} is {_shown(said)} in the record and {_shown(is_)} from pixels")
     for question, word in found.words.items():
         if record["words"].get(question) != word:
             raise _refused(f"{question} is {record['words'].get(question)!r} in the record and {word!r} from pixels")

@@ -123,6 +123,7 @@ def well_formed(name: str) -> Iterator[None]:
         *(RuntimeError, RecursionError, MemoryError, SafetensorError),
     ) as error:
         said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        said = said if said.isprintable() else ascii(said)  # a foreign text may hold codes for a terminal
         raise BundleFault(f"{name} is malformed: {said}", REMEDY, where=name) from error
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from certvae.__main__ import main
 from certvae.engine.diff import shown, side
 from certvae.errors import ConfigFault
+from certvae.looks.register import Look, register
 from certvae.store.store import Store
 from tests import small_rows
 
@@ -59,6 +60,17 @@ def test_one_cell_made_twice_differs_in_what_made_it(store, tmp_path):
 def test_a_cell_against_itself_is_the_same_in_everything(store):
     lines = told(side(store, ONE.cell), side(store, ONE.cell))
     assert sum(text.endswith("the same") for text in lines) == 4
+
+
+def test_bounds_on_certify_rows_are_those_of_now(store):
+    [row] = [
+        row for row in store.rows() if row["cell"] == ONE.cell and row["split"] == "guard" and row["mode"] == "full"
+    ]
+    paid = {"split": "certify", "looks": 1, "delta": 0.05, "population_bound": 0.25}
+    store.put_row({**row, **paid})
+    assert side(store, ONE.cell).rows["certify", "full"]["population_bound"] == 0.25
+    register(store.disk, Look("another", "0" * 64, row["data"]))
+    assert side(store, ONE.cell).rows["certify", "full"]["population_bound"] is None
 
 
 @pytest.mark.parametrize(("prefix", "count"), [("nothing", 0), ("", 2)])

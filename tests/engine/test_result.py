@@ -81,6 +81,14 @@ def test_the_result_of_a_finished_search(found):
     assert "<table" in found._repr_html_()
 
 
+def test_a_frame_shows_the_bounds_of_now_as_the_table_does(found):
+    frame = found.frame[found.frame["split"] == "certify"].set_index(["cell", "mode"])
+    assert len(found.final)
+    for row in found.final:
+        for name in ("look", "looks", "claims"):
+            assert frame.loc[(row["cell"], row["mode"]), name] == row[name]
+
+
 @pytest.mark.parametrize("name", ["margins", "tau", "psnr", "search", "slices"])
 def test_a_figure_is_asked_for_by_name_and_shows_itself_in_a_notebook(found, name):
     figure = found.figure(name)

@@ -97,8 +97,19 @@ def test_looks_under_other_names_cost_the_bounds_and_write_no_row(run, digits, r
 
 def test_bounds_that_keep_no_scores_are_not_shown_at_looks_that_they_did_not_pay(studied):
     store, rows = studied
-    assert all(row[name] is None for row in together(store.disk, rows) for name in OTHERS)
-    assert any(row[name] is not None for row in together(store.disk, rows, price=1) for name in OTHERS)
+    assert all(row.get(name) is None for row in together(store.disk, rows) for name in OTHERS)
+    paid = together(store.disk, rows, price=1)
+    kept = {name for name in OTHERS if any(row.get(name) is not None for row in paid)}
+    assert kept == {*OTHERS} - {"rotation_population_bound"}
+
+
+def test_no_bound_on_certify_rows_is_shown_twice_or_at_looks_of_then(studied):
+    store, rows = studied
+    for row in together(store.disk, rows):
+        assert row["betting_bound"] == row["population_bound"]
+        restated = {f"{head}population_bound" for head in HEADS} | {"betting_bound"}
+        others = {name for name, value in row.items() if name.endswith("_bound") and value is not None}
+        assert others <= restated
 
 
 def test_a_row_whose_scores_are_gone_shows_a_bound_that_paid_enough_and_no_other(run):
@@ -122,6 +133,7 @@ def test_the_sentence_says_which_look_this_is_and_what_holds(studied):
         f"look 1 of 3 on these rows: {held} of {len(bounds(now))} claims have bounds above 0, "
         "which hold together at 95 %"
     )
+    assert sentence(now[:1]) == sentence(now)
     assert sentence([]) == sentence(rows) == ""
 
 

@@ -255,6 +255,11 @@ class TestCertainty:
             noise = goals.Noise.of([one])
             assert (noise.shortfalls(one, 0.9)["psnr_drop"] <= 0) == (noise.kept(one) >= 0.9)
 
+    def test_a_config_that_was_proposed_twice_tells_of_its_seeds_once(self):
+        one = judge("c", SEEDS, rows((1, 1, 1), (0.9, 1.0, 1.4)), Goal())
+        assert goals.Noise.of([one, one, one]) == goals.Noise.of([one])
+        assert goals.best([one, one, one], 0.8) == goals.best([one], 0.8)
+
     def test_one_seed_knows_no_noise_and_goes_by_its_mean(self):
         one = judge("c", SEEDS[:1], rows((1, 1, 1)), Goal())
         noise = goals.Noise.of([one])

@@ -251,6 +251,27 @@ class TestTeacher:
         said = str(verify(parts.write(target)))
         assert "1 rows are train or guard rows" in said
         assert "in the population  no claim" in said
+        assert "head not asked; mean not asked; channel open" in said
+        assert parts.record["claim"]["population_bound"] is None
+
+
+def test_names_of_a_foreign_hand_send_no_codes_to_a_terminal(honest, target):
+    def weights(parts: Parts) -> None:
+        parts.weights["\x1b[2J"] = np.zeros(3, np.float32)
+        parts.network["programs"]["head"]["layers"][0][1] = "\x1b[2J"
+
+    def claim(parts: Parts) -> None:
+        parts.record["claim"]["\x1b[2J"] = 1.0
+
+    for number, change in enumerate((weights, claim)):
+        with pytest.raises(BundleFault) as caught:
+            verify(forged(honest, target / str(number), change))
+        assert "x1b[2J" in str(caught.value)
+        assert "\x1b" not in str(caught.value)
+
+
+def test_a_record_that_is_about_nothing_is_refused(honest, target):
+    refused(forged(honest, target, lambda parts: parts.record.update(about=5)), "about is no object")
 
 
 class TestRows:
