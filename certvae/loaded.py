@@ -159,7 +159,7 @@ class Loaded:
             self._check_opened()
         exam = self._exam(split)
         pairs = exam.pairs(exam.raw_logits())
-        if leaked := int((~exam.unseen).sum()):
+        if exam.tested and (leaked := exam.tested.facts["leaked"]):
             pairs = replace(pairs, split=f"{split}, of which {leaked} rows are train or guard rows")
         return exam.certify(pairs)
 

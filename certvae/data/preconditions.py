@@ -18,7 +18,7 @@ from certvae.canonical import canonical_json, digest
 from certvae.data.dataset import BLOCK, SPLITS, Dataset, Split
 from certvae.store.folders import Cache, Corrupt, discard, open_folder, publishing
 
-VERSION = 1
+VERSION = 2
 """Of what is counted and how; another one counts again."""
 CELLS = 8  # an image is hashed as so many rows and columns of mean brightness
 FLAT = 2 / 255  # neighbouring cells whose brightness differs by less are equal
@@ -26,7 +26,7 @@ ALIKE = 0.9  # share of the signs of two hashes that agree, from which on the pi
 NEAR = 8 / 255  # root mean square difference of two images that are near-duplicates, in [0, 1] pixel space
 WIDTH = 16  # bytes of a digest of pixels
 HASHED = 128  # certify rows whose hashes are compared with all others at once
-FACTS, UNSEEN = "facts.json", "unseen.npy"
+FACTS, UNSEEN, FIRST = "facts.json", "unseen.npy", "first.npy"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Preconditions:
     """What was found of the certify rows of one data set.
 
     unseen  (n,) rows whose pixels are those of no train or guard row
+    first   (n,) rows whose pixels are those of no certify row before them
     facts   n and, of these rows:
             certify             SHA-256 of their pixels in any order: equal rows are one resource, under any name
             in_train, in_guard  rows whose pixels are those of a train row, of a guard row;  leaked  of either
@@ -42,7 +43,13 @@ class Preconditions:
     """
 
     unseen: Bool[np.ndarray, " n"]
+    first: Bool[np.ndarray, " n"]
     facts: dict[str, Any]
+
+    @property
+    def counted(self) -> Bool[np.ndarray, " n"]:
+        """Rows that a claim about the population may rest on: a repeated row is no new evidence."""
+        return self.unseen & self.first
 
 
 def preconditions(dataset: Dataset) -> Preconditions:
@@ -57,13 +64,15 @@ def preconditions(dataset: Dataset) -> Preconditions:
     target = dataset.path.parent / body["name"]
     try:
         if (folder := open_folder(cache, target)) is not None:
-            return Preconditions(np.load(io.BytesIO(folder.read(UNSEEN))), json.loads(folder.read(FACTS)))
+            unseen, first = (np.load(io.BytesIO(folder.read(name))) for name in (UNSEEN, FIRST))
+            return Preconditions(unseen, first, json.loads(folder.read(FACTS)))
     except Corrupt:
         discard(cache, target)
     found = measured(dataset)
     with publishing(cache, target, body, f"preconditions of {dataset.name}") as draft:
-        with draft.open(UNSEEN) as file:
-            np.save(file, found.unseen, allow_pickle=False)
+        for name, mask in ((UNSEEN, found.unseen), (FIRST, found.first)):
+            with draft.open(name) as file:
+                np.save(file, mask, allow_pickle=False)
         draft.write(FACTS, canonical_json(found.facts))
     return found
 
@@ -74,7 +83,8 @@ def measured(dataset: Dataset) -> Preconditions:
     pixels = _digests(dataset.images)
     certify = pixels[rows["certify"]]
     in_train, in_guard = (np.isin(certify, pixels[rows[split]]) for split in ("train", "guard"))
-    unseen = ~(in_train | in_guard)
+    unseen, first = ~(in_train | in_guard), np.zeros(len(certify), bool)
+    first[np.unique(certify, return_index=True)[1]] = True
     facts = {
         "n": len(certify),
         "certify": hashlib.sha256(np.sort(certify).tobytes()).hexdigest(),
@@ -82,9 +92,9 @@ def measured(dataset: Dataset) -> Preconditions:
         "in_guard": int(in_guard.sum()),
         "leaked": int((~unseen).sum()),
         "near": _near(dataset, rows["certify"][unseen], np.concatenate([rows["train"], rows["guard"]])),
-        "distinct": len(np.unique(certify)),
+        "distinct": int(first.sum()),
     }
-    return Preconditions(unseen, facts)
+    return Preconditions(unseen, first, facts)
 
 
 def _digests(images: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from certvae import canonical
 from certvae.canonical import stage_seed
 from certvae.certificate import CLAIM_SPLIT, Certificate, Pairs, Reference, View, certify, evidence
 from certvae.data.dataset import Dataset, Split
-from certvae.data.preconditions import preconditions
+from certvae.data.preconditions import Preconditions, preconditions
 from certvae.evaluation import diagnostics, heads
 from certvae.evaluation.diagnostics import Passage, evaluation
 from certvae.evaluation.heads import AffineHead, affine_head
@@ -50,7 +50,7 @@ class Exam:
     looks      configs that may open this split: every bound uses delta / looks
     eps        smoothing that the teacher rows contain
     reference  teacher rows of the train split, whose mean is the constant student that the bound bets against
-    unseen     rows whose pixels are in no other split: those that a claim about the population may rest on
+    tested     what was found of the rows of certify; None for another split
     targets    what lies in the decoder's teacher slot
     """
 
@@ -62,7 +62,7 @@ class Exam:
     looks: int
     eps: float
     reference: Reference
-    unseen: Bool[np.ndarray, " n"]
+    tested: Preconditions | None = None
     targets: Targets = cached
 
     def raw_logits(self, latent: Float[np.ndarray, "n d"] | None = None) -> Float[np.ndarray, "n K"]:
@@ -80,10 +80,9 @@ class Exam:
 
     def evidence(self, pairs: Pairs, name: str = "") -> dict[str, Found]:
         """What the bound of a claim rests on, as `answers.Kept` reads it; nothing where a bound is no claim."""
-        unseen = self.unseen
-        if self.split != CLAIM_SPLIT or not unseen.any():
+        if self.tested is None or not (counted := self.tested.counted).any():
             return {}
-        kept = Pairs(teacher=pairs.teacher[unseen], log_student=pairs.log_student[unseen], split=self.split)
+        kept = Pairs(teacher=pairs.teacher[counted], log_student=pairs.log_student[counted], split=self.split)
         found = evidence(kept, reference=self.reference)
         return {f"{name}scores": found.scores, "reference_row": found.rows, "reference_divergence": found.divergence}
 
@@ -116,7 +115,7 @@ def exam(
         looks=looks,
         eps=known.facts["smoothing"],
         reference=Reference(teacher=known.arrays["targets_train"], split="train"),
-        unseen=preconditions(dataset).unseen if split == CLAIM_SPLIT else np.ones(len(rows), bool),
+        tested=preconditions(dataset) if split == CLAIM_SPLIT else None,
         targets=live or cached,
     )
 

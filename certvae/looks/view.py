@@ -81,8 +81,8 @@ def warnings(found: Mapping[str, Any] | None, classes: int) -> list[str]:
         said.append(_leak(found))
     if found.get("near"):
         said.append(f"{found['near']:,} of {n:,} certify rows are nearly a train or guard row")
-    if found["distinct"] < n:
-        said.append(f"{n - found['distinct']:,} certify rows repeat another one: effective n = {found['distinct']:,}")
+    if repeated := n - found["distinct"]:
+        said.append(f"{repeated:,} certify rows repeat another one: the bound counts each once")
     if n < classes:
         said.append(f"certify has {n:,} rows for {classes:,} classes: no bound can be tight")
     return said

@@ -43,7 +43,10 @@ def test_planted_rows_are_found_in_both_splits(tmp_path):
 def test_rows_that_repeat_within_certify_are_counted(tmp_path):
     test = images(20, 2)
     test[10:15] = test[0]
-    assert preconditions(brought(tmp_path, images(40, 0), images(10, 1), test)).facts["distinct"] == 15
+    dataset = brought(tmp_path, images(40, 0), images(10, 1), test)
+    for found in (preconditions(dataset), preconditions(dataset)):  # measured, then read
+        assert found.facts["distinct"] == 15
+        assert np.flatnonzero(~found.counted).tolist() == [10, 11, 12, 13, 14]
 
 
 @pytest.mark.parametrize(("noise", "near"), [(2, 5), (60, 0)])

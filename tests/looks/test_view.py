@@ -176,7 +176,11 @@ TESTED = {"n": 1000, "certify": "c", "in_train": 0, "in_guard": 0, "leaked": 0, 
         ({"leaked": 4, "in_train": 3, "in_guard": 1}, 10, ["(3 in train, 1 in guard): the bound leaves them out"]),
         ({"leaked": 11, "in_train": 11}, 10, ["11 of 1,000 certify rows lie in other splits (11 in train): no claim"]),
         ({"near": 7}, 10, ["7 of 1,000 certify rows are nearly"]),
-        ({"near": None, "distinct": 900}, 10, ["100 certify rows repeat another one: effective n = 900"]),
+        (
+            {"near": None, "distinct": 900},
+            10,
+            ["100 certify rows repeat another one: the bound counts each once"],
+        ),
         ({}, 1001, ["1,000 rows for 1,001 classes"]),
     ],
 )
