@@ -255,10 +255,10 @@ def _winner_text(winner: Judged, cells: SearchCells) -> str:
     second = next((one for one in others if one.feasible and one.config != winner.config), None)
     goal = cells.search.goal
     beside = f"; runner-up {second.config[:12]} {_score(second, goal)}, {noise.kept(second):.0%}" if second else ""
+    sure = f", kept with a probability of {noise.kept(winner):.0%}{beside}" if goal.kind == "margin" else ""
     return (
         f"winner {winner.config[:12]}  {_drawn(winner, cells)}: {goal.words(winner.score or 0.0)} over n = {seeds}, "
-        f"PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} {goal.unit}, kept with a probability of "
-        f"{noise.kept(winner):.0%}{beside}"
+        f"PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} {goal.unit}{sure}"
     )
 
 

@@ -296,7 +296,7 @@ def _scored(config: str, pairs: list[tuple[Row, Row]], stress: int, goal: Goal) 
     psnr = np.array([mode["psnr_01"] for mode, _ in pairs])
     drop = np.array([other["psnr_01"] for _, other in pairs]) - psnr
     noise = {"psnr_drop": drop, "psnr_floor": psnr, "channel": _held(pairs)}
-    variances = {name: float(noise[name].var(ddof=1)) for name in goal.constraints} if len(pairs) > 1 else None
+    variances = {name: _variance(name, noise[name]) for name in goal.constraints} if len(pairs) > 1 else None
     violations = {name: _violation(name, noise[name], goal) for name in goal.constraints}
     score = float(pairs[0][0]["alpha_kl"]) if goal.kind == "max_kl" else _score(margins, goal.score)
     return Judged(
@@ -329,6 +329,11 @@ def _violation(name: Constraint, seeds: np.ndarray, goal: Goal) -> float:
             return (goal.psnr_floor or 0.0) - float(seeds.mean())
         case "channel":
             return FLOAT_SLACK - float(seeds.min())
+
+
+def _variance(name: Constraint, seeds: np.ndarray) -> float:
+    """Of a mean over seeds; a channel asks for a bound of every seed, which knows its own error."""
+    return 0.0 if name == "channel" else float(seeds.var(ddof=1))
 
 
 def _score(margins: np.ndarray, score: Score) -> float:
