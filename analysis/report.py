@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: from tyro, with code 2, for unknown flags and wrong types.
     """
-    request = tyro.cli(Request, args=argv, description=(__doc__ or "").partition("\n")[0])
+    request = tyro.cli(Request, prog="certvae report", args=argv, description=(__doc__ or "").partition("\n")[0])
     try:
         print(write(request))
     except Fault as fault:

@@ -163,7 +163,7 @@ def report() -> int:
 
 
 def _report(arguments: Sequence[str]) -> int:
-    from analysis import report as page
+    from certvae.analysis import report as page
 
     return page.main(list(arguments))
 

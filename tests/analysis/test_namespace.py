@@ -54,6 +54,12 @@ def test_a_report_is_made_from_the_wheel(wheel, project):
     assert Path(page).exists()
 
 
+def test_the_command_of_the_wheel_writes_the_report(wheel, project):
+    store = filled(project / "store", chains([0]))
+    page = told(project, wheel, "-m", "certvae", "report", "--store", str(store), "--study", STUDY).split()
+    assert Path(page[-1]).exists()
+
+
 def test_a_checkout_has_the_same_name(project):
     assert told(project, ROOT, "-c", REPORT, "--help").startswith(str(ROOT / "analysis" / "report.py"))
 
