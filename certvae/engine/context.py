@@ -65,7 +65,9 @@ class Context:
     def gate(self) -> Gate:
         """Of the certify rows of these data."""
         tested = preconditions(self.dataset).facts
-        return Gate(self.store, self.dataset.name, self.dataset.digest, tested, self.run.looks)
+        return Gate(
+            self.store, self.dataset.name, self.dataset.digest, tested, self.run.looks, again=self.run.recompute
+        )
 
 
 HERE = 0

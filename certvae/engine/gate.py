@@ -27,6 +27,7 @@ class Gate:
         data_digest: of its pixels and splits.
         tested: what was found of its certify rows; see `data.preconditions`.
         declared: looks that the command declares; the register counts what is opened when absent.
+        again: stale rows are made again: a program that was changed since it looked takes another look.
     """
 
     def __init__(
@@ -36,8 +37,11 @@ class Gate:
         data_digest: str = "",
         tested: Mapping[str, Any] | None = None,
         declared: int | None = None,
+        *,
+        again: bool = False,
     ):
         self._store, self._data, self._digest, self._declared = store, data, data_digest, declared
+        self._again = again
         self._tested = tested or {}
 
     def price(self, configs: Iterable[CellSpec]) -> int:
@@ -71,7 +75,7 @@ class Gate:
         if self._declared:
             declare(disk, self._look(), self._declared)
         for config in configs:
-            register(disk, self._look(config))
+            register(disk, self._look(config), again=self._again)
         for study in {config.study for config in configs}:
             self._store.expect(study, {LOOKS: documents(disk, LOOKS)})
 
@@ -114,15 +118,16 @@ class Gate:
     def _split(self, configs: Iterable[CellSpec], now: Register) -> tuple[list[Look], list[Look]]:
         """Those that were opened before, and those that were not."""
         wanted = {config.config: self._look(config) for config in configs}.values()
-        found = {look: now.find(*look.opening) for look in wanted}
-        return [look for look in found.values() if look], [look for look, there in found.items() if there is None]
+        new = [look for look in wanted if look.is_new(now.looks, again=self._again)]
+        known = [now.find(*look.opening) for look in wanted if look not in new]
+        return [look for look in known if look], new
 
     def _look(self, config: CellSpec | None = None) -> Look:
         """The look of a config; without one, the rows alone."""
         certify = self._tested.get("certify")
         if config is None:
             return Look("", "", self._data, certify)
-        return Look(config.study, config.config, self._data, certify, chain.modes(config))
+        return Look(config.study, config.config, self._data, certify, chain.modes(config), self._store.program)
 
 
 def opened_for(store: Store, study: str, seen: Iterable[Mapping[str, Any]] = ()) -> list[str]:

@@ -6,7 +6,8 @@
 
 Each is published once and whole, so a killed driver registers nothing twice, and of two that open at once one takes the
 next number. The rows of one data set are one resource whatever is kept of them (limit, size, classes), and so are equal
-pixels under another name. Seeds and modes of one config are one look; another study name is another look.
+pixels under another name. Seeds and modes of one config are one look; another study name is another look, and so is a
+program that was changed after it had looked and looks again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,7 @@ class Look:
 
     data     name of the data set;  certify  digest of the pixels of its certify rows, None where only rows tell
     modes    its networks, each a claim of its own
+    program  digest of the text that looked; empty where only rows tell
     """
 
     study: str
@@ -37,6 +39,7 @@ class Look:
     data: str
     certify: str | None = None
     modes: tuple[str, ...] = ()
+    program: str = ""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> "Look":
@@ -45,8 +48,17 @@ class Look:
 
     @property
     def opening(self) -> tuple[str, str]:
-        """What makes it a look of its own."""
+        """What was opened."""
         return self.study, self.config
+
+    def is_new(self, known: Iterable["Look"], *, again: bool) -> bool:
+        """Whether these looks leave it one of its own.
+
+        Args:
+            again: rows are made again, so that another text of the program looks anew.
+        """
+        programs = {one.program for one in known if one.opening == self.opening}
+        return not programs or (again and self.program not in programs)
 
     def is_at(self, other: "Look") -> bool:
         """Whether both see the same rows."""
@@ -62,11 +74,8 @@ class Register:
     """
 
     def __init__(self, disk: Disk, seen: Iterable[Row] = ()):
-        found = recorded(disk)
-        by_opening: dict[tuple[str, str], Look] = {}
-        for one in [*found, *_told(disk, found, seen)]:
-            by_opening.setdefault(one.opening, one)
-        self.looks = list(by_opening.values())
+        self.looks = recorded(disk)
+        self.looks += [one for one in _told(disk, self.looks, seen) if one.is_new(self.looks, again=False)]
         self._declared = documents(disk, DECLARED).values()
         self._tested = documents(disk, TESTED)
 
@@ -107,15 +116,15 @@ def adopt(disk: Disk) -> None:
         register(disk, look)
 
 
-def register(disk: Disk, look: Look) -> None:
-    """Gives a look the next number, unless it has one.
+def register(disk: Disk, look: Look, *, again: bool = False) -> None:
+    """Gives a look the next number, unless it has one; see `Look.is_new`.
 
     Raises:
         DiskFault: it could not be written.
     """
     while True:
         known = documents(disk, LOOKS)
-        if any(Look.of(body).opening == look.opening for body in known.values()):
+        if not look.is_new(map(Look.of, known.values()), again=again):
             return
         name = f"{max(map(int, known), default=0) + 1:06d}"
         try:

@@ -55,6 +55,23 @@ def test_seeds_are_no_looks_and_opening_again_is_how_a_run_resumes(store):
     assert gate(store).told([config()]) == ["certify rows: look 1 of 1, opened before"]
 
 
+def test_a_program_that_was_changed_and_looks_again_takes_another_look(store):
+    """Else edit, recompute and peek would be free."""
+    changed = Store(store.path, program="another text")
+
+    def asked(which: Store, *, again: bool) -> Gate:
+        return Gate(which, "digits", "c" * 64, TESTED, again=again)
+
+    asked(store, again=False).open([config()])
+    asked(changed, again=False).open([config()])  # nothing is made again: rows are kept as they are
+    asked(store, again=True).open([config()])
+    assert asked(store, again=True).price([config()]) == 1
+    assert asked(changed, again=True).told([config()])[0].startswith("certify rows: look 2 of 2")
+    asked(changed, again=True).open([config()])
+    assert gate(store).price([config()]) == 2
+    assert asked(changed, again=True).price([config()]) == 2
+
+
 @pytest.mark.parametrize(
     ("data", "certify", "price"), [("digits", "d" * 64, 2), ("npz@1", "c" * 64, 2), ("mnist", "d", 1)]
 )
