@@ -6,6 +6,7 @@ $ certvae report --store DIR --study NAME         certvae store verify --store D
 `certvae COMMAND --help` explains a command. What a command does not need is not imported: certify reads numpy alone.
 """
 
+import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -163,8 +164,7 @@ def report() -> int:
 
 
 def _report(arguments: Sequence[str]) -> int:
-    from certvae.analysis import report as page
-
+    page = importlib.import_module("certvae.analysis.report")  # there in a wheel, and in a checkout
     return page.main(list(arguments))
 
 
