@@ -22,7 +22,6 @@ from certvae.upkeep import STORE, gc, repair, status, verify
 if TYPE_CHECKING:
     import numpy as np
 
-    from certvae.certificate import Pairs
     from certvae.store.store import Store
 
 # ruff: noqa: PLC0415 - a command imports what it needs when it is called: numpy for one, all of Ray for another
@@ -40,6 +39,7 @@ def certify(
     looks: int = 1,
     eps: float = 0.0,
     split: str = "certify",
+    partition: Path | None = None,
 ) -> int:
     """Certify arrays of your own: three claims about the same rows, each certified, not certified, or no claim.
 
@@ -56,12 +56,18 @@ def certify(
         looks: How often these rows were looked at, this time included; each look gets delta / looks.
         eps: Label smoothing that the teacher rows already contain; the population bound needs none.
         split: Name of the rows; only those of "certify" carry a claim on the population.
+        partition: File of an array (K,), .npy: the part of every class, by name or number, to certify as well.
     """
+    from certvae import properties
+    from certvae.certificate import Pairs
     from certvae.certificate import certify as measure
 
     try:
-        certificate = measure(_pairs(teacher, logits, split), delta=delta, looks=looks, eps=eps)
+        pairs = Pairs.from_logits(_array(teacher), _array(logits), split=split)
+        certificate = measure(pairs, delta=delta, looks=looks, eps=eps)
         print(certificate.summary(tau))
+        if partition is not None:
+            print(properties.summary(pairs, _array(partition)))
     except (ValueError, TypeError) as error:
         raise ConfigFault(
             str(error),
@@ -70,12 +76,6 @@ def certify(
             cause="the arrays or an option are not what a certificate is made of",
         ) from error
     return ExitCode.DONE if certificate.certified_rows else ExitCode.BUG
-
-
-def _pairs(teacher: Path, logits: Path, split: str) -> "Pairs":
-    from certvae.certificate import Pairs
-
-    return Pairs.from_logits(_array(teacher), _array(logits), split=split)
 
 
 def _array(path: Path) -> "np.ndarray":

@@ -1,0 +1,106 @@
+"""What of the teacher reached the latent: certificates of a partition of the classes, and of what is within its parts.
+
+A nonconstant statistic of the teacher that a head matches below its constant baseline reached the head through z
+(arXiv 2605.05813, Corollary 2). A partition of the classes, such as superclasses, is such a statistic, and so is the
+choice within a part. By the chain rule of KL the margin is the sum of both kinds, `G_0(partition)` and for every part g
+`E[T_g (KL(T|g || Tbar|g) - KL(T|g || S|g))]`, where T_g adds up the classes of g and T|g is the teacher within it.
+
+Every term is at most 0 for a constant student, so each that is positive certifies on its own, on these rows: a head
+that tells superclasses apart and nothing within them has collapsed in part, and the terms say where.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from certvae.certificate import FLOAT_SLACK, Pairs, certify
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a partition.
+
+    share   E T_g, how much of the teacher lies in it
+    used    share of rows whose largest student probability is at a class of it
+    margin  its term within, nats: positive certifies that the head tells its classes apart; 0 for a single class
+    """
+
+    name: str
+    classes: tuple[int, ...]
+    share: float
+    used: float
+    margin: float
+
+
+def coarsened(pairs: Pairs, parts: Any) -> Pairs:
+    """The same rows with the classes of each part added up: what `certify` says of them it says of the partition.
+
+    Args:
+        parts: (K,) the name of the part of every class; at least two are there.
+
+    Raises:
+        ValueError: not one name per class, or all the same.
+    """
+    names, codes = _parts(parts, pairs.teacher.shape[1])
+    mixing = np.eye(len(names))[codes]
+    with np.errstate(divide="ignore"):  # a part that the student excludes
+        log_student = np.log(np.exp(pairs.log_student) @ mixing)
+    return Pairs(teacher=pairs.teacher @ mixing, log_student=log_student, split=pairs.split, view=pairs.view)
+
+
+def within(pairs: Pairs, parts: Any) -> tuple[Part, ...]:
+    """What the head says within each part, in the order of names. Raises like `coarsened`."""
+    names, codes = _parts(parts, pairs.teacher.shape[1])
+    best = pairs.log_student.argmax(axis=1)
+    return tuple(
+        Part(
+            name=name,
+            classes=tuple(np.flatnonzero(codes == code).tolist()),
+            share=float(pairs.teacher[:, codes == code].sum(axis=1).mean()),
+            used=float((codes[best] == code).mean()),
+            margin=_margin(pairs.teacher[:, codes == code], pairs.log_student[:, codes == code]),
+        )
+        for code, name in enumerate(names)
+    )
+
+
+def summary(pairs: Pairs, parts: Any) -> str:
+    """The certificate of a partition on these rows, and a line for each of its parts. Raises like `coarsened`."""
+    found, whole = within(pairs, parts), certify(coarsened(pairs, parts))
+    wide = max(len(part.name) for part in found)
+    lines = [f"partition of {pairs.teacher.shape[1]} classes into {len(found)}: {_said(whole.margin)}"]
+    lines += [
+        f"  within {part.name:{wide}}  {len(part.classes):3} classes, {part.share:6.1%} of the teacher, "
+        f"{part.used:6.1%} of the student: {_said(part.margin) if len(part.classes) > 1 else 'one class'}"
+        for part in found
+    ]
+    return "\n".join([*lines, f"  together the margin {certify(pairs).margin:+.4f}; nats, on these rows"])
+
+
+def _said(margin: float) -> str:
+    return f"{'certified' if margin > FLOAT_SLACK else 'not certified'}, margin {margin:+.4f}"
+
+
+def _margin(teacher: Float[np.ndarray, "n k"], log_student: Float[np.ndarray, "n k"]) -> float:
+    """E sum_k T_k (log S_k|g - log Tbar_k|g): the teacher's own conditional entropies cancel, as in G_0."""
+    mean = teacher.mean(axis=0)
+    if len(mean) == 1 or not mean.any():
+        return 0.0
+    constant = np.log(np.where(mean > 0, mean, 1.0) / mean.sum())
+    with np.errstate(invalid="ignore"):  # a student that excludes the whole part says nothing within it
+        student = np.nan_to_num(log_student - np.logaddexp.reduce(log_student, axis=1, keepdims=True), nan=-np.inf)
+        gained = np.where(teacher > 0, teacher * (student - constant), 0.0)
+    return float(gained.sum(axis=1).mean())
+
+
+def _parts(parts: Any, classes: int) -> tuple[Sequence[str], Int64[np.ndarray, " K"]]:
+    given = np.asarray(parts)
+    if given.shape != (classes,):
+        raise ValueError(f"a partition names the part of each of {classes} classes, got shape {given.shape}.")
+    names, codes = np.unique(given.astype(str), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(f"a partition has at least two parts, got {names[0]!r} alone: it would ask nothing.")
+    return [str(name) for name in names], codes
