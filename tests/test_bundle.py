@@ -14,7 +14,7 @@ from certvae.__main__ import main
 from certvae.answers import channel, head, mean
 from certvae.bundle import ROUNDING, Written, write
 from certvae.data.loading import load
-from certvae.errors import BundleFault
+from certvae.errors import BundleFault, ExitCode
 from certvae.looks.register import Look, register
 from certvae.models.nets import build
 from certvae.protocols import chain
@@ -190,3 +190,8 @@ def test_ten_thousand_images_of_mnist_size_take_less_than_half_a_minute(tmp_path
     began = time.process_time()
     verify(bundle)
     assert time.process_time() - began < 30
+
+
+def test_a_folder_that_is_no_bundle_is_wrong_input_and_not_refused(tmp_path, capsys):
+    assert main(["verify", str(tmp_path)]) == ExitCode.WRONG_INPUT
+    assert "name a folder that `certvae bundle` wrote" in capsys.readouterr().err

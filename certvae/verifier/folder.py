@@ -22,7 +22,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from certvae.errors import BundleFault
+from certvae.errors import BundleFault, ExitCode
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
@@ -64,6 +64,12 @@ def write(folder: Path, documents: Mapping[str, Any], arrays: Mapping[str, Array
     name = hashlib.sha256(told).hexdigest()
     (folder / MANIFEST).write_bytes(name.encode() + b"\n" + told)  # last: half a bundle has none
     return name
+
+
+class NoBundle(BundleFault):
+    """There is none: nothing was claimed, and nothing is refused."""
+
+    exit_code = ExitCode.WRONG_INPUT
 
 
 def read(folder: Path) -> tuple[str, dict[str, bytes]]:
@@ -133,7 +139,7 @@ REMEDY = "do not use it: ask for the bundle again, or make it again with `certva
 def _manifest(folder: Path) -> tuple[str, dict[str, Any]]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleFault(f"there is no {MANIFEST}", "name a folder that `certvae bundle` wrote", where=str(folder))
+        raise NoBundle(f"there is no {MANIFEST}", "name a folder that `certvae bundle` wrote", where=str(folder))
     line, _, told = path.read_bytes().partition(b"\n")
     if hashlib.sha256(told).hexdigest().encode() != line:
         raise BundleFault(f"{MANIFEST} has another SHA-256 than its first line says", REMEDY, where=str(folder))
