@@ -30,6 +30,8 @@ from certvae.spec.reading import read
 from certvae.store import environments
 from certvae.store.artifact import Artifact, Checkpoints
 from certvae.store.disk import disk_faults
+from certvae.store.layout import DATA
+from certvae.store.lookup import newest, object_of
 from certvae.store.store import Store, Workbench
 from certvae.teachers import kinds
 from certvae.teachers.brought import KEPT
@@ -69,15 +71,13 @@ def chosen(store: Store, choice: Choice) -> Row:
         BundleFault: it names none, or several; they are listed.
     """
     rows = [row for row in store.rows(choice.study) if row["split"] == "certify" and row["outcome"] == "ok"]
-    newest: dict[tuple[str, str], Row] = {}
-    for row in sorted(rows, key=lambda row: row.get("stage_version_judge", 0)):
-        newest[row["cell"], row["mode"]] = row
-    found = [row for row in newest.values() if _fits(row, choice)]
+    there = newest(store, rows)
+    found = [row for row in there if _fits(row, choice)]
     if len(found) == 1:
         return found[0]
-    listed = found or list(newest.values())
+    listed = found or there
     raise BundleFault(
-        f"{len(found)} of {len(newest)} networks fit" if newest else "no network was judged on certify rows here",
+        f"{len(found)} of {len(there)} networks fit" if there else "no network was judged on certify rows here",
         f"name one of them:{_options(listed)}" if listed else "run a study to its end first: `certvae run --help`",
         where=str(store.path),
     )
@@ -112,7 +112,7 @@ def write(store: Store, row: Row, out: Path, *, digest_only: bool = False) -> Co
         BundleFault: the network or its teacher cannot be bundled, objects are gone, or the claim does not come out.
     """
     spec = read(row["spec"])
-    dataset = load(spec.data, cache=store.path / "data", progress=False)
+    dataset = load(spec.data, cache=store.path / DATA, progress=False)
     if dataset.digest != row["data_digest"]:
         raise BundleFault(
             f"the data are {dataset.digest[:12]}, and the row was computed on {row['data_digest'][:12]}",
@@ -200,7 +200,7 @@ class _Parts:
     def __init__(self, store: Store, row: Row, spec: CellSpec, dataset: Dataset):
         self._row, self._spec, self._dataset, self._store = row, spec, dataset, store
         self._bench = Workbench("cpu", lambda _: None, Checkpoints(store.disk, row["key_trained"]))
-        self._teacher = self._object("teacher")
+        self._teacher = self._made("teacher")
         self._written = Written()
         self.images = np.ascontiguousarray(dataset.images[dataset.rows("certify")])
 
@@ -236,7 +236,7 @@ class _Parts:
         if isinstance(reads, Drifting | Permuted):
             raise _no_bundle(f"mode {self._row['mode']}", "its teacher rows are no fixed function of the image")
         shape, classes = self._dataset.shape, self._teacher.facts["classes"]
-        vae = judging.network(reads, self._spec.model, shape, classes, self._object("trained"), self._bench)
+        vae = judging.network(reads, self._spec.model, shape, classes, self._made("trained"), self._bench)
         programs = {**self._written.encoder(vae.encoder), "head": self._written.program("z", vae.head, "head")}
         if "affine_margin" in self._row:
             programs |= self._affine(vae)
@@ -281,21 +281,13 @@ class _Parts:
         if "pixel_components" in arrays:
             self.weights.update({f"teacher.{name}": arrays[name] for name in ("pixel_mean", "pixel_components")})
             return {"kind": "pixels", **told}
-        vae = trained.network(self._dataset, self._spec.model, facts["classes"], self._object("warm_up"), self._bench)
+        vae = trained.network(self._dataset, self._spec.model, facts["classes"], self._made("warm_up"), self._bench)
         read = self._written.encoder(vae.encoder, "warm.")
         programs["warm"] = {"reads": "x", "layers": [*read["body"]["layers"], *read["mu"]["layers"]]}
         return {"kind": "features", **told}
 
-    def _object(self, name: str) -> Artifact:
-        key = self._row.get(f"key_{name}")
-        found = self._store.artifact(key) if key else None
-        if found is None:
-            raise BundleFault(
-                f"the object of {name}, {str(key)[:12]}, is not in the store",
-                "run the command of the study again: what is gone is computed again",
-                where=str(self._store.path),
-            )
-        return found
+    def _made(self, name: str) -> Artifact:
+        return object_of(self._store, self._row, name)
 
 
 def mixture_arrays(covariance: str, arrays: Arrays) -> Arrays:

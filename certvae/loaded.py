@@ -34,11 +34,11 @@ from certvae.spec.cell import CellSpec
 from certvae.spec.reading import read
 from certvae.spec.validation import refuse
 from certvae.store.artifact import Artifact, Checkpoints
-from certvae.store.layout import STORE, no_store
+from certvae.store.layout import DATA, STORE, no_store
+from certvae.store.lookup import newest, object_of
 from certvae.store.store import Store, Workbench
 
 CERTIFY: Split = "certify"
-DATA = "data"  # where a store keeps decoded images
 Row = Mapping[str, Any]
 
 
@@ -159,8 +159,8 @@ class Loaded:
             self._check_opened()
         exam = self._exam(split)
         pairs = exam.pairs(exam.raw_logits())
-        if exam.tested and (leaked := exam.tested.facts["leaked"]):
-            pairs = replace(pairs, split=f"{split}, of which {leaked} rows are train or guard rows")
+        if exam.tested and (idle := int((~exam.tested.counted).sum())):
+            pairs = replace(pairs, split=f"{split}, of which {idle} rows repeat others, or are train or guard rows")
         return exam.certify(pairs)
 
     @cached_property
@@ -189,15 +189,7 @@ class Loaded:
             )
 
     def _artifact(self, name: str) -> Artifact:
-        key = self.row.get(f"key_{name}")
-        found = self.store.artifact(key) if key else None
-        if found is None:
-            raise StoreFault(
-                f"the {name} object of {self.row['mode']}, seed {self.row['seed']}, is not in the store",
-                "run the study again on this store: it computes only what is missing",
-                where=str(self.store.path),
-            )
-        return found
+        return object_of(self.store, self.row, name)
 
     def _pixels(self, x: Any) -> torch.Tensor:
         rows = torch.as_tensor(x.detach() if isinstance(x, torch.Tensor) else np.asarray(x))
@@ -219,7 +211,7 @@ def _chosen(store: Store, wanted: dict[str, Any]) -> Row:
     configs = {row["config"] for row in found}
     if len(configs) != 1:
         raise _not_one(store, wanted, rows, sorted(configs))
-    last = {row["split"]: row for row in found}
+    last = {row["split"]: row for row in newest(store, found)}
     return next(last[split] for split in (CERTIFY, "guard", "train") if split in last)
 
 

@@ -9,11 +9,11 @@ from rich.table import Table
 
 from certvae.canonical import leaves
 from certvae.engine.progress import console
-from certvae.engine.rows import Row, RowIndex
-from certvae.errors import ConfigFault
+from certvae.engine.rows import Row
 from certvae.looks import together
 from certvae.spec.modes import ordered
 from certvae.spec.quantities import QUANTITIES
+from certvae.store.lookup import cell_of, newest
 from certvae.store.program import PROGRAM
 from certvae.store.store import Store
 
@@ -49,24 +49,18 @@ DIGESTS = (PROGRAM, "environment", "data_digest")
 
 
 def side(store: Store, prefix: str) -> Side:
-    """The rows of the cell whose digest begins so, bounds at the looks of now; of two rows of one thing the one that
-    this program made.
+    """The rows of the cell whose digest begins so, bounds at the looks of now; of several
+    rows of one thing the newest.
 
     Raises:
         ConfigFault: the store has no such cell, or more than one.
     """
     every = store.rows()
-    cells = {row["cell"]: row["config"] for row in every if row["cell"].startswith(prefix)}
-    if len(cells) != 1:
-        raise ConfigFault(
-            f"{len(cells)} cells with rows have a digest that begins with {prefix!r}",
-            "take one from the column `cell` of --status, with as many digits as it takes",
-            where=str(store.path),
-        )
-    ((cell, config),) = cells.items()
+    cell = cell_of(store, every, prefix)
+    config = next(row["config"] for row in every if row["cell"] == cell)
     now = together(store.disk, [row for row in every if row["config"] == config])
-    index = RowIndex((row for row in now if row["cell"] == cell), lambda _: True, lambda *_: (), store.is_stale)
-    return Side({(row["split"], row["mode"]): row for row in index.all()}, store)
+    found = newest(store, (row for row in now if row["cell"] == cell))
+    return Side({(row["split"], row["mode"]): row for row in found}, store)
 
 
 def show(one: Side, two: Side) -> None:

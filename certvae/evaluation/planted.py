@@ -9,7 +9,7 @@ capacity of a Gaussian channel or because nothing depends on s, alive ones more 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -72,11 +72,7 @@ class Planted:
     condition: Int64[np.ndarray, " n"] | None = None
 
 
-def _code(world: World, size: float, noise: float) -> tuple[dict[str, Latents], dict[str, Latents]]:
-    """The first units are features, turned and scaled, under constant noise."""
-    turn = np.linalg.qr(world.rng.standard_normal((FEATURES, FEATURES)))[0][:, :UNITS]
-    mu = {split: size * (rows @ turn) for split, rows in world.features.items()}
-    return mu, {split: np.full_like(rows, 2 * np.log(noise)) for split, rows in mu.items()}
+Head = Callable[[World, Mapping[str, Latents]], Rows]
 
 
 def _fitted(world: World, mu: Mapping[str, Latents]) -> Rows:
@@ -87,119 +83,121 @@ def _fitted(world: World, mu: Mapping[str, Latents]) -> Rows:
     return head.logits(rows["certify"])
 
 
-def _unasked(world: World, mu: Mapping[str, Latents]) -> Rows:
+def _drawn(world: World, mu: Mapping[str, Latents]) -> Rows:
     """A head that nobody trained."""
     return mu["certify"] @ world.rng.normal(0, 0.1, (UNITS, CLASSES))
 
 
+def _planted(world: World, size: float, noise: float, head: Head, *, alive: bool) -> Planted:
+    """A linear code under constant noise, and the head that came with it."""
+    turn = np.linalg.qr(world.rng.standard_normal((FEATURES, FEATURES)))[0][:, :UNITS]
+    mu = {split: size * (rows @ turn) for split, rows in world.features.items()}
+    logvar = {split: np.full_like(rows, 2 * np.log(noise)) for split, rows in mu.items()}
+    return Planted(alive, mu, logvar, head(world, mu), world.teacher)
+
+
 def healthy(world: World) -> Planted:
     """A code of signal three times its noise, and a head that was trained on it."""
-    mu, logvar = _code(world, 1.0, 0.3)
-    return Planted(True, mu, logvar, _fitted(world, mu), world.teacher)
+    return _planted(world, 1.0, 0.3, _fitted, alive=True)
 
 
 def unasked(world: World) -> Planted:
     """The same code under a head that nobody trained: `no_align`."""
-    mu, logvar = _code(world, 1.0, 0.3)
-    return Planted(True, mu, logvar, _unasked(world, mu), world.teacher)
+    return _planted(world, 1.0, 0.3, _drawn, alive=True)
 
 
 def faint(world: World) -> Planted:
     """A code near the boundary: half a nat at most."""
-    mu, logvar = _code(world, 0.35, 1.0)
-    return Planted(True, mu, logvar, _fitted(world, mu), world.teacher)
+    return _planted(world, 0.35, 1.0, _fitted, alive=True)
 
 
 def in_the_variance(world: World) -> Planted:
     """Means say nothing; posterior variances tell two halves of the data apart."""
-    mu, logvar = _code(world, 0.0, 1.0)
-    spoken = {split: np.where(rows[:, :1] > 0, 1.5, -1.5) + logvar[split] for split, rows in world.features.items()}
-    return Planted(True, mu, spoken, _unasked(world, mu), world.teacher)
+    silent = _planted(world, 0.0, 1.0, _drawn, alive=True)
+    spoken = {split: np.where(rows[:, :1] > 0, 1.5, -1.5) for split, rows in world.features.items()}
+    return replace(silent, logvar={split: rows + spoken[split] for split, rows in silent.logvar.items()})
 
 
 def off_the_teacher(world: World) -> Planted:
     """A code of something that the teacher does not ask for."""
     other = {split: world.rng.standard_normal(rows.shape) for split, rows in world.features.items()}
-    mu, logvar = _code(World(other, world.teacher, world.labels, world.rng), 1.0, 0.3)
-    return Planted(True, mu, logvar, _unasked(world, mu), world.teacher)
+    return unasked(replace(world, features=other))
 
 
 def permuted(world: World) -> Planted:
     """A healthy code, held against teacher rows of other images."""
     teacher = {split: world.rng.permutation(rows) for split, rows in world.teacher.items()}
-    mu, logvar = _code(world, 1.0, 0.3)
-    return Planted(True, mu, logvar, _fitted(world, mu), teacher)
+    return replace(healthy(world), teacher=teacher)
 
 
 def many_codes(world: World) -> Planted:
     """A codebook of which every class uses its own entry."""
     book = world.rng.standard_normal((CLASSES, UNITS))
-    mu = {split: book[rows.argmax(axis=1)] for split, rows in world.teacher.items()}
-    logvar = {split: np.full_like(rows, -9.0) for split, rows in mu.items()}
-    return Planted(True, mu, logvar, _fitted(world, mu), world.teacher)
+    return _quantised(world, {split: book[rows.argmax(axis=1)] for split, rows in world.teacher.items()}, _fitted, True)
 
 
 def conditional(world: World) -> Planted:
-    """A healthy code beside a condition that the head reads as well."""
-    mu, logvar = _code(world, 1.0, 0.3)
-    return Planted(True, mu, logvar, _fitted(world, mu), world.teacher, _groups(world))
+    """A healthy code, whose head reads a condition as well."""
+    alive = healthy(world)
+    return replace(alive, logits=alive.logits + _known(world), condition=_groups(world))
 
 
 def dead(world: World) -> Planted:
     """The prior for every image, but for rounding."""
-    mu, logvar = _code(world, 1e-4, 1.0)
-    return Planted(False, mu, logvar, _unasked(world, mu), world.teacher)
+    return _planted(world, 1e-4, 1.0, _drawn, alive=False)
 
 
 def drowned(world: World) -> Planted:
     """Means that vary by a thirtieth of the noise."""
-    mu, logvar = _code(world, 0.03, 1.0)
-    return Planted(False, mu, logvar, _unasked(world, mu), world.teacher)
+    return _planted(world, 0.03, 1.0, _drawn, alive=False)
 
 
 def high_gain(world: World) -> Planted:
     """The same means under a head whose gain makes up for their size."""
-    mu, logvar = _code(world, 0.03, 1.0)
-    return Planted(False, mu, logvar, _fitted(world, mu), world.teacher)
+    return _planted(world, 0.03, 1.0, _fitted, alive=False)
 
 
 def leaked(world: World) -> Planted:
     """The head got the teacher's rows past the latent."""
-    mu, logvar = _code(world, 1e-4, 1.0)
-    return Planted(False, mu, logvar, np.log(world.teacher["certify"] + 0.01), world.teacher)
+    return replace(dead(world), logits=np.log(world.teacher["certify"] + 0.01))
 
 
 def untrained(world: World) -> Planted:
     """Small weights as they were drawn."""
-    mu, _ = _code(world, 0.05, 1.0)
-    logvar = {split: 0.02 * rows for split, rows in mu.items()}
-    return Planted(False, mu, logvar, _unasked(world, mu), world.teacher)
+    small = _planted(world, 0.05, 1.0, _drawn, alive=False)
+    return replace(small, logvar={split: 0.02 * rows for split, rows in small.mu.items()})
 
 
 def one_code(world: World) -> Planted:
     """A codebook of which all images use one entry, far from the prior's centre."""
     entry = world.rng.standard_normal(UNITS)
-    mu = {split: np.tile(entry, (n, 1)) for split, n in SIZES.items()}
-    logvar = {split: np.full_like(rows, -9.0) for split, rows in mu.items()}
-    return Planted(False, mu, logvar, _unasked(world, mu), world.teacher)
+    return _quantised(world, {split: np.tile(entry, (n, 1)) for split, n in SIZES.items()}, _drawn, False)
 
 
 def narrow(world: World) -> Planted:
     """One posterior for all images, narrower than the prior: a rate without information."""
-    mu, logvar = _code(world, 0.0, 0.5)
-    return Planted(False, mu, logvar, _unasked(world, mu), world.teacher)
+    return _planted(world, 0.0, 0.5, _drawn, alive=False)
 
 
 def condition_alone(world: World) -> Planted:
     """A head of a conditional network that reads its condition, over a dead code."""
-    groups = _groups(world)
-    mu, logvar = _code(world, 1e-4, 1.0)
-    known = np.stack([world.teacher["certify"][groups == group].mean(axis=0) for group in range(GROUPS)])
-    return Planted(False, mu, logvar, np.log(known[groups] + 1e-3), world.teacher, groups)
+    return replace(dead(world), logits=_known(world), condition=_groups(world))
+
+
+def _quantised(world: World, mu: Mapping[str, Latents], head: Head, alive: bool) -> Planted:
+    logvar = {split: np.full_like(rows, -9.0) for split, rows in mu.items()}
+    return Planted(alive, mu, logvar, head(world, mu), world.teacher)
 
 
 def _groups(world: World) -> Int64[np.ndarray, " n"]:
     return world.labels["certify"] % GROUPS
+
+
+def _known(world: World) -> Rows:
+    """Logits of what the condition alone says."""
+    groups = _groups(world)
+    means = np.stack([world.teacher["certify"][groups == group].mean(axis=0) for group in range(GROUPS)])
+    return np.log(means[groups] + 1e-3)
 
 
 STATES: tuple[Callable[[World], Planted], ...] = (

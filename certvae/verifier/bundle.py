@@ -133,6 +133,11 @@ def shared(rows: Mapping[str, np.ndarray]) -> int:
     return sum(row.tobytes() in seen for row in rows["digests_certify"])
 
 
+def repeated(rows: Mapping[str, np.ndarray]) -> int:
+    """Certify images that are among those before them: no bound may take one observation for two."""
+    return len(rows["digests_certify"]) - len(np.unique(rows["digests_certify"], axis=0))
+
+
 def computed(bundle: Bundle, images: np.ndarray) -> Computed:
     """The claim, from pixels.
 
@@ -148,7 +153,8 @@ def computed(bundle: Bundle, images: np.ndarray) -> Computed:
         rows = bundle.teacher(images, bundle.rows)
         reference = Reference(teacher=bundle.rows["mean_train_row"][None], split="train")
         overlap = shared(bundle.rows)
-        split = CLAIM_SPLIT + (f", of which {overlap} rows are train or guard rows" if overlap else "")
+        idle = overlap + repeated(bundle.rows)
+        split = CLAIM_SPLIT + (f", of which {idle} rows repeat others, or are train or guard rows" if idle else "")
 
         def certified(program: str, latent: np.ndarray, view: View) -> tuple[Certificate, Pairs]:
             pairs = Pairs.from_logits(rows, made[program](latent), split=split, view=view)
@@ -167,7 +173,7 @@ def computed(bundle: Bundle, images: np.ndarray) -> Computed:
             claim |= _of(certified("affine_means", mu, "mu")[0], "affine")
             claim |= _of(certified("affine_draws", drawn, "sampled")[0], "sampled_affine")
             claim["affine_gain"] = _gain(made["affine_means"], mu.shape[1])
-        if overlap:  # no word may rest on a bound that is no claim
+        if idle:  # no word may rest on a bound that is no claim
             claim |= {name: None for name in claim if name.endswith("population_bound")}
         claim = {name: files.finite(value) for name, value in claim.items()}
         words = {question: answer(claim) for question, answer in WORDS.items()}

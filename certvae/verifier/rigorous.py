@@ -94,10 +94,14 @@ class _Rows:
         return low + width * self._proved_mean(scaled, root) - apart
 
     def _proved_mean(self, x: list[arb], root: float) -> arb:
-        """A ball around the largest m that is rejected: capital reaches the odds at its lower end, not at its upper."""
+        """A ball around the largest m that is rejected: capital reaches the odds at its lower end, not at its upper.
+
+        Few rows reject nothing, and then it is 0: scores in [0, 1] have no smaller mean.
+        """
         odds = arb(1.5) / self._level
         games = [_bets([x[i] for i in _order(number, self._n)], odds.log()) for number in range(ORDERS)]
-        if not (_capital(games, arb(root - NEAR)) >= odds and _capital(games, arb(root + NEAR)) < odds):
+        is_reached = root <= NEAR or _capital(games, arb(root - NEAR)) >= odds
+        if not (is_reached and _capital(games, arb(root + NEAR)) < odds):
             raise _unproved("the mean that betting rejects is not where float64 found it")
         return arb(root, NEAR)
 

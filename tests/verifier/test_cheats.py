@@ -249,10 +249,19 @@ class TestTeacher:
         parts.record["settings"]["shared_rows"] = 1
         parts.recorded()
         said = str(verify(parts.write(target)))
-        assert "1 rows are train or guard rows" in said
+        assert "1 rows repeat others, or are train or guard rows" in said
         assert "in the population  no claim" in said
         assert "head not asked; mean not asked; channel open" in said
         assert parts.record["claim"]["population_bound"] is None
+
+    def test_rows_that_repeat_make_no_claim_on_a_population(self, honest, target):
+        parts = Parts.of(honest)
+        for name in ("digests_certify", "images", "teacher"):
+            parts.rows[name][7] = parts.rows[name][3]
+        parts.recorded()
+        said = str(verify(parts.write(target)))
+        assert "of which 1 rows repeat others" in said
+        assert "in the population  no claim" in said
 
 
 def test_names_of_a_foreign_hand_send_no_codes_to_a_terminal(honest, target):

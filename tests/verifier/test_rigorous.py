@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from certvae.certificate import Pairs, Reference, certify
@@ -29,6 +29,7 @@ def claimed(n: int, classes: int, sharpness: float, delta: float = 0.05, looks: 
     delta=st.floats(1e-4, 0.5),
     looks=st.integers(1, 5),
 )
+@example(n=3, classes=3, sharpness=0.0, delta=0.0625, looks=3)  # nothing is rejected: the bound is the trivial one
 def test_margin_and_bound_lie_in_intervals_that_are_narrower_than_a_printed_digit(n, classes, sharpness, delta, looks):
     found = claimed(n, classes, sharpness, delta, looks)
     proved = enclosed(found)

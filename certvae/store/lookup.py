@@ -1,0 +1,49 @@
+"""Finding a result again: a cell by its first digits, the row that counts of several, the object behind a row."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from certvae.errors import ConfigFault, StoreFault
+from certvae.store.artifact import Artifact
+from certvae.store.store import Store
+
+Row = Mapping[str, Any]
+
+
+def cell_of(store: Store, rows: Iterable[Row], prefix: str) -> str:
+    """The digest of the one cell that begins so, among these rows.
+
+    Raises:
+        ConfigFault: none begins so, or several do.
+    """
+    cells = {row["cell"] for row in rows if row["cell"].startswith(prefix)}
+    if len(cells) != 1:
+        raise ConfigFault(
+            f"{len(cells)} cells with rows have a digest that begins with {prefix!r}",
+            "take one from the column `cell` of --status, with as many digits as it takes",
+            where=str(store.path),
+        )
+    return cells.pop()
+
+
+def newest(store: Store, rows: Iterable[Row]) -> list[Row]:
+    """One row per network and split: of the latest judgement, and of two of these the one that is not stale."""
+    ordered = sorted(rows, key=lambda row: (row.get("stage_version_judge", 0), not store.is_stale(row)))
+    return list({(row["cell"], row["mode"], row["split"]): row for row in ordered}.values())
+
+
+def object_of(store: Store, row: Row, name: str) -> Artifact:
+    """The object that a row was made from, such as `teacher` or `trained`.
+
+    Raises:
+        StoreFault: it is gone.
+    """
+    key = row.get(f"key_{name}")
+    found = store.artifact(key) if key else None
+    if found is None:
+        raise StoreFault(
+            f"the {name} object of {row['mode']}, seed {row['seed']}, is not in the store",
+            "run the study again on this store: it computes only what is missing",
+            where=str(store.path),
+        )
+    return found

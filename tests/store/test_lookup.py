@@ -1,0 +1,35 @@
+"""Finding results again: one cell by its first digits, the row that counts, the object behind it."""
+
+import pytest
+
+from certvae.errors import ConfigFault, StoreFault
+from certvae.store.lookup import cell_of, newest, object_of
+from certvae.store.program import PROGRAM
+from certvae.store.store import Store
+
+ROW = {"cell": "ab" * 32, "mode": "full", "split": "guard", "seed": 0, "stage_version_judge": 4}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store", program="this text")
+
+
+def test_a_cell_is_named_by_as_many_digits_as_it_takes(store):
+    rows = [{"cell": "ab1"}, {"cell": "ab1"}, {"cell": "ab2"}]
+    assert cell_of(store, rows, "ab1") == "ab1"
+    for prefix, count in (("ab", 2), ("c", 0)):
+        with pytest.raises(ConfigFault, match=f"{count} cells with rows have a digest that begins with '{prefix}'"):
+            cell_of(store, rows, prefix)
+
+
+def test_of_several_rows_of_a_network_the_latest_judgement_counts_and_then_the_one_that_is_not_stale(store):
+    old, stale, fresh = ROW, ROW | {"stage_version_judge": 5}, ROW | {"stage_version_judge": 5, PROGRAM: store.program}
+    other = ROW | {"mode": "rescue"}
+    for order in ([old, stale, fresh, other], [fresh, other, stale, old]):
+        assert sorted(newest(store, order), key=lambda row: row["mode"]) == [fresh, other]
+
+
+def test_an_object_that_is_gone_is_named_with_its_remedy(store):
+    with pytest.raises(StoreFault, match="the teacher object of full, seed 0, is not in the store"):
+        object_of(store, ROW | {"key_teacher": "c" * 64}, "teacher")
