@@ -30,12 +30,12 @@ QUESTION = "Does the latent path carry information about the input?"
 NONE_STRICT = "No seed has a strict-feasible teacher: nothing is aggregated, and stress cases are listed apart."
 MOST_NAMED = 4  # modes that a sentence names one by one
 CONTROLS = {
-    "head_only": "a head fitted to the frozen code of no_align",
+    "head_only": "the head learns, and sends no gradient into the code",
     "untrained": "the network as it was initialised",
     "permuted": "the teacher's rows shuffled between images",
     "full_long": "full, for the epochs of no_align and rescue",
-    "no_align": "the same network without the teacher",
-    "vae": "the same network without the teacher",
+    "no_align": "the same network, not aligned",
+    "vae": "the same network, not aligned",
 }
 """What makes a claim believable: networks that the method must not, or need not, certify."""
 MANY_MARKS = 12  # networks in one line of the figure; more are drawn without their bounds
