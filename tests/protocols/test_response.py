@@ -83,7 +83,7 @@ class TestCommand:
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
-        [(["ffffff"], "0 cells of this store"), (["", "--mode", "mine"], "mode must be a mode of a cell")],
+        [(["ffffff"], "0 cells with rows"), (["", "--mode", "mine"], "mode must be a mode of a cell")],
     )
     def test_what_is_not_there_is_told(self, ended, capsys, arguments, said):
         assert main(["response", *arguments, "--store", str(ended[3])]) == 2
