@@ -51,3 +51,11 @@ def test_a_vae_of_a_popular_library_is_certified_in_under_fifteen_lines(library,
     pytest.importorskip(library)
     runpy.run_path(str(EXAMPLES / name))
     assert "channel  " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_cells_of_a_popular_library_are_watched(capsys):
+    pytest.importorskip("scvi")
+    monitor = runpy.run_path(str(EXAMPLES / "with_scvi.py"))["monitor"]
+    assert monitor.worst != "error"
+    assert "channel alive" in capsys.readouterr().out

@@ -127,6 +127,13 @@ class Run:
     """Run the cell of this file, views/STUDY/best.json of a search, in place of the preset."""
     search: Annotated[int, Ge(0), Le(MOST), tyro.conf.arg(metavar="CONFIGS")] = 0
     """Search this many configs (a total, not an increment), then confirm the winner on fresh seeds."""
+    values: Annotated[
+        tuple[tuple[str, ...], ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="FIELD VALUE [VALUE ...]"),
+    ] = ()
+    """Run the study at each of these values of a field of the cell, such as lambda_ts 1 5 25; given for several fields,
+    at every combination. Each of them is a look at the certify rows."""
     ranges: Annotated[
         tuple[tuple[str, ...], ...],
         tyro.conf.UseAppendAction,
@@ -327,6 +334,9 @@ def _cell(run: Run, preset: CellSpec, given: Fields) -> CellSpec:
     if given.data.name != preset.data.name:
         wanted = f"{preset.data.name}, as --data says"
         raise refuse("data.name", wanted, given.data.name, "give --data once, and no --data.name: it has a preset")
+    if given.model.network is not None and given.model.encoder != preset.model.encoder:
+        remedy = f"give it options instead: --model.network {given.model.network.build} width=16"
+        raise refuse("model.encoder", "left away beside a network of your own", given.model.encoder, remedy)
     data = given.data if run.limit is None else dataclasses.replace(given.data, limit=run.limit)
     parts = {"model": given.model, "protocol": given.protocol, "training": given.training}
     return dataclasses.replace(preset, study=run.study, data=data, **parts)

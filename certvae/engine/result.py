@@ -32,6 +32,8 @@ from certvae.store.disk import Disk
 
 Row = Mapping[str, Any]
 PATHS = ("store", "data_root", "config")
+REPEATED = {"values": "--values", "ranges": "--range"}
+"""Options that are given once per field, as a command line spells them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +128,7 @@ def _asked(study: Study, fields: Row, options: Row) -> tuple[Run, CellSpec, Goal
         name: tuple(value) if isinstance(value, range) else value for name, value in options.items()
     }
     given |= {name: Path(given[name]) for name in PATHS if given.get(name) is not None}
-    given |= {"ranges": tuple(tuple(map(str, one)) for one in given.get("ranges", ()))}
+    given |= {name: tuple(tuple(map(str, one)) for one in given.get(name, ())) for name in REPEATED}
     goal, limit = given.pop("goal", study.goal), given.get("limit")
     if not isinstance(goal, Goal):
         raise ConfigFault(f"goal must be a Goal, got {goal!r}", "give certvae.spec.goal.Goal(...)", where="goal")
@@ -167,8 +169,8 @@ def _spelled(options: Row) -> list[str] | None:
                 words.append(option)
             case str() | int() | float() | Path():
                 words += [option, str(value)]
-            case tuple() | list() if name == "ranges":
-                words += [word for one in value for word in ("--range", *map(str, one))]
+            case tuple() | list() if name in REPEATED:
+                words += [word for one in value for word in (REPEATED[name], *map(str, one))]
             case tuple() | list():
                 words += [option, *map(str, value)]
             case _:

@@ -22,6 +22,7 @@ from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, check_rule, settle_rule
 from certvae.engine.search import SearchCells, censored, proposals, proposed
 from certvae.engine.study import Study, configs_of
+from certvae.engine.values import at_values
 from certvae.errors import ConfigFault, ExitCode
 from certvae.looks import together
 from certvae.protocols import chain
@@ -67,7 +68,7 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command
     Raises:
         Fault: before anything starts, when the input, the data, the store or the pool is not what is needed.
     """
-    context = Context(study, run, base, goal, command, console)
+    context = Context(at_values(study, run.values), run, base, goal, command, console)
     if run.status:
         console.print(
             status.shown(context.store, context.rows, _known_cells(context), censored(context.store, base.study))
@@ -76,9 +77,19 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command
     if run.explain is not None:
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
         return Ending(ExitCode.DONE)
+    _check_kind(run)
     if run.workers == HERE:
         _settle()  # before data are read: SciPy, which that imports, looks once at how it shall compute
     return _search(context) if run.search else _plain(context)
+
+
+def _check_kind(run: Run) -> None:
+    """Refuses what only the other kind of run would read: ranges are of a search, values of a plain run."""
+    if run.search and run.values:
+        raise ConfigFault("a search draws its values", "name a range: --range FIELD LOW HIGH", where="--values")
+    if run.ranges and not run.search:
+        remedy = "add --search 32, or compare what you name: --values FIELD VALUE VALUE"
+        raise ConfigFault("a range is of a search, and none was asked for", remedy, where="--range")
 
 
 def check(spec: CellSpec, dataset: Dataset) -> None:
