@@ -13,7 +13,7 @@ test: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4
 
 # Numbers that a processor computes its own way: all else is the same everywhere.
 NUMERIC := $(addprefix tests/,test_certificate.py test_simplex.py test_equilibrium.py test_quality.py test_papers.py \
@@ -21,7 +21,7 @@ NUMERIC := $(addprefix tests/,test_certificate.py test_simplex.py test_equilibri
 # Instruction sets that an x86-64 processor can be told to use: PyTorch, oneDNN, OpenBLAS, MKL and numpy in turn.
 LOWEST := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem MKL_CBWR=COMPATIBLE \
 	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR"
-numeric = OMP_NUM_THREADS=1 $(1) $(BIN)/python -m pytest -n 0 $(NUMERIC)
+numeric = OMP_NUM_THREADS=1 $(1) $(BIN)/python -m pytest $(NUMERIC)
 
 test-lowest-cpu: $(VENV)/.ready
 	$(call numeric,$(LOWEST))
