@@ -13,6 +13,7 @@ from rich.table import Table
 
 from certvae import answers, looks
 from certvae.canonical import finite, plain
+from certvae.engine.compared import compared
 from certvae.engine.rows import fresh
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
@@ -33,7 +34,7 @@ HOPELESS = (
 Row = Mapping[str, Any]
 TAU_COLUMNS = tuple(f"margin_tau_{tau:.2f}" for tau in PAPER_TAUS)
 FINAL = read_by("final")
-ROOM = 9  # letters of a mode that fit beside everything else into 100 columns
+ROOM = 11  # letters of a mode and of its active units that fit beside everything else into 100 columns
 HEADINGS = (
     *("teacher", "I_T", "L_TS", "margin", *(f"-{tau:.2f}" for tau in PAPER_TAUS), "bound", "MI", "PSNR", "AU"),
     *("mean", "channel"),
@@ -81,11 +82,12 @@ def show(rows: Sequence[Row], store: Path, console: Console, stale: Callable[[Ro
 
 
 def tables(rows: Sequence[Row], stale: Callable[[Row], bool] = fresh) -> list[Table]:
-    """The final table for a terminal, one per config."""
+    """The final table for a terminal, one per config, and where there are several one that compares them."""
     told = differences(rows) if rows else {}
-    return [
+    found = [
         table_shown([row for row in rows if row["config"] == config], words, stale) for config, words in told.items()
     ]
+    return [*found, compared(rows, told)] if len(told) > 1 else found
 
 
 def folder(store: Path, study: str) -> Path:
@@ -114,7 +116,7 @@ def table_shown(rows: Sequence[Row], difference: str = "", stale: Callable[[Row]
     shown = f" ({first['substitute']})" if first["substitute"] else ""
     counted = next((f", {row['n']:,} {row['split']} rows" for row in rows if "n" in row), "")
     taught = next((f", teacher {row['teacher_source']}" for row in rows if "teacher_source" in row), "")
-    told_once = _status_of_all(rows) if max(len(row["mode"]) for row in rows) > ROOM else ""
+    told_once = _status_of_all(rows) if _is_crowded(rows) else ""
     hidden = 1 if told_once else 0
     title = f"{first['study']}: {first['data']}{shown}{counted}{taught}{told_once}"
     title += f"; {difference}" if difference else ""
@@ -144,6 +146,12 @@ def table_shown(rows: Sequence[Row], difference: str = "", stale: Callable[[Row]
         cells = _cells(with_taus(row))
         table.add_row(f"{row['seed']}{'*' if stale(row) else ''}", row["mode"], *(cells[hidden:] or cells))
     return table
+
+
+def _is_crowded(rows: Sequence[Row]) -> bool:
+    """Whether a mode or a number of active units is longer than what 100 columns have room for."""
+    units = max((len(str(row["active_units"])) for row in rows if row["outcome"] == "ok"), default=0)
+    return max(len(row["mode"]) for row in rows) + units > ROOM
 
 
 def _status_of_all(rows: Sequence[Row]) -> str:

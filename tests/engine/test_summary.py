@@ -118,3 +118,10 @@ def test_show_says_where_the_table_is(tmp_path):
     show(ROWS, tmp_path, console)
     assert str(tmp_path / "views" / "s" / "table.csv") in console.export_text()
     assert (tmp_path / "views" / "s" / "table.csv").read_text() == table_text(ROWS)
+
+
+@pytest.mark.parametrize("units", [16, 128, 1024])
+def test_many_active_units_break_no_name(units):
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table_shown([row(0, "untrained", active_units=units), row(0, "full", active_units=2)]))
+    assert "untrained" in console.export_text()

@@ -1,0 +1,57 @@
+"""Several configs beside each other at the end of a run: means over strict-feasible seeds, and how many seeds hold."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from certvae import answers
+
+Row = Mapping[str, Any]
+HEADINGS = ("seeds", "failed", "margin", "least", "largest", "certified", "alive", "PSNR")
+
+
+def compared(rows: Sequence[Row], differences: Mapping[str, str]) -> Table:
+    """A line per config and mode; seeds with a stress-case teacher are counted in the title, and are in no line.
+
+    Args:
+        rows: of one split, of all configs.
+        differences: {config: what tells it from the others}.
+    """
+    strict = [row for row in rows if row.get("teacher_status") != "stress-case"]
+    apart = len({(row["config"], row["seed"]) for row in rows}) - len({(row["config"], row["seed"]) for row in strict})
+    title = "means over strict-feasible seeds, and their least and largest margin; nats and dB"
+    title += f"; {apart} stress-case seeds are not in it" if apart else ""
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
+    table.title_justify = "left"
+    table.add_column("config", overflow="fold")
+    table.add_column("mode", no_wrap=True)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for config, words in differences.items():
+        ours = [row for row in strict if row["config"] == config]
+        for place, mode in enumerate(dict.fromkeys(row["mode"] for row in ours)):
+            table.add_row("" if place else words, mode, *_line([row for row in ours if row["mode"] == mode]))
+        table.add_row()
+    return table
+
+
+def _line(rows: Sequence[Row]) -> list[str]:
+    """Of one config and mode: a seed that failed is counted, and in no mean."""
+    ok = [row for row in rows if row["outcome"] == "ok" and row["margin"] is not None]
+    margins = [row["margin"] for row in ok]
+    numbers = (_mean(margins), min(margins), max(margins)) if margins else (None, None, None)
+    held = [sum(answers.head(row) == "certified" for row in ok), sum(answers.channel(row) == "alive" for row in ok)]
+    psnr = _mean(row["psnr_01"] for row in ok if row["psnr_01"] is not None)
+    return [
+        str(len(rows)),
+        str(len(rows) - len(ok)),
+        *("-" if one is None else f"{one:+.3f}" for one in numbers),
+        *(f"{count} of {len(rows)}" for count in held),
+        "-" if psnr is None else f"{psnr:.1f}",
+    ]
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return sum(found) / len(found) if found else None

@@ -1,0 +1,52 @@
+"""Configs beside each other at the end of a run: only strict-feasible seeds, and no mean over what is missing."""
+
+import io
+
+from rich.console import Console
+
+from certvae.engine.compared import compared
+from certvae.engine.summary import tables
+from tests.engine.test_summary import row
+
+
+def config(name, weight, seed, margin, **more):
+    spec = {"seed": seed, "protocol": {"lambda_ts": weight}}
+    return row(seed, "full", margin, config=name, spec=spec, sampled_affine_population_bound=0.4, **more)
+
+
+def lines(rows) -> list[str]:
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(compared(rows, {"a": "lambda_ts 1", "b": "lambda_ts 5"}))
+    return [" ".join(line.split()) for line in console.export_text().splitlines()]
+
+
+BOTH = [config(name, weight, seed, 1.0 + seed) for name, weight in (("a", 1), ("b", 5)) for seed in (0, 1)]
+
+
+def test_a_line_per_config_and_mode():
+    first, second = (line for line in lines(BOTH) if line.startswith("lambda_ts"))
+    assert first == "lambda_ts 1 full 2 0 +1.500 +1.000 +2.000 2 of 2 2 of 2 19.1"
+    assert second.startswith("lambda_ts 5 full")
+
+
+def test_a_stress_case_is_in_no_mean_and_is_counted():
+    told = lines([*BOTH, config("a", 1, 2, -9.0, teacher_status="stress-case")])
+    assert "1 stress-case seeds are not in it" in " ".join(told)
+    assert "+1.500" in next(line for line in told if line.startswith("lambda_ts 1"))
+
+
+def test_a_failed_seed_is_counted_and_in_no_mean():
+    failed = config("a", 1, 2, None, outcome="diverged", population_bound=None)
+    told = next(line for line in lines([*BOTH, failed]) if line.startswith("lambda_ts 1"))
+    assert told == "lambda_ts 1 full 3 1 +1.500 +1.000 +2.000 2 of 3 2 of 3 19.1"
+
+
+def test_no_number_is_made_up_where_every_seed_failed():
+    failed = [config("a", 1, seed, None, outcome="diverged", population_bound=None) for seed in (0, 1)]
+    told = next(line for line in lines(failed) if line.startswith("lambda_ts 1"))
+    assert told == "lambda_ts 1 full 2 2 - - - 0 of 2 0 of 2 -"
+
+
+def test_one_config_is_compared_with_nothing():
+    assert len(tables(BOTH[:2])) == 1
+    assert len(tables(BOTH)) == 3
