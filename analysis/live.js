@@ -329,7 +329,7 @@ function page(data) {
       [rows.outcome[row] === "ok" ? `${claim(data, rows.margin[row], view.tau)} at tau = ${tauText(view.tau)}` : `${rows.outcome[row]}: ${rows.reason[row]}`],
       ["margin", rows.margin[row], "signed", "nats"], ["population bound", rows.population_bound[row], "signed", "nats"],
       ["PSNR", rows.psnr_01[row], "coarse", "dB"], ["KL", rows.kl_rate[row], "coarse", "nats"], ["active units", rows.active_units[row], "count", ""],
-      ["mean", rows.mean_word[row], "text", ""], ["channel", rows.channel_word[row], "text", ""],
+      ["mean", rows.mean_word[row], "text", ""], ["channel", rows.channel_word[row], "text", ""], ["units", rows.units_word[row], "text", ""],
       [verdict.length ? `stress case: ${verdict.join("; ")}` : rows.teacher[row] < 0 ? "teacher unknown" : "teacher strict-feasible"],
     ];
     return parts.filter((part) => part.length === 1 || (part[1] !== null && part[1] !== undefined));

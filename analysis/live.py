@@ -19,7 +19,7 @@ from .tables.answers import SHOWN
 from .views import NO_TEACHER, QUALITY, Partition, View, everything
 
 NETWORK = ("seed", "mode", "split", "outcome", "reason", "margin", "population_bound", "psnr_01")
-CARD = ("info", "loss", "student_info", "kl_rate", "active_units", "mean_word", "channel_word")
+CARD = ("info", "loss", "student_info", "kl_rate", "active_units", "mean_word", "channel_word", "units_word")
 """What a card of a network tells besides."""
 TRIED = ("seed", "mode", "split", "outcome", "reason", "margin", "psnr_01")
 NO_ROW, UNKNOWN = -2, -1

@@ -193,7 +193,8 @@ def frame_of(records: list[dict[str, Any]]) -> pd.DataFrame:
     texts = {name: frame[name].astype(object) if name in frame else None for name in (*TEXTS, *KEYS)}
     numbers = {name: pd.to_numeric(frame[name]) if name in frame else np.nan for name in NUMBERS}
     stages = {name: frame[name].astype("Int64") for name in frame if name.startswith(STAGE_VERSION)}
-    words = {"mean_word": list(map(answers.mean, records)), "channel_word": list(map(answers.channel, records))}
+    said = {"mean_word": answers.mean, "channel_word": answers.channel, "units_word": answers.units}
+    words = {name: list(map(answer, records)) for name, answer in said.items()}
     frame = frame.assign(**{**texts, **words}, **numbers, **stages)
     places = {config: place for place, config in enumerate(config_order(frame))}
     modes = {mode: place for place, mode in enumerate(ordered(frame["mode"]))}

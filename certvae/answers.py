@@ -3,6 +3,7 @@
     head      does the head that was trained follow the teacher?          certified | not certified
     mean      does mu(x) vary with x in a way that matters?               varies | below the noise | not shown
     channel   does z, as it is drawn, carry information about x?          alive | dead | open
+    units     how many of its units do, at least?                         a number that is certified
 
 Each rests on a lower bound in nats at the confidence of the row: of the raw head on means, of an affine head fitted to
 means, of an affine head fitted to draws. `dead` rests on the KL rate, which is a ceiling of what a channel can carry
@@ -64,6 +65,16 @@ def mean(row: Row) -> Mean | None:
     spread, noise = spread_bound(row), _number(row, "posterior_std")
     wide = spread is not None and noise is not None and spread >= noise
     return "varies" if wide or channel(row) == "alive" else "below the noise"
+
+
+def units(row: Row) -> str | None:
+    """How many units say something of the teacher, in words; None for a row that nobody counted."""
+    found, there = row.get("certified_units"), row.get("latent_units")
+    if found is None or there is None:
+        return None
+    return (
+        f"at least {found} of {there} certified, {there - found} not shown" if found else f"none of {there} certified"
+    )
 
 
 def spread_bound(row: Row) -> float | None:

@@ -49,6 +49,7 @@ EXACT_TOLERANCE = 1e-6  # any other type, since rows may have been float32 once;
 LEAST = 1e-12  # of delta / looks, eta and eps: below, a float64 cannot tell the confidence from 1
 ORDERS = 20  # in which the bound by betting reads the rows
 CHUNK = 32  # factors multiplied before a logarithm is taken: each lies in [1/4, 16], their product in float64
+AIM = math.log(100)  # log odds that the bets of an e-value are made for; it is one whatever it aims at
 TILTS = 0.4, 0.1, 0.02  # a Renyi divergence of order 1 - tilt bounds KL(p || r): large for few rows, small for a far r
 SMALLEST = np.finfo(np.float64).tiny  # a teacher entry below is 0: its mean over rows could underflow to 0
 PAPER_TAU = 0.10  # nats; the buffer in every CIFAR-100 row of paper A
@@ -559,15 +560,20 @@ def _betting(x: np.ndarray, log_odds: float) -> float:
     its mean over several orders. Both fall as m grows. The bound is the largest m at which the mean reaches
     exp(log_odds) (Markov's inequality). Orders are a function of n: a choice among orders would break the bound.
     """
-    x = x[_orders(len(x))]
-    bets, spare = _bets(x, log_odds), ((0, 0), (0, -len(x[0]) % CHUNK))  # a bet of 0 leaves the capital as it is
-    x, bets = (np.pad(array, spare).reshape(ORDERS, CHUNK, -1) for array in (x, bets))
+    x, bets = _games(x, log_odds)
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
         rejected = _log_capital(x, bets, middle) >= log_odds
         low, high = (middle, high) if rejected else (low, middle)
     return low
+
+
+def _games(x: np.ndarray, log_odds: float) -> tuple[np.ndarray, np.ndarray]:
+    """The draws in every order, and the bets before them; a bet of 0, which fills the last chunk, changes nothing."""
+    x = x[_orders(len(x))]
+    bets, spare = _bets(x, log_odds), ((0, 0), (0, -len(x[0]) % CHUNK))
+    return np.pad(x, spare).reshape(ORDERS, CHUNK, -1), np.pad(bets, spare).reshape(ORDERS, CHUNK, -1)
 
 
 @lru_cache(maxsize=1)
@@ -600,6 +606,22 @@ def _log_capital(x: np.ndarray, bets: np.ndarray, m: float) -> float:
     return float(capital.max() + math.log(np.exp(capital - capital.max()).mean()))
 
 
+def improvement(better: Pairs, worse: Pairs, *, eta: float = 0.01) -> float:
+    """Evidence that in the population the student of `better` has less loss than that of `worse`, both smoothed by eta.
+
+    The logarithm of an e-value: while the loss is no less, it reaches log(1/delta) with probability at most delta, for
+    every delta at once (Markov's inequality). H(T) and the constant row cancel, so nothing else has to be bounded.
+    Raises ValueError for pairs of other rows, or eta out of range.
+    """
+    _share("eta", eta, "pass the share of the uniform row mixed into the student, such as 0.01")
+    if not np.array_equal(better.teacher, worse.teacher):
+        raise ValueError("improvement: wanted two students on the same rows, found other teacher rows; pass one split.")
+    losses = (_smoothed_loss(pairs.teacher, np.exp(pairs.log_student), eta) for pairs in (worse, better))
+    width = math.log1p((1 - eta) * better.teacher.shape[1] / eta)  # no two students are further apart, in any class
+    x = (1 + np.subtract(*losses) / width) / 2
+    return _log_capital(*_games(np.clip(x, 0, 1), AIM), 0.5)
+
+
 def holm(bounds: Sequence[Callable[[float], float]], delta: float) -> list[float]:
     """Lower bounds whose signs hold together: with probability 1 - delta no margin <= 0 has a positive one (Holm 1979).
 
@@ -613,6 +635,14 @@ def holm(bounds: Sequence[Callable[[float], float]], delta: float) -> list[float
         found |= {claim: bounds[claim](delta / len(left)) for claim in left}
         before, left = left, [claim for claim in left if not found[claim] > 0]
     return [found[claim] for claim in range(len(bounds))]
+
+
+def in_sequence(evidence: Float[np.ndarray, " j"], delta: float) -> int:
+    """Claims that hold together, in an order fixed before the rows were seen: all before the first that fails.
+
+    evidence  logarithms of e-values, in that order. Each is held against the whole delta: the first wrong one ends it.
+    """
+    return int(np.append(evidence >= -math.log(delta), False).argmin())
 
 
 def _radius(n: int, delta: float) -> float:

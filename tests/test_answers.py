@@ -53,6 +53,13 @@ def test_a_live_channel_shows_that_means_rise_above_the_noise_where_the_gain_alo
     assert answers.mean({**row, "sampled_affine_population_bound": -1.0, "sampled_population_bound": -1.0}) != "varies"
 
 
+def test_units_are_said_as_what_is_at_least_there():
+    row = {"certified_units": 7, "latent_units": 16}
+    assert answers.units(row) == "at least 7 of 16 certified, 9 not shown"
+    assert answers.units({**row, "certified_units": 0}) == "none of 16 certified"
+    assert answers.units({**row, "certified_units": None}) is answers.units({}) is None
+
+
 def test_the_spread_is_that_of_the_margin_at_its_gain():
     assert answers.spread_bound(HEALTHY) == pytest.approx(1.9 / (2**0.5 * 2.2), rel=1e-12)
 

@@ -30,6 +30,8 @@ from certvae.certificate import (
     certify,
     evidence,
     holm,
+    improvement,
+    in_sequence,
     information,
     pairing_p_value,
 )
@@ -1076,3 +1078,41 @@ def test_a_bound_falls_with_its_error_probability_as_holm_needs(n, rare):
     found = evidence(Pairs.from_logits(teacher, student, split="certify"))
     bounds = [found.bound(0.05 / share) for share in (1, 2, 3, 5, 10, 40)]
     assert bounds == sorted(bounds, reverse=True)
+
+
+@pytest.mark.parametrize("rows", [30, 400])
+def test_evidence_for_an_improvement_is_no_evidence_where_there_is_none(rows):
+    """Two students that change places from row to row at random are equally good: an e-value then has a mean of 1."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(300):
+        teacher = rng.dirichlet(np.full(4, 0.3), size=rows)
+        students, swap = rng.dirichlet(np.ones(4), size=(2, rows)), rng.random((rows, 1)) < 0.5
+        found.append(improvement(*(pair(teacher, np.where(swap, *two)) for two in (students, students[::-1]))))
+    values = np.exp(found)
+    assert values.mean() <= 1 + 3 * values.std() / np.sqrt(len(values))
+    assert np.mean(values >= 20) <= 0.05
+
+
+@law
+@given(random_pairs())
+def test_a_student_is_no_improvement_on_itself(one):
+    assert improvement(one, one) == pytest.approx(0, abs=1e-9)
+
+
+def test_evidence_for_an_improvement_grows_with_the_rows():
+    teacher = np.tile(TEACHER, (25, 1))
+    better, worse = pair(teacher, teacher), constant(teacher, teacher.mean(axis=0))
+    few = teacher[:12]
+    assert 0 < improvement(pair(few, few), constant(few, few.mean(axis=0))) < improvement(better, worse)
+
+
+def test_an_improvement_on_other_rows_is_refused_and_on_the_same_is_not():
+    with pytest.raises(ValueError, match="on the same rows"):
+        improvement(pair(TEACHER, STUDENT), pair(TEACHER[::-1], STUDENT))
+    improvement(pair(TEACHER, STUDENT), pair(TEACHER, STUDENT[::-1]))
+
+
+def test_claims_in_an_order_end_at_the_first_that_fails():
+    enough = -math.log(0.05)
+    assert in_sequence(np.array([9.0, enough, 2.9, 9.0]), 0.05) == 2
+    assert (in_sequence(np.array([]), 0.05), in_sequence(np.array([9.0, 9.0]), 0.05)) == (0, 2)

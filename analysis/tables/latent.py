@@ -22,5 +22,9 @@ def head_table(parts: Partition) -> Table:
 def code_table(parts: Partition) -> Table:
     """What is known of the code besides the margin, row by row."""
     rows = everything(parts)
-    note = "diagnostics: none of them certifies anything, and none takes a certificate away"
-    return table("code", "The code behind the margin", rows, rows, (*CELL, *read_by("code")), (note,))
+    notes = (
+        "diagnostics: but for the units none of them certifies anything, and none takes a certificate away",
+        "units: how many, from the largest KL on, make an affine head on draws better at the teacher, one after the "
+        "other; counts of a config hold together, and what is not shown may say what the teacher does not ask",
+    )
+    return table("code", "The code behind the margin", rows, rows, (*CELL, *read_by("code")), notes)

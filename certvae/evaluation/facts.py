@@ -13,12 +13,13 @@ from jaxtyping import Float
 
 from certvae import canonical
 from certvae.canonical import stage_seed
-from certvae.certificate import CLAIM_SPLIT, Certificate, Pairs, Reference, View, certify, evidence
+from certvae.certificate import CLAIM_SPLIT, Certificate, Pairs, Reference, View, certify, evidence, in_sequence
 from certvae.data.dataset import Dataset, Split
 from certvae.data.preconditions import Preconditions, preconditions
-from certvae.evaluation import diagnostics, heads
+from certvae.evaluation import diagnostics, heads, units
 from certvae.evaluation.diagnostics import Passage, evaluation
 from certvae.evaluation.heads import AffineHead, affine_head
+from certvae.evaluation.units import Drawn
 from certvae.models.nets import Vae
 from certvae.quality import measure
 from certvae.store.artifact import Artifact, Content
@@ -187,7 +188,24 @@ def affine_facts(
         "sampled_affine_margin": sampled.margin,
         "sampled_affine_population_bound": sampled.population_bound,
         "sampled_affine_within_rate": within_rate(exam, on_draws),
+        **_units(exam, train, guard, teacher, seed, bench.device),
     }
+
+
+def _units(exam: Exam, train: Passage, guard: Passage, teacher: Artifact, seed: int, device: str) -> dict[str, Found]:
+    """How many units say something of the teacher, and the evidence for each, on certify rows alone; see `units`."""
+    if exam.tested is None or not (counted := exam.tested.counted).any():
+        return {}
+    found = units.evidence(
+        units.by_rate(train),
+        Drawn(draws(train, seed, TRAIN_DRAW), teacher.arrays["targets_train"]),
+        Drawn(draws(guard, seed, GUARD_DRAW), teacher.arrays["targets_guard"]),
+        Drawn(draws(exam.seen, seed)[counted], exam.teacher[counted]),
+        largest_delta=DELTA,
+        device=device,
+    )
+    told = {"certified_units": in_sequence(found, DELTA / exam.looks), "latent_units": exam.seen.mu.shape[1]}
+    return {**told, "unit_evidence": found}
 
 
 def affine_heads(

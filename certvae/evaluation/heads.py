@@ -48,19 +48,31 @@ class AffineHead:
         return float(np.linalg.norm(self.weight - self.weight.mean(axis=0), 2))
 
 
-def affine_head(z: Latents, T: Rows, guard_z: Latents, guard_T: Rows, device: str = "cpu") -> AffineHead:
+def constant_head(T: Rows, latent: int) -> AffineHead:
+    """The best constant student of these rows: log Tbar, whatever the `latent` units are."""
+    mean = np.maximum(T.mean(axis=0, dtype=np.float64), np.finfo(np.float64).tiny)
+    return AffineHead(np.zeros((T.shape[1], latent)), np.log(mean / mean.sum()))
+
+
+def affine_head(
+    z: Latents, T: Rows, guard_z: Latents, guard_T: Rows, device: str = "cpu", *, start: AffineHead | None = None
+) -> AffineHead:
     """The affine head of least E KL(T || softmax(W z + b)) plus L2 on train rows, stopped early on guard rows.
 
     It starts as the constant log Tbar and every step descends, so its margin on the train rows is never negative:
     when it does not improve the guard rows it stays the constant. L-BFGS on all rows at once, float64, no randomness.
 
+    Args:
+        start: a head on the same units to go on from, in place of the constant.
+
     Source: arXiv 2605.05813, post-hoc head; how the paper fits it is not printed.
     """
     centre, scale = z.mean(axis=0, dtype=np.float64), np.maximum(z.std(axis=0, dtype=np.float64), SMALLEST_SCALE)
     train, guard = ((np.asarray(rows, dtype=np.float64) - centre) / scale for rows in (z, guard_z))
-    mean = np.maximum(T.mean(axis=0, dtype=np.float64), np.finfo(np.float64).tiny)
-    start = np.concatenate([np.zeros((z.shape[1], T.shape[1])), np.log(mean / mean.sum())[None]])
-    weight, bias = np.split(_descend(_Task(train, T, device), _Task(guard, guard_T, device), start), [-1])
+    begin = start or constant_head(T, z.shape[1])
+    begun = np.concatenate([(begin.weight * scale).T, (begin.bias + begin.weight @ centre)[None]])
+    found = _descend(_Task(train, T, device), _Task(guard, guard_T, device), np.ascontiguousarray(begun))
+    weight, bias = np.split(found, [-1])
     return AffineHead(weight.T / scale, bias[0] - centre / scale @ weight)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from certvae.certificate import CLAIM_SPLIT, Evidence, holm
+from certvae.certificate import CLAIM_SPLIT, Evidence, holm, in_sequence
 from certvae.looks.register import Register
 from certvae.store.artifact import read_arrays
 from certvae.store.disk import Disk
@@ -36,6 +36,8 @@ Claim = tuple[Row, str]
 
 def together(disk: Disk, rows: Iterable[Mapping[str, Any]], price: int | None = None) -> list[Row]:
     """The rows, in order, with bounds and words at the looks of now; those of other splits as they are.
+
+    Units are counted at a delta that the networks of a config share: their counts hold together, apart from the claims.
 
     Columns besides the bounds: `look` of `looks`; `paid`, the looks that the row was written for; `claims`, how many
     share the delta of the config; `held`, how many of these have positive bounds; `preconditions`, what a reader must
@@ -114,6 +116,9 @@ def _restate(members: list[Row], register: Register, price: int | None, arrays: 
     found = [-math.inf] * len(claims) if withheld else _bounds(claims, looks, arrays)
     for (row, head), bound in zip(claims, found, strict=True):
         row[f"{head}population_bound"] = bound if math.isfinite(bound) else None
+    counted = [row for row in members if row.get("certified_units") is not None]
+    for row in counted:
+        row["certified_units"] = None if withheld else _units(row, row["delta"] / looks / len(counted), arrays)
     for row in members:
         bound, paid = row.get("population_bound"), row.get("looks", 1)
         row |= {name: None for name in OTHERS if name in row and (withheld or paid < looks)}
@@ -138,6 +143,12 @@ def _bound(row: Row, head: str, arrays: Callable[[str], Any]) -> Callable[[float
         return Evidence(scores=scores, rows=reference, divergence=row["reference_divergence"], eta=row["eta"]).bound
     paid, stated = row["delta"] / row["looks"], row[f"{head}population_bound"]
     return lambda delta: stated if paid <= delta else -math.inf
+
+
+def _units(row: Row, delta: float, arrays: Callable[[str], Any]) -> int | None:
+    """Units whose evidence is enough at this error probability; None where it cannot be known."""
+    kept = arrays(row.get("key_fitted", "")).get("unit_evidence")
+    return None if kept is None else in_sequence(kept, delta)
 
 
 def _arrays(disk: Disk, key: str) -> Mapping[str, np.ndarray]:

@@ -103,7 +103,7 @@ def judge(subject: Subject, look: Look, reads: Reads, *, bench: Workbench) -> Co
     return facts.content({**found, **known, **_beside(exam, subject, look, reads, bench)}, facts.pictures(exam))
 
 
-@stage(version=4)
+@stage(version=5)
 def fitted_heads(subject: Subject, look: Look, reads: Reads, *, bench: Workbench) -> Content:
     """Heads that are fitted on train rows to the code of a trained network, held against one split."""
     from certvae.evaluation import facts, simplex

@@ -101,6 +101,8 @@ QUANTITIES = (
     _nats("response", "response to alignment before it began, nats a step", "short", "code"),
     _number("critical_weight", "least lambda_ts, forecast", "short", "code"),
     _number("largest_weight", "largest lambda_ts", "short"),
+    _text("units_word", "units", "code"),
+    _count("certified_units", "units certified, at least"),
     _text("mean_word", "mean", "code"),
     _text("channel_word", "channel", "code"),
     _number("posterior_std", "posterior std", "plain", "code"),

@@ -38,7 +38,7 @@ from certvae.tracking.runs import (
     without_seed,
 )
 
-PROJECTION = 5  # a changed projection needs a new number: what the old one wrote is then written again
+PROJECTION = 6  # a changed projection needs a new number: what the old one wrote is then written again
 SPLITS = ("certify", "guard", "train")  # the better one first
 HEADLINE = read_by("headline")
 TAU_STEPS = range(0, 501, 25)  # thousandths of a nat: below log K for every K >= 2
@@ -57,6 +57,7 @@ TOLD = (
     "reason",
 )  # tags that are read
 FOLDED = "certvae.row"  # a tag with the texts of a row that only programs read, as JSON
+ANSWERS = {"mean": answers.mean, "channel": answers.channel, "units": answers.units}  # tags
 LONGEST_TAG = 5000  # characters; MLflow refuses more
 
 Row = Mapping[str, Any]
@@ -187,7 +188,7 @@ def _network(entry: Entry, rows: list[Row], evidence: Evidence) -> Run:
     more = {NOTE: _note(best), FOLDED: _folded(best)}
     if "look" in best:
         more["look"] = f"{best['look']} of {best['looks']}"
-    more |= {name: word for name, word in (("mean", answers.mean(best)), ("channel", answers.channel(best))) if word}
+    more |= {name: word for name, answer in ANSWERS.items() if (word := answer(best))}
     if (margin := number(best.get("margin"))) is not None:
         more["words"] = WORDS[margin - PAPER_TAU > FLOAT_SLACK if best.get("view", "mu") == "mu" else None]
     return _child(entry, "network", TOLD, more, points, _files(rows, evidence), evidence.seconds(key))

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from certvae.certificate import Evidence, holm
+from certvae.certificate import Evidence, holm, in_sequence
 from certvae.data.loading import load
 from certvae.data.preconditions import preconditions
 from certvae.engine.gate import Gate
@@ -80,6 +80,23 @@ def test_the_claims_of_a_config_share_its_delta_by_holm(run):
     assert bounds(now) == holm([kept(row, head) for row in rows for head in HEADS], 0.05)
     assert {row["claims"] for row in now} == {len(rows) * len(HEADS)}
     assert 0 < sum(bound > 0 for bound in bounds(now)) < len(bounds(now))
+
+
+def test_units_are_counted_at_a_delta_that_the_networks_of_a_config_share(run):
+    store, rows = run
+    kept = [
+        read_arrays(open_folder(store.disk, store.path / "obj" / row["key_fitted"]))["unit_evidence"] for row in rows
+    ]
+    now = together(store.disk, rows)
+    assert [row["certified_units"] for row in now] == [in_sequence(one, 0.05 / len(rows)) for one in kept]
+    assert [row["certified_units"] for row in rows] == [in_sequence(one, 0.05) for one in kept]
+    assert max(row["certified_units"] for row in now) > 0
+    many = together(store.disk, rows, price=10**6)
+    assert sum(row["certified_units"] for row in many) < sum(row["certified_units"] for row in now)
+    [gone] = together(store.disk, [{**rows[0], "key_fitted": ""}])
+    assert gone["certified_units"] is None
+    old = {name: value for name, value in rows[0].items() if name != "certified_units"}
+    assert "certified_units" not in together(store.disk, [old])[0]
 
 
 def test_looks_under_other_names_cost_the_bounds_and_write_no_row(run, digits, request):
