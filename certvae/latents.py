@@ -60,12 +60,10 @@ class FittedTeacher:
         return self.mixture.teacher(found, temperature=self.chosen.temperature, smoothing=self.smoothing)
 
     def __str__(self) -> str:
-        kept = (
-            f"{self.chosen.whitening} whitened dimensions of the features" if self.chosen.whitening else "the features"
-        )
+        kept = f"{self.chosen.whitening} whitened components" if self.chosen.whitening else "the features"
         return (
-            f"mixture of K = {self.quality.classes} on {kept} ({self.chosen.covariance}), I_T {self.quality.info:.3f} "
-            f"nats; {self.verdict}"
+            f"mixture of K = {self.quality.classes} on {kept} ({self.chosen.covariance}), held-out I_T "
+            f"{self.quality.info:.3f} nats; {self.verdict}"
         )
 
 
@@ -148,8 +146,9 @@ class LatentCertificate:
         sure = f"confidence {1 - found.delta:g}, looks {found.looks}"
         return (
             f"teacher  {self.teacher}\n"
-            f"head     {self.head}: margin {found.margin:+.4f}, lower bound {found.population_bound:+.4f} ({sure}), an "
-            f"affine head\n         fitted to {self.n_train} train rows, held against {found.n} certify rows; nats\n"
+            f"head     {self.head}: margin {found.margin:+.4f} of I_T {found.info:.4f}, lower bound "
+            f"{found.population_bound:+.4f} ({sure}),\n"
+            f"         an affine head fitted to {self.n_train} train rows, held against {found.n} certify rows; nats\n"
             f"mean     {self.mean}: spread of the latents at least {spread:.3g}, posterior standard deviation {noise}, "
             f"gain {self.gain:.3g}\n"
             f"channel  {self.channel or 'not looked at'}: {drawn}{rate}"
