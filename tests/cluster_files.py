@@ -11,6 +11,8 @@ NODE = ROOT / "certvae" / "cluster" / "node.sh"
 HOSTS = (ROOT / "cluster.yaml", FOLDER / "several_hosts.yaml")
 CLOUDS = (FOLDER / "aws.yaml", FOLDER / "gcp.yaml")
 KUBERNETES = FOLDER / "kuberay.yaml"
+SKYPILOT = FOLDER / "skypilot.yaml"
+SLURM = FOLDER / "slurm.sbatch"
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 #   node.sh setup           Python environment from requirements.lock, hash for hash; a second time it is only compared
 #   node.sh token           the secret that members of the cluster share, made once, on the head
 #   node.sh ray start ...   Ray's own command, with authentication, in a scratch folder of our own
+#   node.sh ray symmetric-run ...   the same on every node of a batch job, and then a command on the first
 #   node.sh stop            ends what this cluster started here, and nothing else
 #   node.sh run NAME ...    a command that goes on when its terminal is gone; the same again watches it
 #   node.sh study NAME ...  a study on this cluster, run in this way
@@ -14,7 +15,7 @@ set -euo pipefail
 umask 077
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-home=$HOME/.certvae
+home=${CERTVAE_HOME:-$HOME/.certvae} # the token is in it: nodes of a batch job have one that all of them see
 scratch=${CERTVAE_TMP:-/tmp}/certvae-$(id -un)
 runs=$home/runs
 head=$(cat "$scratch/ray/ray_current_cluster" 2>/dev/null || true) # Ray wrote it when it was started here
@@ -59,6 +60,7 @@ start() {
     [ -O "$scratch" ] || refuse "$scratch belongs to somebody else: set CERTVAE_TMP to a folder of your own"
     ulimit -n 65536 2>/dev/null || true
     case " $* " in *" --node-ip-address=127.0.0.1 "*) on_this_host_alone ;; esac
+    case " $* " in *" --block "*) exec >"$runs/ray-$(hostname).log" 2>&1 ;; esac # hundreds of lines when the head has ended
     # The newer autoscaler loses count of fixed hosts, and one worker never joins.
     export RAY_enable_autoscaler_v2=${CERTVAE_AUTOSCALER_V2:-0}
     exec ray start --temp-dir="$scratch/ray" --disable-usage-stats "$@"
@@ -66,6 +68,17 @@ start() {
 
 stop() {
     exec python -m certvae.cluster.processes "$scratch"
+}
+
+# Ray starts and stops by its own command, whose stop would end every Ray on this machine: it finds this script instead.
+symmetric_run() {
+    "$root/.venv/bin/python" -m certvae.cluster.processes "$scratch" # what a cancelled job may have left here
+    mkdir -p "$scratch/bin"
+    printf '#!/bin/sh\nexec "%s" ray "$@"\n' "$root/certvae/cluster/node.sh" >"$scratch/bin/ray"
+    chmod 700 "$scratch/bin/ray"
+    case " $* " in *" 127.0.0.1:"*) on_this_host_alone ;; esac
+    export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=${RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT:-300}
+    PATH=$scratch/bin:$PATH exec "$root/.venv/bin/ray" symmetric-run "$@"
 }
 
 watch() {
@@ -99,7 +112,7 @@ code() {
 }
 
 case "${1-} ${2-} $head" in
-"ray start "*) ;;
+"ray start "* | "ray symmetric-run "*) ;;
 *" 127.0.0.1:"*) on_this_host_alone ;;
 esac
 case ${1-} in
@@ -108,6 +121,7 @@ run | study | code) "$@" ;;
 ray)
     case ${2-} in
     start) start "${@:3}" ;;
+    symmetric-run) symmetric_run "${@:3}" ;;
     stop) stop ;; # Ray's would end every Ray on this machine
     *) exec "$@" ;;
     esac

@@ -7,14 +7,26 @@ from pathlib import Path
 import pytest
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tests.cluster_files import CLOUDS, FOLDER, HOSTS, KUBERNETES, NODE, ROOT, commands, read, starts
+from tests.cluster_files import (
+    CLOUDS,
+    FOLDER,
+    HOSTS,
+    KUBERNETES,
+    NODE,
+    ROOT,
+    SKYPILOT,
+    SLURM,
+    commands,
+    read,
+    starts,
+)
 
 every_file = pytest.mark.parametrize("path", [*HOSTS, *CLOUDS], ids=lambda path: path.stem)
-every_text = pytest.mark.parametrize("path", [*HOSTS, *CLOUDS, KUBERNETES], ids=lambda path: path.stem)
+every_text = pytest.mark.parametrize("path", [*HOSTS, *CLOUDS, KUBERNETES, SKYPILOT, SLURM], ids=lambda path: path.stem)
 
 
 def test_every_cluster_file_is_tested():
-    assert {*FOLDER.glob("*.yaml")} == {*HOSTS[1:], *CLOUDS, KUBERNETES}
+    assert {*FOLDER.glob("*.yaml")} == {*HOSTS[1:], *CLOUDS, KUBERNETES, SKYPILOT}
 
 
 @every_file
@@ -155,10 +167,29 @@ class TestKubernetes:
         assert re.search(r"^USER (?!root)", steps, re.MULTILINE)
 
 
+class TestSkypilot:
+    task = read(SKYPILOT)
+
+    def test_it_takes_two_edits(self):
+        marked = [line.strip() for line in SKYPILOT.read_text().splitlines() if line.endswith("# <-")]
+        assert [re.split(r"[:=]", line)[0] for line in marked] == ["accelerators", "study"]
+
+    def test_it_says_no_more_than_skypilot_reads(self):
+        assert self.task.keys() == {"name", "resources", "workdir", "setup", "run"}
+        assert self.task["resources"].keys() == {"accelerators", "use_spot", "disk_size"}
+
+    def test_its_study_starts_a_ray_of_its_own(self):
+        """That of the host belongs to SkyPilot."""
+        subprocess.run(["bash", "-n"], input=self.task["run"], text=True, check=True)
+        commands = [line.split()[:2] for line in self.task["run"].splitlines()[1:]]
+        assert commands == [[str(NODE.relative_to(ROOT)), word] for word in ("token", "python")]
+        assert "--address" not in self.task["run"]
+
+
 def test_the_shell_of_nodes_parses():
     subprocess.run(["bash", "-n", str(NODE)], check=True)
 
 
 def test_no_command_for_every_ray_of_a_machine_is_in_a_file_of_nodes():
-    for path in (*HOSTS, *CLOUDS, KUBERNETES, NODE, Path(FOLDER / "Dockerfile")):
+    for path in (*HOSTS, *CLOUDS, KUBERNETES, SKYPILOT, SLURM, NODE, Path(FOLDER / "Dockerfile")):
         assert not re.search(r"\bray +stop\b", path.read_text()), path.name
