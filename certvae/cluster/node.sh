@@ -60,10 +60,19 @@ start() {
     [ -O "$scratch" ] || refuse "$scratch belongs to somebody else: set CERTVAE_TMP to a folder of your own"
     ulimit -n 65536 2>/dev/null || true
     case " $* " in *" --node-ip-address=127.0.0.1 "*) on_this_host_alone ;; esac
-    case " $* " in *" --block "*) exec >"$runs/ray-$(hostname).log" 2>&1 ;; esac # hundreds of lines when the head has ended
     # The newer autoscaler loses count of fixed hosts, and one worker never joins.
     export RAY_enable_autoscaler_v2=${CERTVAE_AUTOSCALER_V2:-0}
-    exec ray start --temp-dir="$scratch/ray" --disable-usage-stats "$@"
+    set -- ray start --temp-dir="$scratch/ray" --disable-usage-stats "$@"
+    case " $* " in
+    *" --block "*) until_the_head_ends "$@" ;;
+    *) exec "$@" ;;
+    esac
+}
+
+# Ray takes the end of the head for an accident of this node, and has hundreds of lines to say about it.
+until_the_head_ends() {
+    "$@" >"$runs/ray-$(hostname).log" 2>&1 || true
+    printf '%s has left the cluster; what Ray said there is in %s\n' "$(hostname)" "$runs/ray-$(hostname).log"
 }
 
 stop() {
