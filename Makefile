@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= certvae-store
 
-.PHONY: demo test test-any-cpu test-lowest-cpu mutants format docs rooms readme lock clean
+.PHONY: demo test test-any-cpu test-lowest-cpu mutants gpu format docs rooms readme lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python sweeps/tiny_fixed_q.py --data digits --store $(STORE)
@@ -38,6 +38,11 @@ test-any-cpu: test-lowest-cpu
 # Single changes of meaning that the tests must notice, one after the other: WORDS="fsync looks" for some of them.
 mutants: $(VENV)/.ready
 	$(BIN)/python -m tests.mutants $(WORDS)
+
+# On a machine with a GPU, within nine minutes: figures into gpu/, then the tests that need one. Without one: exit code 2.
+gpu: $(VENV)/.ready
+	$(BIN)/python -m tests.benchmarks.gpu --out gpu
+	$(BIN)/python -m pytest -n 0 -m gpu
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .

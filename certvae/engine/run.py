@@ -29,7 +29,6 @@ from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.control import check_every
 from certvae.spec.goal import Goal
-from certvae.spec.parts import Precision
 from certvae.spec.rescue import Rescue
 from certvae.spec.teachers import FeatureGmm, Given
 from certvae.terminal import certvae
@@ -121,18 +120,18 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
 
 
 def check_device(spec: CellSpec, address: str | None) -> None:
-    """Refuses a precision that the device lacks, before anything starts; workers of a cluster look at their own.
+    """Refuses to compute as the device cannot, before anything starts; workers of a cluster look at their own.
 
     Raises:
         ConfigFault: it does.
     """
-    asked: set[Precision] = {schedule.precision for schedule in chain.schedules(spec).values()}
-    if address is not None or asked <= {"fp32"}:
+    asked = [one for one in chain.schedules(spec).values() if one.precision != "fp32" or one.graph]
+    if address is not None or not asked:
         return
-    from certvae.training.precision import check_precision  # noqa: PLC0415  (torch: a second for these alone)
+    from certvae.training.precision import check_schedule  # noqa: PLC0415  (torch: a second for these alone)
 
-    for precision in sorted(asked):
-        check_precision(precision, fingerprint.device())
+    for schedule in asked:
+        check_schedule(schedule, fingerprint.device())
 
 
 def _plain(context: Context) -> Ending:

@@ -212,10 +212,14 @@ class Training:
     precision: Precision = "fp32"
     """What the layers of a network multiply in while it trains: fp32; tf32 or bf16 on devices that have them. Losses,
     weights and whatever is certified are computed in fp32 or wider all the same."""
+    graph: bool = False
+    """Record one step as a CUDA graph and replay it; a step that cannot be recorded runs as it is."""
+    channels_last: bool = False
+    """Lay the weights of convolutions, and what they return, out with channels innermost, as tensor cores read them."""
 
     def identity(self) -> dict[str, Any]:
-        """What names it: cells in fp32 are called as they were before there was a choice."""
-        return fields_of(self, later=("precision",))
+        """What names it: cells that compute in the plain way are called as they were before there was a choice."""
+        return fields_of(self, later=("precision", "graph", "channels_last"))
 
 
 def _as_json(where: str, value: Any) -> Any:

@@ -193,7 +193,7 @@ def facts(baseline: Baseline, vae: Vae, mu: np.ndarray, logvar: np.ndarray) -> d
 
 
 def _mixture_terms(
-    model: Model, alpha_kl: float, lambda_ts: float, vae: Vae, batch: Batch, noise: torch.Generator, _: float
+    model: Model, alpha_kl: float, lambda_ts: float, vae: Vae, batch: Batch, noise: torch.Generator, _: object
 ) -> Terms:
     """The negative evidence bound of a mixture prior, q(y|z) at the drawn z."""
     mu, logvar = vae.encoder(batch.x)

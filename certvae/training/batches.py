@@ -45,19 +45,23 @@ class Batches:
         self.size = min(size, len(rows))
         self.steps = len(rows) // self.size
 
-    def shuffled(self, seed: int) -> Iterator[Batch]:
-        """One training pass; the incomplete last batch is left out, and other rows fall into it in every pass."""
+    def order(self, seed: int) -> Iterator[Tensor]:
+        """The rows of each batch of a training pass; the incomplete last one is left out, another one in every pass."""
         order = torch.randperm(len(self._index), generator=torch.Generator().manual_seed(seed))
-        return self._gather(order[: self.steps * self.size])
+        return iter(order[: self.steps * self.size].to(self._index.device).split(self.size))
+
+    def shuffled(self, seed: int) -> Iterator[Batch]:
+        """One training pass."""
+        return map(self.at, self.order(seed))
 
     def in_order(self) -> Iterator[Batch]:
         """Every row once."""
-        return self._gather(torch.arange(len(self._index)))
+        return map(self.at, torch.arange(len(self._index), device=self._index.device).split(self.size))
 
-    def _gather(self, order: Tensor) -> Iterator[Batch]:
-        for positions in order.to(self._index.device).split(self.size):
-            x = self._images[self._index[positions]].to(torch.float32).mul_(self._scale)
-            yield Batch(x, None if self._teacher is None else self._teacher[positions])
+    def at(self, rows: Tensor) -> Batch:
+        """The images at these places of the split, and their teacher rows."""
+        x = self._images[self._index[rows]].to(torch.float32).mul_(self._scale)
+        return Batch(x, None if self._teacher is None else self._teacher[rows])
 
 
 Targets = Callable[[Batch, Float[Tensor, "n d"]], Tensor | None]

@@ -6,9 +6,11 @@ optimiser state and e, and ends with the same bytes as a run that was never inte
     x (n, C, H, W) pixels in [0, 1]      teacher (n, K) rows on the simplex      terms in nats per image
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,14 +26,14 @@ from certvae.store.store import Workbench
 from certvae.training.batches import Batch, Batches
 from certvae.training.objective import NAMES, Terms
 from certvae.training.optimisers import Adam
-from certvae.training.precision import check_precision, multiplying
+from certvae.training.precision import arranged, check_schedule, multiplying
+from certvae.training.recorded import Recorded, Time
 
 REPORT_SECONDS = 1.0
 STEERING = "steering/"
+logger = logging.getLogger(__name__)
 Curve = list[dict[str, float | None]]
-
-
-Loss = Callable[[Vae, Batch, torch.Generator, float], Terms]
+Loss = Callable[[Vae, Batch, torch.Generator, Time], Terms]
 Evaluate = Callable[[Vae], Mapping[str, float | None]]
 
 
@@ -56,19 +58,35 @@ def fit(
         steering: sits between steps, and stands in checkpoints; nothing when absent.
 
     Raises:
-        ConfigFault: the device lacks the precision of the schedule.
+        ConfigFault: the device cannot compute as the schedule says.
         NumberFault: at the first loss that is NaN or infinite, with stage, epoch, step and the last finite loss.
     """
-    check_precision(training.precision, str(next(vae.parameters()).device))
+    check_schedule(training, str(next(vae.parameters()).device))
+    with arranged(vae, channels_last=training.channels_last):
+        return _fit(vae, loss, batches, training, stage, seed, bench, evaluate, steering or Steering())
+
+
+def _fit(
+    vae: Vae,
+    loss: Loss,
+    batches: Batches,
+    training: Training,
+    stage: str,
+    seed: int,
+    bench: Workbench,
+    evaluate: Evaluate,
+    steering: "Steering",
+) -> Curve:
     parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
-    optimiser = Adam(parameters, lr=training.learning_rate, fused=True)
-    steering = steering or Steering()
+    optimiser = Adam(parameters, lr=training.learning_rate, fused=True, capturable=training.graph)
     steering.begin(optimiser)
     done, curve = _resume(vae, optimiser, steering, bench)
     pace = _Pace(stage, training, batches.steps, bench)
+    step = _stepping(Step(vae, loss, batches, training, optimiser, steering), batches, training, steering)
     saved = time.monotonic()
     for epoch in range(done, training.epochs):
-        values = _run_epoch(vae, loss, batches, training, optimiser, epoch, seed, pace, steering)
+        vae.train()
+        values = _run_epoch(step, batches, epoch, seed, pace, steering)
         _check_finite(vae, values, stage, epoch, training, curve)
         if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
             means = dict(zip(NAMES, map(finite, values.mean(dim=0).tolist()), strict=True))
@@ -80,38 +98,61 @@ def fit(
     return curve
 
 
+@dataclass
+class Step:
+    """What one step is: the gradients of a batch, clipped, and Adam."""
+
+    vae: Vae
+    loss: Loss
+    batches: Batches
+    training: Training
+    optimiser: torch.optim.Optimizer
+    steering: "Steering"
+
+    def __post_init__(self) -> None:
+        self.noise = torch.Generator(next(self.vae.parameters()).device)
+        self._parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+
+    def __call__(self, number: int, rows: Tensor, epochs_done: Time) -> Tensor:
+        """The terms of a batch, (terms,)."""
+        batch = self.batches.at(rows)
+        with multiplying(self.vae, self.training.precision):
+            terms = self.loss(self.vae, batch, self.noise, epochs_done)
+            self.optimiser.zero_grad(set_to_none=True)
+            self.steering.backward(number, terms)
+        nn.utils.clip_grad_norm_(self._parameters, self.training.gradient_clip)
+        self.optimiser.step()
+        return terms.values()
+
+
+def _stepping(step: Step, batches: Batches, training: Training, steering: "Steering") -> Step | Recorded:
+    """The step as the schedule wants it made."""
+    if not training.graph:
+        return step
+    if not steering.is_idle:
+        logger.warning("a controller decides between steps, so none is recorded as a CUDA graph: they run one by one")
+        return step
+    return Recorded(step, batches.size, len(NAMES))
+
+
 def _run_epoch(
-    vae: Vae,
-    loss: Loss,
-    batches: Batches,
-    training: Training,
-    optimiser: torch.optim.Optimizer,
-    epoch: int,
-    seed: int,
-    pace: "_Pace",
-    steering: "Steering",
+    step: Step | Recorded, batches: Batches, epoch: int, seed: int, pace: "_Pace", steering: "Steering"
 ) -> Tensor:
     """One pass over the train rows; returns the terms of every step, (steps, terms), on the host."""
-    device = next(vae.parameters()).device
-    noise = torch.Generator(device).manual_seed(stage_seed(seed, "noise", epoch))
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    values = torch.empty(batches.steps, len(NAMES), device=device)
-    vae.train()
-    for step, batch in enumerate(batches.shuffled(stage_seed(seed, "order", epoch))):
-        with multiplying(vae, training.precision):
-            terms = loss(vae, batch, noise, epoch + step / batches.steps)
-            optimiser.zero_grad(set_to_none=True)
-            steering.backward(step, terms)
-        nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
-        optimiser.step()
-        values[step] = terms.values()
-        steering.after(epoch, step)
-        pace.step(epoch, step, values)
+    step.noise.manual_seed(stage_seed(seed, "noise", epoch))
+    values = torch.empty(batches.steps, len(NAMES), device=step.noise.device)
+    for number, rows in enumerate(batches.order(stage_seed(seed, "order", epoch))):
+        values[number] = step(number, rows, epoch + number / batches.steps)
+        steering.after(epoch, number)
+        pace.step(epoch, number, values)
     return values.cpu()
 
 
 class Steering:
     """What sits between the steps of a run; this one lets them pass. What it carries stands in checkpoints."""
+
+    is_idle = True
+    """Nothing happens between steps."""
 
     def begin(self, optimiser: torch.optim.Optimizer) -> None:
         """Before the first step, and before `restore`."""
@@ -210,10 +251,14 @@ def _pack(vae: Vae, optimiser: torch.optim.Optimizer, curve: Curve, steering: St
 
 
 def _load_moments(optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Each laid out in memory as its parameter is: a fused step goes through both side by side."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, array in arrays.items():
         index, moment = name.split("/")
-        state.setdefault(int(index), {})[moment] = torch.from_numpy(np.array(array))
+        found, like = torch.from_numpy(np.array(array)), parameters[int(index)]
+        laid_out = torch.empty_like(like, device="cpu").copy_(found) if found.shape == like.shape else found
+        state.setdefault(int(index), {})[moment] = laid_out
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 

@@ -15,6 +15,7 @@ from certvae.training import objective
 from certvae.training.batches import Batch, Targets, cached
 from certvae.training.loop import Loss
 from certvae.training.objective import Latent, Rows, Scalar, Terms
+from certvae.training.recorded import Time
 
 Rate = Callable[[Latent, Latent], Scalar]
 """(mu, logvar) -> the price of a posterior."""
@@ -42,14 +43,14 @@ def chain_loss(
         into_code: False keeps the gradients of alignment and balance in the head: the code hears of no teacher.
     """
 
-    def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:
+    def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: Time) -> Terms:
         mu, logvar = vae.encoder(batch.x)
         teacher = targets(batch, mu)
         shown = _shown(model.head, vae.head, mu)
         z = objective.sample(shown, logvar, noise)
         reconstruction = objective.reconstruction(model.likelihood, vae.decoder(z, teacher), batch.x)
         kl = rate(mu, logvar)
-        total = reconstruction + goal.alpha_kl * objective.ramp(epochs_done, goal.kl_ramp_epochs) * kl
+        total = reconstruction + objective.kl_weight(goal.alpha_kl, epochs_done, goal.kl_ramp_epochs) * kl
         total = _regularised(total, goal, mu, logvar, noise)
         if teacher is None:
             return Terms(total, reconstruction, kl, *_nothing(kl))
@@ -79,7 +80,7 @@ def _regularised(total: Scalar, goal: Unaligned, mu: Latent, logvar: Latent, noi
 def code_loss(head: SimplexWitness, scale: float, rest_weight: float) -> Loss:
     """E ||P_W mu - scale mu*||^2, and a little of the mean outside W; the other terms are recorded."""
 
-    def terms(network: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:  # noqa: ARG001
+    def terms(network: Vae, batch: Batch, noise: torch.Generator, epochs_done: Time) -> Terms:  # noqa: ARG001
         if batch.teacher is None:
             raise ValueError("a prefit needs teacher rows: give batches that carry them")
         mu, logvar = network.encoder(batch.x)

@@ -101,6 +101,15 @@ def protect(mu: Latent, block: int) -> Latent:
     return torch.cat([mu[:, :block].detach(), mu[:, block:]], dim=1)
 
 
-def ramp(epochs_done: float, ramp_epochs: int) -> float:
-    """Share of the KL weight in force: linear from 0 to 1 over `ramp_epochs`."""
-    return 1.0 if ramp_epochs == 0 else min(1.0, epochs_done / ramp_epochs)
+def kl_weight(alpha_kl: float, epochs_done: float | Tensor, ramp_epochs: int) -> float | Tensor:
+    """The part of alpha_kl that is in force: linear from nothing to all over `ramp_epochs`.
+
+    Where the time is a float64 scalar of a device, so is the weight, rounded to float32 as a number would be.
+    """
+    if ramp_epochs == 0:
+        return alpha_kl
+    match epochs_done:
+        case Tensor():
+            return (alpha_kl * (epochs_done / ramp_epochs).clamp(max=1.0)).float()
+        case _:
+            return alpha_kl * min(1.0, epochs_done / ramp_epochs)

@@ -26,6 +26,7 @@ from certvae.training.control import Force, Memory, Reading, Slopes, check_start
 from certvae.training.loop import Loss, Steering, held, put_back
 from certvae.training.losses import chain_loss
 from certvae.training.objective import Terms
+from certvae.training.recorded import Time
 
 PREFIX = "control_"
 RECENT = 9  # decisions before the latest that a drift is estimated from
@@ -45,6 +46,7 @@ class Controller(Steering):
         NumberFault: a barrier whose start is not feasible.
     """
 
+    is_idle = False
     _optimiser: torch.optim.Optimizer  # comes with `begin`
 
     def __init__(
@@ -218,7 +220,7 @@ def controlled_loss(model: Model, goal: Unaligned, controller: Controller) -> Lo
     """The loss of a chain under the weights that are in force at each step."""
     plain = chain_loss(model, replace(goal, lambda_bal=0.0), 0.0)
 
-    def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:
+    def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: Time) -> Terms:
         found, force = plain(vae, batch, noise, epochs_done), controller.force
         total = force.vae * found.total + force.lambda_ts * found.alignment
         return replace(found, total=total + force.student * goal.lambda_bal * found.balance)

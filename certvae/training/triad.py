@@ -17,6 +17,7 @@ from certvae.training import objective
 from certvae.training.batches import Batch
 from certvae.training.loop import Loss
 from certvae.training.objective import Images, Rows, Terms
+from certvae.training.recorded import Time
 
 Read = Callable[[Images], Rows]
 """Images in [0, 1] -> log T."""
@@ -25,7 +26,7 @@ Read = Callable[[Images], Rows]
 def triad_loss(model: Model, goal: Objective, triad: Triad, read: Read) -> Loss:
     """The objective of a chain with the two edges that pass through the reconstruction; z is drawn once for all."""
 
-    def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:
+    def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: Time) -> Terms:
         if batch.teacher is None:
             raise ValueError("a triad needs teacher rows: give batches that carry them")
         mu, logvar = vae.encoder(batch.x)
@@ -34,7 +35,7 @@ def triad_loss(model: Model, goal: Objective, triad: Triad, read: Read) -> Loss:
         reconstruction = objective.reconstruction(model.likelihood, decoded, batch.x)
         kl, balance = objective.kl_rate(mu, logvar), objective.balance(logits)
         alignment, seen = objective.alignment(batch.teacher, logits), read(torch.sigmoid(decoded))
-        weight = goal.alpha_kl * objective.ramp(epochs_done, goal.kl_ramp_epochs)
+        weight = objective.kl_weight(goal.alpha_kl, epochs_done, goal.kl_ramp_epochs)
         total = reconstruction + weight * kl + goal.lambda_ts * alignment + goal.lambda_bal * balance
         through = functional.kl_div(seen, batch.teacher, reduction="batchmean")
         back = objective.alignment(seen.exp(), logits)

@@ -143,8 +143,8 @@ def test_a_sample_passes_gradient_to_mean_and_scale():
 
 
 def test_the_ramp_is_linear_and_ends_at_one():
-    assert [objective.ramp(done, 10) for done in (0, 2.5, 10, 11)] == [0, 0.25, 1, 1]
-    assert objective.ramp(0, 0) == 1
+    assert [objective.kl_weight(3.0, done, 10) for done in (0, 2.5, 10, 11)] == [0, 0.75, 3, 3]
+    assert objective.kl_weight(3.0, 0, 0) == 3
 
 
 def test_terms_are_listed_in_the_order_of_their_names():

@@ -1,0 +1,133 @@
+"""One step of training, recorded once as a CUDA graph and replayed from then on.
+
+A small network on a GPU waits for its host, which launches more than a hundred kernels a step; a graph is one launch.
+It reads its rows and the time from buffers that stay where they are, and draws noise from a generator that it advances.
+What a step is stands in `loop.Step`. Where it cannot be recorded, since it asks the host for a number, that is said
+once and the run goes on as it was.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+BEFORE = 3
+"""Steps that run before one is recorded: libraries come up, and Adam makes its moments."""
+Time = float | Tensor
+"""Epochs done, as a fraction; a scalar of the device, float64, where it is read from a buffer."""
+
+
+class Recordable(Protocol):
+    """(number of the step in its epoch, rows, time) -> the terms, float32; noise is drawn from `noise`."""
+
+    noise: torch.Generator
+
+    def __call__(self, number: int, rows: Tensor, epochs_done: Time) -> Tensor:
+        """Makes the step."""
+        ...
+
+
+class Recorder(Protocol):
+    """Where steps run, and what records one."""
+
+    def run(self, once: Callable[[], None]) -> None:
+        """Once, as it is."""
+        ...
+
+    def record(self, once: Callable[[], None]) -> Callable[[], None]:
+        """What repeats it; it has not run yet.
+
+        Raises:
+            RuntimeError: it cannot be recorded.
+        """
+        ...
+
+
+class CudaGraph:
+    """Runs a step on a stream of its own, and records it there.
+
+    Args:
+        noise: the generator that it draws from; a replay goes on where the generator stands.
+    """
+
+    def __init__(self, noise: torch.Generator):
+        self._noise, self._stream = noise, torch.cuda.Stream(noise.device)
+
+    def run(self, once: Callable[[], None]) -> None:
+        """Once, beside whatever else this process has on the device, and in order with it."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+            once()
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def record(self, once: Callable[[], None]) -> Callable[[], None]:
+        """Launches nothing; every launch of the step is kept, with the memory that it uses."""
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self._noise)
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            once()
+        return graph.replay
+
+
+class Recorded:
+    """A step that begins as it is, is recorded at its fourth call, and replayed from then on.
+
+    Args:
+        rows: how many rows a batch has.
+        terms: how many numbers a step tells.
+    """
+
+    def __init__(self, step: Recordable, rows: int, terms: int, recorder: Recorder | None = None):
+        device = step.noise.device
+        self._step, self._recorder = step, recorder or CudaGraph(step.noise)
+        self._rows = torch.zeros(rows, dtype=torch.long, device=device)
+        self._time = torch.zeros((), dtype=torch.float64, device=device)
+        self._values = torch.zeros(terms, device=device)
+        self._calls, self._replay = 0, None
+
+    @property
+    def step(self) -> Recordable:
+        """What is recorded."""
+        return self._step
+
+    @property
+    def noise(self) -> torch.Generator:
+        """That of the step."""
+        return self._step.noise
+
+    def __call__(self, number: int, rows: Tensor, epochs_done: float) -> Tensor:
+        """As the step; what it returns is overwritten by the next call."""
+        if self._calls == BEFORE:
+            self._replay = self._record()
+        self._calls += 1
+        if self._calls > BEFORE and self._replay is None:
+            return self._step(number, rows, epochs_done)
+        self._rows.copy_(rows)
+        self._time.fill_(epochs_done)
+        if self._replay is None:
+            self._recorder.run(self._once)
+        else:
+            self._replay()
+        return self._values
+
+    def _once(self) -> None:
+        self._values.copy_(self._step(0, self._rows, self._time))
+
+    def _record(self) -> Callable[[], None] | None:
+        """What replays a step; None, and a word of it, where it cannot be recorded."""
+        noise = self._step.noise
+        drawn = noise.get_state()
+        try:
+            return self._recorder.record(self._once)
+        except RuntimeError as error:
+            told = str(error).strip().splitlines()[0]
+            logger.warning("a step cannot be recorded as a CUDA graph, so steps run one by one: %s", told)
+            self._step.noise = torch.Generator(noise.device)  # the other one may still belong to the graph
+            self._step.noise.set_state(drawn)
+            return None

@@ -1,0 +1,225 @@
+"""A recorded step computes what the step itself does, to the byte; what cannot be recorded is said once and goes on."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from certvae.canonical import digest, plain
+from certvae.data.dataset import Dataset
+from certvae.errors import ConfigFault
+from certvae.models.nets import build, weights
+from certvae.spec.parts import Conv, Gaussian, Mlp, Model, Training
+from certvae.spec.rescue import Objective, Triad, Unaligned
+from certvae.spec.rescue import SharedAffine as Affine
+from certvae.store.artifact import Checkpoints, Content
+from certvae.store.store import Store, Workbench
+from certvae.training import loop
+from certvae.training.batches import Batches
+from certvae.training.loop import Loss, Steering, Step
+from certvae.training.losses import chain_loss
+from certvae.training.objective import NAMES, kl_weight
+from certvae.training.optimisers import Adam
+from certvae.training.precision import arranged, check_schedule
+from certvae.training.recorded import BEFORE, Recorded
+from certvae.training.triad import triad_loss
+from certvae.training.used_head import protected_alignment
+from tests.laws import Cut, CuttingCheckpoints
+from tests.small_cells import small_digits
+
+CLASSES = 4
+MLP = Model(encoder=Mlp(hidden=(32,), latent=6))
+CONV = Model(encoder=Conv(channels=(16, 16), hidden=16, latent=6), likelihood=Gaussian(variance=0.5))
+GOAL = Objective(alpha_kl=0.3, kl_ramp_epochs=3, lambda_ts=5.0, lambda_bal=0.5)
+REGULARISED = replace(GOAL.unaligned(), lambda_active=0.1, lambda_contrast=0.1)
+SCHEDULE = Training(epochs=4, batch_size=50)
+EPOCHS = range(4)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Dataset:
+    return small_digits(tmp_path_factory.mktemp("digits"))
+
+
+class Again:
+    """A recorder of a machine without graphs: what repeats a step is the step."""
+
+    def __init__(self) -> None:
+        self.ran = self.replayed = 0
+
+    def run(self, once: Callable[[], None]) -> None:
+        self.ran += 1
+        once()
+
+    def record(self, once: Callable[[], None]) -> Callable[[], None]:
+        def replay() -> None:
+            self.replayed += 1
+            once()
+
+        return replay
+
+
+class Never(Again):
+    """Of a step that asks the host for a number. It has drawn noise by then."""
+
+    def __init__(self, noise: torch.Generator):
+        super().__init__()
+        self._noise = noise
+
+    def record(self, once: Callable[[], None]) -> Callable[[], None]:
+        torch.empty(99).normal_(generator=self._noise)
+        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+
+
+def teacher_rows(dataset: Dataset) -> np.ndarray:
+    n = len(dataset.rows("train"))
+    return np.random.default_rng(0).dirichlet(np.ones(CLASSES), size=n).astype(np.float32)
+
+
+def made(dataset: Dataset, model: Model, loss: Loss, device: str = "cpu", schedule: Training = SCHEDULE) -> Step:
+    vae = build(model, dataset.shape, CLASSES, seed=3).to(device).train()
+    batches = Batches(dataset, "train", teacher_rows(dataset), schedule.batch_size, device)
+    optimiser = Adam(vae.parameters(), lr=1e-3, fused=True, capturable=device != "cpu")
+    return Step(vae, loss, batches, schedule, optimiser, Steering())
+
+
+def passed(step: Step, through: Step | Recorded) -> tuple[dict[str, np.ndarray], list[list[float]]]:
+    """Weights and terms after four epochs, as the loop goes through them."""
+    told = []
+    for epoch in EPOCHS:
+        through.noise.manual_seed(epoch)
+        for number, rows in enumerate(step.batches.order(epoch)):
+            told.append(through(number, rows, epoch + number / step.batches.steps).tolist())
+    return weights(step.vae), told
+
+
+def log_rows(images: torch.Tensor) -> torch.Tensor:
+    return torch.log_softmax(images.flatten(1)[:, :CLASSES], dim=1)
+
+
+LOSSES = {
+    "the warm-up": lambda model: chain_loss(model, GOAL.unaligned(), 0.0),
+    "full": lambda model: chain_loss(model, GOAL.unaligned(), GOAL.lambda_ts),
+    "regularised": lambda model: chain_loss(model, REGULARISED, GOAL.lambda_ts),
+    "the triad": lambda model: triad_loss(model, GOAL, Triad(), log_rows),
+}
+each = pytest.mark.parametrize("name", LOSSES)
+
+
+@each
+@pytest.mark.parametrize("model", [MLP, CONV], ids=["perceptron", "convolutions"])
+def test_on_buffers_a_step_computes_the_same_bytes(digits, model, name):
+    loss, again = LOSSES[name](model), Again()
+    eager, recorded = (made(digits, model, loss) for _ in range(2))
+    plainly = passed(eager, eager)
+    on_buffers = passed(recorded, Recorded(recorded, 50, len(NAMES), again))
+    assert plainly[1] == on_buffers[1]
+    assert Content(plainly[0], {}).files() == Content(on_buffers[0], {}).files()
+    assert (again.ran, again.replayed) == (BEFORE, len(plainly[1]) - BEFORE)
+
+
+def test_what_cannot_be_recorded_is_said_once_and_computes_the_same_bytes(digits, caplog):
+    loss = LOSSES["full"](MLP)
+    eager, stubborn = (made(digits, MLP, loss) for _ in range(2))
+    with caplog.at_level(logging.WARNING):
+        found = passed(stubborn, Recorded(stubborn, 50, len(NAMES), Never(stubborn.noise)))
+    assert found[1] == passed(eager, eager)[1]
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.endswith("steps run one by one: operation not permitted when stream is capturing")
+
+
+@pytest.mark.parametrize("ramp", [0, 3, 7])
+@pytest.mark.parametrize("alpha_kl", [0.05, 1 / 3, 743.0])
+def test_the_weight_of_the_kl_term_is_the_same_as_a_scalar_of_the_device(alpha_kl, ramp):
+    kl = torch.tensor(1.2345)
+    for done in (0, 1 / 7, 2.999, 3, 50.5):
+        number = kl_weight(alpha_kl, done, ramp) * kl
+        on_device = kl_weight(alpha_kl, torch.tensor(done, dtype=torch.float64), ramp) * kl
+        assert number.dtype == on_device.dtype == torch.float32
+        assert number.equal(on_device)
+
+
+class TestSchedule:
+    def test_the_plain_way_is_called_as_before_and_others_otherwise(self):
+        assert not {"graph", "channels_last"} & plain(Training()).keys()
+        ways = (Training(), Training(graph=True), Training(channels_last=True))
+        assert len({digest(way) for way in ways}) == 3
+
+    def test_a_cpu_has_no_graphs_and_the_remedy_works(self):
+        with pytest.raises(ConfigFault, match=r"CUDA graphs, and this device is a CPU .* --training\.no-graph"):
+            check_schedule(Training(graph=True), "cpu")
+        check_schedule(Training(graph=False), "cpu")
+
+    def test_under_a_controller_no_step_is_recorded_and_that_is_said(self, digits, caplog):
+        step = made(digits, MLP, LOSSES["full"](MLP))
+        steering = Steering()
+        steering.is_idle = False
+        assert loop._stepping(step, step.batches, Training(graph=True), steering) is step
+        assert "a controller decides between steps" in caplog.text
+
+
+def trained(dataset: Dataset, schedule: Training, checkpoints: Checkpoints, device: str = "cpu") -> Content:
+    vae = build(CONV, dataset.shape, CLASSES, seed=3).to(device)
+    bench = Workbench(device, [].append, checkpoints, 0.0)
+    batches = Batches(dataset, "train", teacher_rows(dataset), schedule.batch_size, device)
+    given = {"stage": "full", "seed": 0, "bench": bench, "evaluate": lambda vae: {}}  # noqa: ARG005
+    curve = loop.fit(vae, LOSSES["full"](CONV), batches, schedule, **given)
+    return Content(weights(vae), {"curve": curve})
+
+
+def pieced(dataset: Dataset, schedule: Training, checkpoints: CuttingCheckpoints, device: str = "cpu") -> Content:
+    """Cut after every checkpoint."""
+    while True:
+        try:
+            return trained(dataset, schedule, checkpoints, device)
+        except Cut:
+            continue
+
+
+class TestChannelsLast:
+    def test_weights_lie_so_within_the_block_alone(self, digits):
+        vae = build(CONV, digits.shape, CLASSES, seed=3)
+        kernel = vae.encoder.body[1][0].weight  # type: ignore[index]
+        with arranged(vae, channels_last=True):
+            assert kernel.is_contiguous(memory_format=torch.channels_last)
+        assert kernel.is_contiguous()
+
+    def test_cut_after_every_checkpoint_it_ends_with_the_same_bytes(self, digits, tmp_path):
+        """Moments come back laid out as the weights are; a fused step would otherwise pair the wrong ones."""
+        disk, schedule = Store(tmp_path / "store").disk, replace(SCHEDULE, channels_last=True)
+        whole = trained(digits, schedule, Checkpoints(disk, "1" * 64))
+        assert pieced(digits, schedule, CuttingCheckpoints(disk, "2" * 64)).files() == whole.files()
+        plainly = trained(digits, SCHEDULE, Checkpoints(disk, "3" * 64))
+        for name, array in plainly.arrays.items():
+            np.testing.assert_allclose(array, whole.arrays[name], rtol=0, atol=1e-3)
+
+
+@pytest.mark.gpu
+class TestGpu:
+    @each
+    @pytest.mark.parametrize("model", [MLP, CONV], ids=["perceptron", "convolutions"])
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_replays_compute_the_bytes_of_steps(self, digits, model, name, precision):
+        schedule = replace(SCHEDULE, precision=precision)
+        eager, recorded = (made(digits, model, LOSSES[name](model), "cuda:0", schedule) for _ in range(2))
+        graph = Recorded(recorded, 50, len(NAMES))
+        found = passed(recorded, graph)
+        assert graph._replay is not None, "it was not recorded"
+        assert found[1] == passed(eager, eager)[1]
+
+    def test_cut_after_every_checkpoint_it_ends_with_the_same_bytes(self, digits, tmp_path):
+        disk, schedule = Store(tmp_path / "store").disk, replace(SCHEDULE, graph=True)
+        whole = trained(digits, schedule, Checkpoints(disk, "1" * 64), "cuda:0")
+        assert pieced(digits, schedule, CuttingCheckpoints(disk, "2" * 64), "cuda:0").files() == whole.files()
+
+    def test_a_loss_that_asks_the_host_goes_on_eagerly(self, digits, caplog):
+        align = protected_alignment(Affine(), info=0.5)
+        loss = chain_loss(MLP, Unaligned(), 5.0, align=align)
+        eager, stubborn = (made(digits, MLP, loss, "cuda:0") for _ in range(2))
+        found = passed(stubborn, Recorded(stubborn, 50, len(NAMES)))
+        assert found[1] == passed(eager, eager)[1]
+        assert caplog.text.count("cannot be recorded as a CUDA graph") == 1
+        assert torch.rand(3, device="cuda:0").isfinite().all(), "the device goes on"
