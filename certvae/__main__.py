@@ -155,6 +155,22 @@ def _study(target: str, arguments: Sequence[str]) -> int:
     return launch.run(target, arguments)
 
 
+def study_status(store: Path = STORE, study: str | None = None) -> int:
+    """Say where the studies of a store stand: who runs them, how far they are, every cell, the winner of a search.
+
+    $ certvae status --store certvae-store
+
+    Args:
+        store: Folder of the store; nothing else is read.
+        study: Its study, where the store has several: then every cell is listed.
+    """
+    from certvae.engine import standing
+    from certvae.engine.progress import console
+
+    console().print(standing.shown(_opened(store), study), soft_wrap=True)
+    return ExitCode.DONE
+
+
 def report() -> int:
     """Write a study as one page, with every table and figure as files; `certvae report --help` lists its options.
 
@@ -439,6 +455,7 @@ COMMANDS: Mapping[str, Command] = {
     "certify": certify,
     "certify-latents": certify_latents,
     "run": run,
+    "status": study_status,
     "report": report,
     "bundle": bundle,
     "verify": verify_bundle,

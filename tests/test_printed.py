@@ -122,7 +122,7 @@ class TestRemediesAreExecuted:
 
     def test_a_store_that_others_may_write(self, store, capsys, tmp_path_factory):
         store.chmod(0o777)
-        study = ["run", str(REPOSITORY / "sweeps" / "tiny_fixed_q.py"), "--data", "digits", "--status"]
+        study = ["run", str(REPOSITORY / "sweeps" / "tiny_fixed_q.py"), "--data", "digits", "--plan"]
         assert main([*study, "--store", str(store)]) == ExitCode.REFUSED
         remedy = re.findall(r"run `(.+?)`", capsys.readouterr().err)[-1]
         assert self.typed(remedy, tmp_path_factory.mktemp("elsewhere")).returncode == 0
@@ -132,7 +132,7 @@ class TestRemediesAreExecuted:
         """Where nobody may change its owner: a mount of a container or of WSL."""
         theirs = os.geteuid() + 1
         monkeypatch.setattr(os, "geteuid", lambda: theirs)
-        study = ["run", str(REPOSITORY / "sweeps" / "tiny_fixed_q.py"), "--data", "digits", "--status"]
+        study = ["run", str(REPOSITORY / "sweeps" / "tiny_fixed_q.py"), "--data", "digits", "--plan"]
         assert main([*study, "--store", str(store)]) == ExitCode.REFUSED
         name, value = re.findall(r"set (\w+)=(\w+)", capsys.readouterr().err)[-1]
         monkeypatch.setenv(name, value)
@@ -143,10 +143,10 @@ class TestRemediesAreExecuted:
         """Typed in one folder with relative paths, run in another."""
         from certvae.engine.command import Command, anywhere  # noqa: PLC0415
 
-        given = ["--data", "digits", "--store", store.name, "--status"]
+        given = ["--data", "digits", "--store", store.name, "--plan"]
         run, _, _ = parse(search_margin_psnr.STUDY, given)
         for target in (None, str(REPOSITORY / "sweeps" / "search_margin_psnr.py"), "sweeps.search_margin_psnr:STUDY"):
             monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "sweeps" / "search_margin_psnr.py")])
             done = self.typed(str(Command(target, anywhere(given, run))), tmp_path_factory.mktemp("elsewhere"))
             assert done.returncode == 0, done.stderr
-            assert "0 of 3 cells done" in done.stdout
+            assert "3 cells, 0 done before" in done.stdout

@@ -77,6 +77,11 @@ class Dataset:
             raise _unlabelled(self)
         return self._arrays.labels
 
+    @property
+    def is_decoded(self) -> bool:
+        """Whether there are pixels; see `undecoded`."""
+        return True
+
     def rows(self, split: Split) -> Int64[np.ndarray, " m"]:
         """Row numbers of one split, ascending, the same for every run seed."""
         return np.flatnonzero(self._arrays.splits == SPLITS.index(split)).astype(np.int64)

@@ -8,6 +8,7 @@ The draws are fixed: they depend on the data set and its `Data` spec, never on a
 subset of the rows of a larger one. Data of one's own are split as `own` says.
 """
 
+import contextlib
 import errno
 import itertools
 import logging
@@ -15,6 +16,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 from jaxtyping import Int64
@@ -31,6 +33,7 @@ from certvae.data.mnist import FASHION_MNIST, MNIST
 from certvae.data.own import is_name, is_own, name_of, own, source_of
 from certvae.data.source import Contents, Official, Source, counted, joined
 from certvae.data.tiny_imagenet import TINY_IMAGENET
+from certvae.data.undecoded import Undecoded, published
 from certvae.errors import DataFault
 from certvae.spec.parts import Data, Description
 from certvae.spec.validation import nearest
@@ -70,7 +73,7 @@ def load(
             spec.
         DiskFault: `cache` or the folder of downloads cannot be written.
     """
-    target = Path(cache).absolute() / f"{data.name}-{digest([LAYOUT, data])[:16]}"
+    target = _decoded(data, cache)
     with disk_faults(f"load {data.name}"):
         is_decoded = target.exists()
         source = _source(data, root, is_decoded=is_decoded, progress=progress)
@@ -82,9 +85,61 @@ def load(
             _log.warning("%s; it is decoded again", damaged.what)
             source = source or _source(data, root, is_decoded=False, progress=progress)
             dataset = _decoded_again(data, source, target, progress)
-        if source is not None and source.fingerprint != dataset.files:
-            raise _changed(source.path, dataset)
+        return _unchanged(dataset, source)
+
+
+def foreseen(data: Data, root: Path | str | None = None, *, cache: Path) -> Dataset:
+    """What `load` would give, but nothing is downloaded, decoded or written: a decoded copy, else `Undecoded`.
+
+    Raises:
+        DataFault: as `load`, as far as names and labels tell.
+    """
+    target = _decoded(data, cache)
+    with disk_faults(f"look for {data.name}"):
+        is_decoded = target.exists()
+        source = _source(data, root, is_decoded=is_decoded, progress=False, fetch=False)
+        with contextlib.suppress(Damaged):  # a run decodes it again
+            return _unchanged(open_dataset(target), source) if is_decoded else _undecoded(data, source, target)
+        return _undecoded(data, _source(data, root, is_decoded=False, progress=False, fetch=False), target)
+
+
+def _decoded(data: Data, cache: Path) -> Path:
+    """Where its decoded copy lies, once it is there."""
+    return Path(cache).absolute() / f"{data.name}-{digest([LAYOUT, data])[:16]}"
+
+
+def _unchanged(dataset: Dataset, source: Source | None) -> Dataset:
+    """A decoded copy, compared with the files where these are there."""
+    if source is not None and source.fingerprint != dataset.files:
+        raise _changed(source.path, dataset)
     return dataset
+
+
+def _undecoded(data: Data, source: Source | None, target: Path) -> Undecoded:
+    if source is None:
+        pins, rows = named(data.name).pins, view(data, published(named(data.name)))
+        place, substitute = urlsplit(pins[0].url).hostname, joined(*_choices(data, rows.contents))
+    else:
+        pins = ()
+        with source.open() as contents:
+            _check(contents, source.path)
+            rows = view(data, contents)
+            place, substitute = source.path, joined(contents.deviation, *_choices(data, contents))
+    return Undecoded(
+        name=data.name,
+        path=target,
+        digest="",
+        shape=rows.shape[1:],
+        classes=rows.classes,
+        scale=rows.contents.scale,
+        mean=(),
+        std=(),
+        files="",
+        source=str(place),
+        substitute=substitute,
+        view=rows,
+        fetched=sum(pinned.size for pinned in pins),
+    )
 
 
 def describe(name: str, *, size: int | None = None) -> Description:
@@ -117,12 +172,22 @@ def _decoded_again(data: Data, source: Source | None, target: Path, progress: bo
     return open_dataset(target)
 
 
-def _source(data: Data, root: Path | str | None, *, is_decoded: bool, progress: bool) -> Source | None:
-    """Files to decode, or to compare the decoded copy with: a name of somebody's own data is a digest already."""
+def _source(
+    data: Data, root: Path | str | None, *, is_decoded: bool, progress: bool, fetch: bool = True
+) -> Source | None:
+    """Files to decode, or to compare the decoded copy with: a name of somebody's own data is a digest already.
+
+    Args:
+        fetch: False stops before a download, with None.
+    """
     if is_name(data.name):
         return None if is_decoded else own(data, root, progress=progress)
     official, root = named(data.name), None if root is None else Path(root)
-    return found(official, root) or (None if is_decoded else _fetched(data.name, official, root, progress))
+    source = found(official, root)
+    if source is not None or is_decoded:
+        return source
+    _require_no_near_miss(data.name, official, _root(root), is_named=root is not None)
+    return _fetched(official, progress) if fetch else None
 
 
 def named(name: str) -> Official:
@@ -178,8 +243,7 @@ def _root(root: Path | None) -> Path:
     return Path(root or os.environ.get(ROOT_VARIABLE) or "data").absolute()
 
 
-def _fetched(name: str, official: Official, root: Path | None, progress: bool) -> Source:
-    _require_no_near_miss(name, official, _root(root), is_named=root is not None)
+def _fetched(official: Official, progress: bool) -> Source:
     for pinned in official.pins:
         download(pinned, downloads(), progress=progress)
     source = official.find(downloads())

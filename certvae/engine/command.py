@@ -162,7 +162,10 @@ class Run:
     """Make again what another text of the program had a part in, which --status calls stale. The old results are
     replaced; let nothing else use the store meanwhile."""
     plan: bool = False
-    """Print what would run, how long it may take and what is shared, and stop."""
+    """Print what would run, how long it may take and what is shared, and stop; nothing is downloaded, decoded or
+    written."""
+    decode: bool = False
+    """Let --plan decode the data into the store first: the forecast of collapse and a test of certify rows need it."""
     price: Annotated[float, Gt(0)] | None = None
     """Of an hour of a GPU, or of a core where there is none: --plan says what a run costs."""
     status: bool = False

@@ -10,7 +10,7 @@ from rich.console import Console
 from certvae.canonical import digest
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.data.dataset import Dataset
-from certvae.data.loading import load
+from certvae.data.loading import foreseen, load
 from certvae.data.preconditions import preconditions
 from certvae.engine.command import Command, Run, place_of, seconds
 from certvae.engine.gate import Gate
@@ -38,7 +38,7 @@ class Context:
         self.command, self.console = command, console
         self.budget_seconds = seconds(run.budget, "budget")
         self.slots = slots_of(run)
-        self.store = Store(run.store, fingerprint=expected(), recompute=run.recompute)
+        self.store = Store(run.store, fingerprint=expected(), recompute=run.recompute, make=not self._only_asks)
         self.place = Place(
             str(self.store.path),
             place_of(run.data) or (run.data_root and str(run.data_root.absolute())),
@@ -56,15 +56,24 @@ class Context:
             recompute=run.recompute,
         )
 
+    @property
+    def _only_asks(self) -> bool:
+        """A question leaves nothing where it is asked."""
+        run = self.run
+        return (run.plan and not run.decode) or run.status or run.explain is not None
+
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """Found, fetched or opened when it is asked for: `--status` needs none."""
-        return load(self.base.data, self.place.data_root, cache=Path(self.place.cache), verify=True)
+        """Found, fetched or opened when it is asked for; for a question, as far as that is without a pixel."""
+        cache = Path(self.place.cache)
+        if self._only_asks:
+            return foreseen(self.base.data, self.place.data_root, cache=cache)
+        return load(self.base.data, self.place.data_root, cache=cache, verify=True)
 
     @functools.cached_property
     def gate(self) -> Gate:
         """Of the certify rows of these data."""
-        tested = preconditions(self.dataset).facts
+        tested = preconditions(self.dataset).facts if self.dataset.is_decoded else None
         return Gate(
             self.store, self.dataset.name, self.dataset.digest, tested, self.run.looks, again=self.run.recompute
         )

@@ -14,6 +14,7 @@ from rich.table import Table
 from certvae import fingerprint
 from certvae.cluster.slots import Slots
 from certvae.data.dataset import SPLITS, Dataset
+from certvae.data.undecoded import Undecoded
 from certvae.engine.dispatch import Cell
 from certvae.engine.progress import clock
 from certvae.errors import DiskFault
@@ -61,9 +62,10 @@ def overview(base: CellSpec, dataset: Dataset, cells: int, left: int, slots: Slo
     splits = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in SPLITS)
     shape = " x ".join(map(str, dataset.shape))
     shown = f" ({dataset.substitute})" if dataset.substitute else ""
+    seen = f"\n  {dataset}" if isinstance(dataset, Undecoded) else ""
     return (
         f"{base.study}, base config {base.config[:12]}\n"
-        f"{dataset.name}{shown}: {splits} rows of {shape}, K = {base.protocol.teacher.classes}\n"
+        f"{dataset.name}{shown}: {splits} rows of {shape}, K = {base.protocol.teacher.classes}{seen}\n"
         f"{cells} cells, {cells - left} done before, {left} to run on {slots.count} slots: {slots.on}"
     )
 
@@ -79,6 +81,8 @@ def forecast(specs: Sequence[CellSpec], dataset: Dataset, store: Store) -> str |
     weights = sorted({pressure.alpha_kl for pressure in found.values() if pressure is not None})
     if not weights:
         return None
+    if not dataset.is_decoded:
+        return "forecast without alignment: not known without pixels; --plan --decode reads them into the store, once"
     spec, pressure = next((spec, one) for spec, one in found.items() if one is not None)
     expected = forecasting.ahead(_spectrum(spec, dataset, store), pressure, None)
     said = expected.words(weights[0]) if len(weights) == 1 else expected.across(weights)
@@ -120,7 +124,7 @@ def estimate(
         return Group("nothing is left to run")
     times = times_of(works, cells[0], dataset, store)
     unknown = [work.step for work in works if work.runs and times[work.step].seconds is None]
-    beside = f", and {' and '.join(unknown)} beside it (never timed on this store)" if unknown else ""
+    beside = f", and {_listed(unknown)} beside it (never timed on this store)" if unknown else ""
     low, middle, high = _makespans(cells, works, times, slots)
     hours = [sum(_totals(works, times, bound)) / 3600 * (slots.gpus or 1.0) for bound in range(3)]
     unit = "GPU-hours" if slots.gpus else "core-hours"
@@ -130,8 +134,19 @@ def estimate(
         _table(works, times),
         f"makespan on {slots.count} slots: {clock(middle)} ({clock(low)} to {clock(high)}){beside}",
         f"{hours[1]:.2f} {unit} ({hours[0]:.2f} to {hours[2]:.2f}){paid}",
-        f"disk: about {disk_needed(cells, works, dataset) / 2**20:,.0f} MiB",
+        f"disk: about {disk_needed(cells, works, dataset) / 2**20:,.0f} MiB{_pixels(dataset)}",
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _pixels(dataset: Dataset) -> str:
+    """How much of the disk is for what is not decoded yet."""
+    large = isinstance(dataset, Undecoded) and dataset.decoded > 2**20
+    return f", {dataset.decoded / 2**20:,.0f} of them images" if large else ""
 
 
 def warning(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store, slots: Slots) -> str | None:
@@ -248,7 +263,7 @@ def _found(cell: Cell, dataset: Dataset, store: Store) -> dict[Step, Artifact | 
 
 
 def disk_needed(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset) -> int:
-    """Bytes of weights and cached teacher rows that are still to come, the large part of what a run leaves behind."""
+    """Bytes of images, weights and cached teacher rows that are to come, the large part of what a run leaves behind."""
     from certvae.models.nets import build  # noqa: PLC0415  (torch: a second that a plan without work need not wait)
 
     spec = cells[0].spec
@@ -257,7 +272,8 @@ def disk_needed(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset) 
     weights = 4 * sum(parameter.numel() for parameter in network.parameters())
     targets = 4 * classes * (len(dataset.rows("train")) + len(dataset.rows("guard")))
     runs = {work.step: work.runs for work in works if work.step != "judge"}
-    return targets * runs.pop("teacher", 0) + weights * sum(runs.values())
+    pixels = dataset.decoded if isinstance(dataset, Undecoded) else 0
+    return pixels + targets * runs.pop("teacher", 0) + weights * sum(runs.values())
 
 
 def check_disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store) -> None:
@@ -267,7 +283,8 @@ def check_disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, s
         DiskFault: when less is free than 1.2 times the estimate.
     """
     needed = disk_needed(cells, works, dataset) if cells else 0
-    free = shutil.disk_usage(store.path).free
+    there = next(folder for folder in (store.path, *store.path.parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
     if free < SPARE_DISK * needed:
         raise DiskFault(
             f"{free / 2**30:.1f} GiB are free, about {SPARE_DISK * needed / 2**30:.1f} GiB are needed",

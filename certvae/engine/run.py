@@ -10,7 +10,7 @@ from rich.console import Console
 from certvae import fingerprint
 from certvae.certificate import CLAIM_SPLIT
 from certvae.data.dataset import Dataset
-from certvae.engine import inline, plan, status, summary
+from certvae.engine import inline, plan, runs, standing, status, summary
 from certvae.engine.command import Command, Run, place_of, remember, searched, space_of
 from certvae.engine.context import HERE, Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
@@ -20,7 +20,7 @@ from certvae.engine.progress import Board
 from certvae.engine.propose import sketched, spec_of
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, check_rule, settle_rule
-from certvae.engine.search import SearchCells, censored, proposals, proposed
+from certvae.engine.search import SearchCells, censored, proposals
 from certvae.engine.study import Study, configs_of
 from certvae.engine.values import at_values
 from certvae.errors import ConfigFault, ExitCode
@@ -69,9 +69,7 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command
     """
     context = Context(at_values(study, run.values), run, base, goal, command, console)
     if run.status:
-        console.print(
-            status.shown(context.store, context.rows, _known_cells(context), censored(context.store, base.study))
-        )
+        console.print(standing.shown(context.store, base.study), soft_wrap=True)
         return Ending(ExitCode.DONE)
     if run.explain is not None:
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
@@ -146,7 +144,7 @@ def _plain(context: Context) -> Ending:
     if _planned(context, cells, left, looks):
         return Ending(ExitCode.DONE, cells=len(cells), left=len(left))
     context.gate.open(configs)
-    collector = _Collector(Listed(left), context.rows)
+    collector = _Collector(Listed(left), context)
     finished = not left or _run(context, collector, lambda: (len(left), ""))
     rows = [row for cell in cells for row in context.rows.of(cell)]
     final = _shown(context, rows)
@@ -177,22 +175,26 @@ def _planned(context: Context, cells: Sequence[Cell], left: Sequence[Cell], look
             context.console.print(ahead, highlight=False, soft_wrap=True)
         given = (left, works, context.dataset, context.store, context.slots)
         context.console.print(plan.estimate(*given, context.run.price))
-        return True
     plan.check_disk(left, works, context.dataset, context.store)
+    if context.run.plan:
+        return True
     if (warning := plan.warning(left, works, context.dataset, context.store, context.slots)) is not None:
         context.console.print(warning, style="yellow", highlight=False, soft_wrap=True)
     return False
 
 
 class _Collector:
-    """A source that also keeps the rows and the failures of what it handed out."""
+    """A source that also keeps the rows and the failures of what it handed out, and notes what that was."""
 
-    def __init__(self, source: Source, rows: RowIndex):
-        self._source, self._rows = source, rows
+    def __init__(self, source: Source, context: Context):
+        self._source, self._rows = source, context.rows
+        self._store, self._study = context.store, context.base.study
         self.failures: dict[str, Ended] = {}
 
     def more(self) -> Any:
-        return self._source.more()
+        cells = self._source.more()
+        runs.ask(self._store, self._study, cells or ())
+        return cells
 
     def heard(self, cell: Cell, ended: Ended) -> None:
         self._rows.add(ended.rows)
@@ -216,7 +218,7 @@ def _search(context: Context) -> Ending:
     journal = Journal(folder, context.store, context.base.study, search.goal)
     cells = SearchCells(search, context.store, context.rows, journal, context.gate)
     _settle()  # a sampler may compute with torch, and must propose the same again
-    collector = _Collector(cells, context.rows)
+    collector = _Collector(cells, context)
     finished = _run(context, collector, lambda: (len(left), cells.headline()))
     rows = [row for cell in cells.confirmed() for row in context.rows.of(cell)]
     final = _shown(context, rows)
@@ -261,16 +263,10 @@ def _left(context: Context, wanted: Sequence[Cell]) -> list[Cell]:
 
 
 def _known_cells(context: Context) -> list[Cell]:
-    """The cells of the plain run, those of every config proposed so far, and those of a winner on fresh seeds."""
-    run, study, base = context.run, context.study, context.base
-    cells = [Cell(replace(config, seed=seed)) for config in configs_of(study, base) for seed in run.seeds]
-    if (space := space_of(study, run, base)) is None:
-        return cells
-    search, found = rule_of(study, run, base, context.goal), proposed(context.store, space, base)
-    opened = opened_for(context.store, base.study, context.rows.all())
-    won = [config for config in found if config.config in opened]
-    cells += [cell for config in found for cell in search.cells(config)]
-    return _distinct(cells + [cell for config in won for cell in search.confirmation(config)])
+    """The cells of the plain run, and all that the store knows of this study."""
+    run, base = context.run, context.base
+    cells = [Cell(replace(config, seed=seed)) for config in configs_of(context.study, base) for seed in run.seeds]
+    return _distinct([*cells, *standing.Standing(context.store, base.study).cells])
 
 
 def _distinct(cells: Sequence[Cell]) -> list[Cell]:
@@ -333,7 +329,9 @@ def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str
         if not dispatcher.finished:
             if context.command is not None:
                 remember(context.command, context.store, context.base.study)
-            _on_slots(context, dispatcher)
+            with runs.noted(context.store, context.base.study, context.run.search) as done:
+                _on_slots(context, dispatcher)
+                done.append(dispatcher.finished)
     live.close(LEDGER_SECONDS)
     return dispatcher.finished
 

@@ -19,30 +19,40 @@ from certvae.store.folders import folders
 from certvae.store.store import OBJECTS, Stage, Store
 
 SHOWN = 3  # differences to the nearest stored result
+NAMED = 9  # cells to choose from
 
 
 def shown(store: Store, rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str]) -> Group:
-    """One line per cell: its outcome per mode, the guard margin of each, or why there is none.
+    """One line per cell: its state, the margin of each mode on guard rows, or why there is none.
 
     A finished cell is called stale when another text of the program had a part in a row of it.
 
     Args:
         censored: cells that a search ended early -> why.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("config", "seed", "cell", "state", "margins on guard rows"):
-        table.add_column(heading)
-    done = 0
-    for cell in cells:
-        found = rows.of(cell)
-        done += bool(found)
+    made = [rows.of(cell) for cell in cells]
+    modes = list(dict.fromkeys(row["mode"] for found in made for row in found))
+    table = Table(box=None, pad_edge=False, header_style="bold", title="margins on guard rows", title_justify="left")
+    for heading in ("config", "seed", "cell", "state", *modes, ""):
+        table.add_column(heading, justify="right" if heading in modes else "left", no_wrap=bool(heading))
+    for cell, found in zip(cells, made, strict=True):
         finished = "[yellow]stale[/]" if rows.is_stale(cell) else "done"
-        state, margins = (finished, _margins(found)) if found else _state(store, cell, censored)
-        table.add_row(cell.spec.config[:12], str(cell.spec.seed), cell.spec.cell[:12], state, margins)
-    older = f", {rows.outdated} rows of other code or another environment are not used" if rows.outdated else ""
-    ended = f", {stopped} ended early" if (stopped := sum(cell.spec.cell in censored for cell in cells)) else ""
+        state, why = (finished, _reasons(found)) if found else _state(store, cell, censored)
+        margins = {row["mode"]: _margin(row) for row in found if row["split"] == "guard"}
+        named = (cell.spec.config[:12], str(cell.spec.seed), cell.spec.cell[:12], state)
+        table.add_row(*named, *(margins.get(mode, "") for mode in modes), why)
     warning = (f"[yellow]{rows.warning}[/]",) if rows.warning else ()
-    return Group(table, f"{done} of {len(cells)} cells done{ended}{older}", *warning)
+    return Group(table, *warning)
+
+
+def counted(rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str]) -> str:
+    """How many cells have ended, and of how many configs they are."""
+    configs = len({cell.spec.config for cell in cells})
+    done, stopped = sum(bool(rows.of(cell)) for cell in cells), sum(cell.spec.cell in censored for cell in cells)
+    of = f"{len(cells)} cells of {configs} configs" if configs > 1 else f"{len(cells)} cells"
+    ended = f", {stopped} ended early" if stopped else ""
+    older = f"; {rows.outdated} rows were made by other code or in another environment, and a run here makes them again"
+    return f"{done} of {of} done{ended}" + (older if rows.outdated else "")
 
 
 def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]) -> Group:
@@ -53,9 +63,10 @@ def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]
     """
     matching = [cell for cell in cells if cell.spec.cell.startswith(prefix)]
     if len(matching) != 1:
+        some = [cell.spec.cell[:12] for cell in (matching or cells)[:NAMED]]
         raise ConfigFault(
             f"{len(matching)} cells of this command have a digest that begins with {prefix!r}",
-            "take one from the column `cell` of --status",
+            f"take one of {', '.join(some)}" + (", ..." if len(matching or cells) > NAMED else ""),
             where="--explain",
             cause="a cell is named by the first digits of its digest",
         )
@@ -75,13 +86,18 @@ def _state(store: Store, cell: Cell, censored: Mapping[str, str]) -> tuple[str, 
     return (f"[red]{ended.kind}[/]", ended.reason) if ended else ("to do", "")
 
 
-def _margins(rows: Sequence[Any]) -> str:
-    return "  ".join(f"{row['mode']} {_margin(row)}" for row in rows if row["split"] == "guard")
+def _reasons(rows: Sequence[Any]) -> str:
+    """Why modes of a finished cell have no numbers; modes that share a reason are named together."""
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        if row["split"] == "guard" and row["outcome"] != "ok":
+            named.setdefault(row["reason"], []).append(row["mode"])
+    return "; ".join(f"{', '.join(modes)}: {reason}" for reason, modes in named.items())
 
 
 def _margin(row: Any) -> str:
     if row["outcome"] != "ok":
-        return f"[red]{row['outcome']}[/] ({row['reason']})"
+        return f"[red]{row['outcome']}[/]"
     return "-" if row["margin"] is None else f"{row['margin']:+.3f}"
 
 

@@ -167,7 +167,8 @@ def search_shown(cells: SearchCells) -> Group:
     winner = cells.winner
     stopped = sum(one.outcome == "censored" for one in judged)
     lines = [
-        f"{len(judged)} configs judged, {len(incomplete)} incomplete, {stopped} censored halfway, {_feasible(cells)}"
+        f"{len(judged)} configs judged, {len(incomplete)} incomplete, {stopped} censored halfway, "
+        f"{feasible(judged, cells.search.goal)}"
     ]
     lines += _reasons(incomplete)
     if repeated := len(cells.judged) - len(judged):
@@ -181,17 +182,19 @@ def search_shown(cells: SearchCells) -> Group:
         shown = ["Nearest misses:", _configs_shown(misses, cells)] if misses else []
         return Group(*lines, _nothing(cells), *shown)
     confirmation = confirmed(cells)
-    lines += [_winner_text(winner, cells), confirmation] + ([cells.refused] if cells.refused else [])
+    drawn = cells.drawn(winner.config)
+    lines += [winner_text(winner, judged, cells.search.goal, drawn), confirmation]
+    lines += [cells.refused] if cells.refused else []
     lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
     lines.append(f"Pareto front of {cells.search.goal.sought} and PSNR:")
     return Group(*lines, _configs_shown(goals.pareto_front(judged), cells))
 
 
-def _feasible(cells: SearchCells) -> str:
+def feasible(judged: Sequence[Judged], goal: Goal) -> str:
     """How many configs keep their constraints in the mean, and how many surely do."""
-    noise, certainty = goals.Noise.of(cells.configs), cells.search.goal.certainty
-    feasible = [noise.kept(one) for one in cells.configs if one.feasible]
-    return f"{len(feasible)} feasible, {sum(kept >= certainty for kept in feasible)} of them at {certainty:.0%}"
+    noise, certainty = goals.Noise.of(judged), goal.certainty
+    found = [noise.kept(one) for one in judged if one.feasible]
+    return f"{len(found)} feasible, {sum(kept >= certainty for kept in found)} of them at {certainty:.0%}"
 
 
 def _nothing(cells: SearchCells) -> str:
@@ -229,18 +232,26 @@ def _reasons(incomplete: Sequence[Judged]) -> list[str]:
 
 
 def confirmed(cells: SearchCells) -> str:
-    """The winner's value on the confirmation seeds, and how much the search overstated it."""
-    winner, seeds = cells.winner, cells.search.confirmation_seeds
+    """The winner on its confirmation seeds; see `confirmation`."""
     found = [row for cell in cells.confirmed() for row in cells.rows.of(cell)]
+    return confirmation(cells.winner, cells.search.confirmation_seeds, found, cells.search.goal)
+
+
+def confirmation(winner: Judged | None, seeds: Sequence[int], found: Sequence[Row], goal: Goal) -> str:
+    """The winner's value on fresh seeds, and how much the search overstated it.
+
+    Args:
+        found: rows of these seeds.
+    """
     if winner is None or winner.score is None:
         return "nothing to confirm"
     if not found:
         return "not confirmed: no confirmation seed has ended"
-    fresh = goals.judge(winner.config, seeds, found, cells.search.goal)
+    fresh = goals.judge(winner.config, seeds, found, goal)
     if fresh.score is None:
         return f"not confirmed: {fresh.reason}"
-    apart = f"{fresh.n_stress} stress cases apart, slack {fresh.slack:+.2f} {cells.search.goal.unit}"
-    if cells.search.goal.kind == "max_kl":
+    apart = f"{fresh.n_stress} stress cases apart, slack {fresh.slack:+.2f} {goal.unit}"
+    if goal.kind == "max_kl":
         held = "alive and certified" if fresh.feasible else "not alive and certified"
         return f"held against {fresh.n} fresh seeds (guard split): {held} in all of them, {apart}"
     return (
@@ -257,15 +268,15 @@ def _volume_text(judged: Sequence[Judged], cells: SearchCells) -> str:
     return f"hypervolume {volume:.4f} nats dB above a margin of 0 and a PSNR of {lowest:.2f} dB"
 
 
-def _winner_text(winner: Judged, cells: SearchCells) -> str:
-    noise, others = goals.Noise.of(cells.configs), goals.ranked(cells.configs, cells.search.goal.certainty)
+def winner_text(winner: Judged, judged: Sequence[Judged], goal: Goal, drawn: Mapping[str, Any]) -> str:
+    """The winner of a search among these configs, what was drawn for it, and how sure it is."""
+    noise, others = goals.Noise.of(judged), goals.ranked(judged, goal.certainty)
     seeds = f"{winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases)"
     second = next((one for one in others if one.feasible and one.config != winner.config), None)
-    goal = cells.search.goal
     beside = f"; runner-up {second.config[:12]} {_score(second, goal)}, {noise.kept(second):.0%}" if second else ""
     sure = f", kept with a probability of {noise.kept(winner):.0%}{beside}" if goal.kind == "margin" else ""
     return (
-        f"winner {winner.config[:12]}  {_drawn(winner, cells)}: {goal.words(winner.score or 0.0)} over n = {seeds}, "
+        f"winner {winner.config[:12]}  {_drawn(drawn)}: {goal.words(winner.score or 0.0)} over n = {seeds}, "
         f"PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} {goal.unit}{sure}"
     )
 
@@ -276,7 +287,8 @@ def _configs_shown(configs: Sequence[Judged], cells: SearchCells) -> Table:
     for heading in ("config", goal.sought, "PSNR", f"slack {goal.unit}", "drawn"):
         table.add_column(heading)
     for one in configs:
-        table.add_row(one.config[:12], _score(one, goal), f"{one.psnr:.2f}", f"{one.slack:+.2f}", _drawn(one, cells))
+        numbers = (_score(one, goal), f"{one.psnr:.2f}", f"{one.slack:+.2f}")
+        table.add_row(one.config[:12], *numbers, _drawn(cells.drawn(one.config)))
     return table
 
 
@@ -284,10 +296,10 @@ def _score(one: Judged, goal: Goal) -> str:
     return f"{one.score:.4g}" if goal.kind == "max_kl" else _signed(one.score)
 
 
-def _drawn(one: Judged, cells: SearchCells) -> str:
+def _drawn(drawn: Mapping[str, Any]) -> str:
     """What the sampler drew: numbers in four digits, choices as they are."""
-    drawn = cells.drawn(one.config).items()
-    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in drawn)
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in drawn.items()}
+    return "  ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def _cells(row: Row) -> list[str]:

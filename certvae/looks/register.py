@@ -150,7 +150,9 @@ def _told(disk: Disk, found: Iterable[Look], seen: Iterable[Row]) -> list[Look]:
     """Looks that rows tell of: those in hand, and of other studies without a record. In order of study and config."""
     seen = list(seen)
     known = {one.study for one in found} | {row["study"] for row in seen}
-    unknown = sorted(path.name for path in (disk.root / ROWS).iterdir() if path.is_dir() and path.name not in known)
+    folder = disk.root / ROWS
+    there = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    unknown = sorted(set(there) - known)
     every = [*seen, *(row for study in unknown for row in rows(disk, study))]
     looks = {Look(row["study"], row["config"], row["data"]) for row in every if row["split"] == SPLIT}
     return sorted(looks, key=lambda look: look.opening)

@@ -41,11 +41,16 @@ class Identity:
     test_store: bool
 
 
-def open_root(path: Path, *, test_store: bool = False, trust: bool = False) -> tuple[Disk, Identity]:
+UNMADE = Identity(LAYOUT, "", test_store=False)
+"""Of a folder that is no store yet, and was only asked about."""
+
+
+def open_root(path: Path, *, make: bool = True, test_store: bool = False, trust: bool = False) -> tuple[Disk, Identity]:
     """Opens the folder of a store, or makes a new one with mode 0700, and sweeps what dead processes left in `tmp/`.
 
     Args:
         path: the folder.
+        make: False leaves nothing where there is no store yet, but meets what making one would meet.
         test_store: make a store in which failpoints act; a store keeps for ever what it was made as.
         trust: use a folder that others own or can write, as with the variable TRUST; it is noted in the store's log.
 
@@ -55,6 +60,9 @@ def open_root(path: Path, *, test_store: bool = False, trust: bool = False) -> t
     """
     root = path.resolve()
     with disk_faults("store"):
+        if not make and not root.exists():
+            _check_makeable(root)
+            return Disk(root), UNMADE
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         safe = is_safe(root, os.geteuid())
         if not safe and not trust and os.environ.get(TRUST) != "1":
@@ -66,6 +74,8 @@ def open_root(path: Path, *, test_store: bool = False, trust: bool = False) -> t
             raise _damaged(root, corrupt.reason) from corrupt
         if identity is None:
             _check_empty(root)
+            if not make:
+                return Disk(root), UNMADE
         disk = Disk(root, _failpoints(identity.test_store if identity else test_store))
         for name in FOLDERS:
             disk.make_folder(root / name, exist_ok=True)
@@ -120,6 +130,15 @@ def _found(disk: Disk, test_store: bool) -> Identity:
     identity = Identity(LAYOUT, uuid.uuid4().hex, test_store)
     publish_file(disk, disk.root / STORE, seal(vars(identity)))
     return read_identity(disk) or identity
+
+
+def _check_makeable(root: Path) -> None:
+    """What `mkdir` would say of a folder that is not there."""
+    there = next(folder for folder in root.parents if folder.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(root))
 
 
 def _check_writable(root: Path) -> None:

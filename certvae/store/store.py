@@ -25,7 +25,7 @@ import certvae.store.records as records
 from certvae.canonical import SCHEMA, digest, plain
 from certvae.store.artifact import Artifact, Checkpoints, Content, forget_finished, read_facts, refuse_non_finite
 from certvae.store.folders import Corrupt, Folder, discard, open_folder, other_bytes, publish, quarantine
-from certvae.store.layout import open_root
+from certvae.store.layout import UNMADE, open_root
 from certvae.store.locks import KeyLocks
 from certvae.store.log import events, note
 from certvae.store.process import owner
@@ -111,6 +111,7 @@ class Store:
         trust: use a folder that others own or can write.
         program: digest of the text that computes, where more than certvae does: see `program_digest`.
         recompute: make again what another text of the program had a part in. Let nothing else run meanwhile.
+        make: False makes no folder where there is none: an empty store that can be asked and not written to.
         test_store: make a store in which failpoints act.
 
     Raises:
@@ -130,12 +131,14 @@ class Store:
         trust: bool = False,
         program: str | None = None,
         recompute: bool = False,
+        make: bool = True,
         test_store: bool = False,
     ):
-        self.disk, self.identity = open_root(Path(path), trust=trust, test_store=test_store)
+        self.disk, self.identity = open_root(Path(path), make=make, trust=trust, test_store=test_store)
         self.path = self.disk.root
         self.program = program or program_digest()
-        forget_finished(self.disk)
+        if self.identity is not UNMADE:
+            forget_finished(self.disk)
         self._environment = plain(fingerprint or {})
         self._device, self._report, self._seconds = device, report or _silent, checkpoint_seconds
         self._locks = KeyLocks(self.disk, enabled=locks)

@@ -156,7 +156,7 @@ def _of_file(dataset: Dataset, place: str, content: str) -> dict[str, np.ndarray
         wanted, found = len(dataset.rows(split)), len(held[split])
         if found != wanted:
             raise _refused(place, f"{found} {split} rows for {wanted} images of {dataset.name}", files.REMEDY)
-        if (images := held.get(f"images_{split}")) is not None:
+        if dataset.is_decoded and (images := held.get(f"images_{split}")) is not None:
             other = np.flatnonzero(images != _digests(dataset, split))
             if len(other):
                 told = f"{len(other)} of {wanted} {split} rows belong to other images, row {other[0]} the first"

@@ -52,8 +52,8 @@ def test_own_network_and_own_teacher_from_a_folder_of_ones_own(folder):
     assert "1 done before, 0 to run" in run(*OWN, "--teacher", "given:rows.npz").stdout
     text = Path("mynets.py").read_text()
     Path("mynets.py").write_text(text + "# changed\n")
-    changed = run(*OWN, "--teacher", "given:rows.npz", "--status")
-    cell = next(line.split()[2] for line in changed.stdout.splitlines() if "to do" in line)
+    changed = run(*OWN, "--teacher", "given:rows.npz", "--explain", "")
+    cell = changed.stderr.partition("take one of ")[2].split(",")[0].split()[0]
     assert "model.network.source" in run(*OWN, "--teacher", "given:rows.npz", "--explain", cell).stdout
     Path("mynets.py").write_text(text)
     assert "1 of 1 cells done" in run(*OWN, "--teacher", "given:rows.npz", "--status").stdout

@@ -41,8 +41,8 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("target", ["mine.py", "mine:STUDY", "mine:"])
 def test_a_study_is_found_by_its_script_or_module(folder, target, capsys):
     assert launch.find(target).seeds == (4, 5)
-    assert main(["run", target, "--status", "--store", "s"]) == 0
-    assert "0 of 2 cells done" in capsys.readouterr().out
+    assert main(["run", target, "--plan", "--store", "s"]) == 0
+    assert "2 cells, 0 done before" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_a_store_goes_on_with_the_last_command_of_its_study_from_any_folder(fold
     arguments = ["--seeds", "7", "--store", str(store.path)]
     remember(Command(str(folder / "mine.py"), arguments), store, "mine")
     monkeypatch.chdir("/")
-    assert main(["run", str(store.path), "--status"]) == 0
-    assert "0 of 1 cells done" in capsys.readouterr().out
+    assert main(["run", str(store.path), "--plan"]) == 0
+    assert "1 cells, 0 done before" in capsys.readouterr().out
     remember(Command(str(folder / "mine.py"), [*arguments, "--study", "other", "--seeds", "1", "2"]), store, "other")
-    assert main(["run", str(store.path), "--status"]) == ExitCode.WRONG_INPUT
+    assert main(["run", str(store.path), "--plan"]) == ExitCode.WRONG_INPUT
     assert "knows the commands of mine, other" in capsys.readouterr().err
-    assert main(["run", str(store.path), "--study", "other", "--status"]) == 0
-    assert "0 of 2 cells done" in capsys.readouterr().out
+    assert main(["run", str(store.path), "--study", "other", "--plan"]) == 0
+    assert "2 cells, 0 done before" in capsys.readouterr().out
 
 
 def test_python_and_certvae_are_one_command(tmp_path):

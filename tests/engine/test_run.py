@@ -1,6 +1,7 @@
 """Which stored rows a run may use, how large its pool is, and what a search says whose cells have all ended before."""
 
 import csv
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from certvae import fingerprint
+from certvae.__main__ import main as certvae
 from certvae.canonical import digest, plain
+from certvae.data import loading
 from certvae.engine import executor
 from certvae.engine.command import parse
 from certvae.engine.context import made_here, slots_of
@@ -20,14 +23,14 @@ from certvae.engine.main import main
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import settle_rule
 from certvae.engine.run import rule_of
-from certvae.engine.search import SearchCells, proposed
-from certvae.engine.space import weights
+from certvae.engine.search import SearchCells
 from certvae.errors import ConfigFault
 from certvae.protocols import chain, judging, stages
 from certvae.store.store import Store
 from certvae.training import environment
 from sweeps import search_margin_psnr, tiny_fixed_q
 from tests import simulated_pool
+from tests.small_data import mnist_files, write_folder
 from tests.sweep_runs import REPOSITORY
 
 STUDY = search_margin_psnr.STUDY
@@ -146,28 +149,70 @@ def test_a_plan_settles_nothing_for_the_search_that_may_follow(tmp_path, capsys)
     assert "another sampler (tpe there, gp here)" in capsys.readouterr().err
 
 
-def test_status_needs_no_data(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("CERTVAE_DATA", str(tmp_path / "nothing"))
-    assert main(STUDY, ["--store", str(tmp_path / "store"), "--status"]) == 0
-    assert "0 of 3 cells done" in capsys.readouterr().out
+@pytest.mark.parametrize("options", [SEARCH, ("--data", "digits"), ("--data", "cifar100", "--search", "2")])
+def test_a_plan_leaves_nothing_and_asks_nobody(tmp_path, capsys, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "download", lambda *_: pytest.fail("it was downloaded"))
+    assert main(STUDY, [*options, "--store", "deep/store", "--plan"]) == 0
+    assert list(tmp_path.iterdir()) == []
+    said = capsys.readouterr().out
+    assert "--plan --decode" in said
+    assert ("a run downloads 169 MB" in said) == ("cifar100" in options)
 
 
-def test_the_cells_that_confirm_a_winner_have_a_status(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--data-root", "absent"),
+        ("--data.limit", "10000000"),
+        ("--range", "no_such_field", "0", "1"),
+        ("--store", "a-file"),
+        ("--store", "holds-something"),
+        ("--looks", "1", "--seeds", "-1"),
+    ],
+)
+def test_a_plan_refuses_what_the_run_refuses_in_the_same_words(tmp_path, capsys, monkeypatch, wrong):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "data/MNIST/raw", mnist_files())
+    (tmp_path / "a-file").touch()
+    (tmp_path / "holds-something").mkdir()
+    (tmp_path / "holds-something" / "of-mine").touch()
+    told = []
+    for asked in (["--plan"], []):
+        assert main(STUDY, ["--data", "mnist", "--search", "2", "--store", "s", *wrong, *asked]) in (2, 4, 5)
+        told.append(capsys.readouterr().err)
+    assert told[0] == told[1] != ""
+
+
+def test_decoding_first_shows_the_forecast(tmp_path, capsys):
+    plan = [*SEARCH, "--store", str(tmp_path / "store"), "--plan"]
+    for more in (["--decode"], []):
+        assert main(STUDY, [*plan, *more]) == 0
+        (ahead,) = re.findall(r"forecast without alignment: (.+)", capsys.readouterr().out)
+        assert "units expected" in ahead
+
+
+def test_the_status_of_a_finished_search_is_read_off_the_store_alone(tmp_path, capsys):
     winner = simulated(tmp_path / "store").winner
     assert winner is not None
-    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store"), "--status"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [winner.config[:12], "200"] in [line[:2] for line in lines]
+    asked = (["status", "--store", str(tmp_path / "store")], ["--data", "digits", "--store", str(tmp_path / "store")])
+    assert certvae(asked[0]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 3 cells of 2 configs done" in said
+    assert "2 of 2 configs judged, 0 incomplete" in said
+    assert f"winner {winner.config[:12]}  alpha_kl " in said
+    assert "confirmed on 1 fresh seeds" in said
+    assert [winner.config[:12], "200"] in [line.split()[:2] for line in said.splitlines()]
+    assert main(STUDY, [*asked[1], "--status"]) == 0
+    assert capsys.readouterr().out == said
 
 
-def test_a_cell_of_a_plain_run_that_a_search_confirmed_too_is_one_cell(tmp_path, capsys):
-    winner = simulated(tmp_path / "store").winner
-    assert winner is not None
-    found = proposed(Store(tmp_path / "store"), weights, parse(STUDY, [*SEARCH])[1])
-    (won,) = (spec for spec in found if spec.config == winner.config)
-    same = replace(STUDY, configs=lambda _: (won,))
-    assert main(same, [*SEARCH, "--seeds", "200", "--store", str(tmp_path / "store"), "--status"]) == 0
-    assert "3 of 3 cells done" in capsys.readouterr().out
+def test_a_question_to_no_store_makes_none(tmp_path, capsys):
+    for asked in (["--status"], ["--explain", "12"]):
+        main(STUDY, ["--data", "digits", "--store", str(tmp_path / "store"), *asked])
+    assert "holds nothing of search_margin_psnr-digits: it holds no study" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_search_that_goes_on_says_beforehand_that_certify_was_opened(tmp_path, capsys):
@@ -247,7 +292,7 @@ def test_a_budget_that_is_no_duration_is_refused_before_anything_starts(tmp_path
 def test_a_question_to_a_finished_store_loads_neither_torch_nor_ray(tmp_path, asked):
     """Half a gigabyte and seconds, for a line that a store can answer."""
     assert simulated(tmp_path / "store").winner is not None
-    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store"), "--plan"]) == 0  # decodes the images, once
+    assert main(STUDY, [*SEARCH, "--store", str(tmp_path / "store"), "--plan", "--decode"]) == 0
     code = (
         "import sys; from certvae.engine.main import main; from sweeps.search_margin_psnr import STUDY;"
         f"code = main(STUDY, sys.argv[1:]); print(sorted({HEAVY} & set(sys.modules)), code)"

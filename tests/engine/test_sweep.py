@@ -96,7 +96,7 @@ class TestStale:
     def test_a_changed_function_of_the_user_gives_other_data_and_so_another_cell(self, finished, tmp_path):
         """Data of one's own are named by their content."""
         mine = tmp_path / "mine.py"
-        more = ("--seeds", "0", "--status", "--data", "mine:rows", "--data.certify-limit", "20", "--limit", "100")
+        more = ("--seeds", "0", "--plan", "--data", "mine:rows", "--data.certify-limit", "20", "--limit", "100")
         cells = []
         for scale in (1, 3):
             mine.write_text(
@@ -105,8 +105,8 @@ class TestStale:
                 "def rows():\n    return {'x': x, 'y': np.arange(200) % 10}\n"
             )
             shown = run(tmp_path / "store", *more, PYTHONPATH=os.pathsep.join((str(REPOSITORY), str(tmp_path))))
-            cells.append(shown.stdout.splitlines()[1].split()[2])
-            assert "to do" in shown.stdout, shown.stderr
+            assert "1 to run on" in shown.stdout, shown.stderr
+            cells.append(shown.stdout.splitlines()[0])
         assert len(set(cells)) == 2
 
     @pytest.mark.slow

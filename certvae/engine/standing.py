@@ -1,0 +1,157 @@
+"""Where the studies of a store stand, from the store alone: rows, decisions of searches, the log of runs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rich.console import Group
+
+from certvae.engine import runs, status, summary
+from certvae.engine.context import made_here
+from certvae.engine.dispatch import Cell
+from certvae.engine.rows import Row, RowIndex
+from certvae.engine.runs import Asked
+from certvae.engine.search import censored, kind_of
+from certvae.errors import ConfigFault
+from certvae.protocols import chain
+from certvae.spec import goal as goals
+from certvae.spec.goal import RULE, Goal, Judged
+from certvae.spec.reading import read
+from certvae.store.log import events
+from certvae.store.process import running
+from certvae.store.records import ROWS
+from certvae.store.store import STARTS, Store
+from certvae.terminal import certvae
+
+
+def studies(store: Store) -> list[str]:
+    """The studies of which a store holds anything."""
+    rows = store.path / ROWS
+    named = {path.name for path in rows.iterdir() if path.is_dir()} if rows.is_dir() else set()
+    return sorted(named | store.documents(RULE).keys() | {event["of"] for event in runs.told(store)})
+
+
+def shown(store: Store, study: str | None = None) -> Group:
+    """A study with every cell; what each study comes to, where there are several and none is named.
+
+    Raises:
+        ConfigFault: the store holds nothing of this study.
+    """
+    known = studies(store)
+    if study is not None and study not in known:
+        raise ConfigFault(
+            f"the store holds nothing of {study}: it holds {', '.join(known) or 'no study'}",
+            "name one of its studies with --study, or run this one first",
+            where=str(store.path),
+        )
+    if study is None and len(known) != 1:
+        heads = [line for one in known for line in (*Standing(store, one).head, "")]
+        more = certvae("status", "--store", str(store.path), "--study", "NAME")
+        return Group(*heads, f"every cell of one: {more}" if known else "no study in this store yet")
+    found = Standing(store, study or known[0])
+    return Group(*found.head, "", status.shown(store, found.rows, found.cells, found.censored))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one study stands."""
+
+    store: Store
+    study: str
+
+    @cached_property
+    def rows(self) -> RowIndex:
+        """All rows, of the same thing made twice those that this code makes on such a machine."""
+        here = made_here(on_cluster=True)
+        found = RowIndex(
+            sorted(self.store.rows(self.study), key=here), lambda _: True, chain.modes, self.store.is_stale
+        )
+        found.outdated = sum(not here(row) for row in found.all())
+        return found
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every cell that was asked for or has rows: configs as they were proposed or asked for, seeds in order."""
+        asked = {cell.spec.cell: cell for cell in runs.cells(runs.told(self.store), self.study)}
+        made: dict[str, list[Row]] = {}
+        for row in self.rows.all():
+            made.setdefault(row["cell"], []).append(row)
+        cells = [*asked.values(), *(_cell(rows) for cell, rows in made.items() if cell not in asked)]
+        configs = dict.fromkeys([*self._drawn, *(cell.spec.config for cell in cells)])
+        place = {config: number for number, config in enumerate(configs)}
+        return sorted(cells, key=lambda cell: (place[cell.spec.config], cell.spec.seed))
+
+    @cached_property
+    def censored(self) -> Mapping[str, str]:
+        """Cells that a search ended early -> why."""
+        return censored(self.store, self.study)
+
+    @property
+    def head(self) -> Iterator[str]:
+        """The study in a few lines: who is at it, how far it is, and the winner of a search."""
+        rule, run = self.store.get_document(RULE, self.study), runs.last(runs.told(self.store), self.study)
+        goal = None if rule is None else Goal.of(rule["goal"])
+        yield f"[bold]{self.study}[/]" + (f": {goal}" if goal else "")
+        if run is not None:
+            yield f"{run}{self._next(run)}"
+        if rule is not None and goal is not None:
+            yield from self._search(goal, rule["seeds"], run.search if run else 0)
+        yield status.counted(self.rows, self.cells, self.censored)
+
+    def _next(self, run: Asked) -> str:
+        """What a run computes at this moment, or what goes on with it."""
+        if not run.is_over:
+            stages = ", ".join(_at_work(self.store))
+            return f"; at work: {stages}" if stages else ""
+        command = certvae("run", str(self.store.path), "--study", self.study)
+        return "" if run.done else f"; to go on: {command}"
+
+    @cached_property
+    def _drawn(self) -> dict[str, Mapping[str, Any]]:
+        """Config -> what a sampler drew for it, in the order of the proposals."""
+        documents = self.store.documents(kind_of(self.study))
+        return {body["config"]: body["params"] for _, body in sorted(documents.items())}
+
+    def _search(self, goal: Goal, seeds: Sequence[int], total: int) -> Iterator[str]:
+        judged = [goals.judge(one, seeds, self.rows.config(one), goal) for one in self._ended(seeds)]
+        judged += [Judged(one, "censored", "", 0, 0, 0) for one in self._stopped]
+        incomplete = sum(one.outcome == "incomplete" for one in judged)
+        counts = (f"{incomplete} incomplete, {len(self._stopped)} censored halfway", summary.feasible(judged, goal))
+        yield f"{len(judged)} of {max(total, len(self._drawn))} configs judged, {', '.join(counts)}"
+        winner = goals.best(judged, goal.certainty)
+        if winner is None:
+            yield "no winner yet"
+            return
+        yield summary.winner_text(winner, judged, goal, self._drawn[winner.config])
+        fresh = [cell for cell in self.cells if cell.spec.config == winner.config and cell.spec.seed not in seeds]
+        left = sum(not self.rows.of(cell) for cell in fresh)
+        rows = [row for cell in fresh for row in self.rows.of(cell)]
+        done = f"confirmation: {len(fresh) - left} of {len(fresh)} fresh seeds done"
+        yield done if left else summary.confirmation(winner, [cell.spec.seed for cell in fresh], rows, goal)
+
+    @cached_property
+    def _stopped(self) -> list[str]:
+        """Configs with a censored cell."""
+        return list(dict.fromkeys(cell.spec.config for cell in self.cells if cell.spec.cell in self.censored))
+
+    def _ended(self, seeds: Sequence[int]) -> list[str]:
+        """Proposed configs whose search cells all have rows."""
+        open_ = {cell.spec.config for cell in self.cells if cell.spec.seed in seeds and not self.rows.of(cell)}
+        begun = {cell.spec.config for cell in self.cells}
+        return [one for one in self._drawn if one in begun and one not in open_]
+
+
+def _cell(rows: Sequence[Row]) -> Cell:
+    """The cell of rows that no log speaks of: what they hold is what was asked for."""
+    spec, wanted = read(rows[0]["spec"]), {row["mode"] for row in rows}
+    splits = {row["split"] for row in rows}
+    only = tuple(mode for mode in chain.modes(spec) if mode in wanted)
+    return Cell(spec, tuple(split for split in Cell(spec).splits if split in splits), only)
+
+
+def _at_work(store: Store) -> list[str]:
+    """Stages that a living process of this host has begun and not ended."""
+    ended = {(event["key"], event["owner"]) for event in store.executions()}
+    begun = (event for event in events(store.disk, STARTS) if (event["key"], event["owner"]) not in ended)
+    return [event["stage"] for event in begun if running(event["owner"]) is not None]
