@@ -89,6 +89,9 @@ class Listed:
 class Listener:
     """Hears what happens to cells and their lanes while they run. This one does nothing."""
 
+    def waiting(self, what: str) -> None:
+        """No lane can say anything yet, and this is why."""
+
     def started(self, token: str, lane: Cell) -> None:
         """A lane got a slot."""
 
@@ -188,6 +191,11 @@ class Dispatcher:
                 self._start(token, lane)
                 return lane.cell
         return None
+
+    def waiting(self, what: str) -> None:
+        """The pool is about something that takes seconds, before any lane can say anything."""
+        for listener in self._listeners:
+            listener.waiting(what)
 
     def heard(self, token: str, event: Mapping[str, Any]) -> None:
         """A running lane said how far it is; all steps before the one that it begins, `at`, are published."""

@@ -81,14 +81,22 @@ class _Cells(Searcher):
         super().__init__(metric=None, mode=None)
         self._dispatcher, self._store, self._room = dispatcher, store, room
         self._running = 0
+        self._is_first = True
 
     def suggest(self, trial_id: str) -> Any:
         lane = self._dispatcher.next(trial_id) if self._running < self._room() else None
         if lane is None:
+            self._begun()
             return Searcher.FINISHED if self._dispatcher.finished else None
         self._running += 1
         failures.forget(self._store, lane)
         return {"cell": [lane]}  # in a list: Tune would merge and flatten a mapping
+
+    def _begun(self) -> None:
+        """Says, once every slot has its first lane, what workers do before they can say anything."""
+        if self._is_first and self._running:
+            self._is_first = False
+            self._dispatcher.waiting(f"importing torch on {self._running} worker{'s' * (self._running > 1)}")
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         for event in result["events"]:

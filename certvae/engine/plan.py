@@ -29,6 +29,8 @@ from certvae.store.store import Store
 
 UNMEASURED = 0.3  # half width of the range of an estimate that rests on a probe
 SPARE_DISK = 1.2
+MOST_WEIGHTS = 2**30
+"""Bytes of one network that are more than anybody's here: where so many fit, nobody counts parameters."""
 PROBE_STEPS = 8
 DAY = 86_400.0
 PROBED = 10**7
@@ -264,13 +266,16 @@ def _found(cell: Cell, dataset: Dataset, store: Store) -> dict[Step, Artifact | 
 
 def disk_needed(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset) -> int:
     """Bytes of images, weights and cached teacher rows that are to come, the large part of what a run leaves behind."""
-    from certvae.models.nets import build  # noqa: PLC0415  (torch: a second that a plan without work need not wait)
+    from certvae.models.nets import build  # noqa: PLC0415  (torch: a second, and no start waits for it)
 
     spec = cells[0].spec
-    classes = spec.protocol.teacher.classes
-    network = build(spec.model, dataset.shape, classes, seed=0)
-    weights = 4 * sum(parameter.numel() for parameter in network.parameters())
-    targets = 4 * classes * (len(dataset.rows("train")) + len(dataset.rows("guard")))
+    network = build(spec.model, dataset.shape, spec.protocol.teacher.classes, seed=0)
+    return _disk(cells, works, dataset, 4 * sum(parameter.numel() for parameter in network.parameters()))
+
+
+def _disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, weights: int) -> int:
+    """The same, given the bytes of one network."""
+    targets = 4 * cells[0].spec.protocol.teacher.classes * (len(dataset.rows("train")) + len(dataset.rows("guard")))
     runs = {work.step: work.runs for work in works if work.step != "judge"}
     pixels = dataset.decoded if isinstance(dataset, Undecoded) else 0
     return pixels + targets * runs.pop("teacher", 0) + weights * sum(runs.values())
@@ -282,9 +287,13 @@ def check_disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, s
     Raises:
         DiskFault: when less is free than 1.2 times the estimate.
     """
-    needed = disk_needed(cells, works, dataset) if cells else 0
+    if not cells:
+        return
     there = next(folder for folder in (store.path, *store.path.parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
+    if free > SPARE_DISK * _disk(cells, works, dataset, MOST_WEIGHTS):
+        return
+    needed = disk_needed(cells, works, dataset)
     if free < SPARE_DISK * needed:
         raise DiskFault(
             f"{free / 2**30:.1f} GiB are free, about {SPARE_DISK * needed / 2**30:.1f} GiB are needed",

@@ -1,4 +1,4 @@
-"""What a user watches: one line per running lane of a cell, one for the whole, in a terminal or in a log file."""
+"""What a user watches: a bar per running lane of a cell and a line for the whole in a terminal, else lines of a log."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,10 @@ from certvae.engine.dispatch import Cell, Ended, Listener
 LOG_SECONDS = 15.0  # between two lines about one cell, where there is no terminal
 LOG_WIDTH = 120
 PIPE_WIDTH = 100  # where there is no terminal to fit
+NUMBERS = (("loss", "loss", 72), ("margin", "guard_margin", 72), ("psnr", "guard_psnr_01", 100))
+"""What is shown of an epoch -> its name in an event, and the columns that a terminal must have to show it."""
+BAR = 10
+WIDE_BAR = 24
 
 
 def console() -> Console:
@@ -29,7 +34,7 @@ class _Line:
     """One running lane."""
 
     cell: Cell
-    at: str = "starting"
+    at: str = ""
     at_began: float = field(default_factory=time.monotonic)
     event: dict[str, Any] = field(default_factory=dict)
     logged: float = 0.0
@@ -57,8 +62,12 @@ class _Line:
 
     @property
     def numbers(self) -> str:
-        names = (("loss", "loss"), ("margin", "guard_margin"), ("psnr", "guard_psnr_01"))
-        return "  ".join(f"{name} {self.event[key]:.4g}" for name, key in names if self.event.get(key) is not None)
+        return "  ".join(f"{name} {self.number(key)}" for name, key, _ in NUMBERS if self.number(key))
+
+    def number(self, key: str) -> str:
+        """A number of the last event; empty where it says none."""
+        found = self.event.get(key)
+        return "" if found is None else f"{found:.4g}"
 
     @property
     def left(self) -> str:
@@ -84,19 +93,25 @@ class Board(Listener):
         self._lines: dict[str, _Line] = {}
         self._begun: dict[str, float] = {}
         self._done = self._failed = 0
-        self._began = time.monotonic()
-        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4, transient=True)
+        self._began = self._waits_since = time.monotonic()
+        self._waits_for = ""
+        self._live = Live(get_renderable=lambda: self, console=console, refresh_per_second=4, transient=True)
+        self._is_live = console.is_terminal and not console.is_dumb_terminal
         self._log = Console(file=log.open("a"), width=LOG_WIDTH)
         self._logged = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._is_live:
             self._live.start()
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._live.stop()
         self._log.file.close()
+
+    def waiting(self, what: str) -> None:
+        self._waits_for, self._waits_since = what, time.monotonic()
+        self._say(what, on_terminal=not self._is_live)
 
     def started(self, token: str, lane: Cell) -> None:
         now = time.monotonic()
@@ -105,18 +120,18 @@ class Board(Listener):
         self._begun.setdefault(lane.spec.cell, now)
 
     def heard(self, token: str, lane: Cell, event: Mapping[str, Any]) -> None:
+        self._waits_for = ""
         if "said" in event:
-            for console in (self._console, self._log):
-                console.print(f"{name_of(lane)}  {event['said']}", highlight=False, markup=False, soft_wrap=True)
+            self._say(f"{name_of(lane)}  {event['said']}")
             return
         line = self._lines[token]
         line.heard(event)
-        if not self._console.is_terminal and time.monotonic() - line.logged > LOG_SECONDS:
+        if not self._is_live and time.monotonic() - line.logged > LOG_SECONDS:
             line.logged = time.monotonic()
             self._console.print(str(line), highlight=False, soft_wrap=True)
         if time.monotonic() - self._logged > LOG_SECONDS:
             self._logged = time.monotonic()
-            self._log.print(self._table())
+            self._log.print(self)
 
     def ended(self, token: str, lane: Cell, ended: Ended) -> None:  # noqa: ARG002 - what counts is the cell
         del self._lines[token]
@@ -127,8 +142,12 @@ class Board(Listener):
         word = "done" if ended.kind == "ok" else f"{ended.kind.replace('_', ' ')}: {ended.reason}"
         took = clock(time.monotonic() - self._begun.pop(cell.spec.cell))
         text = f"{name_of(cell)}  {word}  after {took}   {self._summary()}"
-        for console in (self._console, self._log):
-            console.print(text, style="red" if ended.failed else "", highlight=False, markup=False, soft_wrap=True)
+        self._say(text, style="red" if ended.failed else "")
+
+    def _say(self, text: str, *, style: str = "", on_terminal: bool = True) -> None:
+        """A line that stays."""
+        for console in (self._console, self._log) if on_terminal else (self._log,):
+            console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def _summary(self) -> str:
         total, about = self._headline()
@@ -138,11 +157,22 @@ class Board(Listener):
         parts = (f"{ended}/{total} cells{failed}", about, _eta(clock(left)) if left > 0 else "")
         return "   ".join(part for part in parts if part)
 
-    def _table(self) -> Group:
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for line in self._lines.values():
-            table.add_row(name_of(line.cell), line.at, line.where, line.numbers, _eta(line.left))
-        return Group(table, Text(f"{len(self._lines)} running   {self._summary()}", style="bold"))
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The whole first, since a terminal that is too low cuts what comes last."""
+        width, lines = options.max_width, list(self._lines.values())
+        yield Text(f"{len(lines)} running   {self._summary()}", style="bold")
+        if self._waits_for:
+            yield Text(f"{self._waits_for}  {clock(time.monotonic() - self._waits_since)}", style="dim")
+            return
+        numbers = [key for _, key, room in NUMBERS if width >= room]
+        table = Table(box=None, pad_edge=False, padding=(0, 1), show_edge=False, header_style="dim")
+        for heading in ("", "", "", "", *(name for name, key, _ in NUMBERS if key in numbers), "left"):
+            table.add_column(heading, no_wrap=True, justify="right" if heading else "left")
+        for line in lines:
+            bar = ProgressBar(1.0, line.share or 0.0, width=WIDE_BAR if width >= NUMBERS[-1][-1] else BAR)
+            shown = (line.number(key) for key in numbers)
+            table.add_row(name_of(line.cell), line.at or "starting", bar, line.where, *shown, line.left)
+        yield table
 
 
 def name_of(cell: Cell) -> str:

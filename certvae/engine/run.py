@@ -341,6 +341,8 @@ def _on_slots(context: Context, dispatcher: Dispatcher) -> None:
     if context.run.workers == HERE:
         inline.run(dispatcher, context.place, budget_seconds=context.budget_seconds)
         return
+    at = context.run.address
+    dispatcher.waiting("starting Ray" if at is None else f"joining the cluster at {at}")
     from certvae.engine import executor  # noqa: PLC0415  (ray: a second that a question to the store need not wait)
 
     executor.run(

@@ -14,7 +14,7 @@ from typing import Any
 
 from certvae.canonical import plain
 from certvae.engine.dispatch import Cell
-from certvae.errors import ConfigFault
+from certvae.errors import ConfigFault, DiskFault
 from certvae.spec.reading import read
 from certvae.store.log import events, note
 from certvae.store.process import is_dead, owner, running
@@ -30,6 +30,7 @@ class Asked:
     owner: str
     began: datetime
     search: int
+    """The most configs that any run so far wanted."""
     ended: datetime | None = None
     done: bool = False
 
@@ -60,7 +61,8 @@ def noted(store: Store, study: str, search: int) -> Iterator[list[bool]]:
     try:
         yield done
     finally:
-        note(store.disk, LOG, {**event, "what": "ended", "time": _now(), "done": any(done)})
+        with suppress(DiskFault):  # a log may fall behind; a full disk is told by whoever met it
+            note(store.disk, LOG, {**event, "what": "ended", "time": _now(), "done": any(done)})
 
 
 def ask(store: Store, study: str, cells: Iterable[Cell]) -> None:
@@ -68,7 +70,9 @@ def ask(store: Store, study: str, cells: Iterable[Cell]) -> None:
     found: defaultdict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         found[cell.spec.config].append(cell)
-    if found:
+    if not found:
+        return
+    with suppress(DiskFault):
         note(store.disk, LOG, {"of": study, "what": "asked", "configs": [_config(one) for one in found.values()]})
 
 
@@ -79,11 +83,12 @@ def told(store: Store) -> list[dict[str, Any]]:
 
 def last(log: Iterable[Mapping[str, Any]], study: str) -> Asked | None:
     """The last run of a study; None where none was noted."""
-    found = None
+    found, most = None, 0
     for event in log:
         match event:
             case {"of": of, "what": "began"} if of == study:
-                found = Asked(event["owner"], datetime.fromisoformat(event["time"]), event["search"])
+                most = max(most, event["search"])
+                found = Asked(event["owner"], datetime.fromisoformat(event["time"]), most)
             case {"of": of, "what": "ended"} if of == study and found and found.owner == event["owner"]:
                 found = replace(found, ended=datetime.fromisoformat(event["time"]), done=event["done"])
     return found

@@ -73,7 +73,7 @@ class Standing:
     @cached_property
     def cells(self) -> list[Cell]:
         """Every cell that was asked for or has rows: configs as they were proposed or asked for, seeds in order."""
-        asked = {cell.spec.cell: cell for cell in runs.cells(runs.told(self.store), self.study)}
+        asked = {cell.spec.cell: cell for cell in runs.cells(self._log, self.study)}
         made: dict[str, list[Row]] = {}
         for row in self.rows.all():
             made.setdefault(row["cell"], []).append(row)
@@ -90,7 +90,7 @@ class Standing:
     @property
     def head(self) -> Iterator[str]:
         """The study in a few lines: who is at it, how far it is, and the winner of a search."""
-        rule, run = self.store.get_document(RULE, self.study), runs.last(runs.told(self.store), self.study)
+        rule, run = self.store.get_document(RULE, self.study), runs.last(self._log, self.study)
         goal = None if rule is None else Goal.of(rule["goal"])
         yield f"[bold]{self.study}[/]" + (f": {goal}" if goal else "")
         if run is not None:
@@ -106,6 +106,10 @@ class Standing:
             return f"; at work: {stages}" if stages else ""
         command = certvae("run", str(self.store.path), "--study", self.study)
         return "" if run.done else f"; to go on: {command}"
+
+    @cached_property
+    def _log(self) -> list[dict[str, Any]]:
+        return runs.told(self.store)
 
     @cached_property
     def _drawn(self) -> dict[str, Mapping[str, Any]]:

@@ -106,13 +106,57 @@ def test_a_terminal_shows_every_running_cell_at_once(tmp_path, monkeypatch):
     found.board.started("b", other)
     found.board.heard("a", CELL, {"at": "no_align"})
     found.board.heard("b", other, {"step": 2, "steps": 8})
-    console = Console(file=io.StringIO(), width=150)
-    console.print(found.board._table())
-    shown = console.file.getvalue()
-    assert name_of(CELL) in shown
-    assert "no_align" in shown
-    assert "fit 2/8" in shown
-    assert "2 running   0/4 cells" in shown
+    shown = rendered(found.board, 150)
+    assert shown[0] == "2 running   0/4 cells   1/2 configs"
+    assert name_of(CELL) in shown[2]
+    assert "no_align" in shown[2]
+    assert "fit 2/8" in shown[3]
+
+
+def rendered(board: Board, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(board)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("width", "headings", "line"),
+    [
+        (120, "loss margin psnr left", "full        ━━━━━━━━━━━━             epoch 3/6   12.5     0.75     18   0:30"),
+        (80, "loss margin left", "full   ━━━━━       epoch 3/6   12.5     0.75   0:30"),
+        (60, "left", "full   ━━━━━       epoch 3/6   0:30"),
+    ],
+)
+def test_a_bar_fits_its_terminal(tmp_path, monkeypatch, width, headings, line):
+    found = Watched(tmp_path, monkeypatch, terminal=True)
+    found.board.started("a", CELL)
+    found.board.heard("a", CELL, {"at": "full"})
+    found.now += 30
+    found.board.heard("a", CELL, EPOCH)
+    _, named, shown = rendered(found.board, width)
+    assert named.split() == headings.split()
+    assert shown.split() == [*name_of(CELL).split(), *line.split()]
+    assert len(shown) <= width
+
+
+def test_what_a_pool_is_about_is_said_before_a_lane_can_say_anything(tmp_path, monkeypatch):
+    found = Watched(tmp_path, monkeypatch, terminal=True)
+    found.board.waiting("starting Ray")
+    found.now += 3
+    assert rendered(found.board, 80) == ["0 running   0/4 cells   1/2 configs", "starting Ray  0:03"]
+    found.board.started("a", CELL)
+    found.board.waiting("importing torch on 1 worker")
+    assert rendered(found.board, 80)[1] == "importing torch on 1 worker  0:00"
+    found.board.heard("a", CELL, {"at": "warm_up"})
+    assert "warm_up" in rendered(found.board, 80)[2]
+    assert found.said() == "", "a terminal shows it while it lasts"
+
+
+def test_without_a_terminal_the_same_are_lines(watched):
+    watched.board.waiting("starting Ray")
+    watched.board.started("a", CELL)
+    watched.board.waiting("importing torch on 1 worker")
+    assert watched.said().splitlines() == ["starting Ray", "importing torch on 1 worker"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (75, "1:15"), (3700, "1:01:40"), (90000, "25:00:00")])
