@@ -136,6 +136,7 @@ class Page:
         rows: what the script judges; see `live.payload`.
         origins: captions that say nothing new at a table or a picture, since the page says them once.
         versions: of packages; left out of captions for the same reason.
+        subject: data and teacher as titles name them; left out of these where the kicker says it.
     """
 
     title: str
@@ -149,6 +150,11 @@ class Page:
     rows: Mapping[str, Any] | None = None
     origins: Sequence[str] = ()
     versions: str = ""
+    subject: str = ""
+
+    def headed(self, title: str) -> str:
+        """The title of a table or a picture without what the page is about as a whole."""
+        return title.removesuffix(f" — {self.subject}") if self.subject else title
 
     def notes(self, notes: Sequence[str]) -> list[str]:
         """What a table or a picture says of itself that the page has not said."""

@@ -36,7 +36,7 @@ from .page import Page, Plot, Section, bundle, page, sliders, without
 from .parameters import fields, labels
 from .sections import Material, sections
 from .studies import Study, page_of
-from .table import Table
+from .table import Table, clean
 from .views import DECLARED, View, everything, partition
 
 DESCRIPTIVE = (
@@ -174,6 +174,7 @@ def build(request: Request, material: Material, warnings: Sequence[str]) -> tupl
             rows=_embedded(material, first),
             origins=[without(origin, packages) for origin in origins],
             versions=packages,
+            subject=clean(subject(rows)),
         )
     )
     return html, [block for section in made for block in section.blocks]

@@ -165,10 +165,8 @@ def study_status(store: Path = STORE, study: str | None = None) -> int:
         study: Its study, where the store has several: then every cell is listed.
     """
     from certvae.engine import standing
-    from certvae.engine.progress import console
 
-    console().print(standing.shown(_opened(store), study), soft_wrap=True)
-    return ExitCode.DONE
+    return standing.show(_opened(store), study)
 
 
 def report() -> int:
@@ -286,7 +284,11 @@ def verify_bundle(
     """
     from certvae import verifier
 
-    brought = _loaded(folder) if load else None if images is None else _array(images)
+    brought = None if images is None else _array(images)
+    if load:
+        from certvae.bundle import images_of
+
+        brought = images_of(folder)
     verified = verifier.verify(folder, brought)
     print(verified)
     if rigorous:
@@ -294,22 +296,6 @@ def verify_bundle(
 
         print(enclosed(verified.found))
     return ExitCode.DONE
-
-
-def _loaded(folder: Path) -> "np.ndarray":
-    """The certify images of the data set that a bundle names."""
-    import tempfile
-
-    from certvae.data import load
-    from certvae.spec.reading import read
-    from certvae.verifier import opened
-    from certvae.verifier.folder import RECORD, well_formed
-
-    with well_formed(RECORD):
-        data = read(opened(folder).record["about"]["spec"]).data
-    with tempfile.TemporaryDirectory() as cache:
-        dataset = load(data, cache=Path(cache))
-        return dataset.images[dataset.rows("certify")]
 
 
 def ledger(store: Path = STORE, study: str | None = None) -> int:

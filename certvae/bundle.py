@@ -4,6 +4,7 @@ The network is written as layers of the verifier's closed set; one that has othe
 verifier computes from these very files, and must be that of the row, up to the float32 in which the row was computed.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -336,3 +337,17 @@ def logged(store: Store, row: Mapping[str, Any], out: Path) -> ExitCode:
         print(f"MLflow: {outage}. The bundle is whole; once MLflow is back, bundle it again into a new folder.")
         return ExitCode.BUG
     return ExitCode.DONE
+
+
+def images_of(folder: Path) -> np.ndarray:
+    """The certify images of the data set that a bundle names, found as a study finds it.
+
+    Raises:
+        BundleFault: the folder is no bundle, or its record is not well formed.
+        DataFault: the data set is not there.
+    """
+    with files.well_formed(files.RECORD):
+        data = read(opened(folder).record["about"]["spec"]).data
+    with tempfile.TemporaryDirectory() as cache:
+        dataset = load(data, cache=Path(cache))
+        return dataset.images[dataset.rows("certify")]

@@ -10,10 +10,11 @@ from rich.console import Group
 from certvae.engine import runs, status, summary
 from certvae.engine.context import made_here
 from certvae.engine.dispatch import Cell
+from certvae.engine.progress import console
 from certvae.engine.rows import Row, RowIndex
 from certvae.engine.runs import Asked
 from certvae.engine.search import censored, kind_of
-from certvae.errors import ConfigFault
+from certvae.errors import ConfigFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec import goal as goals
 from certvae.spec.goal import RULE, Goal, Judged
@@ -51,6 +52,12 @@ def shown(store: Store, study: str | None = None) -> Group:
         return Group(*heads, f"every cell of one: {more}" if known else "no study in this store yet")
     found = Standing(store, study or known[0])
     return Group(*found.head, "", status.shown(store, found.rows, found.cells, found.censored))
+
+
+def show(store: Store, study: str | None = None) -> ExitCode:
+    """Prints it; see `shown`."""
+    console().print(shown(store, study), soft_wrap=True)
+    return ExitCode.DONE
 
 
 @dataclass(frozen=True)
