@@ -147,8 +147,13 @@ def _listed(names: Sequence[str]) -> str:
 
 def _pixels(dataset: Dataset) -> str:
     """How much of the disk is for what is not decoded yet."""
-    large = isinstance(dataset, Undecoded) and dataset.decoded > 2**20
-    return f", {dataset.decoded / 2**20:,.0f} of them images" if large else ""
+    found = _to_decode(dataset) / 2**20
+    return f", {found:,.0f} of them images" if found >= 1 else ""
+
+
+def _to_decode(dataset: Dataset) -> int:
+    """Bytes of images that a run writes first."""
+    return dataset.decoded if isinstance(dataset, Undecoded) else 0
 
 
 def warning(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store, slots: Slots) -> str | None:
@@ -277,8 +282,7 @@ def _disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, weight
     """The same, given the bytes of one network."""
     targets = 4 * cells[0].spec.protocol.teacher.classes * (len(dataset.rows("train")) + len(dataset.rows("guard")))
     runs = {work.step: work.runs for work in works if work.step != "judge"}
-    pixels = dataset.decoded if isinstance(dataset, Undecoded) else 0
-    return pixels + targets * runs.pop("teacher", 0) + weights * sum(runs.values())
+    return _to_decode(dataset) + targets * runs.pop("teacher", 0) + weights * sum(runs.values())
 
 
 def check_disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store) -> None:

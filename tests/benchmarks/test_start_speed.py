@@ -53,7 +53,7 @@ def test_a_run_says_something_before_a_user_wonders(tmp_path, capsys):
     driver's processor (1.71 s where digits are decoded), Ray and the first lanes at 2.7 s, the first stage at 2.8 s of
     the driver's and 8.3 s of all that it starts.
     """
-    floor = imports()
+    floor, found = imports(), {}
     for seed, name in enumerate(("a new store", "another seed")):
         found = started(tmp_path / "store", seed)
         with capsys.disabled():
