@@ -17,7 +17,7 @@ import tyro
 
 from certvae.errors import ConfigFault, ExitCode
 from certvae.terminal import UI_PORT, certvae, guarded
-from certvae.upkeep import STORE, gc, repair, status, verify
+from certvae.upkeep import STORE, compact, gc, repair, status, verify
 
 if TYPE_CHECKING:
     import numpy as np
@@ -426,7 +426,7 @@ def cluster_fetch(config: tyro.conf.Positional[Path], store: tyro.conf.Positiona
 
 
 def store_commands() -> int:
-    """Look after a store: verify, repair, status, gc."""
+    """Look after a store: verify, repair, status, gc, compact."""
     return _parsed(STORE_COMMANDS, ("--help",), "certvae store")
 
 
@@ -435,7 +435,7 @@ def cluster_commands() -> int:
     return _parsed(CLUSTER_COMMANDS, ("--help",), "certvae cluster")
 
 
-STORE_COMMANDS: Mapping[str, Command] = {one.__name__: one for one in (verify, repair, status, gc)}
+STORE_COMMANDS: Mapping[str, Command] = {one.__name__: one for one in (verify, repair, status, gc, compact)}
 CLUSTER_COMMANDS: Mapping[str, Command] = {"run": cluster_run, "fetch": cluster_fetch}
 COMMANDS: Mapping[str, Command] = {
     "certify": certify,

@@ -66,6 +66,26 @@ def gc(store: Path = STORE, remove: bool = False, older_than_days: float = 7.0) 
     return ExitCode.DONE
 
 
+def compact(store: Path = STORE) -> int:
+    """Write the rows of every study by column as well, for pyarrow and DuckDB; the rows stay, and are the truth.
+
+    Args:
+        store: Folder of the store.
+    """
+    from certvae.store import segments
+    from certvae.store.disk import Disk
+    from certvae.store.layout import no_store, read_identity
+    from certvae.store.records import ROWS
+
+    disk = Disk(store.resolve())
+    if read_identity(disk) is None:
+        raise no_store(disk.root)
+    for study in sorted(path.name for path in (disk.root / ROWS).iterdir() if path.is_dir()):
+        held, new = segments.compact(disk, study)
+        print(f"{held} rows, {new} of them new, in {disk.root / segments.VIEWS / study / segments.FOLDER}")
+    return ExitCode.DONE
+
+
 def _audited(found: "Report") -> int:
     print(found)
     return found.exit_code

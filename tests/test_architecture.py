@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "machine": {"psutil"},
     "fingerprint": {"torch"},
     "spec": {"pydantic", "annotated_types", "scipy"},
-    "store": {"psutil", "safetensors"},
+    "store": {"psutil", "pyarrow", "safetensors"},
     "verifier": {"torch", "safetensors", "flint"},
     "data": {"PIL", "sklearn", "pooch", "requests", "rich"},
     "models": {"torch", "safetensors"},

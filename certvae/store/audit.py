@@ -20,6 +20,7 @@ from certvae.store.disk import Disk, remove, sweep
 from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, quarantine
 from certvae.store.layout import DATA, STORE, is_safe, no_store, read_identity, repair_identity
 from certvae.store.records import PLAN, ROWS, expected, read_record, record_paths
+from certvae.store.segments import VIEWS, all_segments, check
 
 CORRUPT, FOREIGN, UNREADABLE = 1, 2, 4
 FOLDERS = ("obj", "ckpt", DATA)
@@ -160,13 +161,14 @@ def gc(root: Path, live_keys: Iterable[str], *, dry_run: bool = True, older_than
 
 
 def _entries(root: Path) -> Iterator[Path]:
-    """The root, what makes it a store, and everything that is truth."""
+    """The root, what makes it a store, everything that is truth, and rows by column."""
     yield from (root, root / STORE)
     for folder in (root / name for name in FOLDERS):
         # Hidden is what somebody writes at this moment.
         yield from sorted(path for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else ()
     for folder in (root / PLAN, root / ROWS):
         yield from record_paths(folder) if folder.is_dir() else ()
+    yield from all_segments(root)
 
 
 def _findings(disk: Disk, path: Path) -> Iterator[Finding]:
@@ -207,6 +209,8 @@ def _check(disk: Disk, path: Path) -> None:
             folder = open_folder(disk, path)
             if folder is not None:
                 folder.verify()
+        case (parent, *_) if parent == VIEWS:
+            check(disk, path)
         case _:
             read_record(disk, path)
 

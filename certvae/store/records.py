@@ -46,10 +46,18 @@ def put_row(disk: Disk, row: Mapping[str, Any]) -> str:
 def rows(disk: Disk, study: str | None = None) -> list[Record]:
     """All verified rows, or those of one study, ordered by study and name; corrupt ones are moved to quarantine."""
     below = None if study is None else checked_name(study)
-    paths = list(record_paths(disk.root / ROWS, below))
-    gone = _replaced(disk)
-    found = (_get(disk, path) for path in paths if _place(disk, path) not in gone)
+    found = (get_row(disk, path) for path in _shown(disk, below))
     return [row for row in found if row is not None]
+
+
+def row_paths(disk: Disk, study: str) -> dict[str, Path]:
+    """{name: file} of the rows of a study, without those that were replaced."""
+    return {path.stem: path for path in _shown(disk, checked_name(study)) if path.suffix == ".json"}
+
+
+def get_row(disk: Disk, path: Path) -> Record | None:
+    """The verified row of a file; a corrupt one is moved to quarantine and is None."""
+    return _get(disk, path)
 
 
 def put_document(disk: Disk, kind: str, name: str, body: Mapping[str, Any]) -> Record:
@@ -177,6 +185,13 @@ def checked_name(name: Any) -> str:
         where="store",
         cause="the name becomes a file name",
     )
+
+
+def _shown(disk: Disk, study: str | None) -> list[Path]:
+    """The files of rows that were not replaced; whatever comes later is not looked at."""
+    paths = list(record_paths(disk.root / ROWS, study))
+    gone = _replaced(disk)
+    return [path for path in paths if _place(disk, path) not in gone]
 
 
 def _bodies(disk: Disk, kind: str) -> Iterator[tuple[Path, Record]]:

@@ -1,0 +1,162 @@
+"""Rows by column: the same numbers as the rows, made again whenever they are not, and nothing lost by any kill."""
+
+import contextlib
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from certvae.__main__ import main
+from certvae.canonical import digest
+from certvae.errors import DiskFault
+from certvae.store import audit, records, segments
+from certvae.store.disk import Disk
+from certvae.store.failpoints import Failpoints
+from certvae.store.folders import Corrupt
+from certvae.store.selftest import ended, forked
+from certvae.store.store import Store
+
+STUDY = "tiny-digits"
+KINDS = {"mode": "full", "margin": 0.1 + 0.2, "dead": True, "spec": {"b": [1, 2], "a": None}, "bound": None}
+
+
+def row(seed: int, **more: object) -> dict:
+    return {"study": STUDY, "seed": seed, **KINDS, **more}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    disk = Store(tmp_path / "store").disk
+    for seed in range(5):
+        records.put_row(disk, row(seed))
+    return disk
+
+
+def told(disk: Disk) -> list[dict]:
+    """The lines of the segments as rows, by name."""
+    return sorted(segments.columns(disk, STUDY).to_pylist(), key=lambda line: line["digest"])
+
+
+def as_rows(disk: Disk) -> list[dict]:
+    """What `told` must be."""
+    rows = sorted(({**one, "digest": digest(one)} for one in records.rows(disk, STUDY)), key=lambda one: one["digest"])
+    plain = [{**one, "spec": json.dumps(one["spec"], separators=(",", ":"), sort_keys=True)} for one in rows]
+    filled = {name for one in plain for name, value in one.items() if value is not None}
+    return [{name: one.get(name) for name in filled} for one in plain]
+
+
+def test_every_number_is_that_of_its_row(disk):
+    assert segments.compact(disk, STUDY) == (5, 5)
+    assert told(disk) == as_rows(disk)
+    assert segments.columns(disk, STUDY, ["seed", "margin", "unheard of"]).column_names == ["seed", "margin"]
+
+
+def test_what_is_there_is_not_made_again_and_what_is_new_comes_beside_it(disk):
+    segments.compact(disk, STUDY)
+    [first] = segments.segments(disk, STUDY)
+    assert segments.compact(disk, STUDY) == (5, 0)
+    records.put_row(disk, row(5, bound=7, note="a column that no other row has"))
+    assert segments.compact(disk, STUDY) == (6, 1)
+    assert first in segments.segments(disk, STUDY)
+    assert told(disk) == as_rows(disk)
+
+
+def test_whole_numbers_and_others_meet_over_segments(disk):
+    for seed, value in enumerate((1, 0.5, None, 2**60)):
+        records.put_row(disk, {"study": "other", "seed": seed, "value": value})
+        segments.compact(disk, "other")
+    found = segments.columns(disk, "other", ["seed", "value"]).to_pylist()
+    assert {line["seed"]: line["value"] for line in found} == {0: 1.0, 1: 0.5, 2: None, 3: 2.0**60}
+
+
+def test_rows_are_cut_into_segments(disk, monkeypatch):
+    monkeypatch.setattr(segments, "ROWS", 2)
+    assert segments.compact(disk, STUDY) == (5, 5)
+    assert len(segments.segments(disk, STUDY)) == 3
+    assert told(disk) == as_rows(disk)
+
+
+def test_a_row_that_was_replaced_takes_its_segment_away(disk):
+    segments.compact(disk, STUDY)
+    records.replace_row(disk, row(3), row(3, margin=0.75))
+    assert segments.compact(disk, STUDY) == (5, 5)
+    assert told(disk) == as_rows(disk)
+    assert 0.75 in segments.columns(disk, STUDY, ["margin"])["margin"].to_pylist()
+
+
+class TestDamage:
+    def test_is_noticed_by_a_reader_and_by_verify_and_mended_by_repair_and_compact(self, disk):
+        segments.compact(disk, STUDY)
+        [path] = segments.segments(disk, STUDY)
+        data = path.read_bytes()
+        path.write_bytes(data[:99] + bytes([data[99] ^ 1]) + data[100:])
+        with pytest.raises(Corrupt, match="another SHA-256"):
+            segments.columns(disk, STUDY, ["seed"])
+        [finding] = audit.verify(disk.root).findings
+        assert (finding.path, finding.bit) == (path, audit.CORRUPT)
+        assert audit.repair(disk.root).exit_code == 0
+        assert segments.compact(disk, STUDY) == (5, 5)
+        assert told(disk) == as_rows(disk)
+
+    def test_is_mended_by_compact_alone(self, disk):
+        segments.compact(disk, STUDY)
+        segments.segments(disk, STUDY)[0].write_bytes(b"")
+        assert segments.compact(disk, STUDY) == (5, 5)
+        assert audit.verify(disk.root).exit_code == 0
+
+    def test_rows_are_the_truth_whatever_becomes_of_segments(self, disk):
+        before = records.rows(disk)
+        segments.compact(disk, STUDY)
+        segments.segments(disk, STUDY)[0].unlink()
+        assert records.rows(disk) == before
+        assert audit.verify(disk.root).exit_code == 0
+
+
+def every_step(disk: Disk, act: Callable[[Failpoints, int], None]) -> int:
+    counting = Disk(disk.root, Failpoints())
+    segments.compact(counting, STUDY)
+    steps = counting.failpoints.steps
+    for step in range(1, steps + 1):
+        for path in segments.segments(disk, STUDY):
+            path.unlink()
+        act(Failpoints(kill_at=str(step)), step)
+        before = records.rows(disk, STUDY)
+        assert len(before) == 5
+        segments.compact(disk, STUDY)
+        assert told(disk) == as_rows(disk)
+        Store(disk.root)  # sweeps what the dead left
+        assert audit.verify(disk.root).exit_code == 0
+    return steps
+
+
+def test_mixed_kinds_and_what_has_parts_are_json(disk):
+    for seed, value in enumerate((1, "text", [2, None], 2**70)):
+        records.put_row(disk, {"study": "other", "seed": seed, "value": value})
+    segments.compact(disk, "other")
+    found = segments.columns(disk, "other", ["seed", "value"]).to_pylist()
+    assert {line["seed"]: line["value"] for line in found} == {0: "1", 1: '"text"', 2: "[2,null]", 3: str(2**70)}
+
+
+def test_killed_at_any_step_it_loses_nothing_and_goes_on(disk):
+    def killed(failpoints: Failpoints, _: int) -> None:
+        child = forked(lambda: segments.compact(Disk(disk.root, failpoints), STUDY))
+        assert ended(child) == -signal.SIGKILL
+
+    assert every_step(disk, killed) >= 5
+
+
+def test_a_full_disk_at_any_step_is_said_and_loses_nothing(disk):
+    def full(_: Failpoints, step: int) -> None:
+        with contextlib.suppress(DiskFault):  # what cannot be cleared away is no fault
+            segments.compact(Disk(disk.root, Failpoints(fail_at=f"{step}:ENOSPC")), STUDY)
+
+    every_step(disk, full)
+
+
+def test_the_command_says_what_it_wrote_and_refuses_what_is_no_store(disk, tmp_path, capsys):
+    assert main(["store", "compact", "--store", str(disk.root)]) == 0
+    assert "5 rows, 5 of them new, in " in capsys.readouterr().out
+    assert main(["store", "compact", "--store", str(tmp_path)]) != 0
+    assert "there is no STORE.json" in capsys.readouterr().err
