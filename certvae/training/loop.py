@@ -63,39 +63,26 @@ def fit(
     """
     check_schedule(training, str(next(vae.parameters()).device))
     with arranged(vae, channels_last=training.channels_last):
-        return _fit(vae, loss, batches, training, stage, seed, bench, evaluate, steering or Steering())
-
-
-def _fit(
-    vae: Vae,
-    loss: Loss,
-    batches: Batches,
-    training: Training,
-    stage: str,
-    seed: int,
-    bench: Workbench,
-    evaluate: Evaluate,
-    steering: "Steering",
-) -> Curve:
-    parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
-    optimiser = Adam(parameters, lr=training.learning_rate, fused=True, capturable=training.graph)
-    steering.begin(optimiser)
-    done, curve = _resume(vae, optimiser, steering, bench)
-    pace = _Pace(stage, training, batches.steps, bench)
-    step = _stepping(Step(vae, loss, batches, training, optimiser, steering), batches, training, steering)
-    saved = time.monotonic()
-    for epoch in range(done, training.epochs):
-        vae.train()
-        values = _run_epoch(step, batches, epoch, seed, pace, steering)
-        _check_finite(vae, values, stage, epoch, training, curve)
-        if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
-            means = dict(zip(NAMES, map(finite, values.mean(dim=0).tolist()), strict=True))
-            curve.append({"epoch": epoch + 1, **means, **evaluate(vae), **steering.point()})
-            pace.point(curve[-1])
-        if time.monotonic() - saved >= bench.checkpoint_seconds and epoch + 1 < training.epochs:
-            bench.checkpoints.save(epoch + 1, _pack(vae, optimiser, curve, steering))
-            saved = time.monotonic()
-    return curve
+        parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+        optimiser = Adam(parameters, lr=training.learning_rate, fused=True, capturable=training.graph)
+        steering = steering or Steering()
+        steering.begin(optimiser)
+        done, curve = _resume(vae, optimiser, steering, bench)
+        pace = _Pace(stage, training, batches.steps, bench)
+        step = _stepping(Step(vae, loss, batches, training, optimiser, steering), batches, training, steering)
+        saved = time.monotonic()
+        for epoch in range(done, training.epochs):
+            vae.train()
+            values = _run_epoch(step, batches, epoch, seed, pace, steering)
+            _check_finite(vae, values, stage, epoch, training, curve)
+            if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
+                means = dict(zip(NAMES, map(finite, values.mean(dim=0).tolist()), strict=True))
+                curve.append({"epoch": epoch + 1, **means, **evaluate(vae), **steering.point()})
+                pace.point(curve[-1])
+            if time.monotonic() - saved >= bench.checkpoint_seconds and epoch + 1 < training.epochs:
+                bench.checkpoints.save(epoch + 1, _pack(vae, optimiser, curve, steering))
+                saved = time.monotonic()
+        return curve
 
 
 @dataclass
