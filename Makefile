@@ -42,7 +42,7 @@ mutants: $(VENV)/.ready
 # On a machine with a GPU, within nine minutes: figures into gpu/, then the tests that need one. Without one: exit code 2.
 gpu: $(VENV)/.ready
 	$(BIN)/python -m tests.benchmarks.gpu --out gpu
-	$(BIN)/python -m pytest -n 0 -m gpu
+	$(BIN)/python -m pytest -m gpu
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .

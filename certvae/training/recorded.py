@@ -36,7 +36,11 @@ class Recorder(Protocol):
     """Where steps run, and what records one."""
 
     def run(self, once: Callable[[], None]) -> None:
-        """Once, as it is."""
+        """Once, as it is.
+
+        Raises:
+            RuntimeError: it asks the host for a number, so it cannot be recorded.
+        """
         ...
 
     def record(self, once: Callable[[], None]) -> Callable[[], None]:
@@ -59,12 +63,17 @@ class CudaGraph:
         self._noise, self._stream = noise, torch.cuda.Stream(noise.device)
 
     def run(self, once: Callable[[], None]) -> None:
-        """Once, beside whatever else this process has on the device, and in order with it."""
+        """Once, in order with whatever else this process does on the device; a wait of the host is an error."""
+        before = torch.cuda.get_sync_debug_mode()
         self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
-            once()
-        torch.cuda.current_stream().wait_stream(self._stream)
+        try:
+            torch.cuda.set_sync_debug_mode("error")
+            with torch.cuda.stream(self._stream), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+                once()
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+            torch.cuda.current_stream().wait_stream(self._stream)
 
     def record(self, once: Callable[[], None]) -> Callable[[], None]:
         """Launches nothing; every launch of the step is kept, with the memory that it uses."""
@@ -89,7 +98,7 @@ class Recorded:
         self._rows = torch.zeros(rows, dtype=torch.long, device=device)
         self._time = torch.zeros((), dtype=torch.float64, device=device)
         self._values = torch.zeros(terms, device=device)
-        self._calls, self._replay = 0, None
+        self._calls, self._replay, self._gave_up = 0, None, False
 
     @property
     def step(self) -> Recordable:
@@ -103,31 +112,38 @@ class Recorded:
 
     def __call__(self, number: int, rows: Tensor, epochs_done: float) -> Tensor:
         """As the step; what it returns is overwritten by the next call."""
-        if self._calls == BEFORE:
-            self._replay = self._record()
-        self._calls += 1
-        if self._calls > BEFORE and self._replay is None:
+        if self._gave_up:
             return self._step(number, rows, epochs_done)
         self._rows.copy_(rows)
         self._time.fill_(epochs_done)
-        if self._replay is None:
+        if self._replay is not None:
+            self._replay()
+            return self._values
+        drawn = self._step.noise.get_state()
+        try:
+            self._begin()
+        except RuntimeError as error:
+            self._give_up(error, drawn)
+            return self._step(number, rows, epochs_done)
+        return self._values
+
+    def _begin(self) -> None:
+        """One of the first steps, or the first replay."""
+        if self._calls < BEFORE:
             self._recorder.run(self._once)
         else:
-            self._replay()
-        return self._values
+            replay = self._recorder.record(self._once)
+            replay()
+            self._replay = replay
+        self._calls += 1
 
     def _once(self) -> None:
         self._values.copy_(self._step(0, self._rows, self._time))
 
-    def _record(self) -> Callable[[], None] | None:
-        """What replays a step; None, and a word of it, where it cannot be recorded."""
-        noise = self._step.noise
-        drawn = noise.get_state()
-        try:
-            return self._recorder.record(self._once)
-        except RuntimeError as error:
-            told = str(error).strip().splitlines()[0]
-            logger.warning("a step cannot be recorded as a CUDA graph, so steps run one by one: %s", told)
-            self._step.noise = torch.Generator(noise.device)  # the other one may still belong to the graph
-            self._step.noise.set_state(drawn)
-            return None
+    def _give_up(self, error: RuntimeError, drawn: Tensor) -> None:
+        """Says why, and goes back to where the step began: no weight has moved yet."""
+        told = str(error).strip().splitlines()[0]
+        logger.warning("a step cannot be recorded as a CUDA graph, so steps run one by one: %s", told)
+        self._gave_up = True
+        self._step.noise = torch.Generator(self._step.noise.device)  # the other one may still belong to a graph
+        self._step.noise.set_state(drawn)

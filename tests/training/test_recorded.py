@@ -63,11 +63,16 @@ class Again:
 
 
 class Never(Again):
-    """Of a step that asks the host for a number. It has drawn noise by then."""
+    """Of a step that asks the host for a number, noticed while it runs or is recorded. It has drawn noise by then."""
 
-    def __init__(self, noise: torch.Generator):
+    def __init__(self, noise: torch.Generator, runs: int):
         super().__init__()
-        self._noise = noise
+        self._noise, self._runs = noise, runs
+
+    def run(self, once: Callable[[], None]) -> None:
+        if self.ran == self._runs:
+            self.record(once)
+        super().run(once)
 
     def record(self, once: Callable[[], None]) -> Callable[[], None]:
         torch.empty(99).normal_(generator=self._noise)
@@ -121,11 +126,12 @@ def test_on_buffers_a_step_computes_the_same_bytes(digits, model, name):
     assert (again.ran, again.replayed) == (BEFORE, len(plainly[1]) - BEFORE)
 
 
-def test_what_cannot_be_recorded_is_said_once_and_computes_the_same_bytes(digits, caplog):
+@pytest.mark.parametrize("runs", [0, 1, BEFORE], ids=["at the first step", "at the second", "while it is recorded"])
+def test_what_cannot_be_recorded_is_said_once_and_computes_the_same_bytes(digits, caplog, runs):
     loss = LOSSES["full"](MLP)
     eager, stubborn = (made(digits, MLP, loss) for _ in range(2))
     with caplog.at_level(logging.WARNING):
-        found = passed(stubborn, Recorded(stubborn, 50, len(NAMES), Never(stubborn.noise)))
+        found = passed(stubborn, Recorded(stubborn, 50, len(NAMES), Never(stubborn.noise, runs)))
     assert found[1] == passed(eager, eager)[1]
     [said] = [record.getMessage() for record in caplog.records]
     assert said.endswith("steps run one by one: operation not permitted when stream is capturing")
