@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
-
 from certvae.certificate import FLOAT_SLACK, Pairs, certify
+
+MERGED_ROWS = 4096  # teacher rows that a merging reads, at most, evenly spread
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,45 @@ def coarsened(pairs: Pairs, parts: Any) -> Pairs:
     return Pairs(teacher=pairs.teacher @ mixing, log_student=log_student, split=pairs.split, view=pairs.view)
 
 
+def merged(teacher: Float[np.ndarray, "n K"], counts: Sequence[int]) -> tuple[Int64[np.ndarray, " K"], ...]:
+    """Nested partitions of the classes, one of so many parts each: two parts are merged at a time, the pair that costs
+    least I_T (the agglomerative information bottleneck, Slonim and Tishby 1999), so that there is much to certify.
+
+    A merged mixture has the sum of its components' posteriors as its own: nothing is fitted again.
+
+    Args:
+        counts: at most K and at least 1 each; the partitions come in their order.
+
+    Returns:
+        The part of every class, numbered from 0 in the order of their first classes.
+    """
+    rows = teacher[np.unique(np.linspace(0, len(teacher) - 1, MERGED_ROWS).round().astype(np.int64))]
+    parts, codes = rows.astype(np.float64), np.arange(teacher.shape[1])
+    costs, found = np.stack([_cost(parts, part) for part in parts.T]), {parts.shape[1]: codes}
+    while parts.shape[1] > min(counts):
+        np.fill_diagonal(costs, np.inf)
+        one, other = sorted(np.unravel_index(costs.argmin(), costs.shape))
+        parts[:, one] += parts[:, other]
+        parts, costs = np.delete(parts, other, axis=1), np.delete(np.delete(costs, other, axis=0), other, axis=1)
+        costs[one] = costs[:, one] = _cost(parts, parts[:, one])
+        codes = np.where(codes == other, one, codes - (codes > other))
+        found[parts.shape[1]] = codes
+    return tuple(found[count] for count in counts)
+
+
+def _cost(parts: Float[np.ndarray, "n k"], part: Float[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:
+    """What I_T loses when a part is merged with each of the others, nats."""
+    return _pooled(parts.mean(axis=0, keepdims=True), part.mean(keepdims=True)) - _pooled(parts, part)
+
+
+def _pooled(parts: Float[np.ndarray, "n k"], part: Float[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:
+    return (_negentropy(parts + part[:, None]) - _negentropy(parts) - _negentropy(part)[:, None]).mean(axis=0)
+
+
+def _negentropy(share: np.ndarray) -> np.ndarray:
+    return share * np.log(np.where(share > 0, share, 1.0))
+
+
 def within(pairs: Pairs, parts: Any) -> tuple[Part, ...]:
     """What the head says within each part, in the order of names. Raises like `coarsened`."""
     names, codes = _parts(parts, pairs.teacher.shape[1])
@@ -65,6 +105,17 @@ def within(pairs: Pairs, parts: Any) -> tuple[Part, ...]:
         )
         for code, name in enumerate(names)
     )
+
+
+def levels(pairs: Pairs, partitions: Sequence[Any]) -> dict[str, float]:
+    """Of each partition its parts, I_T and the margin: positive certifies, on these rows, that the head follows it."""
+    found = [certify(coarsened(pairs, parts)) for parts in partitions]
+    named = enumerate(zip(partitions, found, strict=True), start=1)
+    return {
+        f"level_{level}_{name}": value
+        for level, (parts, one) in named
+        for name, value in (("classes", len(set(parts))), ("info", one.info), ("margin", one.margin))
+    }
 
 
 def summary(pairs: Pairs, parts: Any) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from certvae.__main__ import main
 from certvae.certificate import Pairs, certify
-from certvae.properties import coarsened, within
+from certvae.properties import coarsened, levels, merged, within
 
 PARTS = ("animal", "animal", "thing", "thing", "thing", "alone")
 
@@ -93,3 +93,51 @@ def test_a_partition_that_is_none_is_refused(parts, said):
     for function in (coarsened, within):
         with pytest.raises(ValueError, match=said):
             function(found, parts)
+
+
+class TestMerged:
+    def test_levels_are_nested_and_have_as_many_parts_as_asked_for(self):
+        teacher = rows(0, classes=8)
+        coarse, middle, fine = merged(teacher, (2, 5, 8))
+        assert [len(set(parts)) for parts in (coarse, middle, fine)] == [2, 5, 8]
+        assert fine.tolist() == list(range(8))
+        assert all(len(set(coarse[middle == part])) == 1 for part in set(middle))
+
+    @given(st.integers(0, 10_000), st.floats(0.1, 6))
+    def test_a_coarser_teacher_knows_less_and_its_student_loses_less(self, seed, sharpness):
+        """Data processing, of I_T and of KL(T || S)."""
+        found = pairs(rows(seed, sharpness=sharpness), rows(seed + 1))
+        finest = certify(found)
+        known = [certify(coarsened(found, parts)) for parts in merged(found.teacher, (2, 3, 5, 6))]
+        infos, losses = [one.info for one in known], [one.loss for one in known]
+        assert infos == sorted(infos) and infos[-1] == pytest.approx(finest.info, abs=1e-12)
+        assert losses == sorted(losses) and losses[-1] == pytest.approx(finest.loss, abs=1e-12)
+
+    def test_each_merging_costs_the_least_that_any_pair_does(self):
+        found = pairs(rows(3), rows(4))
+        (parts,) = merged(found.teacher, (5,))
+        every = [np.where(np.arange(6) == i, j, np.arange(6)) for i in range(6) for j in range(i)]
+        assert certify(coarsened(found, parts)).info == max(certify(coarsened(found, one)).info for one in every)
+
+    def test_merging_components_is_merging_their_posteriors(self):
+        """Of a mixture of normals: the posterior of sums of weighted densities is the sum of posteriors."""
+        generator = np.random.default_rng(0)
+        x, means, weights = generator.normal(size=(50, 1)), generator.normal(size=6), rows(1, n=1)[0]
+        joint = weights * np.exp(-0.5 * (x - means) ** 2)
+        T = joint / joint.sum(axis=1, keepdims=True)
+        (parts,) = merged(T, (3,))
+        density = np.stack([joint[:, parts == part].sum(axis=1) for part in range(3)], axis=1)
+        assert coarsened(pairs(T, T), parts).teacher == pytest.approx(density / density.sum(axis=1, keepdims=True))
+
+    def test_images_do_not_tell_apart_what_is_merged_first(self):
+        """Two classes that share their images, beside four that do not."""
+        teacher = np.eye(6)[np.arange(60) % 6]
+        teacher[:, [1, 4]] = teacher[:, [1, 4]].mean(axis=1, keepdims=True)
+        (parts,) = merged(teacher, (5,))
+        assert parts[1] == parts[4]
+
+    def test_each_level_has_a_margin_of_its_own(self):
+        found = pairs(rows(0), np.tile(rows(1, n=1), (40, 1)))
+        known = levels(found, merged(found.teacher, (2, 4)))
+        assert (known["level_1_classes"], known["level_2_classes"]) == (2, 4)
+        assert max(known["level_1_margin"], known["level_2_margin"]) <= 1e-12

@@ -98,6 +98,8 @@ class Run:
     features:torchvision:NAME (a mixture on them), pixels (a mixture on principal components), or labels."""
     seeds: tuple[int, ...]
     """Seeds of a plain run; each is one cell per config."""
+    only: tuple[str, ...] = ()
+    """Of a plain run: train these modes and what they begin with; all of them when absent."""
     study: str = ""
     """Names rows and the MLflow experiment. Another name is another study, and another look at the same certify rows.
     The study's own, with the data set where that is another one, when absent."""

@@ -31,6 +31,7 @@ from certvae.spec.control import check_every
 from certvae.spec.goal import Goal
 from certvae.spec.rescue import Rescue
 from certvae.spec.teachers import FeatureGmm, Given
+from certvae.spec.validation import nearest, refuse
 from certvae.terminal import certvae
 from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger
@@ -138,7 +139,7 @@ def _plain(context: Context) -> Ending:
     for config in configs:
         check(config, context.dataset)
         check_device(config, context.run.address)
-    cells = [Cell(replace(config, seed=seed), looks=len(configs)) for config in configs for seed in context.run.seeds]
+    cells = _asked(configs, context.run)
     left = [cell for cell in cells if not context.rows.of(cell)]
     looks = context.gate.told(configs)
     if _planned(context, cells, left, looks):
@@ -152,6 +153,19 @@ def _plain(context: Context) -> Ending:
     ended = _end(context, missing, collector.failures, finished=finished)
     code = ExitCode.INCOMPLETE if ended == ExitCode.DONE and not _all_ok(rows) else ended
     return Ending(code, final, context.rows.all(), cells=len(cells), left=len(left))
+
+
+def _asked(configs: Sequence[CellSpec], run: Run) -> list[Cell]:
+    """The cells of a plain run.
+
+    Raises:
+        ConfigFault: it asks for modes that its cells do not have.
+    """
+    there = chain.modes(configs[0])
+    if unknown := sorted(set(run.only) - set(there)):
+        wanted = f"modes of these cells: {', '.join(there)}"
+        raise refuse("--only", wanted, ", ".join(unknown), nearest(unknown[0], there))
+    return [Cell(replace(spec, seed=seed), only=run.only, looks=len(configs)) for spec in configs for seed in run.seeds]
 
 
 def _planned(context: Context, cells: Sequence[Cell], left: Sequence[Cell], looks: Sequence[str]) -> bool:
@@ -264,9 +278,8 @@ def _left(context: Context, wanted: Sequence[Cell]) -> list[Cell]:
 
 def _known_cells(context: Context) -> list[Cell]:
     """The cells of the plain run, and all that the store knows of this study."""
-    run, base = context.run, context.base
-    cells = [Cell(replace(config, seed=seed)) for config in configs_of(context.study, base) for seed in run.seeds]
-    return _distinct([*cells, *standing.Standing(context.store, base.study).cells])
+    cells = _asked(configs_of(context.study, context.base), context.run)
+    return _distinct([*cells, *standing.Standing(context.store, context.base.study).cells])
 
 
 def _distinct(cells: Sequence[Cell]) -> list[Cell]:

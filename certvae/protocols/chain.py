@@ -38,7 +38,7 @@ VERSIONED = ("certvae", "torch", "numpy", "scikit-learn")
 STAGES = (
     *(stages.warm_up, stages.teacher, stages.aligned, stages.no_align, stages.guarded, stages.response),
     *(stages.head_only, stages.untrained, stages.permuted_teacher),
-    *(rescue.protected, rescue.live_aligned, rescue.live_no_align, rescue.triad),
+    *(rescue.protected, rescue.live_aligned, rescue.live_no_align, rescue.triad, rescue.curriculum),
     *(baselines.baseline, baselines.aligned_baseline),
     *(teachers.labels_teacher, teachers.pca_teacher, teachers.feature_teacher, teachers.given_teacher),
     *(simplex.vae, simplex.initial, simplex.collapsed, simplex.prefit, simplex.escape),

@@ -72,6 +72,13 @@ class Edges:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """The raw head against the frozen teacher, and against coarser ones whose classes are parts of its classes."""
+
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Permuted:
     """Against teacher rows that belong to other images of the split."""
 
@@ -88,7 +95,7 @@ class Simplex:
     """The fixed witness of arXiv 2605.18224: its subspace, the decoder's use of it, and the view gap of the teacher."""
 
 
-Reads = Raw | Protected | Drifting | Edges | Permuted | Unguided | Simplex
+Reads = Raw | Protected | Drifting | Edges | Levels | Permuted | Unguided | Simplex
 """What a judgement reads besides what all of them read."""
 
 
@@ -158,6 +165,11 @@ def _beside(exam: "Exam", subject: Subject, look: Look, reads: Reads, bench: Wor
             return _drift(exam, subject, look, bench)
         case Edges():
             return _edges(exam, subject, bench)
+        case Levels(counts=counts):
+            from certvae.properties import levels, merged
+
+            known = merged(subject.teacher.arrays["targets_train"], counts)
+            return dict(levels(exam.pairs(exam.raw_logits()), known))
         case Unguided(baseline=baseline):
             from certvae.training import baselines
 

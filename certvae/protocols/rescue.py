@@ -6,7 +6,8 @@ warm_up -> teacher -> full
                    -> head_only, full_long, permuted, untrained      controls: what a claim stands beside
                    -> guarded_full, no_align -> guarded_rescue       full and rescue, weighed by a controller
                    -> triad_full            the reconstruction read by the teacher as well; triad_no_align: only read
-                   -> live_full, live_no_align -> live_rescue        the same three under a teacher that drifts
+                   -> curriculum_full       full, aligned with partitions of the classes before all of them
+                -> live_full, live_no_align -> live_rescue        the same three under a teacher that drifts
 
 The printed CIFAR-100 tables of the paper show another I_T for every mode of one seed, which no function of x does: that
 teacher moved with the encoder. The live stages reproduce it and log how far it moves,
@@ -24,20 +25,21 @@ from typing import Any
 from certvae.data.dataset import Dataset
 from certvae.protocols import stages, teachers
 from certvae.protocols.forecasting import Pressure
-from certvae.protocols.judging import Drifting, Edges, Permuted, Protected, Raw, Reads
+from certvae.protocols.judging import Drifting, Edges, Levels, Permuted, Protected, Raw, Reads
 from certvae.protocols.steps import Graph, Step
 from certvae.quality import Verdict, from_row, judge
 from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
 from certvae.spec.modes import named
 from certvae.spec.parts import Model, Training
-from certvae.spec.rescue import ControlMode, Objective, Protection, Rescue, Triad, Unaligned
+from certvae.spec.rescue import ControlMode, Curriculum, Objective, Protection, Rescue, Triad, Unaligned
 from certvae.spec.teachers import WarmUpGmm
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench, stage
 
 PROTECTED = "protected_rescue"
 TRIAD = ("triad_full", "triad_no_align")
+CURRICULUM = "curriculum_full"
 LIVE = named("live")
 
 
@@ -71,6 +73,9 @@ class RescueProtocol:
             held = (*given, goal, protocol.triad, *schedule, start, teacher, read)
             networks["triad_full"] = Step("triad_full", triad, held)
             networks["triad_no_align"] = replace(no_align, name="triad_no_align")
+        if protocol.curriculum is not None:
+            held = (*given, goal, protocol.curriculum, *schedule, start, teacher)
+            networks[CURRICULUM] = Step(CURRICULUM, curriculum, held)
         if protocol.live_features:
             networks |= self._live(start, teacher)
         return Graph(teacher, networks, read)
@@ -106,13 +111,15 @@ class RescueProtocol:
             return Edges()
         if mode == "permuted":
             return Permuted()
+        if mode == CURRICULUM and self.protocol.curriculum is not None:
+            return Levels(self.protocol.curriculum.levels)
         if mode == PROTECTED and self.protocol.protection is not None:
             return Protected(self.protocol.protection)
         return Raw()
 
     def fits_heads(self, mode: str) -> bool:
         """Whether heads are fitted to its code afterwards."""
-        return self.protocol.fair_heads and self.reads(mode) == Raw()
+        return self.protocol.fair_heads and isinstance(self.reads(mode), Raw | Levels)
 
     def columns(self, mode: str) -> dict[str, Any]:
         """Weights that searches vary, and how the teacher came about."""
@@ -201,6 +208,31 @@ def triad(
     vae = trained.network(dataset, model, teacher.facts["classes"], start, bench)
     loss = triad_loss(model, objective, triad, trained.reading_teacher(dataset, model, warm, teacher, bench))
     return trained.train(vae, dataset, teacher, loss, training, "triad", seed, bench)
+
+
+@stage(version=1)
+def curriculum(
+    dataset: Dataset,
+    model: Model,
+    objective: Objective,
+    curriculum: Curriculum,
+    training: Training,
+    seed: int,
+    start: Artifact,
+    teacher: Artifact,
+    *,
+    bench: Workbench,
+) -> Content:
+    """The full objective, aligned with coarse partitions of the classes at first; every point shows all levels."""
+    from certvae.properties import merged
+    from certvae.protocols import trained
+    from certvae.training.losses import levelled_loss
+
+    vae = trained.network(dataset, model, teacher.facts["classes"], start, bench)
+    levels = merged(teacher.arrays["targets_train"], curriculum.levels)
+    loss = levelled_loss(model, objective, levels, curriculum.epochs)
+    seen = trained.on_levels(dataset, teacher.arrays["targets_guard"], levels, bench)
+    return trained.train(vae, dataset, teacher, loss, training, "curriculum", seed, bench, evaluate=seen)
 
 
 @stage(version=1)

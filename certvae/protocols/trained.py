@@ -4,11 +4,11 @@ training.
     features  (n, d)  posterior means         T  (n, K)  teacher rows         rows in the order of the split
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from certvae.canonical import finite, stage_seed
 from certvae.certificate import Pairs, certify
@@ -16,6 +16,7 @@ from certvae.data.dataset import SPLITS, Dataset, Split
 from certvae.evaluation import diagnostics, subspace
 from certvae.evaluation.diagnostics import evaluation, features
 from certvae.models.nets import Vae, build, load_weights, weights
+from certvae.properties import levels
 from certvae.quality import measure
 from certvae.spec.control import Control
 from certvae.spec.parts import Model, Training
@@ -96,6 +97,21 @@ def on_guard(
     """What a point of the curve says about a network, against fixed teacher rows of the guard split."""
     batches = evaluation(dataset, "guard", targets, bench)
     return lambda vae: diagnostics.guard_numbers(vae.head, diagnostics.passage(vae, batches), targets)
+
+
+def on_levels(
+    dataset: Dataset, targets: Float[np.ndarray, "n K"], parts: Sequence[Int64[np.ndarray, " K"]], bench: Workbench
+) -> Callable[[Vae], dict[str, float | None]]:
+    """The same, and what the head says of partitions of the classes."""
+    batches = evaluation(dataset, "guard", targets, bench)
+
+    def numbers(vae: Vae) -> dict[str, float | None]:
+        seen = diagnostics.passage(vae, batches)
+        pairs = Pairs.from_logits(targets, diagnostics.head_logits(vae.head, seen.mu), split="guard")
+        found = {f"guard_{name}": finite(value) for name, value in levels(pairs, parts).items()}
+        return diagnostics.guard_numbers(vae.head, seen, targets) | found
+
+    return numbers
 
 
 def watched(

@@ -13,7 +13,7 @@ from functools import cached_property
 from certvae.canonical import digest, plain
 from certvae.spec.baselines import Baselines, VqVae
 from certvae.spec.parts import Data, Model, Seed, SimplexHead, Training
-from certvae.spec.rescue import Rescue
+from certvae.spec.rescue import Rescue, check_curriculum
 from certvae.spec.simplex import Witness, check_witness
 from certvae.spec.validation import refuse, spec
 
@@ -53,6 +53,8 @@ class CellSpec:
                 latent=self.model.latent,
                 classes=self.protocol.teacher.classes,
             )
+        if isinstance(self.protocol, Rescue) and self.protocol.curriculum is not None:
+            check_curriculum(self.protocol.curriculum, self.protocol.teacher.classes, self.training.epochs)
         if self.model.network is not None:
             check_own(self.protocol)
 

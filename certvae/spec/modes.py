@@ -50,6 +50,7 @@ MODES = (
     Mode("guarded_rescue", "guarded", against=("rescue",), continues="no_align", reference="no_align"),
     Mode("triad_full", "variant", against=("full",)),
     Mode("triad_no_align", "variant"),
+    Mode("curriculum_full", "variant", against=("full",)),
     Mode("live_full", "live", "+", ("live_no_align",), reference="live_no_align", priority=1, twin="full"),
     Mode("live_no_align", "live", "-", twin="no_align"),
     Mode("live_rescue", "live", "+", ("live_full",), "live_no_align", reference="live_no_align", twin="rescue"),

@@ -7,6 +7,8 @@ that of columns. Everything that ends in `_margin` is in nats and certifies noth
 from dataclasses import dataclass
 from typing import Literal
 
+from certvae.spec.rescue import MOST_LEVELS
+
 Unit = Literal["", "nats", "dB"]
 Form = Literal["signed", "plain", "coarse", "short", "count", "share", "p", "text"]
 """signed and plain: four decimals; coarse: two; short: three digits; share: per cent."""
@@ -49,6 +51,13 @@ def _number(name: str, heading: str, form: Form, *readers: Reader) -> Quantity:
     return Quantity(name, heading, "", form, readers)
 
 
+def _level(level: int) -> tuple[Quantity, ...]:
+    """Of one coarse level of a curriculum."""
+    parts = _count(f"level_{level}_classes", f"parts of level {level}", "heads")
+    info = _nats(f"level_{level}_info", f"I_T of level {level}", "plain")
+    return parts, info, _nats(f"level_{level}_margin", f"G_0 of level {level}", "signed", "heads")
+
+
 QUANTITIES = (
     _text("config", "config", "final"),
     _count("seed", "seed", "final"),
@@ -81,6 +90,7 @@ QUANTITIES = (
     _nats("short_affine_margin", "affine head, short fit", "signed", "heads"),
     _nats("relabelled_margin", "raw head, classes renamed", "signed", "heads"),
     _nats("rotation_margin", "best rotation", "signed", "heads"),
+    *(quantity for level in range(1, 1 + MOST_LEVELS) for quantity in _level(level)),
     _nats("sampled_affine_margin", "best affine head on draws", "signed", "heads"),
     _number("probe_accuracy", "label probe", "share", "heads"),
     _nats("brier_margin", "Brier margin", "signed"),

@@ -14,12 +14,13 @@ from certvae.spec.control import (
     StudentFirst,
     check_control,
 )
-from certvae.spec.parts import Count, CountOrNone, ProperShare, Seed, Training, Weight
+from certvae.spec.parts import Classes, Count, CountOrNone, ProperShare, Seed, Several, Training, Weight
 from certvae.spec.simplex import Labels, PcaGmm
 from certvae.spec.teachers import FeatureGmm, Given, WarmUpGmm
 from certvae.spec.validation import refuse, spec
 
 REGULARISERS = ("lambda_active", "lambda_contrast")
+MOST_LEVELS = 3
 
 
 @spec
@@ -120,6 +121,39 @@ class Triad:
     """Of KL(T(xhat) || S(z))."""
 
 
+@spec
+class Curriculum:
+    """K from coarse to fine: alignment with a partition of the teacher's classes first, with all of them in the end.
+
+    Partitions are nested, made by merging the parts that images leave most undecided (`certvae.properties.merged`).
+    """
+
+    levels: Several[Classes] = (2, 5)
+    """Parts of each coarse level, rising, three levels at most."""
+    epochs: Count = 10
+    """Epochs of each coarse level."""
+
+    def __post_init__(self) -> None:
+        if len(self.levels) > MOST_LEVELS or list(self.levels) != sorted(set(self.levels)):
+            wanted = f"rising numbers of parts, at most {MOST_LEVELS}"
+            raise refuse("Curriculum.levels", wanted, self.levels, "give each level more parts than the one before")
+
+
+def check_curriculum(curriculum: Curriculum, classes: int, epochs: int) -> None:
+    """Refuses levels that never come to all classes.
+
+    Raises:
+        ConfigFault: a level as fine as the teacher, or no epoch left for the teacher itself.
+    """
+    if curriculum.levels[-1] >= classes:
+        wanted = f"fewer than the {classes} classes of the teacher in each"
+        raise refuse("Curriculum.levels", wanted, curriculum.levels, "leave the finest out: all classes come last")
+    coarse = len(curriculum.levels) * curriculum.epochs
+    if coarse >= epochs:
+        wanted = f"fewer than {epochs} epochs for {len(curriculum.levels)} levels together"
+        raise refuse("Curriculum.epochs", wanted, coarse, "give fewer epochs a level, or more to training")
+
+
 ControlMode = Literal["head_only", "untrained", "full_long", "permuted"]
 
 
@@ -148,13 +182,16 @@ class Rescue:
     triad: Triad | None = None
     """Adds triad_full, which minimises all three edges, and triad_no_align, which is no_align with its edges read. The
     edges are not certified: they show whether a decoder bypasses the latent."""
+    curriculum: Curriculum | None = None
+    """Adds curriculum_full: the full objective, aligned with partitions of the classes before all of them. Each level has
+    a certificate of its own on the rows, and a margin in the curve."""
     fair_heads: bool = True
     """Fits heads after training, so that not certified is said of a latent only after it had a fair chance. Their cost
     grows with K and the train rows."""
 
     def identity(self) -> dict[str, Any]:
-        """What names it: cells without a controller or a triad are called as they were before there was one."""
-        return fields_of(self, later=("controller", "triad"))
+        """What names it: cells without controller, triad and curriculum are called as before there was one."""
+        return fields_of(self, later=("controller", "triad", "curriculum"))
 
     def __post_init__(self) -> None:
         if not isinstance(self.teacher, WarmUpGmm) and (self.live_features or self.triad is not None):

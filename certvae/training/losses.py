@@ -3,14 +3,17 @@
 L = L_rec + alpha_kl L_KL + lambda_ts L_TS + lambda_bal L_bal                              (arXiv 2605.05813)
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from certvae.models.nets import RawHead, SimplexWitness, Vae
 from certvae.spec.parts import LearnedHead, Model, SimplexHead
-from certvae.spec.rescue import Unaligned
+from certvae.spec.rescue import Objective, Unaligned
 from certvae.training import objective
 from certvae.training.batches import Batch, Targets, cached
 from certvae.training.loop import Loss
@@ -65,6 +68,30 @@ def chain_loss(
         return Terms(total, reconstruction, kl, alignment, balance)
 
     return terms
+
+
+def levelled_loss(model: Model, objective: Objective, levels: Sequence[Int64[np.ndarray, " K"]], epochs: int) -> Loss:
+    """The full objective, aligned with each partition of the classes for so many epochs, and then with the classes."""
+    goal, weight = objective.unaligned(), objective.lambda_ts
+    coarse = [chain_loss(model, goal, weight, align=_merging(parts)) for parts in levels]
+    stages = [*coarse, chain_loss(model, goal, weight)]
+
+    def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:
+        return stages[min(int(epochs_done) // epochs, len(levels))](vae, batch, noise, epochs_done)
+
+    return terms
+
+
+def _merging(parts: Int64[np.ndarray, " K"]) -> Align:
+    """L_TS of a partition: what both rows give to the classes of each part is added up."""
+    within = torch.from_numpy(parts == np.unique(parts)[:, None])
+
+    def align(teacher: Rows, logits: Rows) -> Scalar:
+        mine = within.to(logits.device)
+        summed = torch.where(mine, logits[:, None, :], -math.inf).logsumexp(dim=2)
+        return objective.alignment(teacher @ mine.T.to(teacher.dtype), summed)
+
+    return align
 
 
 def _regularised(total: Scalar, goal: Unaligned, mu: Latent, logvar: Latent, noise: torch.Generator) -> Scalar:

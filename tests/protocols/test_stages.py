@@ -7,19 +7,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from certvae.data.dataset import Dataset, Split
 from certvae.errors import DataFault
 from certvae.evaluation.diagnostics import features
 from certvae.protocols import chain, judging, rescue, stages
-from certvae.protocols.judging import Edges, Look, Protected, Raw, Subject
+from certvae.protocols.judging import Edges, Levels, Look, Protected, Raw, Subject
 from certvae.protocols.trained import network, teacher_rows
 from certvae.spec.control import Control, Guard, Rollback, Staged
 from certvae.spec.parts import Bernoulli, Mlp, Model, Training
-from certvae.spec.rescue import Objective, SafeMix, Triad
+from certvae.spec.rescue import Curriculum, Objective, SafeMix, Triad
 from certvae.store.artifact import Artifact, Checkpoints, Content
 from certvae.store.store import Store, Workbench, stage
 from certvae.teachers.kinds import FeatureTeacher
+from certvae.training.losses import _merging
+from certvae.training.objective import alignment
 from tests.laws import JudgementLaws, StageLaws
 from tests.small_cells import (
     CLASSES,
@@ -204,6 +207,32 @@ class TestTriad(StageLaws):
         return {**_other_training(store), **other}
 
 
+class TestCurriculum(StageLaws):
+    """Two levels of an epoch each, and one epoch of all classes."""
+
+    stage = rescue.curriculum
+
+    def inputs(self, store: Store) -> dict[str, Any]:
+        levels = Curriculum(levels=(2, 3), epochs=1)
+        return {**_training(store, MODEL), "objective": OBJECTIVE, "curriculum": levels, "start": warm(store)}
+
+    def others(self, store: Store) -> dict[str, Any]:
+        other = {"objective": dataclasses.replace(OBJECTIVE, lambda_ts=2.0), "curriculum": Curriculum(levels=(2,), epochs=1)}
+        return {**_other_training(store), **other}
+
+    def test_every_point_shows_each_level_and_the_coarsest_learns_first(self, store):
+        points = store.call(self.stage, **self.inputs(store)).facts["curve"]
+        for point in points:
+            assert (point["guard_level_1_classes"], point["guard_level_2_classes"]) == (2, 3)
+            assert point["guard_level_1_info"] <= point["guard_level_2_info"] <= point["guard_info"]
+
+    def test_without_a_level_left_it_is_the_full_objective(self, store):
+        """A partition into single classes, aligned with: the same loss, written in another way."""
+        alone = [np.arange(CLASSES)]
+        given, T = torch.randn(8, CLASSES), torch.softmax(torch.randn(8, CLASSES), dim=1)
+        assert torch.allclose(_merging(alone[0])(T, given), alignment(T, given))
+
+
 class TestResponse(StageLaws):
     stage = stages.response
     describes: ClassVar[dict[str, str]] = {"model": "network"}
@@ -245,6 +274,11 @@ class TestJudge(_Judging):
 class TestJudgeEdges(_Judging):
     stage = judging.judge
     reads_alone = Edges()
+
+
+class TestJudgeLevels(_Judging):
+    stage = judging.judge
+    reads_alone = Levels((2, 3))
 
 
 class TestFittedHeads(_Judging):

@@ -23,6 +23,8 @@ STUDIES = {
     "cifar100_teacher_search": "e0a6d59920629120",
     "cifar10_rescue": "9a34021fb4f5b0b0",
     "collapse_and_rescue": "4f9c743899a3b8eb",
+    "critical_weight": "fad30dc9323bff4c",
+    "curriculum": "31e6ca82a2b1d269",
     "largest_kl": "b46b91ac83b0b655",
     "mnist_simplex": "298b9dbec6021f58",
     "search_margin_psnr": "458a7441cead8a56",
