@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
+
 from certvae.certificate import FLOAT_SLACK, Pairs, certify
 
 MERGED_ROWS = 4096  # teacher rows that a merging reads, at most, evenly spread

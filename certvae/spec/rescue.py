@@ -183,8 +183,8 @@ class Rescue:
     """Adds triad_full, which minimises all three edges, and triad_no_align, which is no_align with its edges read. The
     edges are not certified: they show whether a decoder bypasses the latent."""
     curriculum: Curriculum | None = None
-    """Adds curriculum_full: the full objective, aligned with partitions of the classes before all of them. Each level has
-    a certificate of its own on the rows, and a margin in the curve."""
+    """Adds curriculum_full: the full objective, aligned with partitions of the classes before all of them. Each level
+    has a certificate of its own in the row, and a margin in the curve."""
     fair_heads: bool = True
     """Fits heads after training, so that not certified is said of a latent only after it had a fair chance. Their cost
     grows with K and the train rows."""

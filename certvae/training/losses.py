@@ -73,7 +73,7 @@ def chain_loss(
 def levelled_loss(model: Model, objective: Objective, levels: Sequence[Int64[np.ndarray, " K"]], epochs: int) -> Loss:
     """The full objective, aligned with each partition of the classes for so many epochs, and then with the classes."""
     goal, weight = objective.unaligned(), objective.lambda_ts
-    coarse = [chain_loss(model, goal, weight, align=_merging(parts)) for parts in levels]
+    coarse = [chain_loss(model, goal, weight, align=merging(parts)) for parts in levels]
     stages = [*coarse, chain_loss(model, goal, weight)]
 
     def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:
@@ -82,7 +82,7 @@ def levelled_loss(model: Model, objective: Objective, levels: Sequence[Int64[np.
     return terms
 
 
-def _merging(parts: Int64[np.ndarray, " K"]) -> Align:
+def merging(parts: Int64[np.ndarray, " K"]) -> Align:
     """L_TS of a partition: what both rows give to the classes of each part is added up."""
     within = torch.from_numpy(parts == np.unique(parts)[:, None])
 
