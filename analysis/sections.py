@@ -114,7 +114,7 @@ def collapse(material: Material) -> Section:
     """Where nothing but the KL weight differs: who dies when, and what the data said beforehand."""
     rows, title = material.rows, "Collapse, prevention and rescue"
     varied = {name.rpartition(".")[2] for name in parameters(rows).columns}
-    if varied != {"alpha_kl"} or "alpha_kl" not in rows or not {"no_align", "full"} <= set(rows["mode"]):
+    if varied != {"alpha_kl"} or "alpha_kl" not in rows or not {"no_align", "full"} & set(rows["mode"]):
         return Section("collapse", title, (), ())
     expected = rows.dropna(subset="alpha_crit").groupby("mode")["alpha_crit"].mean()
     lines = {mode: float(expected[mode]) for mode in ("no_align", "full") if mode in expected}

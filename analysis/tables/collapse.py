@@ -1,6 +1,7 @@
 """Tables of collapse and rescue: the KL weight at which a code dies, as the data forecast it and as it was seen."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import pandas as pd
@@ -23,10 +24,13 @@ def forecast_table(parts: Partition) -> Table:
     notes = (
         "alive: a head on draws is certified in every seed; dead: the KL rate is below 0.05 nats in every seed; "
         "between both weights seeds differ, nothing was shown, or nothing was run",
-        "the forecast is that of the spectrum, a local statement at the trivial solution: from a random start a code "
-        "dies somewhat earlier; modes without one have weights that move, or other terms",
+        "the forecast is that of the spectrum, a local statement at the trivial solution: no unit survives alpha_crit, "
+        "and below 0.05 nats a channel falls a little before, at alpha_dead; modes without one have weights that move, "
+        "or other terms",
+        "held against the last weight at which no seed is dead, and the first from which on all are; `off by` is how "
+        "far one of both is from alpha_dead at most",
     )
-    shown = ("mode", "alpha_crit", "alive_to", "dead_from", "held", "n")
+    shown = ("mode", "alpha_crit", "alpha_dead", "alive_to", "lives_to", "dead_from", "held", "off", "n")
     return table("forecast", "When a channel dies: forecast and seen", rows, pd.DataFrame(found), shown, notes)
 
 
@@ -82,24 +86,28 @@ def _watched(margins: list[float]) -> dict[str, float]:
 
 def _line(mode: str, rows: pd.DataFrame) -> dict[str, object]:
     words = rows.groupby("alpha_kl")["channel_word"].agg(lambda found: set(found.fillna("open")))
-    alive_to, dead_from = _run(words, "alive", rising=True), _run(words, "dead", rising=False)
-    crit = float(rows["alpha_crit"].mean())
-    held = None if math.isnan(crit) else _held(crit, alive_to, dead_from)
-    seen = {"alive_to": alive_to, "dead_from": dead_from, "held": held, "n": rows["seed"].nunique()}
-    return {"mode": mode, "alpha_crit": crit, **seen}
+    alive_to = _run(words, lambda found: found == {"alive"}, rising=True)
+    lives_to = _run(words, lambda found: "dead" not in found, rising=True)
+    dead_from = _run(words, lambda found: found == {"dead"}, rising=False)
+    crit, dead = (float(rows[name].mean()) if name in rows else math.nan for name in ("alpha_crit", "alpha_dead"))
+    awaited = crit if math.isnan(dead) else dead  # rows of earlier versions know alpha_crit alone
+    held = None if math.isnan(crit) else _held(awaited, lives_to, dead_from)
+    seen = {"alive_to": alive_to, "lives_to": lives_to, "dead_from": dead_from, "held": held}
+    off = math.nan if math.isnan(lives_to + dead_from) else max(abs(one / awaited - 1) for one in (lives_to, dead_from))
+    return {"mode": mode, "alpha_crit": crit, "alpha_dead": dead, **seen, "off": off, "n": rows["seed"].nunique()}
 
 
-def _run(words: pd.Series, word: str, *, rising: bool) -> float:
-    """The last weight, from one end of the grid, up to which every seed is so; NaN where none is."""
+def _run(words: pd.Series, holds: Callable[[set[str]], bool], *, rising: bool) -> float:
+    """The last weight, from one end of the grid, up to which this holds; NaN where it does not at that end."""
     reached = math.nan
     for weight, found in words.sort_index(ascending=rising).items():
-        if found != {word}:
+        if not holds(found):
             break
         reached = float(str(weight))
     return reached
 
 
-def _held(crit: float, alive_to: float, dead_from: float) -> str:
-    if crit < alive_to:
+def _held(crit: float, lives_to: float, dead_from: float) -> str:
+    if crit < lives_to:
         return BELOW
     return ABOVE if crit > dead_from else INSIDE

@@ -10,9 +10,12 @@ Bernoulli  Cov(y), y = (x - p) / sqrt(p (1 - p)), p the mean image: the curvatur
 Alignment  adds a curvature of its own. With Sigma = diag(Tbar) - Tbar Tbar' (second order of L_TS at the best constant,
            arXiv 2605.05813) the rows y beside sqrt(lambda_ts) Sigma^(-1/2) (T - Tbar) take the place of y: an encoder
            that sees x can form both.
-Decoder    one that reads T(x) needs no latent for what T says: what a linear map of T leaves of y takes its place.
+Decoder    one that reads T(x) needs no latent for what T says: what a linear map of T leaves of y takes its place. That
+           is a lower end: a deep decoder may read z along another axis in every class, which keeps a unit alive up to
+           the largest lambda_1(Cov(y | T)).
 
-From a random start a channel dies somewhat earlier, because growth is slow near a threshold.
+A surviving unit of a linear VAE carries 1/2 log(lambda_i / alpha_kl) nats, so a channel is called dead a little before
+alpha_crit: a single unit falls below 0.05 nats at 0.905 alpha_crit. Near a threshold growth is slow, and so is death.
 
     x  (n, D)  train rows in [0, 1]     T  (n, K)  teacher rows of the same rows      eigenvalues in units of alpha_kl
 """
@@ -27,6 +30,7 @@ from scipy.linalg import eigh
 from scipy.optimize import brentq
 from scipy.sparse.linalg import svds
 
+from certvae.answers import DEAD_RATE
 from certvae.data.dataset import Dataset
 from certvae.spec.parts import Bernoulli, Gaussian
 
@@ -60,6 +64,18 @@ class Forecast:
     def units(self, alpha_kl: float) -> int:
         """Modes that survive this KL weight."""
         return int((self.thresholds > alpha_kl).sum())
+
+    def rate(self, alpha_kl: float) -> float:
+        """The KL rate of a linear code, nats: 1/2 log(threshold / alpha_kl) of each unit that survives."""
+        alive = self.thresholds[self.thresholds > alpha_kl]
+        return 0.5 * float(np.log(alive / alpha_kl).sum()) if alpha_kl > 0 else np.inf
+
+    @property
+    def alpha_dead(self) -> float:
+        """The KL weight from which on that rate is below what a channel is called dead for; at most alpha_crit."""
+        logs = np.log(self.thresholds[self.thresholds > 0])
+        levels = (np.cumsum(logs) - 2 * DEAD_RATE) / np.arange(1, 1 + len(logs))  # the largest: water-filling
+        return float(np.exp(levels.max())) if len(logs) else 0.0
 
     def words(self, alpha_kl: float) -> str:
         """Where a KL weight lies, in one line."""

@@ -105,10 +105,17 @@ def findings(row: Row, history: Sequence[Observation], step: int) -> tuple[Findi
     return tuple(sorted(found, key=lambda one: -SEVERITIES.index(one.severity)))
 
 
-def expected(forecast: Forecast, kl_weight: float) -> Finding | None:
-    """What the spectrum of the images says of a KL weight, before anything is trained."""
-    if forecast.units(kl_weight):
-        return None
+def expected(forecast: Forecast, kl_weight: float) -> Finding:
+    """What the spectrum of the images says of a KL weight, before training: how many units, and until when."""
+    if units := forecast.units(kl_weight):
+        return Finding(
+            severity="note",
+            reason=f"units expected at the KL weight {kl_weight:g}: {units}, none from {forecast.alpha_crit:.3g} on",
+            quantity="alpha_crit",
+            number=forecast.alpha_crit,
+            remedy=f"stay below {forecast.alpha_dead:.3g}, from where on a channel carries less than 0.05 nats",
+            reference=LINEAR,
+        )
     return Finding(
         severity="warning",
         reason=f"a dead code is expected: the KL weight {kl_weight:g} is past {forecast.alpha_crit:.3g}",

@@ -71,7 +71,8 @@ def columns(known: Artifact, pressure: Pressure, teacher: Artifact) -> dict[str,
     """What a row shows of it."""
     found = ahead(known, pressure, teacher)
     units = found.units(pressure.alpha_kl)
-    return {"alpha_crit": found.alpha_crit, "forecast_units": units, "key_spectrum": known.key}
+    when = {"alpha_crit": found.alpha_crit, "alpha_dead": found.alpha_dead}
+    return {**when, "forecast_units": units, "key_spectrum": known.key}
 
 
 def _read(known: Artifact) -> "Spectrum":

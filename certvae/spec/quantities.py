@@ -107,6 +107,7 @@ QUANTITIES = (
     _nats("kl_rate", "KL, nats", "coarse", "headline", "summary", "seeds", "code", symbol="KL"),
     _count("active_units", "active units", "final", "headline", "summary", "seeds", "code", symbol="AU"),
     _number("alpha_crit", "alpha_crit, forecast", "short", "code"),
+    _number("alpha_dead", "alpha_kl of a dead channel, forecast", "short", "code"),
     _count("forecast_units", "units, forecast", "code"),
     _nats("response", "response to alignment before it began, nats a step", "short", "code"),
     _number("critical_weight", "least lambda_ts, forecast", "short", "code"),

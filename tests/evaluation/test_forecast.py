@@ -61,6 +61,17 @@ class TestReference:
     def test_the_units_that_survive(self, digits, alpha_kl, units):
         assert plain(digits).units(alpha_kl) == units
 
+    @pytest.mark.parametrize(("alpha_kl", "seen"), [(1.143, 0.20), (1.223, 0.10), (1.308, 0.035)])
+    def test_near_the_threshold_trained_codes_carry_what_it_says(self, digits, alpha_kl, seen):
+        """Means over three seeds of `no_align`, sixty epochs."""
+        assert plain(digits).rate(alpha_kl) == pytest.approx(seen, rel=0.25)
+
+    def test_the_channel_is_called_dead_a_little_before_its_last_unit_goes(self, digits):
+        found = plain(digits)
+        assert 1.223 < found.alpha_dead < 1.308  # alive in three seeds, dead in three seeds
+        assert found.rate(found.alpha_dead) == pytest.approx(0.05)
+        assert found.rate(found.alpha_crit) == 0.0
+
     def test_it_says_where_a_weight_lies(self, digits):
         found = plain(digits)
         assert found.words(1.0) == "alpha_kl 1: 3 units expected, dead from 1.4 on"
@@ -101,6 +112,16 @@ class TestPlanted:
         low, high = sorted((weight, other))
         assert found.units(low) >= found.units(high)
         assert (found.units(weight) == 0) == (weight >= found.alpha_crit)
+
+    @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6))
+    def test_at_the_weight_of_a_dead_channel_the_rate_is_that_of_one(self, thresholds):
+        found = Forecast(np.sort(thresholds)[::-1], is_local=False)
+        assert found.rate(found.alpha_dead) == pytest.approx(0.05)
+        assert found.alpha_dead < found.alpha_crit
+
+    def test_data_that_never_change_have_a_dead_channel_at_every_weight(self):
+        found = Forecast(np.zeros(1), is_local=False)
+        assert (found.alpha_dead, found.rate(0.1)) == (0.0, 0.0)
 
 
 class TestDecoderThatSeesTheTeacher:

@@ -115,7 +115,10 @@ def test_a_kl_weight_that_no_unit_survives_is_told_beforehand(caplog):
     assert "a dead code is expected" in caplog.text
     alpha_crit = monitor.expected.number
     assert alpha_crit == pytest.approx(np.linalg.eigvalsh(np.cov(IMAGES.T.numpy(), bias=True))[-1] / 0.5, rel=1e-4)
-    assert Monitor(T, IMAGES, kl_weight=0.9 * alpha_crit, variance=0.5).worst is None
+    below = Monitor(T, IMAGES, kl_weight=0.9 * alpha_crit, variance=0.5)
+    assert below.worst == "note"
+    assert ": 2, none from" in below.expected.reason
+    assert json.loads(below.json())["expected"]["number"] == pytest.approx(alpha_crit)
 
 
 class TestLoop:

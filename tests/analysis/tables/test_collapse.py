@@ -52,6 +52,14 @@ def test_a_forecast_inside_the_bracket_holds(study, tmp_path):
     assert pd.isna(found.loc["guarded_full", "held"])
 
 
+def test_a_fine_bracket_says_how_far_off_the_forecast_is(tmp_path):
+    """Held against the weight at which the word is due, and not against that of the last unit."""
+    rows = [one | {"alpha_dead": 1.25} for one in grid("no_align", 0.5, 1.4)]
+    found = lines(rows, tmp_path)["no_align"]
+    assert (found["lives_to"], found["dead_from"], found["held"]) == (0.5, 2.0, INSIDE)
+    assert found["off"] == pytest.approx(0.6)
+
+
 @pytest.mark.parametrize(("crit", "said"), [(0.1, BELOW), (0.6, INSIDE), (30.0, ABOVE)])
 def test_one_that_does_not_is_said(crit, said, tmp_path):
     assert lines(grid("no_align", 0.5, crit), tmp_path)["no_align"]["held"] == said
