@@ -125,7 +125,7 @@ class Triad:
 class Curriculum:
     """K from coarse to fine: alignment with a partition of the teacher's classes first, with all of them in the end.
 
-    Partitions are nested, made by merging the parts that images leave most undecided (`certvae.properties.merged`).
+    Partitions are nested, made by merging the parts whose union costs least I_T (`certvae.properties.merged`).
     """
 
     levels: Several[Classes] = (2, 5)
