@@ -2,7 +2,7 @@
 
     python sweeps/critical_weight.py                                              digits: 1.4 without alignment
     python sweeps/critical_weight.py --only full rescue --objective.alpha-kl 5.86             5.9 with it
-    python sweeps/critical_weight.py --data mnist --limit 4000 --objective.alpha-kl 50.8      what --plan forecasts
+    python sweeps/critical_weight.py --data mnist --limit 4000 --objective.alpha-kl 53.2   what --plan --decode says
     certvae run sweeps.critical_weight:BERNOULLI --data mnist --limit 4000 --objective.alpha-kl 25
 
 The KL weight of the base is that forecast, and six weights from 0.82 to 1.14 of it are run. `no_align` and `full`
