@@ -58,6 +58,15 @@ def source(reference: str) -> str:
     return told.hexdigest()[:SOURCE_LENGTH]
 
 
+def is_installed(reference: str) -> bool:
+    """Whether `module:function` lies in an installed package, whose version names it.
+
+    Raises:
+        ConfigFault: as `source`.
+    """
+    return _is_below(_file(_module(reference)), INSTALLED)
+
+
 def function(reference: str, wanted: str) -> Callable[..., Any]:
     """What `module:function` names, imported from the text that `wanted` names, whatever was imported before.
 

@@ -16,9 +16,10 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from certvae.data.loading import SOURCES, describe
 from certvae.data.own import is_own
-from certvae.engine.propose import Sampler, Space
+from certvae.engine.propose import Space
 from certvae.engine.ranges import described as drawn
 from certvae.engine.ranges import ranges
+from certvae.engine.samplers import AUTO, check_sampler
 from certvae.engine.study import STORE, Study, study_name
 from certvae.errors import ConfigFault, ExitCode
 from certvae.foreign import called, is_reference
@@ -143,8 +144,9 @@ class Run:
     ] = ()
     """Search this numeric field of the cell, such as lambda_ts 0.1 10 log, in place of the space of the study; may be
     given several times."""
-    sampler: Sampler = "tpe"
-    """Who proposes configs."""
+    sampler: Annotated[str, tyro.conf.arg(metavar="auto|tpe|gp|nsga2|random|grid|MODULE:FUNCTION")] = AUTO
+    """Who proposes configs. auto: Gaussian processes (gp) up to config 200 and tpe from there, or what the search began
+    with. MODULE:FUNCTION: what it returns when called with seed=..., such as optuna.samplers:CmaEsSampler."""
     lag: Annotated[int, Ge(1)] = 8
     """Config k is proposed from the outcomes of configs 0 to k - lag: more runs at once, and knows less."""
     early_stop: Annotated[float, Gt(0), Lt(1)] | None = None
@@ -213,13 +215,14 @@ def prepared(study: Study, run: Run) -> tuple[Run, CellSpec]:
     """The run with a name for its study, and the preset of its data set before any field is overridden.
 
     Raises:
-        ConfigFault: seeds that are none, an unknown data set, or a preset that gives no cell.
+        ConfigFault: seeds that are none, an unknown data set or sampler, or a preset that gives no cell.
     """
     for seeds in (run.seeds, run.search_seeds, run.confirmation_seeds):
         check_seeds(seeds)
     if run.config is not None:
         run, preset = kept(run.config, run, study.data)
     else:
+    check_sampler(run.sampler)
         preset = called(study.preset, described(run.data))
     if not isinstance(preset, CellSpec):
         raise refuse("preset", f"a function that gives a CellSpec for {run.data}", preset, "let it know this data set")

@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
@@ -25,6 +25,7 @@ from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
 from certvae.canonical import digest
+from certvae.engine.samplers import NAMES, sampler_of
 from certvae.errors import ConfigFault, SearchFault
 from certvae.foreign import TheirFault, called, place_of
 from certvae.spec.cell import CellSpec
@@ -32,7 +33,6 @@ from certvae.spec.goal import Goal, Judged, Noise
 
 SKETCHED = 64
 """Configs that a plan asks the real sampler for."""
-Sampler = Literal["tpe", "gp", "nsga2", "random", "grid"]
 Space = Callable[[BaseTrial, CellSpec], CellSpec]
 """Draws a config: suggests values on the trial and puts them into the base."""
 
@@ -66,7 +66,7 @@ def propose(
     space: Space,
     base: CellSpec,
     goal: Goal,
-    sampler: Sampler,
+    sampler: str,
     study_seed: int,
 ) -> tuple[Proposal, CellSpec]:
     """Asks for config `number`.
@@ -76,10 +76,18 @@ def propose(
         still_open: the configs after those, whose parameters the sampler may avoid.
 
     Raises:
-        SearchFault: when the space draws an invalid spec, or the sampler cannot handle the space.
+        ConfigFault: see `sampler_of`.
+        SearchFault: when the space draws an invalid spec, the sampler cannot handle the space, or is not seeded.
     """
-    study = rebuilt(told, still_open, goal, _sampler(sampler, digest_seed(study_seed, number)))
-    return _asked(study, number, space, base, sampler)
+
+    def ask() -> tuple[Proposal, CellSpec]:
+        made = sampler_of(sampler, number, digest_seed(study_seed, number))
+        return _asked(rebuilt(told, still_open, goal, made), number, space, base, sampler)
+
+    proposal, spec = ask()
+    if number == 0 and sampler not in NAMES and ask()[0].params != proposal.params:
+        raise _unseeded(sampler)
+    return proposal, spec
 
 
 def sketched(
@@ -89,7 +97,7 @@ def sketched(
     space: Space,
     base: CellSpec,
     goal: Goal,
-    sampler: Sampler,
+    sampler: str,
     study_seed: int,
 ) -> list[CellSpec]:
     """The configs that follow, as this sampler would draw them if nothing were told, to plan with; none is kept.
@@ -101,7 +109,7 @@ def sketched(
     Raises:
         ConfigFault, SearchFault: as `propose`, so a dry run meets what a run would meet.
     """
-    study = rebuilt([], known, goal, _sampler(sampler, digest_seed(study_seed, len(known))))
+    study = rebuilt([], known, goal, sampler_of(sampler, len(known), digest_seed(study_seed, len(known))))
     proposals, drawn = list(known), []
     while len(proposals) < total and not exhausted(proposals):
         if len(drawn) == SKETCHED:  # it looks through all trials for each: at random for the rest, and at once
@@ -113,7 +121,7 @@ def sketched(
 
 
 def _asked(
-    study: optuna.Study, number: int, space: Space, base: CellSpec, sampler: Sampler
+    study: optuna.Study, number: int, space: Space, base: CellSpec, sampler: str
 ) -> tuple[Proposal, CellSpec]:
     """One more trial of a study, drawn by a user's space, and proven to read back as what it is."""
     with warnings.catch_warnings():
@@ -269,28 +277,12 @@ def _trial(proposal: Proposal, state: TrialState, **results: Any) -> FrozenTrial
     )
 
 
-def _sampler(name: Sampler, seed: int) -> optuna.samplers.BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match name:
-            case "tpe":
-                return optuna.samplers.TPESampler(seed=seed)
-            case "gp":
-                return optuna.samplers.GPSampler(seed=seed, deterministic_objective=False)
-            case "nsga2":
-                return optuna.samplers.NSGAIISampler(population_size=16, seed=seed)
-            case "random":
-                return optuna.samplers.RandomSampler(seed=seed)
-            case "grid":
-                return optuna.samplers.BruteForceSampler(seed=seed)
-
-
 def _plain(system: dict[str, Any]) -> dict[str, Any]:
     """The notes that JSON can carry; constraints are told by ourselves."""
     return {name: value for name, value in system.items() if not name.startswith("constraints")}
 
 
-def _no_draw(number: int, sampler: Sampler, error: Exception) -> SearchFault:
+def _no_draw(number: int, sampler: str, error: Exception) -> SearchFault:
     return SearchFault(
         f"the sampler {sampler} proposes no config {number}: {str(error).strip() or type(error).__name__}".splitlines()[
             0
@@ -302,6 +294,15 @@ def _no_draw(number: int, sampler: Sampler, error: Exception) -> SearchFault:
 
 
 def _no_spec(number: int, space: Space, found: Any) -> SearchFault:
+def _unseeded(sampler: str) -> SearchFault:
+    return SearchFault(
+        f"{sampler} proposes another config 0 when it is asked again",
+        "make the sampler with the seed that the function is given, `def mine(seed): ...`",
+        where="--sampler",
+        cause="a search is replayed after a crash, so a config is a function of its seed and of earlier outcomes",
+    )
+
+
     return SearchFault(
         f"config {number} is no CellSpec of this study and seed, but a {type(found).__name__}",
         "return `dataclasses.replace(base, ...)`",

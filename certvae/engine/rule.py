@@ -7,7 +7,8 @@ from certvae.canonical import plain
 from certvae.data.dataset import Split
 from certvae.engine.dispatch import Cell
 from certvae.engine.early_stop import StopRule
-from certvae.engine.propose import Sampler, Space
+from certvae.engine.propose import Space
+from certvae.engine.samplers import AUTO, read, written
 from certvae.errors import SearchFault
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
@@ -27,7 +28,7 @@ class Search:
     base: CellSpec
     space: Space
     goal: Goal
-    sampler: Sampler
+    sampler: str
     total: int
     lag: int
     study_seed: int
@@ -91,7 +92,7 @@ class Search:
         return {
             "config": self.base.config,
             "goal": self.goal,
-            "sampler": self.sampler,
+            "sampler": written(self.sampler),
             "lag": self.lag,
             "study_seed": self.study_seed,
             "seeds": list(self.seeds),
@@ -108,6 +109,12 @@ def settle_rule(search: Search, store: Store) -> None:
     check_rule(search, store)
     if store.get_document(RULE, search.base.study) is None:
         store.put_document(RULE, search.base.study, plain(search.rule()))
+
+
+def going_on(search: Search, store: Store) -> Search:
+    """The search with the sampler that it began with, where no other one is asked for."""
+    found = store.get_document(RULE, search.base.study)
+    return search if found is None or search.sampler != AUTO else replace(search, sampler=read(found["sampler"]))
 
 
 def check_rule(search: Search, store: Store) -> None:

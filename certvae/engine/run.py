@@ -19,7 +19,7 @@ from certvae.engine.journal import Journal
 from certvae.engine.progress import Board
 from certvae.engine.propose import sketched, spec_of
 from certvae.engine.rows import RowIndex
-from certvae.engine.rule import Search, check_rule, settle_rule
+from certvae.engine.rule import Search, check_rule, going_on, settle_rule
 from certvae.engine.search import SearchCells, censored, proposals
 from certvae.engine.study import Study, configs_of
 from certvae.engine.values import at_values
@@ -221,7 +221,7 @@ def _search(context: Context) -> Ending:
     """Configs proposed one by one, then the winner on fresh seeds."""
     check(context.base, context.dataset)
     check_device(context.base, context.run.address)
-    search = rule_of(context.study, context.run, context.base, context.goal)
+    search = going_on(rule_of(context.study, context.run, context.base, context.goal), context.store)
     check_rule(search, context.store)
     wanted = _wanted(context, search)
     left = _left(context, wanted)
