@@ -152,9 +152,11 @@ def learn(
 
     Args:
         confidence: of all bounds together, in (0, 1).
-        earlier: configs that were told, with the halfway values of all their cells.
+        earlier: configs that were told, with the halfway values of all their cells; one that was proposed twice has the
+            same cells, and counts once.
     """
-    complete = [(judged, cells) for judged, cells in earlier if judged.outcome == "complete"]
+    distinct = {judged.config: (judged, cells) for judged, cells in earlier if judged.outcome == "complete"}
+    complete = [*distinct.values()]
     wanted: dict[Quantity, float] = dict.fromkeys(goal.constraints, 0.0)
     if (best := _best_score(goal, [judged for judged, _ in complete])) is not None:
         wanted["score"] = best

@@ -27,10 +27,15 @@ GOOD = {"epoch": 10, "guard_margin": 0.9, "guard_psnr_01": 18.5}
 REFERENCE = {"epoch": 20, "guard_margin": -0.1, "guard_psnr_01": 19.5}
 
 
-def config(score, slack, margins, drops, goal=None):
+def config(score, slack, margins, drops, name="c"):
     """A complete config with what its cells showed halfway: margins in nats, drops in dB below the reference."""
-    judged = Judged("c", "complete", "", len(margins), 0, 0, score, psnr=18.0, violations={"psnr_drop": -slack})
+    judged = Judged(name, "complete", "", len(margins), 0, 0, score, psnr=18.0, violations={"psnr_drop": -slack})
     return judged, [Halfway(margin, 19.0 - drop, 19.0) for margin, drop in zip(margins, drops, strict=True)]
+
+
+def like(count, *, slack=0.5, margins=(0.9,), drops=(1.0,), score=1.0):
+    """So many configs that showed the same."""
+    return [config(score, slack, margins, drops, f"c{number}") for number in range(count)]
 
 
 class TestBound:
@@ -46,28 +51,31 @@ class TestBound:
         assert upper_quantile([1.0] * 9, 0.1) == 1.0
 
     def test_the_confidence_is_shared_between_quantities(self):
-        few = [config(1.0, 0.5, (0.9, 0.9), (1.2, 1.2))] * 18
-        assert learn(Goal(), 0.9, 10, few) is None
-        rule = learn(Goal(), 0.9, 10, few + few[:1])
+        assert learn(Goal(), 0.9, 10, like(18)) is None
+        rule = learn(Goal(), 0.9, 10, like(19))
         assert {need.quantity: need.wanted for need in rule.needs} == {"score": 1.0, "psnr_drop": 0.0}
 
     def test_the_least_promising_cell_of_a_config_counts(self):
-        rule = learn(Goal(), 0.5, 10, [config(1.0, 0.5, (0.9, 0.2), (1.0, 1.4))] * 9)
+        rule = learn(Goal(), 0.5, 10, like(9, margins=(0.9, 0.2), drops=(1.0, 1.4)))
         assert {need.quantity: round(need.gain, 9) for need in rule.needs} == {"score": 0.8, "psnr_drop": 0.4}
 
     def test_two_objectives_have_no_best_score(self):
-        rule = learn(Goal(pareto=True), 0.5, 10, [config(1.0, 0.5, (0.9,), (1.0,))] * 9)
+        rule = learn(Goal(pareto=True), 0.5, 10, like(9))
         assert [need.quantity for need in rule.needs] == ["psnr_drop"]
 
     def test_a_missing_number_halfway_bounds_nothing(self):
-        judged, _ = config(1.0, 0.5, (0.9,), (1.0,))
-        assert learn(Goal(), 0.5, 10, [(judged, [Halfway(None, None, None)])] * 9) is None
+        blind = [(judged, [Halfway(None, None, None)]) for judged, _ in like(9)]
+        assert learn(Goal(), 0.5, 10, blind) is None
 
     def test_infeasible_and_censored_configs_set_no_best_score(self):
-        poor = config(5.0, -0.5, (0.9,), (1.0,))
         stopped = (Judged("c", "censored", "", 0, 0, 0), [])
-        rule = learn(Goal(), 0.5, 10, [poor] * 9 + [stopped])
+        rule = learn(Goal(), 0.5, 10, [*like(9, score=5.0, slack=-0.5), stopped])
         assert ([need.quantity for need in rule.needs], rule.configs) == (["psnr_drop"], 9)
+
+    def test_a_config_that_was_proposed_twice_counts_once(self):
+        once = like(9)
+        assert learn(Goal(), 0.5, 10, once * 2) == learn(Goal(), 0.5, 10, once)
+        assert learn(Goal(), 0.9, 10, like(1) * 40) is None
 
 
 class TestWatch:
@@ -176,6 +184,11 @@ class Recorded:
         self.frame = pd.read_csv(RECORDED)
         self.judged = [self._judged(lines) for _, lines in self.frame.groupby("number")]
         self.shown = [self._halfway(lines) for _, lines in self.frame.groupby("number")]
+
+    def by_seed(self):
+        """Every config after one seed, two, and three."""
+        groups = [lines for _, lines in self.frame.groupby("number")]
+        return [[self._judged(lines.head(ran)) for ran in range(1, len(lines) + 1)] for lines in groups]
 
     def _judged(self, lines):
         named = lines[["config", "seed", "teacher_status"]].assign(split="guard", outcome="ok", reason="")
