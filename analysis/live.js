@@ -185,7 +185,7 @@ function judged(data, view, side, config, group) {
   const rows = data.tried, { mode, reference, score: kind } = data.goal, places = new Map();
   group.forEach((row) => places.set(`${rows.seed[row]}|${rows.mode[row]}`, row));
   const pairs = data.seeds.map((seed) => [seed, places.get(`${seed}|${mode}`), places.get(`${seed}|${reference}`)]);
-  const incomplete = (reason, n_failed, n_stress) => ({ config, complete: false, feasible: false, reason, n: 0, n_failed, n_stress });
+  const incomplete = (found, n_failed, n_stress, reason = data.ended[config] ?? found) => ({ config, complete: false, feasible: false, reason, n: 0, n_failed, n_stress });
   const troubles = pairs.map(([seed, ...both]) => [seed, both.map((row) => trouble(rows, row)).find(Boolean)]).filter((one) => one[1]);
   if (troubles.length) return incomplete(`seed ${troubles[0][0]}: ${troubles[0][1]}`, troubles.length, 0);
   const strict = pairs.filter((pair) => side.strict(rows.teacher[pair[1]])), n_stress = pairs.length - strict.length;

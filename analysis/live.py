@@ -7,6 +7,7 @@ floating-point operations in the same order; `tests/analysis/test_live.py` holds
 import dataclasses
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,13 @@ NO_ROW, UNKNOWN = -2, -1
 """In place of a teacher: none was found, and none is known."""
 
 
-def payload(parts: Partition, tried: Partition | None, view: View, seeds: tuple[int, ...]) -> dict[str, Any]:
+def payload(
+    parts: Partition,
+    tried: Partition | None,
+    view: View,
+    seeds: tuple[int, ...],
+    ended: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The rows of a page and of its search, the teachers behind them, and the view that the page was asked for.
 
     Args:
@@ -34,6 +41,7 @@ def payload(parts: Partition, tried: Partition | None, view: View, seeds: tuple[
         tried: guard rows of all configs of a search, or None.
         view: as the page was asked for; where its sliders stand.
         seeds: those of the search; all that are there when empty.
+        ended: configs that it ended early -> why.
     """
     rows, guard = everything(parts), None if tried is None else everything(tried)
     teachers = _Teachers()
@@ -47,6 +55,7 @@ def payload(parts: Partition, tried: Partition | None, view: View, seeds: tuple[
         "tried": None if guard is None else _records(guard, TRIED, teachers),
         "names": {} if guard is None else labels(guard),
         "seeds": sorted(set(seeds) or (set() if guard is None else set(guard["seed"]))),
+        "ended": dict(ended),
         "shown": SHOWN,
         "teachers": teachers.found,
     }

@@ -23,7 +23,7 @@ import pandas as pd
 from certvae import answers
 from certvae.errors import StoreFault
 from certvae.looks import together
-from certvae.spec.goal import RULE, Goal
+from certvae.spec.goal import RULE, Goal, ended_kind
 from certvae.spec.modes import ordered
 from certvae.spec.quantities import QUANTITIES
 from certvae.store import environments
@@ -32,7 +32,7 @@ from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
 from certvae.store.layout import read_identity
 from certvae.store.log import events
-from certvae.store.records import ROWS, get_document, rows
+from certvae.store.records import ROWS, documents, get_document, rows
 from certvae.store.store import OBJECTS
 
 from .parameters import config_order
@@ -108,6 +108,12 @@ def searched(store: Path | str, study: str) -> tuple[Goal, tuple[int, ...]] | No
     """The goal and the seeds of the search that a store holds for a study; None where nothing was searched."""
     rule = get_document(open_store(store), RULE, study)
     return None if rule is None else (Goal.of(rule["goal"]), tuple(rule["seeds"]))
+
+
+def ended(store: Path | str, study: str) -> dict[str, str]:
+    """Configs that a search ended before all of their cells had results -> why."""
+    found = documents(open_store(store), ended_kind(study)).values()
+    return {body["config"]: body["reason"] for body in found if "config" in body}
 
 
 def remembered(store: Path | str, study: str) -> dict[str, Any] | None:

@@ -3,8 +3,10 @@
 Which config is feasible and which is best, `certvae.spec.goal` says, here as in the search itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import nan
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,9 @@ BINS = 4
 MANY_VALUES = 6  # a numeric parameter with more values than this is cut into quartiles
 
 
-def configs(parts: Partition, goal: Goal, seeds: Iterable[int] = ()) -> pd.DataFrame:
+def configs(
+    parts: Partition, goal: Goal, seeds: Iterable[int] = (), ended: Mapping[str, str] = MappingProxyType({})
+) -> pd.DataFrame:
     """One line per config, the best first, from the guard rows of its strict-feasible seeds.
 
     Columns: study, config, split, mode, reference, score, margin_min and psnr_01 (mean over seeds) of the mode,
@@ -32,6 +36,7 @@ def configs(parts: Partition, goal: Goal, seeds: Iterable[int] = ()) -> pd.DataF
         parts: rows of one study.
         goal: what the search maximised, see `load.searched`.
         seeds: those of the search; by default all that are there.
+        ended: configs that the search ended early -> why, see `load.ended`: the reason of what is incomplete.
 
     Raises:
         Refused: no guard row.
@@ -50,6 +55,10 @@ def configs(parts: Partition, goal: Goal, seeds: Iterable[int] = ()) -> pd.DataF
     judged = [
         judge(str(config), wanted, lines.to_dict("records"), goal)
         for config, lines in guard.groupby("config", sort=False)
+    ]
+    judged = [
+        replace(one, reason=ended[one.config]) if one.outcome == "incomplete" and one.config in ended else one
+        for one in judged
     ]
     front = {one.config for one in pareto_front(judged)}
     given = {"study": guard["study"].iloc[0], "split": "guard", "mode": goal.mode, "reference": goal.reference}

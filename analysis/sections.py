@@ -52,6 +52,7 @@ class Material:
         teachers: config -> teacher rows of one seed, where the witness is a simplex.
         winner: what the search chose, None where there was no search or nothing is feasible.
         seeds: those of the search.
+        ended: configs that it ended early -> why.
     """
 
     view: View
@@ -65,6 +66,7 @@ class Material:
     teachers: Mapping[str, np.ndarray] = field(default_factory=dict)
     winner: Winner | None = None
     seeds: tuple[int, ...] = ()
+    ended: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> pd.DataFrame:

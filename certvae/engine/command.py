@@ -151,6 +151,9 @@ class Run:
     """Config k is proposed from the outcomes of configs 0 to k - lag: more runs at once, and knows less."""
     early_stop: Annotated[float, Gt(0), Lt(1)] | None = None
     """Censor a cell halfway when, with this confidence, its config cannot become feasible or the best: 0.9, say."""
+    race: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Run the seeds of a config one after the other, and drop those that are left when, with this confidence, it cannot
+    become feasible or the best: 0.9, say."""
     controller: ControlName | Literal["none"] | None = None
     """Adds guarded_full and guarded_rescue, whose weights this controller sets by the margin of the guard rows;
     --controller.* are its fields. The study's own when absent; none takes it away."""
@@ -219,10 +222,10 @@ def prepared(study: Study, run: Run) -> tuple[Run, CellSpec]:
     """
     for seeds in (run.seeds, run.search_seeds, run.confirmation_seeds):
         check_seeds(seeds)
+    check_sampler(run.sampler)
     if run.config is not None:
         run, preset = kept(run.config, run, study.data)
     else:
-    check_sampler(run.sampler)
         preset = called(study.preset, described(run.data))
     if not isinstance(preset, CellSpec):
         raise refuse("preset", f"a function that gives a CellSpec for {run.data}", preset, "let it know this data set")

@@ -36,6 +36,8 @@ class Search:
     confirmation_seeds: tuple[int, ...]
     early_stop: float | None = None
     """Confidence with which a hopeless cell is censored; none is when absent."""
+    race: float | None = None
+    """Confidence with which the seeds of a config that can hardly win are dropped; all run when absent."""
     every_mode: bool = False
     """Search cells train all modes, and not only those that the goal reads."""
 
@@ -72,6 +74,13 @@ class Search:
                 where="--early-stop",
                 cause="a front of margin and PSNR without a constraint has no config that is out of reach",
             )
+        if self.race is not None and not (self.bounded and len(self.seeds) > 1):
+            raise SearchFault(
+                "a race has nothing to compare",
+                "give two --search-seeds or more and, with --goal.pareto, a constraint, or leave --race away",
+                where="--race",
+                cause="a config is dropped after some of its seeds when a constraint or the best score is out of reach",
+            )
 
     @property
     def bounded(self) -> bool:
@@ -97,7 +106,14 @@ class Search:
             "study_seed": self.study_seed,
             "seeds": list(self.seeds),
             "early_stop": self.early_stop,
+            "race": self.race,
         }
+
+
+def going_on(search: Search, store: Store) -> Search:
+    """The search with the sampler that it began with, where no other one is asked for."""
+    found = store.get_document(RULE, search.base.study)
+    return search if found is None or search.sampler != AUTO else replace(search, sampler=read(found["sampler"]))
 
 
 def settle_rule(search: Search, store: Store) -> None:
@@ -109,12 +125,6 @@ def settle_rule(search: Search, store: Store) -> None:
     check_rule(search, store)
     if store.get_document(RULE, search.base.study) is None:
         store.put_document(RULE, search.base.study, plain(search.rule()))
-
-
-def going_on(search: Search, store: Store) -> Search:
-    """The search with the sampler that it began with, where no other one is asked for."""
-    found = store.get_document(RULE, search.base.study)
-    return search if found is None or search.sampler != AUTO else replace(search, sampler=read(found["sampler"]))
 
 
 def check_rule(search: Search, store: Store) -> None:

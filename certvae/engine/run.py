@@ -311,6 +311,7 @@ def rule_of(study: Study, run: Run, base: CellSpec, goal: Goal) -> Search:
         seeds=run.search_seeds,
         confirmation_seeds=run.confirmation_seeds,
         early_stop=run.early_stop,
+        race=run.race,
         every_mode=run.every_mode,
     )
 

@@ -5,8 +5,8 @@
     module:function  what it returns when it is called with seed=...: a function of one's own, or a class such as
                      optuna.samplers:CmaEsSampler
 
-A sampler is made anew for each config, seeded by (seed of the study, number of the config), and learns from the trials of
-the study it is given: what it would keep in itself is lost. `python -m tests.benchmarks.samplers` compares them.
+A sampler is made anew for each config, seeded by (seed of the study, number of the config), and learns from the trials
+of the study it is given: what it would keep in itself is lost. `python -m tests.benchmarks.samplers` compares them.
 """
 
 import importlib

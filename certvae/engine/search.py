@@ -2,12 +2,12 @@
 
 The plan grows config by config. A proposal is published in the store before its cells start, so a killed driver asks
 nothing twice; what is told is read from rows, so the order in which cells finish does not matter. A cell that was
-censored has no rows: that it was, and why, is a document of the store. A proposal that was told of an accident, such as
-a full disk, is not published: the next run tries the failed cells again, and asks anew.
+censored, or dropped from a race, has no rows: that it was, and why, is a document of the store. A proposal that was
+told of an accident, such as a full disk, is not published: the next run tries the failed cells again, and asks anew.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from certvae.engine.dispatch import Cell, Ended
@@ -15,6 +15,7 @@ from certvae.engine.early_stop import Halfway, StopRule, halfway_epoch, learn
 from certvae.engine.gate import Gate, opened_for
 from certvae.engine.journal import Journal
 from certvae.engine.propose import Proposal, Space, exhausted, propose, spec_of
+from certvae.engine.race import Race, entered
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import SEARCHED, Search
 from certvae.errors import SearchFault, StoreFault
@@ -31,11 +32,6 @@ def kind_of(study: str) -> str:
     return f"proposals-{study}"
 
 
-def censored_kind(study: str) -> str:
-    """Where a store keeps which cells of a study were ended early."""
-    return f"censored-{study}"
-
-
 def proposals(store: Store, study: str) -> list[Proposal]:
     """What was proposed so far, in order."""
     documents = store.documents(kind_of(study))
@@ -49,7 +45,17 @@ def proposed(store: Store, space: Space, base: CellSpec) -> list[CellSpec]:
 
 def censored(store: Store, study: str) -> dict[str, str]:
     """Cells of a study that a search ended early -> why."""
-    return {cell: body["reason"] for cell, body in store.documents(censored_kind(study)).items()}
+    return {cell: body["reason"] for cell, body in store.documents(goals.ended_kind(study)).items()}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A config that was proposed, and the rules that its cells are held against."""
+
+    proposal: Proposal
+    spec: CellSpec
+    stop: StopRule | None
+    race: Race | None
 
 
 class SearchCells:
@@ -64,17 +70,23 @@ class SearchCells:
         self.specs: list[CellSpec] = []
         self._asked: list[list[Cell]] = []
         """The cells of each config, made once: each carries the digest by which its rows are found."""
+        self._races: dict[str, Race | None] = {}
+        """Config -> the rule of its race; one that is proposed again is the config that it was."""
+        self._started: set[str] = set()
+        """Cells that were handed out and have not ended."""
         self._stop_rules = StopRules(search, store, rows)
         self._censored = censored(store, search.base.study)
         self.judged: dict[int, Judged] = {}
         self._pending: dict[str, set[int]] = {}
         """Digest of a cell that has not ended -> numbers of the configs that wait for it."""
+        self._next: list[Cell] = []
+        """Cells whose turn it is in a race."""
         self._confirming = False
         self.refused = ""
         """Why certify was not opened for the winner; empty when it was."""
 
     def more(self) -> Iterable[Cell] | None:
-        cells: list[Cell] = []
+        cells, self._next = self._next, []
         while len(self.proposals) < self._total and self._may_ask():
             cells += self._ask()
         if cells or len(self.judged) < self._total:
@@ -88,7 +100,10 @@ class SearchCells:
         self.rows.add(ended.rows)
         if ended.kind == "censored":
             self._censor(cell, ended.reason)
-        for number in self._pending.pop(cell.spec.cell, set()):
+        self._started.discard(cell.spec.cell)
+        waiting = sorted(self._pending.pop(cell.spec.cell, set()))
+        self._next += self._startable(waiting[0]) if waiting else []
+        for number in waiting:
             self._judge(number)
 
     @property
@@ -164,19 +179,41 @@ class SearchCells:
 
     def _ask(self) -> list[Cell]:
         number = len(self.proposals)
-        proposal, spec, stop = self._remembered(number) or self._propose(number)
-        self.proposals.append(proposal)
-        self.specs.append(spec)
-        self._asked.append(self.search.cells(spec, stop))
+        asked = self._remembered(number) or self._propose(number)
+        self.proposals.append(asked.proposal)
+        self.specs.append(asked.spec)
+        self._races.setdefault(asked.spec.config, asked.race)
+        self._asked.append(self.search.cells(asked.spec, asked.stop))
         missing = [cell for cell in self._asked[number] if not self._ended(cell)]
-        new = [cell for cell in missing if cell.spec.cell not in self._pending]
         for cell in missing:
             self._pending.setdefault(cell.spec.cell, set()).add(number)
         if missing and self._journal:
-            self._journal.asked(proposal)
-        if not missing:
-            self._judge(number)
+            self._journal.asked(asked.proposal)
+        new = self._startable(number)
+        self._judge(number)
         return new
+
+    def _startable(self, number: int) -> list[Cell]:
+        """Cells of a config that may start now: all of them, or in a race the next one, and none once it is lost."""
+        waiting = [cell for cell in self._asked[number] if cell.spec.cell in self._pending]
+        if self._races[self.specs[number].config] is not None:
+            if reason := self._lost(number):
+                self._drop(waiting, reason)
+            waiting = [] if reason else waiting[:1]
+        new = [cell for cell in waiting if cell.spec.cell not in self._started]
+        self._started.update(cell.spec.cell for cell in new)
+        return new
+
+    def _lost(self, number: int) -> str:
+        """Why the seeds of a config that have not run need not; empty while it may win."""
+        verdict = self._verdict(self.specs[number], self._asked[number])
+        return verdict.reason if verdict.outcome == "censored" else ""
+
+    def _drop(self, cells: Iterable[Cell], reason: str) -> None:
+        for cell in cells:
+            if cell.spec.cell not in self._started:
+                self._censor(cell, reason)
+                del self._pending[cell.spec.cell]
 
     def _refusal(self, config: str) -> str:
         """Opens certify for a config, or says why not: each look costs all others, so not while another may win."""
@@ -196,7 +233,7 @@ class SearchCells:
         """Whether a cell of a judged config left neither rows nor a reason to censor it."""
         return not all(self._ended(cell) for cell in self._asked[number])
 
-    def _propose(self, number: int) -> tuple[Proposal, CellSpec, StopRule | None]:
+    def _propose(self, number: int) -> Asked:
         search, told = self.search, max(0, number - self.search.lag + 1)
         proposal, spec = propose(
             number,
@@ -209,23 +246,32 @@ class SearchCells:
             study_seed=search.study_seed,
         )
         stop = self._stop_rules.next(spec, [(self.judged[earlier], self._asked[earlier]) for earlier in range(told)])
+        race = self._entered(told)
         if not any(map(self._met_an_accident, range(told))):
-            body = {**proposal.body(), "config": spec.config, "stop": None if stop is None else stop.body()}
+            rules = {"stop": stop and stop.body(), "race": race and race.body()}
+            body = {**proposal.body(), "config": spec.config, **rules}
             self._store.put_document(kind_of(search.base.study), f"{number:06d}", body)
-        return proposal, spec, stop
+        return Asked(proposal, spec, stop, race)
 
-    def _remembered(self, number: int) -> tuple[Proposal, CellSpec, StopRule | None] | None:
+    def _entered(self, told: int) -> Race | None:
+        if self.search.race is None:
+            return None
+        earlier = [self.judged[number] for number in range(told)]
+        return entered(self.search.goal, self.search.race, len(self.search.seeds), earlier)
+
+    def _remembered(self, number: int) -> Asked | None:
         body = self._store.get_document(kind_of(self.search.base.study), f"{number:06d}")
         if body is None:
             return None
-        proposal, stop = Proposal.of(body), body.get("stop")
+        proposal, stop, race = Proposal.of(body), body.get("stop"), body.get("race")
         spec = spec_of(proposal, self.search.space, self.search.base)
         if spec.config != body["config"]:
             raise _other_space(self.search.base.study, number, body["config"], spec.config)
-        return proposal, spec, None if stop is None else StopRule.of(stop)
+        return Asked(proposal, spec, stop and StopRule.of(stop), race and Race.of(race))
 
     def _censor(self, cell: Cell, reason: str) -> None:
-        self._store.put_document(censored_kind(cell.spec.study), cell.spec.cell, {"reason": reason})
+        body = {"config": cell.spec.config, "reason": reason}
+        self._store.put_document(goals.ended_kind(cell.spec.study), cell.spec.cell, body)
         self._censored[cell.spec.cell] = reason
 
     def _ended(self, cell: Cell) -> bool:
@@ -240,12 +286,28 @@ class SearchCells:
             self._journal.judged(self.proposals[number], self.judged[number])
 
     def _verdict(self, spec: CellSpec, cells: Sequence[Cell]) -> Judged:
+        if (raced := self._raced(spec.config, cells)) is not None:
+            return raced
         stopped = [cell.spec for cell in cells if cell.spec.cell in self._censored]
         if stopped:
             reason = f"seed {stopped[0].seed}: {self._censored[stopped[0].cell]}"
             return Judged(spec.config, "censored", reason, 0, 0, 0)
         rows = [row for cell in cells for row in self.rows.of(cell)]
         return goals.judge(spec.config, self.search.seeds, rows, self.search.goal)
+
+    def _raced(self, config: str, cells: Sequence[Cell]) -> Judged | None:
+        """A config that has lost its race, with what its first seeds showed: others do not count, even if they ran."""
+        race, goal = self._races[config], replace(self.search.goal, score="mean")
+        rows: list[Mapping[str, Any]] = []
+        for ran, cell in enumerate(cells[:-1] if race else (), start=1):
+            if not (found := self.rows.of(cell)):
+                return None
+            rows += found
+            judged = goals.judge(config, self.search.seeds[:ran], rows, goal)
+            if race and judged.outcome == "complete" and (reason := race.hopeless(judged)):
+                reason = f"stopped after {ran} of {len(cells)} seeds: {reason}"
+                return replace(judged, outcome="censored", reason=reason, variances=None)
+        return None
 
     def spec(self, config: str) -> CellSpec:
         """A config that was proposed, as the cell of seed 0."""

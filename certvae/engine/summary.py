@@ -165,11 +165,8 @@ def search_shown(cells: SearchCells) -> Group:
     judged = cells.configs
     incomplete = [one for one in judged if one.outcome == "incomplete"]
     winner = cells.winner
-    stopped = sum(one.outcome == "censored" for one in judged)
-    lines = [
-        f"{len(judged)} configs judged, {len(incomplete)} incomplete, {stopped} censored halfway, "
-        f"{feasible(judged, cells.search.goal)}"
-    ]
+    counts = (f"{len(incomplete)} incomplete", early(judged, len(cells.search.seeds)))
+    lines = [f"{len(judged)} configs judged, {', '.join(counts)}, {feasible(judged, cells.search.goal)}"]
     lines += _reasons(incomplete)
     if repeated := len(cells.judged) - len(judged):
         lines.append(f"{repeated} proposals repeat an earlier config, which is counted and shown once")
@@ -188,6 +185,14 @@ def search_shown(cells: SearchCells) -> Group:
     lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
     lines.append(f"Pareto front of {cells.search.goal.sought} and PSNR:")
     return Group(*lines, _configs_shown(goals.pareto_front(judged), cells))
+
+
+def early(judged: Sequence[Judged], seeds: int) -> str:
+    """How many of these configs were ended early, and after how many of their seeds those of a race."""
+    ended = [one for one in judged if one.outcome == "censored"]
+    raced = Counter(one.n + one.n_stress for one in ended if one.score is not None)
+    said = [f"{count} stopped after {ran} of {seeds} seeds" for ran, count in sorted(raced.items())]
+    return ", ".join([*said, f"{len(ended) - raced.total()} censored halfway"])
 
 
 def feasible(judged: Sequence[Judged], goal: Goal) -> str:
@@ -254,9 +259,11 @@ def confirmation(winner: Judged | None, seeds: Sequence[int], found: Sequence[Ro
     if goal.kind == "max_kl":
         held = "alive and certified" if fresh.feasible else "not alive and certified"
         return f"held against {fresh.n} fresh seeds (guard split): {held} in all of them, {apart}"
+    kept = f", kept with a probability of {goals.Noise.of([fresh]).kept(fresh):.0%}" if fresh.n > 1 else ""
     return (
         f"confirmed on {fresh.n} fresh seeds (guard split): {fresh.score:+.4f}, {apart}: its constraints "
-        f"{'held' if fresh.feasible else 'did not hold'}; optimism of the search {winner.score - fresh.score:+.4f} nats"
+        f"{'held' if fresh.feasible else 'did not hold'}{kept}; optimism of the search "
+        f"{winner.score - fresh.score:+.4f} nats"
     )
 
 
@@ -274,7 +281,8 @@ def winner_text(winner: Judged, judged: Sequence[Judged], goal: Goal, drawn: Map
     seeds = f"{winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases)"
     second = next((one for one in others if one.feasible and one.config != winner.config), None)
     beside = f"; runner-up {second.config[:12]} {_score(second, goal)}, {noise.kept(second):.0%}" if second else ""
-    sure = f", kept with a probability of {noise.kept(winner):.0%}{beside}" if goal.kind == "margin" else ""
+    chosen = f"before it was chosen among {len(cells.configs)}"
+    sure = f", kept with a probability of {noise.kept(winner):.0%} {chosen}{beside}" if goal.kind == "margin" else ""
     return (
         f"winner {winner.config[:12]}  {_drawn(drawn)}: {goal.words(winner.score or 0.0)} over n = {seeds}, "
         f"PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} {goal.unit}{sure}"

@@ -36,11 +36,17 @@ Score = Literal["mean", "worst", "mean-se"]
 SEEDS_FOR_AN_ERROR = 2
 BY_MEANS = 0.5
 """The certainty at which noise does not enter."""
+SCORE = "score"
 NO_STRICT_TEACHER = "no seed has a strict-feasible teacher"
 Constraint = Literal["psnr_drop", "psnr_floor", "channel"]
 Kind = Literal["margin", "max_kl"]
 Outcome = Literal["complete", "incomplete", "censored"]
 """Censored: ended early, because it could not become feasible or better than the best."""
+
+
+def ended_kind(study: str) -> str:
+    """Kind of the documents on cells of a study that a search ended early: cell -> config, reason."""
+    return f"censored-{study}"
 
 
 @spec
@@ -146,7 +152,7 @@ class Judged:
     """Mean loss of PSNR against the paired reference, dB, whether it is bounded or not."""
     violations: Mapping[str, float] | None = None
     variances: Mapping[str, float] | None = None
-    """Of each violation over seeds, dB squared; None where one seed was scored."""
+    """Of each violation over seeds, dB squared, and of `score`, nats squared; None where one seed was scored."""
 
     @property
     def feasible(self) -> bool:
@@ -192,10 +198,12 @@ def best(configs: Sequence[Judged], certainty: float) -> Judged | None:
 
 @dataclass(frozen=True)
 class Noise:
-    """Of seeds: one variance for each violation, pooled over configs, since two or three know little of their own.
+    """Of seeds: one variance for each violation and for the score, pooled over configs, since two or three seeds know
+    little of their own.
 
     A mean violation then has a t posterior (flat prior). Without two seeds of any config nothing is known, and a mean
-    is taken as it is.
+    is taken as it is. It is that of a config by itself: that the best of many was chosen is not in it, so a winner's is
+    too high. Seeds that chose nothing, those of the confirmation, say how much.
     """
 
     variances: Mapping[str, float]
@@ -296,7 +304,11 @@ def _scored(config: str, pairs: list[tuple[Row, Row]], stress: int, goal: Goal) 
     psnr = np.array([mode["psnr_01"] for mode, _ in pairs])
     drop = np.array([other["psnr_01"] for _, other in pairs]) - psnr
     noise = {"psnr_drop": drop, "psnr_floor": psnr, "channel": _held(pairs)}
-    variances = {name: _variance(name, noise[name]) for name in goal.constraints} if len(pairs) > 1 else None
+    spread = margins if goal.kind == "margin" else np.zeros(len(pairs))
+    variances = None
+    if len(pairs) > 1:
+        variances = {name: _variance(name, noise[name]) for name in goal.constraints}
+        variances[SCORE] = float(spread.var(ddof=1))
     violations = {name: _violation(name, noise[name], goal) for name in goal.constraints}
     score = float(pairs[0][0]["alpha_kl"]) if goal.kind == "max_kl" else _score(margins, goal.score)
     return Judged(

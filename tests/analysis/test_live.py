@@ -76,7 +76,9 @@ def frames(tmp_path_factory):
 
 
 def python(parts: Partition, tried: Partition, view: View) -> dict[str, Any]:
-    scored, guard = search.configs(tried, view.goal), everything(tried)
+    guard = everything(tried)
+    ended = {guard["config"].iloc[-1]: "stopped after 1 of 3 seeds"}
+    scored = search.configs(tried, view.goal, ended=ended)
     first = opening(parts, view)
     tables = {
         "answers": answer_table(parts, view),
@@ -84,7 +86,11 @@ def python(parts: Partition, tried: Partition, view: View) -> dict[str, Any]:
         "ranking": ranking_table(scored, guard, view),
     }
     texts = {name: table.texts() for name, table in tables.items()}
-    data = payload(parts, tried, DECLARED, ()) | {"asked": first.asked, "axis": first.strips.axis, "words": first.words}
+    data = payload(parts, tried, DECLARED, (), ended) | {
+        "asked": first.asked,
+        "axis": first.strips.axis,
+        "words": first.words,
+    }
     data["goal"] |= {"score": view.goal.score, "certainty": view.goal.certainty}
     columns = {name: [[column.name, column.form] for column in table.columns] for name, table in tables.items()}
     said = {"headline": [first.verdict, first.sentence], **texts}

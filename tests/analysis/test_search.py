@@ -10,7 +10,8 @@ from analysis.table import Table
 from analysis.tables.search import config_table
 from analysis.views import Refused, everything, partition
 from certvae.canonical import digest
-from certvae.spec.goal import Goal
+from certvae.spec.goal import Goal, ended_kind
+from certvae.store.store import Store
 from tests.analysis_rows import STRESS, STUDY, chains, filled, lost, row, search, searched
 
 
@@ -50,6 +51,14 @@ class TestTheReportAndTheSearchAgree:
         assert first == 2.0
         assert table.frame["outcome"].tolist() == ["complete", "incomplete"]
         assert "seed 2: diverged" in table.frame["reason"].iloc[1]
+
+    def test_a_config_that_the_search_ended_early_says_so(self, tmp_path):
+        half = [one for one in tried(1.0, (1.9, 1.9, 1.9)) if one["seed"] < 1]
+        store = searched(tmp_path, [*half, *tried(2.0, (1.5, 1.5, 1.5))], Goal())
+        body = {"config": half[0]["config"], "reason": "stopped after 1 of 3 seeds"}
+        Store(store).put_document(ended_kind(STUDY), "f" * 64, body)
+        material, _ = gather(Request(store=store, study=STUDY))
+        assert material.scored["reason"].iloc[-1] == body["reason"]
 
     def test_the_score_is_that_of_the_goal(self, tmp_path):
         rows = [*tried(1.0, (3.0, 3.0, 0.1)), *tried(2.0, (1.5, 1.5, 1.5))]

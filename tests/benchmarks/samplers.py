@@ -170,10 +170,8 @@ def main() -> None:
             found = {name: np.array([one[name] for one in each], dtype=float) for name in each[0]}
             regrets = f"{np.median(found['seen']):9.4f}{np.nanmedian(found['pick']):+9.4f}"
             counts = f"{found['wrong'].sum():6.0f}{found['none'].sum():6.0f}"
-            print(
-                f"{problem.name:8}{sampler.rpartition(':')[2]:12}{certainty:10}{size:8}{regrets}{counts}  {seconds:.4f}",
-                flush=True,
-            )
+            named = f"{problem.name:8}{sampler.rpartition(':')[2]:12}"
+            print(f"{named}{certainty:10}{size:8}{regrets}{counts}  {seconds:.4f}", flush=True)
 
 
 if __name__ == "__main__":

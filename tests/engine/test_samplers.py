@@ -1,4 +1,4 @@
-"""Samplers by name and of one's own: `auto` depends on nothing but a config's number, and what is brought can be replayed."""
+"""Samplers by name and of one's own: `auto` depends on a config's number alone, and what is brought can be replayed."""
 
 import textwrap
 
