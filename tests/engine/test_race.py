@@ -132,9 +132,7 @@ class TestSearch:
         said = io.StringIO()
         Console(file=said, width=200).print(search_shown(calm))
         ran = Counter(judged.n for judged in lost)
-        assert (
-            f"{ran[1]} stopped after 1 of 3 seeds, {ran[2]} stopped after 2 of 3 seeds, 0 censored" in said.getvalue()
-        )
+        assert ", ".join(f"{ran[n]} stopped after {n} of 3 seeds" for n in sorted(ran)) in said.getvalue()
 
     def test_fewer_cells_find_the_winner_of_all_of_them(self, calm):
         total = sum(len(cells(calm, judged.config)) for judged in calm.configs)
