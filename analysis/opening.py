@@ -42,6 +42,7 @@ MANY_MARKS = 12  # networks in one line of the figure; more are drawn without th
 MOST_LINES = 24
 SEARCHING = (
     *("--search", "--search-seeds", "--confirmation-seeds", "--sampler", "--lag", "--early-stop", "--every-mode"),
+    *("--range", "--race", "--ablate"),
     *("--search-seed", "--seeds", "--study", "--store", "--data-root", "--workers", "--per-gpu", "--logical-gpus"),
     *("--address", "--budget", "--deadline", "--plan", "--status", "--explain"),
 )

@@ -154,6 +154,9 @@ class Run:
     race: Annotated[float, Gt(0), Lt(1)] | None = None
     """Run the seeds of a config one after the other, and drop those that are left when, with this confidence, it cannot
     become feasible or the best: 0.9, say."""
+    ablate: bool = False
+    """After a search: from the default to the winner, one change at a time, on the confirmation seeds; d changed fields
+    take d (d + 1) / 2 configs."""
     controller: ControlName | Literal["none"] | None = None
     """Adds guarded_full and guarded_rescue, whose weights this controller sets by the margin of the guard rows;
     --controller.* are its fields. The study's own when absent; none takes it away."""

@@ -11,6 +11,7 @@ from certvae import fingerprint
 from certvae.certificate import CLAIM_SPLIT
 from certvae.data.dataset import Dataset
 from certvae.engine import inline, plan, runs, standing, status, summary
+from certvae.engine.ablation import Ablation
 from certvae.engine.command import Command, Run, place_of, remember, searched, space_of
 from certvae.engine.context import HERE, Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
@@ -200,10 +201,10 @@ def _planned(context: Context, cells: Sequence[Cell], left: Sequence[Cell], look
 class _Collector:
     """A source that also keeps the rows and the failures of what it handed out, and notes what that was."""
 
-    def __init__(self, source: Source, context: Context):
+    def __init__(self, source: Source, context: Context, failures: Mapping[str, Ended] | None = None):
         self._source, self._rows = source, context.rows
         self._store, self._study = context.store, context.base.study
-        self.failures: dict[str, Ended] = {}
+        self.failures: dict[str, Ended] = dict(failures or {})
 
     def more(self) -> Any:
         cells = self._source.more()
@@ -242,7 +243,14 @@ def _search(context: Context) -> Ending:
         (folder / BEST).write_text(json.dumps(found, indent=1))
         context.console.print(f"best config     --config {folder / BEST}", highlight=False, soft_wrap=True)
     context.console.print(f"optuna study    optuna-dashboard {journal.path}", highlight=False, soft_wrap=True)
-    ended = _end(context, cells.missing(), collector.failures, finished=finished)
+    missing = cells.missing()
+    if context.run.ablate and finished and cells.winner is not None:
+        path = Ablation(search, cells.spec(cells.winner.config), context.rows)
+        collector = _Collector(path, context, collector.failures)
+        finished = _run(context, collector, lambda: (len(path.asked), "from the default to the winner"))
+        context.console.print(path.shown())
+        missing += path.missing()
+    ended = _end(context, missing, collector.failures, finished=finished)
     code = ExitCode.INCOMPLETE if ended == ExitCode.DONE and not (cells.winner and _all_ok(rows)) else ended
     return Ending(code, final, context.rows.all(), cells, len(wanted), len(left))
 
