@@ -1,7 +1,7 @@
 """The model of a search: the largest certified margin that reconstruction can afford. Copy this file for your own.
 
     python sweeps/search_margin_psnr.py --search 64 --data digits
-    python sweeps/search_margin_psnr.py --search 64 --sampler gp --goal.psnr-drop 1.0
+    python sweeps/search_margin_psnr.py --search 64 --race 0.9 --goal.psnr-drop 1.0
     python sweeps/search_margin_psnr.py --search 64 --goal.pareto        margin and PSNR as two objectives
 
 Every config runs on three search seeds and is judged on the guard split; the winner runs on five fresh seeds and opens

@@ -10,9 +10,11 @@ seen; a pick is what the search names as its winner, by means alone and by the c
 
 import argparse
 import itertools
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from certvae.spec.presets import rescue
 from certvae.spec.rescue import Rescue
 
 SIZES = (16, 32, 48, 96)
-SAMPLERS = ("tpe", "tests.benchmarks.samplers:univariate", "gp", "nsga2", "random")
+SAMPLERS = ("tpe", "samplers:univariate", "gp", "nsga2", "random")
 SEEDS = (0, 1, 2)
 LAG = 8
 BASE = rescue("digits")
@@ -159,6 +161,7 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="*", default=SAMPLERS)
     parser.add_argument("--certainties", nargs="*", type=float, default=(0.9,))
     given = parser.parse_args()
+    sys.path.append(str(Path(__file__).parent))  # where `samplers:univariate` is found
     columns = f"{'certainty':>10}{'configs':>8}{'seen':>9}{'pick':>9}{'wrong':>6}{'none':>6}"
     print(f"{'problem':8}{'sampler':12}{columns}  s per ask")
     for problem, sampler, certainty in itertools.product(PROBLEMS, given.samplers, given.certainties):

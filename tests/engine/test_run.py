@@ -255,10 +255,10 @@ def test_what_a_command_line_says_arrives_at_the_pool(tmp_path, monkeypatch):
 
 def test_what_a_command_line_says_of_a_search_arrives_at_its_rule():
     asked = ("--lag", "3", "--early-stop", "0.8", "--search-seed", "5", "--sampler", "gp", "--every-mode")
-    run, base, goal = parse(STUDY, [*SEARCH, *asked])
+    run, base, goal = parse(STUDY, [*SEARCH, *asked, "--race", "0.7", "--search-seeds", "100", "101"])
     rule = rule_of(STUDY, run, base, goal)
     assert (rule.lag, rule.early_stop, rule.study_seed, rule.sampler, rule.every_mode) == (3, 0.8, 5, "gp", True)
-    assert (rule.total, rule.seeds, rule.confirmation_seeds) == (2, (100,), (200,))
+    assert (rule.total, rule.seeds, rule.confirmation_seeds, rule.race) == (2, (100, 101), (200,), 0.7)
 
 
 def test_a_run_with_failed_cells_ends_with_3_and_says_why(tmp_path, monkeypatch, capsys):
