@@ -25,11 +25,11 @@ MANY = settings(max_examples=2_500, deadline=None, suppress_health_check=HEALTH)
 STUDIES = tuple(module.STUDY for module in (search_margin_psnr, tiny_fixed_q, simplex_search, cifar100_baselines))
 SERVERS = {"ui", "doctor", "selftest"}  # they listen, or take minutes
 FLAGS = """
-    data seeds study limit workers per-gpu logical-gpus budget deadline search sampler lag early-stop race ablate every-mode
+    data seeds study limit workers per-gpu logical-gpus budget deadline search sampler lag early-stop every-mode
     search-seed search-seeds confirmation-seeds explain training.epochs training.batch-size model.encoder.latent
     model.encoder.hidden objective.alpha-kl objective.lambda-ts teacher.classes alpha-kl goal.psnr-drop goal.psnr-floor
     goal.pareto goal.mode data.size data.guard-fraction data.name modes teacher-seed trust-store help plan no-plan
-    address
+    address race ablate
 """
 VARIABLES = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "CERTVAE_DATA", "TMPDIR", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 """What a profile may hold."""
