@@ -1,7 +1,7 @@
 """Where the studies of a store stand, from the store alone: rows, decisions of searches, the log of runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -103,7 +103,7 @@ class Standing:
         if run is not None:
             yield f"{run}{self._next(run)}"
         if rule is not None and goal is not None:
-            yield from self._search(goal, rule["seeds"], run.search if run else 0)
+            yield from self._search(goal, rule, run.search if run else 0)
         yield status.counted(self.rows, self.cells, self.censored)
 
     def _next(self, run: Asked) -> str:
@@ -124,11 +124,14 @@ class Standing:
         documents = self.store.documents(kind_of(self.study))
         return {body["config"]: body["params"] for _, body in sorted(documents.items())}
 
-    def _search(self, goal: Goal, seeds: Sequence[int], total: int) -> Iterator[str]:
-        judged = [goals.judge(one, seeds, self.rows.config(one), goal) for one in self._ended(seeds)]
-        judged += [Judged(one, "censored", "", 0, 0, 0) for one in self._stopped]
+    def _search(self, goal: Goal, rule: Mapping[str, Any], total: int) -> Iterator[str]:
+        seeds, raced = rule["seeds"], rule.get("race") is not None
+        stopped = {cell.spec.config for cell in self.cells if cell.spec.cell in self.censored}
+        whole = (one for one in self._ended(seeds) if one not in stopped)
+        judged = [goals.judge(one, seeds, self.rows.config(one), goal) for one in whole]
+        judged += [self._early(one, goal, raced) for one in self._drawn if one in stopped]
         incomplete = sum(one.outcome == "incomplete" for one in judged)
-        counts = (f"{incomplete} incomplete, {len(self._stopped)} censored halfway", summary.feasible(judged, goal))
+        counts = (f"{incomplete} incomplete", summary.early(judged, len(seeds)), summary.feasible(judged, goal))
         yield f"{len(judged)} of {max(total, len(self._drawn))} configs judged, {', '.join(counts)}"
         winner = goals.best(judged, goal.certainty)
         if winner is None:
@@ -141,10 +144,15 @@ class Standing:
         done = f"confirmation: {len(fresh) - left} of {len(fresh)} fresh seeds done"
         yield done if left else summary.confirmation(winner, [cell.spec.seed for cell in fresh], rows, goal)
 
-    @cached_property
-    def _stopped(self) -> list[str]:
-        """Configs with a censored cell."""
-        return list(dict.fromkeys(cell.spec.config for cell in self.cells if cell.spec.cell in self.censored))
+    def _early(self, config: str, goal: Goal, raced: bool) -> Judged:
+        """A config with a censored cell; in a race, by the seeds that ran whole before."""
+        cells = (cell for cell in self.cells if cell.spec.config == config and cell.spec.cell not in self.censored)
+        ran = [cell for cell in cells if self.rows.of(cell)]
+        if not (ran and raced):
+            return Judged(config, "censored", "", 0, 0, 0)
+        rows = [row for cell in ran for row in self.rows.of(cell)]
+        found = goals.judge(config, [cell.spec.seed for cell in ran], rows, replace(goal, score="mean"))
+        return replace(found, outcome="censored", variances=None)
 
     def _ended(self, seeds: Sequence[int]) -> list[str]:
         """Proposed configs whose search cells all have rows."""

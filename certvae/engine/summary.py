@@ -281,7 +281,7 @@ def winner_text(winner: Judged, judged: Sequence[Judged], goal: Goal, drawn: Map
     seeds = f"{winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases)"
     second = next((one for one in others if one.feasible and one.config != winner.config), None)
     beside = f"; runner-up {second.config[:12]} {_score(second, goal)}, {noise.kept(second):.0%}" if second else ""
-    chosen = f"before it was chosen among {len(cells.configs)}"
+    chosen = f"before it was chosen among {len(judged)}"
     sure = f", kept with a probability of {noise.kept(winner):.0%} {chosen}{beside}" if goal.kind == "margin" else ""
     return (
         f"winner {winner.config[:12]}  {_drawn(drawn)}: {goal.words(winner.score or 0.0)} over n = {seeds}, "
