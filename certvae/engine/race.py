@@ -13,7 +13,6 @@ score: no worst one, and no mean minus an error, exceeds it. The rule of config 
 config itself, and its seeds are looked at in their order, so a search can be replayed.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -47,17 +46,10 @@ class Race:
             lacks[SCORE] = (f"of more than {self.best:+.4g}", self.best - judged.score)
         least = (1 - self.confidence) / (self.seeds - 1) / max(1, len(lacks))
         for name, (what, lack) in lacks.items():
-            chance = self._rises(lack, name, 1 / judged.n - 1 / whole)
+            chance = self.noise.rises(name, lack, 1 / judged.n - 1 / whole)
             if chance < least:
                 return f"the probability {what} after all seeds is {chance:.2g}, and {least:.2g} is asked for"
         return ""
-
-    def _rises(self, lack: float, name: str, left: float) -> float:
-        """The probability that a mean still rises by so much."""
-        from scipy.special import stdtr  # noqa: PLC0415 - as in `Noise`
-
-        spread = math.sqrt(self.noise.variances[name] * left)
-        return float(stdtr(self.noise.freedom, -lack / spread)) if spread else float(lack <= 0)
 
     def body(self) -> dict[str, Any]:
         """As a part of a document of the store."""

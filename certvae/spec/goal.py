@@ -237,6 +237,17 @@ class Noise:
         reach = float(stdtrit(self.freedom, level)) if self.freedom else 0.0
         return {name: violation + reach * self._error(config, name) for name, violation in found.items()}
 
+    def rises(self, name: str, lack: float, left: float) -> float:
+        """Probability that a mean over j seeds rises by `lack`, in its own unit, once all n have ended.
+
+        Args:
+            left: 1/j - 1/n.
+        """
+        from scipy.special import stdtr  # noqa: PLC0415
+
+        spread = math.sqrt(self.variances[name] * left)
+        return float(stdtr(self.freedom, -lack / spread)) if spread else float(lack <= 0)
+
     def _error(self, config: Judged, name: str) -> float:
         return math.sqrt(self.variances[name] / config.n) if self.freedom else 0.0
 
