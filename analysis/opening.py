@@ -44,7 +44,7 @@ SEARCHING = (
     *("--search", "--search-seeds", "--confirmation-seeds", "--sampler", "--lag", "--early-stop", "--every-mode"),
     *("--range", "--race", "--ablate"),
     *("--search-seed", "--seeds", "--study", "--store", "--data-root", "--workers", "--per-gpu", "--logical-gpus"),
-    *("--address", "--budget", "--deadline", "--plan", "--status", "--explain"),
+    *("--address", "--budget", "--deadline", "--plan", "--status", "--explain", "--bundle", "--no-bundle"),
 )
 """Options of a run that say how it searched and where; none of them belongs to a config."""
 

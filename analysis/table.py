@@ -31,7 +31,7 @@ def _made(form: Form, **headings: str) -> dict[str, Quantity]:
 
 
 MADE = {
-    **_made("text", label="config", short="config", contrast="difference", of="of", endpoint="endpoint", code="code"),
+    **_made("text", label="config", short="config", contrast="difference", of="of", endpoint="endpoint"),
     **_made("text", claim="at tau", on_rows="on these rows", at_tau="at tau", in_population="in the population"),
     **_made("text", feasible="meets the constraint", front="on the front", parameter="parameter", whose="whose"),
     **_made("text", mark="", verdict="verdict", covariance="covariance", expected="printed sign", sign="signs"),

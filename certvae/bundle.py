@@ -5,19 +5,21 @@ verifier computes from these very files, and must be that of the row, up to the 
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from certvae.canonical import stage_seed
-from certvae.certificate import Reference
+from certvae.canonical import digest, stage_seed
+from certvae.certificate import CLAIM_SPLIT, Reference
 from certvae.data.dataset import SPLITS, Dataset
 from certvae.data.loading import load
-from certvae.errors import BundleFault, ExitCode
+from certvae.errors import BundleFault, ExitCode, Fault
 from certvae.evaluation import diagnostics
 from certvae.evaluation.diagnostics import evaluation
 from certvae.evaluation.facts import DELTA, FITTED_ON, affine_heads
@@ -26,25 +28,31 @@ from certvae.looks.register import Register
 from certvae.models.nets import HIGHEST, LOWEST, Encoder, RawHead, SimplexWitness, Vae
 from certvae.protocols import chain, judging, trained
 from certvae.protocols.judging import Drifting, Permuted
+from certvae.quality import Status
 from certvae.spec.cell import CellSpec
+from certvae.spec.modes import named
 from certvae.spec.reading import read
 from certvae.store import environments
 from certvae.store.artifact import Artifact, Checkpoints
 from certvae.store.disk import disk_faults
 from certvae.store.layout import DATA
 from certvae.store.lookup import newest, object_of
+from certvae.store.records import BUNDLED, documents, put_document
 from certvae.store.store import Store, Workbench
 from certvae.teachers import kinds
 from certvae.teachers.brought import KEPT
 from certvae.teachers.kinds import LabelTeacher, PixelTeacher
+from certvae.training.baselines import QuantisedEncoder
 from certvae.verifier import folder as files
 from certvae.verifier.bundle import Computed, assembled, computed, opened, row_digests, shared
-from certvae.verifier.programs import KNOWN
+from certvae.verifier.programs import KNOWN, POINT
 
 ROUNDING = float(np.finfo(np.float32).eps) ** 0.5  # nats: a row was computed from float32 means, a bundle in float64
 CANDIDATES = 20  # networks that are listed where a choice is missing
 Row = Mapping[str, Any]
 Arrays = dict[str, np.ndarray]
+NETWORK = ("study", "cell", "mode")
+STRICT: Status = "strict-feasible"
 ABOUT = (
     *("study", "cell", "config", "mode", "seed", "data", "data_digest", "substitute", "device", "environment"),
     *("teacher_status", "teacher_source", "key_trained", "key_teacher", "key_warm_up", "spec"),
@@ -71,8 +79,7 @@ def chosen(store: Store, choice: Choice) -> Row:
     Raises:
         BundleFault: it names none, or several; they are listed.
     """
-    rows = [row for row in store.rows(choice.study) if row["split"] == "certify" and row["outcome"] == "ok"]
-    there = newest(store, rows)
+    there = _judged(store, choice.study)
     found = [row for row in there if _fits(row, choice)]
     if len(found) == 1:
         return found[0]
@@ -82,6 +89,12 @@ def chosen(store: Store, choice: Choice) -> Row:
         f"name one of them:{_options(listed)}" if listed else "run a study to its end first: `certvae run --help`",
         where=str(store.path),
     )
+
+
+def _judged(store: Store, study: str | None) -> list[Row]:
+    """Rows that can be bundled, as they were written: bounds at the looks of now are a view on them."""
+    rows = store.rows(study)
+    return newest(store, (row for row in rows if row["split"] == CLAIM_SPLIT and row["outcome"] == "ok"))
 
 
 def _fits(row: Row, choice: Choice) -> bool:
@@ -141,20 +154,25 @@ class Written:
         self.weights: Arrays = {}
 
     def encoder(self, encoder: nn.Module, name: str = "") -> dict[str, Any]:
-        """The programs body, mu and logvar; their arrays begin with this name.
+        """The programs body, mu and, but for codes, logvar; their arrays begin with this name.
 
         Raises:
             BundleFault: it is no encoder of ours, or has a layer that is not in the set.
         """
-        if type(encoder) is not Encoder:
-            raise _no_bundle(type(encoder).__name__, "it is none of the encoders that a bundle can hold")
+        if not (type(encoder) is Encoder or isinstance(encoder, QuantisedEncoder)):
+            raise BundleFault(
+                "an encoder of your own has no bundle: a bundle holds no code",
+                "certify what it gives: arrays of `certvae.load`, by `certvae certify` or `certvae certify-latents`",
+                where=type(encoder).__name__,
+            )
+        body = self.program("x", encoder.body, f"{name}body")
+        mu = self.program("body", encoder.mu, f"{name}mu")
+        if isinstance(encoder, QuantisedEncoder):
+            mu["layers"].append([POINT, *self._kept(f"{name}mu", codes=encoder.codes)])
+            return {"body": body, "mu": mu}
         logvar = self.program("body", encoder.logvar, f"{name}logvar")
         logvar["layers"].append(["clamp", LOWEST, HIGHEST])
-        return {
-            "body": self.program("x", encoder.body, f"{name}body"),
-            "mu": self.program("body", encoder.mu, f"{name}mu"),
-            "logvar": logvar,
-        }
+        return {"body": body, "mu": mu, "logvar": logvar}
 
     def program(self, reads: str, module: nn.Module, name: str) -> dict[str, Any]:
         """One module that reads one thing. Raises: BundleFault for a layer that is not in the set."""
@@ -325,17 +343,58 @@ def _no_bundle(what: str, why: str) -> BundleFault:
     return BundleFault(f"{what} has no bundle: {why}", "choose another mode; `certvae bundle --help`")
 
 
-def logged(store: Store, row: Mapping[str, Any], out: Path) -> ExitCode:
-    """Shows a bundle in MLflow, as files of its run and as a model, and says how to load it."""
+def best(store: Store, rows: Iterable[Row]) -> list[Row]:
+    """The network that these rows of a study are shown by: of the largest bound, strict-feasible, and no control.
+
+    Returns:
+        Its row as it was written; none where none of them is certified.
+    """
+    certified = [row for row in rows if row["split"] == CLAIM_SPLIT and (row.get("population_bound") or 0) > 0]
+    fit = [row for row in certified if row.get("teacher_status") == STRICT and row["mode"] not in named("control")]
+    if not fit:
+        return []
+    found = max(fit, key=lambda row: row["population_bound"])
+    return [row for row in _judged(store, found["study"]) if all(row[name] == found[name] for name in NETWORK)]
+
+
+def remembered(store: Store, study: str | None = None) -> list[Row]:
+    """The networks whose bundles MLflow shows, so that one that was made anew is given them again."""
+    known = documents(store.disk, BUNDLED).values()
+    return [row for row in _judged(store, study) if {name: row[name] for name in NETWORK} in known]
+
+
+def show(store: Store, rows: Iterable[Row], say: Callable[[str], object] = print) -> ExitCode:
+    """Shows the bundles of some networks in MLflow; of one that has none it says why, and nothing is missing then."""
+    codes = [ExitCode.DONE]
+    for row in rows:
+        try:
+            codes.append(logged(store, row, say=say))
+        except Fault as fault:
+            say(f"no bundle of {row['mode']} seed {row['seed']}: {fault.what}")
+    return max(codes)
+
+
+def logged(store: Store, row: Row, out: Path | None = None, say: Callable[[str], object] = print) -> ExitCode:
+    """Shows a bundle in MLflow, as files of its run and as a model, says how to load it, and remembers it.
+
+    Args:
+        out: where it is; it is made when absent, unless MLflow shows it already.
+
+    Raises:
+        BundleFault: the network has none.
+    """
     from certvae.tracking import models  # noqa: PLC0415 - mlflow takes seconds, and most bundles need none
     from certvae.tracking.client import Outage  # noqa: PLC0415
 
+    body = {name: row[name] for name in NETWORK}
+    put_document(store.disk, BUNDLED, digest(body), body)
     try:
-        uri, model = models.log(store, row, out, opened(out).name)
-        print(f"MLflow: mlflow.set_tracking_uri({uri!r}); mlflow.pyfunc.load_model({model!r})")
+        uri, model = models.log(store, row, partial(write, store, row) if out is None else partial(copytree, out))
     except Outage as outage:
-        print(f"MLflow: {outage}. The bundle is whole; once MLflow is back, bundle it again into a new folder.")
+        say(f"MLflow: {outage}. Nothing else is missing; once MLflow is back, `certvae ledger` shows the bundle.")
         return ExitCode.BUG
+    load = f"mlflow.set_tracking_uri({uri!r}); mlflow.pyfunc.load_model({model!r})"
+    say(f"bundle of {row['mode']} seed {row['seed']}, MLflow: {load}")
     return ExitCode.DONE
 
 

@@ -271,11 +271,7 @@ def _draws(
     if logvar is None:
         return None
     noise = np.random.default_rng([seed, 1])
-    of_train, of_certify = (
-        mean + np.exp(0.5 * spread) * noise.standard_normal(mean.shape)
-        for mean, spread in zip((z, z_certify), logvar, strict=True)
-    )
-    return of_train, of_certify
+    return diagnostics.sampled(z, logvar[0], noise), diagnostics.sampled(z_certify, logvar[1], noise)
 
 
 def _posterior_std(

@@ -30,7 +30,8 @@ FLOORS = (
     {"training", "testing", "tracking"},
     {"cluster", "teachers", "evaluation"},
     {"protocols", "latents", "monitor"},
-    {"engine", "analysis", "bundle", "loaded"},
+    {"bundle", "loaded"},
+    {"engine", "analysis"},
     {"__main__"},
 )
 """Rooms of `certvae`, a package or a file each, from the ground up. A room imports from the floors below its own."""

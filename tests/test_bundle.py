@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+import certvae
 from certvae.__main__ import main
 from certvae.answers import channel, head, mean
 from certvae.bundle import ROUNDING, Written, write
@@ -19,17 +20,17 @@ from certvae.looks.register import Look, register
 from certvae.models.nets import build
 from certvae.protocols import chain
 from certvae.spec import presets
-from certvae.spec.baselines import VqVae
+from certvae.spec.baselines import Baselines, VqVae
+from certvae.spec.parts import Module
 from certvae.spec.teachers import Given
 from certvae.store import environments
 from certvae.store.store import Store
 from certvae.teachers import save_rows
-from certvae.training import baselines
 from certvae.verifier import verify
 from certvae.verifier.bundle import opened, row_digests
 from tests.protocols.test_simplex_chain import SMALL, cell
 from tests.small_bundles import DATA, Parts, bundled, judged
-from tests.small_cells import MODEL, small_cell
+from tests.small_cells import MODEL, TEACHER, WARM_UP, small_cell
 
 SPEC = dataclasses.replace(small_cell(), data=DATA)
 MODES = ("full", "no_align", "untrained", "permuted")
@@ -103,10 +104,36 @@ def test_a_teacher_whose_rows_are_kept_is_refused(tmp_path):
         bundled(tmp_path, dataclasses.replace(small_cell(teacher=Given(str(tmp_path / "rows.npz"))), data=DATA))
 
 
-def test_an_encoder_that_is_not_in_the_set():
-    vae = baselines.network(VqVae(), MODEL, (1, 8, 8), 4, seed=0)
-    with pytest.raises(BundleFault, match="QuantisedEncoder has no bundle"):
-        Written().encoder(vae.encoder)
+def test_a_code_of_a_codebook_has_a_bundle(tmp_path):
+    protocol = Baselines(warm_up=WARM_UP, teacher=TEACHER, baselines=(VqVae(codes=8),))
+    out, row = bundled(tmp_path, dataclasses.replace(SPEC, protocol=protocol), "vq_vae")
+    found = verify(out).found
+    assert found.claim["margin"] == pytest.approx(row["margin"], rel=ROUNDING, abs=ROUNDING)
+    assert (found.claim["kl_rate"], found.claim["posterior_std"]) == (row["kl_rate"], row["posterior_std"]) == (None, 0)
+    assert found.claim["affine_margin"] == pytest.approx(row["affine_margin"], rel=ROUNDING, abs=ROUNDING)
+    assert found.words == {"head": head(row), "mean": mean(row), "channel": channel(row)}
+
+
+def test_a_posterior_without_variances_is_one_of_codes_alone(store, tmp_path):
+    """Left out, the noise that drowns a channel would be gone."""
+    write(store[0], row_of(store, "full"), tmp_path / "out")
+    parts = Parts.of(tmp_path / "out")
+    del parts.network["programs"]["logvar"]
+    with pytest.raises(BundleFault, match="no program logvar"):
+        parts.claim()
+
+
+def test_a_network_of_ones_own_is_certified_by_its_arrays(tmp_path, capsys):
+    model = dataclasses.replace(MODEL, network=Module("tests.models.planted:Planted"))
+    store, (row,) = judged(tmp_path / "store", dataclasses.replace(SPEC, model=model))
+    with pytest.raises(BundleFault, match="holds no code") as refused:
+        write(store, row, tmp_path / "out")
+    assert "certvae.load" in refused.value.remedy
+    found = certvae.load(store.path, row["study"], "full", 0)
+    np.save(tmp_path / "teacher.npy", found.teacher("certify"))
+    np.save(tmp_path / "logits.npy", found.logits(found.encode(found.images("certify"))[0]))
+    main(["certify", str(tmp_path / "teacher.npy"), str(tmp_path / "logits.npy")])
+    assert f"margin {row['margin']:+.4f}" in capsys.readouterr().out
 
 
 def test_a_layer_that_is_not_in_the_set():

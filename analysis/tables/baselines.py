@@ -1,18 +1,17 @@
 """VAEs that nobody aligned: the raw head, and what heads that are fitted afterwards find in the same latent.
 
 baseline_table(strict)    means by method, and the printed signs; the printed numbers on the printed data set
-verdict_table(parts)      every row with what may be said of its code
+verdict_table(parts)      every row with what may be said of head, mean and channel
 """
 
 import pandas as pd
 
-from certvae.certificate import FLOAT_SLACK, WORDS
 from certvae.spec.modes import ordered
 
 from .. import compare
 from ..printed import BASELINES
 from ..table import Table
-from ..views import DECLARED, Partition, Strict, View, everything, strict_rows, tau_column
+from ..views import DECLARED, Partition, Strict, View, claims, everything, strict_rows, tau_column
 from .margins import CELL, SEEDS, SURVIVORS, table
 from .teachers import one_teaching
 
@@ -28,8 +27,6 @@ THEIRS = {
     "active_units": "active_units_printed",
 }
 """Printed columns that stand beside ours -> how they are called there."""
-ALIVE = {"active_units": 0, "kl_rate": 0.05}
-"""A code without active units, and with a KL rate below this many nats, may be constant."""
 
 
 def baseline_table(strict: Strict, view: View = DECLARED) -> Table:
@@ -59,25 +56,16 @@ def baseline_table(strict: Strict, view: View = DECLARED) -> Table:
 
 
 def verdict_table(parts: Partition) -> Table:
-    """Every row with what may be said of its code: collapse is a word for a code, and not for a head."""
+    """Every row with what may be said of head, mean and channel: a channel collapses, and a head does not."""
     rows = everything(parts)
     note = (
-        "a code is called constant only when no unit is active, its KL rate is below 0.05 nats and the best affine "
-        "head has no positive bound; otherwise a head that is not certified says nothing of the code"
+        "head, mean and channel have evidence of their own; only a dead channel is a collapse, and a head that is not "
+        "certified says nothing of the code"
     )
-    numbers = ("margin", "affine_margin", "affine_population_bound", "active_units", "kl_rate")
-    title, shown = "Heads that are not certified, and codes that are constant", rows.assign(code=code_words(rows))
-    return table("verdicts", title, rows, shown, (*CELL, "teacher_status", *numbers, "code"), (note,))
-
-
-def code_words(rows: pd.DataFrame) -> pd.Series:
-    """`certified`, `head not certified, code alive`, `constant code`, or `not known` for each row."""
-    words = pd.Series("head not certified, code alive", index=rows.index, dtype=object)
-    still = (rows["active_units"] <= ALIVE["active_units"]) & (rows["kl_rate"] < ALIVE["kl_rate"])
-    words = words.mask(still & (rows["affine_population_bound"] <= 0), "constant code")
-    words = words.mask(rows["affine_population_bound"].isna() & still, "not known")
-    words = words.mask(rows["margin"].isna(), "not known")
-    return words.mask(rows["margin"] > FLOAT_SLACK, WORDS[True])
+    shown = rows.assign(claim=claims(rows["margin"], 0.0))
+    numbers = ("margin", "affine_population_bound", "sampled_affine_population_bound", "kl_rate")
+    names = (*CELL, "teacher_status", "claim", "mean_word", "channel_word", *numbers)
+    return table("verdicts", "What may be said of head, mean and channel", rows, shown, names, (note,), 0.0)
 
 
 def _printed(rows: pd.DataFrame) -> pd.DataFrame:

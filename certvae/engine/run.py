@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -151,7 +152,7 @@ def _plain(context: Context) -> Ending:
     rows = [row for cell in cells for row in context.rows.of(cell)]
     final = _shown(context, rows)
     missing = [cell for cell in cells if not context.rows.of(cell)]
-    ended = _end(context, missing, collector.failures, finished=finished)
+    ended = _end(context, final, missing, collector.failures, finished=finished)
     code = ExitCode.INCOMPLETE if ended == ExitCode.DONE and not _all_ok(rows) else ended
     return Ending(code, final, context.rows.all(), cells=len(cells), left=len(left))
 
@@ -250,7 +251,7 @@ def _search(context: Context) -> Ending:
         finished = _run(context, collector, lambda: (len(path.asked), "from the default to the winner"))
         context.console.print(path.shown())
         missing += path.missing()
-    ended = _end(context, missing, collector.failures, finished=finished)
+    ended = _end(context, final, missing, collector.failures, finished=finished)
     code = ExitCode.INCOMPLETE if ended == ExitCode.DONE and not (cells.winner and _all_ok(rows)) else ended
     return Ending(code, final, context.rows.all(), cells, len(wanted), len(left))
 
@@ -394,6 +395,7 @@ def _shown(context: Context, rows: list[Mapping[str, Any]]) -> list[Mapping[str,
     if others := context.gate.others(context.base.study) if is_certify else []:
         more = f" and {len(others) - MOST_TOLD} more" if len(others) > MOST_TOLD else ""
         text = f"these rows are shared: {', '.join(others[:MOST_TOLD])}{more} pay for the looks of this study as well"
+        text = f"{text}; in MLflow after `certvae ledger --study NAME`"
         context.console.print(f"looks           {text}", highlight=False, soft_wrap=True)
     return final
 
@@ -402,13 +404,22 @@ def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return row["cell"], row["mode"], row["split"]
 
 
-def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *, finished: bool) -> ExitCode:
+def _end(
+    context: Context,
+    final: Sequence[Mapping[str, Any]],
+    missing: list[Cell],
+    failures: Mapping[str, Ended],
+    *,
+    finished: bool,
+) -> ExitCode:
     """Ledger, what failed and why, and the exit code."""
     ledger = Ledger(context.store, context.base.study)
     synced = ledger.sync(context.rows.all())
     context.store.expect(context.base.study, {})
     if synced.behind:
         context.console.print(str(synced), style="yellow", highlight=False, markup=False, soft_wrap=True)
+    elif finished:
+        _show_bundle(context, final)
     report = certvae("report", "--store", str(context.store.path), "--study", context.base.study)
     context.console.print(f"report          {report}", highlight=False, soft_wrap=True)
     context.console.print(f"MLflow UI       {ledger.ui_command}", highlight=False, soft_wrap=True)
@@ -426,6 +437,15 @@ def _end(context: Context, missing: list[Cell], failures: Mapping[str, Ended], *
     if not finished:
         return ExitCode.RESUMABLE
     return ExitCode.INCOMPLETE if missing else ExitCode.DONE
+
+
+def _show_bundle(context: Context, final: Sequence[Mapping[str, Any]]) -> None:
+    """The best network as a bundle in MLflow: a search may pay for torch unasked."""
+    if context.run.bundle if context.run.bundle is not None else context.run.search:
+        from certvae import bundle  # noqa: PLC0415  (torch: two seconds that no other driver need wait)
+
+        say = partial(context.console.print, highlight=False, markup=False, soft_wrap=True)
+        bundle.show(context.store, bundle.best(context.store, final), say)
 
 
 def _all_ok(rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -71,10 +71,11 @@ def head_logits(head: nn.Module, latent: Float[np.ndarray, "n d"]) -> Float[np.n
     return logits
 
 
-def sampled(passage: Passage, generator: np.random.Generator) -> Float[np.ndarray, "n d"]:
+def sampled(
+    mu: Float[np.ndarray, "n d"], logvar: Float[np.ndarray, "n d"], generator: np.random.Generator
+) -> Float[np.ndarray, "n d"]:
     """One draw z ~ q(z|x) per row."""
-    noise = generator.standard_normal(passage.mu.shape)
-    return passage.mu + np.exp(0.5 * passage.logvar) * noise
+    return mu + np.exp(0.5 * logvar) * generator.standard_normal(mu.shape)
 
 
 def psnr_01(channel_mse: Float[np.ndarray, " C"]) -> float:

@@ -219,7 +219,7 @@ def affine_heads(
 
 def draws(seen: Passage, seed: int, *counters: int) -> Float[np.ndarray, "n d"]:
     """One draw z ~ q(z|x) per row; without counters those of the sampled margin that every row shows."""
-    return diagnostics.sampled(seen, np.random.default_rng(stage_seed(seed, "judge", *counters)))
+    return diagnostics.sampled(seen.mu, seen.logvar, np.random.default_rng(stage_seed(seed, "judge", *counters)))
 
 
 def within_rate(exam: Exam, logits: Float[np.ndarray, "n K"]) -> bool:

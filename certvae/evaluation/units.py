@@ -6,7 +6,7 @@ with unit j held at its train mean. The first unit that fails ends the count, so
 (fixed-sequence testing): with probability 1 - delta no unit is counted that fails in the population.
 
 The second test is there because head j is also fitted for longer. A unit that is independent of the teacher and of
-earlier units fails it by Jensen, whatever the fit: a log-softmax is concave in logits, and eta is small. A copy of
+earlier units fails it by Jensen, whatever the fit: a log-softmax is concave in logits (and eta is small). A copy of
 earlier units fails the first. "At least": units that need one another, or stand behind one that fails, are not seen.
 
     z (n, d)  draws of q(z|x)      T (n, K)  teacher rows      order (d,)  units, that of the largest KL first

@@ -4,6 +4,9 @@ A row keeps the scores behind its claims, so its bounds at another delta are com
 look: its claims, four for each network of each seed, share delta / looks by Holm. So all claims with a positive bound
 in the view hold together, over all looks at these rows: these margins are above 0. How far above, a bound says of its
 own margin alone. Where no scores were kept, a bound that paid for less than it must is not shown.
+
+The claims of a config are those of its rows that are there: while it runs, or before further seeds are added, they are
+fewer, so a bound that is seen early can be above the one of the final table, and that one holds with all others.
 """
 
 import contextlib

@@ -23,6 +23,8 @@ ROWS = "rows"
 PLAN = "plan"
 EXPECTED, REPLACED = "expected", "replaced"
 """Kinds of documents that speak of others: what must be there, and rows that were made again."""
+BUNDLED = "bundled"
+"""Kind of the documents that name the networks whose bundles MLflow shall show."""
 _NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,127}")
 LIMIT = 2**24
 

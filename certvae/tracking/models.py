@@ -1,10 +1,10 @@
 """A bundle in MLflow: files of the run that it certifies, and a logged model, by the public client alone.
 
-Both belong to the view: they go with the database, and the same command brings them back.
+Both belong to the view: they go with the database, and are made again like the runs.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,25 @@ from certvae.tracking.client import Outage, Shown, Tracker
 from certvae.tracking.ledger import Ledger
 from certvae.tracking.runs import cell_key
 from certvae.tracking.uri import chosen, database, spelled, sqlite_file, without_user
+from certvae.verifier.folder import read
 
 REQUIREMENTS = ["certvae[verify]"]
 """Named, because MLflow would otherwise import the model in a process of its own to find out."""
 
 
-def log(store: Store, row: Mapping[str, Any], bundle: Path, name: str) -> tuple[str, str]:
+NETWORK, SHOWN = "certvae.network", "certvae.shown"
+"""Tags of a model: the run that it belongs to, and what that run says: a bundle of other bounds is replaced."""
+
+
+def log(store: Store, row: Mapping[str, Any], write: Callable[[Path], object]) -> tuple[str, str]:
     """Logs a bundle with the run of its network; returns the tracking URI, and what `load_model` takes there.
 
     Args:
-        name: SHA-256 of the bundle. One that is there already is not logged again.
+        write: makes the bundle, as a new folder. It is not called where MLflow holds it already.
 
     Raises:
-        Outage: MLflow does not take it; the bundle is what it was.
+        BundleFault: there is no such bundle.
+        Outage: MLflow does not take it.
     """
     ledger = Ledger(store, row["study"])
     synced = ledger.sync(store.rows(row["study"]))
@@ -39,8 +45,13 @@ def log(store: Store, row: Mapping[str, Any], bundle: Path, name: str) -> tuple[
         run = tracker.find(cell_key(row["cell"], row["mode"]))
         if run is None:
             raise Outage("the run of this network is not shown")
-        model = _there(tracker, name) or _logged(tracker, run, bundle, name)
-        return _uri(store), f"models:/{model}"
+        model = _there(tracker, run)
+    if model is None:
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder) / served.BUNDLE)  # and no lock is held meanwhile
+            with ledger.writing() as tracker:
+                model = _logged(tracker, run, Path(folder) / served.BUNDLE)
+    return _uri(store), f"models:/{model}"
 
 
 def _uri(store: Store) -> str:
@@ -49,23 +60,26 @@ def _uri(store: Store) -> str:
     return uri if sqlite_file(uri) else without_user(uri)
 
 
-def _there(tracker: Tracker, name: str) -> str | None:
-    found = tracker.client.search_logged_models([tracker.experiment], f"name = '{_named(name)}'")
-    return next((model.model_id for model in found if model.status == LoggedModelStatus.READY), None)
+def _there(tracker: Tracker, run: Shown) -> str | None:
+    """The model of this run as it stands; those of what it said before are taken away."""
+    found = None
+    for model in tracker.client.search_logged_models([tracker.experiment], f"tags.`{NETWORK}` = '{run.key}'"):
+        whole = model.status == LoggedModelStatus.READY and model.source_run_id == run.run_id
+        if whole and model.tags.get(SHOWN) == run.digest:
+            found = model.model_id
+        else:
+            tracker.client.delete_logged_model(model.model_id)
+    return found
 
 
-def _logged(tracker: Tracker, run: Shown, bundle: Path, name: str) -> str:
-    client = tracker.client
+def _logged(tracker: Tracker, run: Shown, bundle: Path) -> str:
+    client, name = tracker.client, read(bundle)[0]
     client.log_artifacts(run.run_id, str(bundle), served.BUNDLE)
-    model = client.create_logged_model(tracker.experiment, _named(name), run.run_id, tags={"certvae.bundle": name})
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "model"
-        given = {"python_model": served.__file__, "artifacts": {served.BUNDLE: str(bundle)}}
-        mlflow.pyfunc.save_model(target, **given, pip_requirements=REQUIREMENTS)
-        client.log_model_artifacts(model.model_id, str(target))
+    tags = {"certvae.bundle": name, NETWORK: run.key, SHOWN: run.digest}
+    model = client.create_logged_model(tracker.experiment, f"bundle-{name[:12]}", run.run_id, tags=tags)
+    target = bundle.with_name("model")
+    given = {"python_model": served.__file__, "artifacts": {served.BUNDLE: str(bundle)}}
+    mlflow.pyfunc.save_model(target, **given, pip_requirements=REQUIREMENTS)
+    client.log_model_artifacts(model.model_id, str(target))
     client.finalize_logged_model(model.model_id, "READY")
     return model.model_id
-
-
-def _named(name: str) -> str:
-    return f"bundle-{name[:12]}"

@@ -20,6 +20,7 @@ The search `tags.kind = 'network'` finds all networks, `tags.mode = 'full'` thos
 - *Sensitivity to tau* in the charts: the margin that is left at every buffer tau, one line per run, in nats.
 - `G_0.05`, `G_0.10`, `G_0.20` in the table: the same as numbers, of the split in `split`.
 - `words`, `mean`, `channel`: the head is certified at tau 0.10 or not, the mean varies, draws carry information.
+- `units`: how many units say something of the teacher, at least. A bundle is among the artifacts of its run.
 - `curve/*`: loss terms and guard numbers by epoch. `guard/*` and `certify/*`: numbers of the trained network.
 
 Margins and information are in nats, PSNR in dB. Made from the store; what is changed here is not kept by a rebuild.

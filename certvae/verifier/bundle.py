@@ -41,7 +41,8 @@ class Bundle:
         """mu, logvar (n, d) and logits (n, K) of the head on means, of images as the data set holds them."""
         hidden = self.programs["body"](images, float(self.settings["scale"]))
         mu = self.programs["mu"](hidden)
-        return {"mu": mu, "logvar": self.programs["logvar"](hidden), "logits": self.programs["head"](mu)}
+        logvar = self.programs["logvar"](hidden) if "logvar" in self.programs else np.full_like(mu, -np.inf)
+        return {"mu": mu, "logvar": logvar, "logits": self.programs["head"](mu)}
 
     @property
     def settings(self) -> Mapping[str, Any]:

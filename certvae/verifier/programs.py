@@ -3,6 +3,8 @@
     body   x -> h        mu, logvar   h -> (n, d)        head, affine_means, affine_draws   z -> (n, K)
     warm   x -> (n, f)   what a teacher reads that looks at an encoder's features
 
+There is no logvar where mu is one of some codes.
+
 A head is cut at z because there is no way to write one that is not: a program is called with the one thing that it
 reads, and every layer treats each row by itself. There is no BatchNorm in the set, no operation over rows, no
 constant with a row of its own. What is not in the set is refused by its name, and never looked up.
@@ -28,8 +30,10 @@ READS = {
     **dict.fromkeys(("head", "affine_means", "affine_draws"), "z"),
 }
 """Program -> the one thing that it reads."""
-NEEDED = ("body", "mu", "logvar", "head")
-KNOWN = "flatten, relu, silu, clamp, linear, conv, group_norm"
+NEEDED = ("body", "mu", "head")
+POINT = "nearest"
+"""The layer after which a latent is one of some codes, and has no variance: mu ends with it, or there is a logvar."""
+KNOWN = f"flatten, relu, silu, clamp, linear, conv, group_norm, {POINT}"
 CHUNK = 512  # rows at a time
 Layer = Callable[[Tensor], Tensor]
 
@@ -67,6 +71,8 @@ def programs(given: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> dic
     """
     if missing := [name for name in NEEDED if name not in given]:
         raise KeyError(f"no program {missing[0]}")
+    if "logvar" not in given and given["mu"]["layers"][-1][0] != POINT:
+        raise KeyError("no program logvar")
     return {name: _program(name, one, weights) for name, one in given.items()}
 
 
@@ -97,6 +103,8 @@ def _layer(layer: Any, weights: Mapping[str, np.ndarray]) -> Layer:
             kernel = _array(weights, weight, 4)
             given = {"bias": _bias(weights, bias, len(kernel)), "stride": stride, "padding": padding}
             return partial(functional.conv2d, weight=kernel, **given)
+        case ["nearest", str(codes)]:
+            return partial(_nearest, _array(weights, codes, 2))
         case ["group_norm", int(groups), float(eps), str(weight), str(bias)]:
             scale, shift = _array(weights, weight, 1), _array(weights, bias, 1)
             return partial(functional.group_norm, num_groups=groups, weight=scale, bias=shift, eps=eps)
@@ -106,6 +114,11 @@ def _layer(layer: Any, weights: Mapping[str, np.ndarray]) -> Layer:
                 f"the layers are {KNOWN}: all others may mix rows, as BatchNorm does, or read more than they are given",
                 where="network.json",
             )
+
+
+def _nearest(codes: Tensor, rows: Tensor) -> Tensor:
+    """The code (M, d) that lies nearest to each row."""
+    return codes[(codes.square().sum(dim=1) - 2 * rows @ codes.T).argmin(dim=1)]
 
 
 def _array(weights: Mapping[str, np.ndarray], name: str, dimensions: int) -> Tensor:

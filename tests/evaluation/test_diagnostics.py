@@ -93,11 +93,11 @@ class TestCode:
 
     def test_a_draw_has_the_moments_of_the_posterior_and_the_seed_of_its_generator(self):
         seen = Passage(np.full((100_000, 2), 3.0), np.tile([-2.0, 1.0], (100_000, 1)), np.zeros(1))
-        z = sampled(seen, np.random.default_rng(0))
+        z = sampled(seen.mu, seen.logvar, np.random.default_rng(0))
         np.testing.assert_allclose(z.mean(axis=0), 3, atol=0.02)
         np.testing.assert_allclose(z.var(axis=0), np.exp([-2, 1]), rtol=0.02)
-        np.testing.assert_array_equal(z, sampled(seen, np.random.default_rng(0)))
-        assert not np.array_equal(z, sampled(seen, np.random.default_rng(1)))
+        np.testing.assert_array_equal(z, sampled(seen.mu, seen.logvar, np.random.default_rng(0)))
+        assert not np.array_equal(z, sampled(seen.mu, seen.logvar, np.random.default_rng(1)))
 
 
 class TestUsage:

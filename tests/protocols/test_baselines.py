@@ -135,7 +135,9 @@ class TestQuantisation:
         z, logvar = encoder(batch().x)
         assert {tuple(row) for row in z.tolist()} <= {tuple(row) for row in encoder.codes.tolist()}
         seen = diagnostics.Passage(z.detach().numpy(), logvar.detach().numpy(), np.zeros(1))
-        np.testing.assert_array_equal(diagnostics.sampled(seen, np.random.default_rng(0)), z.detach().numpy())
+        np.testing.assert_array_equal(
+            diagnostics.sampled(seen.mu, seen.logvar, np.random.default_rng(0)), z.detach().numpy()
+        )
 
     def test_codes_start_at_spread_embeddings_and_a_fresh_encoder_uses_several(self):
         encoder, x = self.encoder(), batch().x

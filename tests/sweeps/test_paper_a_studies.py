@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from analysis.load import candidates, load
-from analysis.tables.baselines import code_words
 from analysis.tables.teachers import candidate_table, one_teaching
 from analysis.views import Refused, Strict, everything, partition
+from certvae import answers
 from certvae.certificate import PAPER_TAU
 from certvae.data.loading import SOURCES
 from certvae.engine.study import Study
@@ -187,7 +187,7 @@ def silenced(trained: Artifact, layers: str, *, bench: Workbench) -> Content:
 
 
 class TestConstantCode:
-    """Collapse is said of a code, and only after three tests: the paper's rescue starts from a constant head."""
+    """Collapse is said of a channel, and not of a head: the paper's rescue starts from a constant head."""
 
     def row(self, tmp_path, layers: tuple[str, ...]) -> pd.DataFrame:
         store, dataset = Store(tmp_path / "store"), small_digits(tmp_path / "cache")
@@ -198,14 +198,14 @@ class TestConstantCode:
         found = chain.judge(dataclasses.replace(trained, modes={"no_align": network}), dataset, store, "certify")
         return pd.DataFrame(found)
 
-    def test_a_silent_encoder_is_a_constant_code(self, tmp_path):
+    def test_a_silent_encoder_is_a_dead_channel(self, tmp_path):
         row = self.row(tmp_path, ("encoder.mu", "encoder.logvar"))
-        assert code_words(row).iloc[0] == "constant code"
+        assert answers.channel(row.iloc[0]) == "dead"
         assert row["margin"].iloc[0] <= 1e-9
 
     def test_a_silent_head_on_a_live_code_is_not(self, tmp_path):
         row = self.row(tmp_path, ("head.",))
-        assert code_words(row).iloc[0] == "head not certified, code alive"
+        assert answers.channel(row.iloc[0]) != "dead"
         assert row["margin"].iloc[0] == pytest.approx(-row["imbalance"].iloc[0], abs=1e-12)
         assert row["affine_margin"].iloc[0] > 0
 

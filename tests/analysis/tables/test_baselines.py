@@ -1,12 +1,10 @@
-"""Baselines in tables: means over strict seeds, printed numbers on the printed data set only, words for a code."""
+"""Baselines in tables: means over strict seeds, printed numbers on the printed data set only, words for a channel."""
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from analysis.load import load
 from analysis.printed import BASELINES
-from analysis.tables.baselines import baseline_table, code_words, verdict_table
+from analysis.tables.baselines import baseline_table, verdict_table
 from analysis.views import Refused, partition
 from tests.analysis_rows import STRESS, filled, lost, row
 
@@ -72,27 +70,19 @@ class TestBaselineTable:
             baseline_table(mixed.strict)
 
 
-class TestCodeWords:
-    def code(self, **given: float | None) -> str:
-        whole = {"margin": -1.0, "active_units": 0, "kl_rate": 0.0, "affine_population_bound": -0.2, **given}
-        return code_words(pd.DataFrame([whole], dtype=float)).iloc[0]
+class TestVerdicts:
+    def test_every_row_gets_the_words_of_head_mean_and_channel(self, tmp_path):
+        dead = row(0, "vanilla", margin=-1.0, kl_rate=0.01, affine_population_bound=-0.1)
+        alive = row(0, "gmvae", margin=-1.0, sampled_affine_population_bound=0.3, affine_population_bound=0.2)
+        shown = verdict_table(parts(tmp_path, [dead, alive, row(1, "full"), lost(1, "no_align")])).frame
+        words = shown.set_index("mode")[["claim", "mean_word", "channel_word"]]
+        assert words.loc["vanilla"].tolist() == ["not certified", "not shown", "dead"]
+        assert words.loc["gmvae"].tolist() == ["not certified", "varies", "alive"]
+        assert words.loc["full", "claim"] == "certified"
+        assert words.loc["no_align", "claim"] == "no number"
 
-    def test_a_constant_code_is_called_so_only_when_all_three_tests_say_it(self):
-        assert self.code() == "constant code"
-        for alive in ({"active_units": 1}, {"kl_rate": 0.05}, {"affine_population_bound": 0.01}):
-            assert self.code(**alive) == "head not certified, code alive"
-
-    def test_without_a_fitted_head_a_still_code_is_not_known(self):
-        assert self.code(affine_population_bound=np.nan) == "not known"
-        assert self.code(affine_population_bound=np.nan, active_units=12, kl_rate=9) == "head not certified, code alive"
-
-    def test_a_certified_head_certifies_its_code(self):
-        assert self.code(margin=0.3) == "certified"
-        assert self.code(margin=1e-10) == "constant code"
-
-    def test_a_failed_run_says_nothing(self):
-        assert self.code(margin=np.nan) == "not known"
-
-    def test_every_row_gets_a_word(self, tmp_path):
-        shown = verdict_table(parts(tmp_path, [*rows((0,)), row(1, "full"), lost(1, "no_align")])).frame
-        assert list(shown["code"]) == [*["head not certified, code alive"] * 7, "certified", "not known"]
+    def test_a_code_without_active_units_is_not_alive_because_of_a_head_with_a_gain(self, tmp_path):
+        """The old rule said so of a KL rate of 0.00004 nats."""
+        given = {"margin": -1.0, "active_units": 0, "kl_rate": 0.00004, "affine_population_bound": 0.9}
+        shown = verdict_table(parts(tmp_path, [row(0, "vanilla", **given)])).frame
+        assert shown["channel_word"].tolist() == ["dead"]
