@@ -151,7 +151,9 @@ def _margin(teacher: Float[np.ndarray, "n k"], log_student: Float[np.ndarray, "n
 def _parts(parts: Any, classes: int) -> tuple[Sequence[str], Int64[np.ndarray, " K"]]:
     given = np.asarray(parts)
     if given.shape != (classes,):
-        raise ValueError(f"a partition names the part of each of {classes} classes, got shape {given.shape}.")
+        raise ValueError(
+            f"a partition names the part of each of {classes} classes: one label per class, got shape {given.shape}."
+        )
     names, codes = np.unique(given.astype(str), return_inverse=True)
     if len(names) < 2:
         raise ValueError(f"a partition has at least two parts, got {names[0]!r} alone: it would ask nothing.")

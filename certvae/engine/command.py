@@ -168,9 +168,9 @@ class Run:
     """Every config of a search runs on these."""
     confirmation_seeds: tuple[int, ...]
     """The winner of a search runs on these."""
-    bundle: bool | None = None
+    bundle: bool = False
     """Show a bundle of the certified network with the largest bound in MLflow, as files of its run and as a model: up
-    to four seconds of a core. A search does so when absent."""
+    to four seconds of a core. A search does so by itself."""
     recompute: bool = False
     """Make again what another text of the program had a part in, which --status calls stale. The old results are
     replaced; let nothing else use the store meanwhile."""

@@ -441,7 +441,7 @@ def _end(
 
 def _show_bundle(context: Context, final: Sequence[Mapping[str, Any]]) -> None:
     """The best network as a bundle in MLflow: a search may pay for torch unasked."""
-    if context.run.bundle if context.run.bundle is not None else context.run.search:
+    if context.run.bundle or context.run.search:
         from certvae import bundle  # noqa: PLC0415  (torch: two seconds that no other driver need wait)
 
         say = partial(context.console.print, highlight=False, markup=False, soft_wrap=True)
