@@ -301,26 +301,23 @@ def verify_bundle(
 def ledger(store: Path = STORE, study: str | None = None) -> int:
     """Make the MLflow runs of a store anew, and the bundles that it held, from rows and objects alone: the same again.
 
-    The database in the store, views/mlflow.db, is thrown away and written again; it may be missing or broken. Where
-    one study is asked for, or MLFLOW_TRACKING_URI is set, nothing is thrown away: runs are compared and mended.
-
-    Exit code 1: MLflow did not take all of it.
+    The database in the store, views/mlflow.db, may be missing or broken: it is written anew. Where one study is asked
+    for, or MLFLOW_TRACKING_URI is set, runs are compared and mended instead. Exit code 1: MLflow did not take it all.
 
     Args:
         store: Folder of the store.
         study: Only this study.
     """
-    from certvae.store.records import BUNDLED, documents
-    from certvae.tracking.ledger import Ledger, rebuild
+    from certvae.tracking.ledger import Ledger, holds_bundles, rebuild
 
     opened = _opened(store)
     done = rebuild(opened, study)
     print(f"{done}\nSee it: {Ledger(opened, study or '').ui_command}")
-    if done.behind or not documents(opened.disk, BUNDLED):
-        return ExitCode.BUG if done.behind else ExitCode.DONE
-    from certvae import bundle as making  # torch: two seconds that a store without a bundle need not wait
+    if not done.behind and holds_bundles(opened):  # torch: two seconds that a store without one need not wait
+        from certvae.bundle import remembered, show
 
-    return making.show(opened, making.remembered(opened, study))
+        return show(opened, remembered(opened, study))
+    return ExitCode.BUG if done.behind else ExitCode.DONE
 
 
 def diff(

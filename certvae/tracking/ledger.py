@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from certvae.canonical import digest
 from certvae.looks import together
 from certvae.store.locks import Held, hold
+from certvae.store.records import BUNDLED, documents
 from certvae.store.store import Store
 from certvae.tracking import ui
 from certvae.tracking.curves import LiveCurves, Say
@@ -208,6 +209,11 @@ def rebuild(store: Store, study: str | None = None, *, uri: str | None = None) -
             shutil.rmtree(_files(store), ignore_errors=True)
             database(store).unlink(missing_ok=True)
     return sum((ledger.sync(rows) for ledger in ledgers), Synced())
+
+
+def holds_bundles(store: Store) -> bool:
+    """Whether MLflow shall show bundles of networks of this store, as it did once."""
+    return bool(documents(store.disk, BUNDLED))
 
 
 def pages(store: Store, port: int = ui.PORT) -> dict[str, str]:
