@@ -71,12 +71,15 @@ def chain_loss(
 
 
 def levelled_loss(model: Model, objective: Objective, levels: Sequence[Int64[np.ndarray, " K"]], epochs: int) -> Loss:
-    """The full objective, aligned with each partition of the classes for so many epochs, and then with the classes."""
+    """The full objective, aligned with each partition of the classes for so many epochs, and then with the classes.
+
+    Which one is a question of the host, so no step is recorded as a CUDA graph: the loop says so and goes on.
+    """
     goal, weight = objective.unaligned(), objective.lambda_ts
     coarse = [chain_loss(model, goal, weight, align=merging(parts)) for parts in levels]
     stages = [*coarse, chain_loss(model, goal, weight)]
 
-    def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: float) -> Terms:
+    def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: Time) -> Terms:
         return stages[min(int(epochs_done) // epochs, len(levels))](vae, batch, noise, epochs_done)
 
     return terms
