@@ -127,6 +127,8 @@ class Standing:
     def _search(self, goal: Goal, rule: Mapping[str, Any], total: int) -> Iterator[str]:
         seeds, raced = rule["seeds"], rule.get("race") is not None
         stopped = {cell.spec.config for cell in self.cells if cell.spec.cell in self.censored}
+        documents = self.store.documents(goals.ended_kind(self.study)).values()
+        stopped |= {body["config"] for body in documents if "config" in body}  # of cells that nobody handed out
         whole = (one for one in self._ended(seeds) if one not in stopped)
         judged = [goals.judge(one, seeds, self.rows.config(one), goal) for one in whole]
         judged += [self._early(one, goal, raced) for one in self._drawn if one in stopped]

@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from certvae.canonical import plain
+from certvae.engine import runs, standing
 from certvae.engine.command import parse
 from certvae.engine.dispatch import Ended
 from certvae.engine.race import Race, entered
@@ -133,6 +135,21 @@ class TestSearch:
         Console(file=said, width=200).print(search_shown(calm))
         ran = Counter(judged.n for judged in lost)
         assert ", ".join(f"{ran[n]} stopped after {n} of 3 seeds" for n in sorted(ran)) in said.getvalue()
+
+    def test_the_store_alone_tells_how_many_were_dropped(self, tmp_path):
+        """Cells that nobody handed out are in no log."""
+
+        def elsewhere(cell):
+            known = {"environment": "e" * 64, "spec": plain(cell.spec)}
+            return Ended("ok", rows=[row | known for row in rows_of(cell)])
+
+        found = self.searched(tmp_path / "s", work=elsewhere)
+        store, whole = Store(tmp_path / "s"), [cell for one in found.configs for cell in cells(found, one.config)]
+        runs.ask(store, BASE.study, [cell for cell in whole if found.rows.of(cell)])
+        lost = Counter(judged.n for judged in found.configs if judged.outcome == "censored")
+        stopped = ", ".join(f"{lost[n]} stopped after {n} of 3 seeds" for n in sorted(lost))
+        told = list(standing.Standing(store, BASE.study).head)
+        assert any(f"20 of 20 configs judged, 0 incomplete, {stopped}" in line for line in told), told
 
     def test_fewer_cells_find_the_winner_of_all_of_them(self, calm):
         total = sum(len(cells(calm, judged.config)) for judged in calm.configs)
