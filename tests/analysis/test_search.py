@@ -58,6 +58,7 @@ class TestTheReportAndTheSearchAgree:
         body = {"config": half[0]["config"], "reason": "stopped after 1 of 3 seeds"}
         Store(store).put_document(ended_kind(STUDY), "f" * 64, body)
         material, _ = gather(Request(store=store, study=STUDY))
+        assert material.scored is not None
         assert material.scored["reason"].iloc[-1] == body["reason"]
 
     def test_the_score_is_that_of_the_goal(self, tmp_path):
