@@ -1,0 +1,39 @@
+"""What a killed driver started is gone with it, and nothing else is."""
+
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+LOOP = "import time\nwhile True: time.sleep(0.05)"
+DRIVER = f"""
+import subprocess, sys
+from certvae.cluster.guard import guarded
+child = subprocess.Popen([sys.executable, "-c", {LOOP!r}])
+with guarded():
+    later = subprocess.Popen([sys.executable, "-c", {LOOP!r}])
+    print(child.pid, later.pid, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def driver():
+    """A driver with a child that it guards and one that it does not."""
+    with subprocess.Popen([sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        guarded, later = map(psutil.Process, map(int, process.stdout.readline().split()))
+        yield process, guarded, later
+    for one in (guarded, later):
+        if one.is_running():
+            one.kill()
+
+
+@pytest.mark.parametrize("end", [subprocess.Popen.kill, lambda driver: driver.stdin.close()])
+def test_whom_it_guards_ends_with_a_driver_that_is_killed_or_leaves_and_no_others(driver, end):
+    process, guarded, later = driver
+    end(process)
+    process.wait()
+    psutil.wait_procs([guarded], timeout=60)
+    assert not guarded.is_running()
+    assert later.is_running()
