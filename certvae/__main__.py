@@ -369,7 +369,7 @@ def selftest(kills: int | None = None, seed: int = 0, locks: bool = True) -> int
 
     $ certvae selftest                 a store alone, in a minute: at every durable I/O step, and 200 times at random
     $ certvae selftest --kills 20      a real study on Ray, a minute per kill: of its driver, a worker, Ray's own
-                                       processes or all of them; some are stopped instead, or get a full disk
+                                       processes or all of them; some are stopped or asked to end, or the disk is full
 
     Exit code 1: a byte differs, a finished stage was begun again, a process was left, or an exit code is not one of
     the documented ones. What shows it is kept in a temporary folder.
@@ -387,7 +387,7 @@ def selftest(kills: int | None = None, seed: int = 0, locks: bool = True) -> int
         from certvae.engine.selftest import selftest as tried_for_real
 
         tally = tried_for_real(kills, seed)
-        tally.show()
+        print(tally.table)
     print(f"seed {seed}: {tally}")
     return ExitCode.BUG if tally.violations else ExitCode.DONE
 

@@ -42,7 +42,7 @@ def _found(name: str) -> bool:
 
 
 @contextmanager
-def handled(what: signal.Signals, handler: Callable[..., None]) -> Iterator[None]:
+def handled(what: signal.Signals, handler: Callable[..., None] | signal.Handlers) -> Iterator[None]:
     """A signal has this handler within the block; in a thread that is not the main one it keeps its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -57,11 +57,14 @@ def handled(what: signal.Signals, handler: Callable[..., None]) -> Iterator[None
 def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) -> int:
     """Runs a command and returns one of the documented exit codes, whatever it met; no traceback of ours is shown.
 
+    SIGTERM, as pre-emption and Slurm send it, ends it the way Ctrl-C does, whatever it is doing.
+
     Args:
         again: the command line that goes on after an interruption.
     """
     try:
-        return int(command())
+        with handled(signal.SIGTERM, signal.default_int_handler):
+            return int(command())
     except Fault as fault:
         return _told(fault)
     except ModuleNotFoundError as error:

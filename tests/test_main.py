@@ -115,13 +115,13 @@ def test_selftest_of_a_real_study_prints_a_line_per_kind_of_strike(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, violations: list[str], code: int
 ) -> None:
     def ended(kills: int, seed: int) -> real.Tally:
-        outcomes = real.Outcomes(Counter({-9: kills}), extra=2, again=seed)
+        outcomes = real.Outcomes(Counter({-9: kills}), extra=2, again=seed, violations=1)
         return real.Tally({"driver": outcomes}, stores=1, violations=violations)
 
     monkeypatch.setattr(real, "selftest", ended)
     assert main(["selftest", "--kills", "3", "--seed", "5"]) == code
     told = capsys.readouterr().out
-    assert ["driver", "3", "-9", "x", "3", "2", "5", "0"] in [line.split() for line in told.splitlines()]
+    assert "| driver | 3 | -9 x 3 | 1 | 2 | 5 | 0 |" in told.splitlines()
     assert f"seed 5: {''.join('VIOLATION ' + one + chr(10) for one in violations)}3 strikes on 1 studies" in told
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,15 @@ class TestGuarded:
     def test_an_interruption_says_how_to_go_on(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.ends(KeyboardInterrupt()) == ExitCode.RESUMABLE
         assert "To go on: certvae run x" in capsys.readouterr().out
+
+    def test_sigterm_ends_whatever_is_done_as_ctrl_c_does(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def command() -> int:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return ExitCode.DONE
+
+        assert terminal.guarded(command) == ExitCode.RESUMABLE
+        assert capsys.readouterr().out == "stopped; nothing is lost.\n"
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
     def test_a_bug_is_one_line_and_its_traceback_a_file(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.ends(ZeroDivisionError("division by zero\nmore")) == ExitCode.BUG

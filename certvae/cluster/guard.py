@@ -15,7 +15,7 @@ import psutil
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def nobody_left() -> Iterator[None]:
     """Whoever is below this process now ends with the block, also if this process is killed within."""
     below = {}
     for child in psutil.Process().children(recursive=True):

@@ -21,7 +21,7 @@ import ray
 from ray._private import ray_constants  # no public call makes a Ray of one host listen on that host alone
 
 from certvae.cluster import SETTLED
-from certvae.cluster.guard import guarded
+from certvae.cluster.guard import nobody_left
 from certvae.cluster.joined import Room
 from certvae.cluster.slots import Slots
 from certvae.cluster.watch import quiet, stoppable
@@ -52,7 +52,7 @@ def own_ray(slots: Slots) -> Iterator[Room]:
     try:
         with quiet(), stoppable() as stop, private_token(scratch), on_loopback():
             start(slots, scratch / "ray")
-            with guarded():
+            with nobody_left():
                 try:
                     with watched(stop):
                         yield Room(scratch / "tune", slots, lambda: slots.count)

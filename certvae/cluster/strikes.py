@@ -1,4 +1,5 @@
-"""What can befall a running study: a process of it is killed or stopped, all are killed, or its disk is full.
+"""What can befall a running study: a process of it is killed or stopped, all are killed, somebody ends it, or its disk
+is full.
 
 Processes are found below the driver that was started here, by their place and not by their names alone, so nothing
 else on the machine is touched.
@@ -6,6 +7,7 @@ else on the machine is touched.
 
 import os
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -15,7 +17,9 @@ from typing import Literal, Self, get_args
 
 import psutil
 
-Strike = Literal["worker", "driver", "raylet", "gcs", "group", "stop", "disk"]
+from certvae.terminal import handled
+
+Strike = Literal["worker", "driver", "raylet", "gcs", "group", "stop", "ctrl-c", "sigterm", "disk"]
 STRIKES: tuple[Strike, ...] = tuple(one for one in get_args(Strike) if psutil.LINUX or one != "disk")
 """Those that this system knows: only Linux lets one process limit the files of another."""
 CODES: Mapping[Strike, frozenset[int]] = {
@@ -25,6 +29,8 @@ CODES: Mapping[Strike, frozenset[int]] = {
     "gcs": frozenset({0, 4}),
     "group": frozenset({-9}),
     "stop": frozenset({0}),
+    "ctrl-c": frozenset({0, 4}),
+    "sigterm": frozenset({0, 4}),
     "disk": frozenset({0, 3, 4}),
 }
 """How a study may end that was struck; 0 for what was struck before or after Ray was needed."""
@@ -46,16 +52,17 @@ class Running:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]):
-        self._child = subprocess.Popen(
-            command,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        with handled(signal.SIGINT, signal.default_int_handler):  # a shell lets what runs behind it ignore Ctrl-C
+            self._child = subprocess.Popen(
+                command,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
         self._driver = psutil.Process(self._child.pid)
         self.seen = {self._driver}
         """The driver and all that was ever found below it."""
@@ -116,6 +123,10 @@ class Running:
                 return bool(workers) and self._each([*self._role("driver"), *workers], _fill)
             case "group":
                 return self._each([self._driver, *self.seen], psutil.Process.kill)
+            case "ctrl-c" | "sigterm":
+                sent = {"ctrl-c": signal.SIGINT, "sigterm": signal.SIGTERM}[strike]
+                begun = len(self.seen) > 1  # before, the interpreter answers, and nothing was done
+                return begun and self._each([self._driver], lambda driver: driver.send_signal(sent))
             case "driver":
                 return self._each([self._driver], psutil.Process.kill)
             case role:

@@ -15,10 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rich.table import Table
-
 from certvae.cluster.strikes import CODES, STRIKES, Running, Strike
-from certvae.engine.progress import console
 from certvae.engine.study import Study
 from certvae.engine.summary import VIEWS
 from certvae.spec.cell import CellSpec
@@ -37,6 +34,7 @@ CALM = frozenset({0})
 """How a run must end that nobody disturbs."""
 DELAY = (0.0, 2.0)  # seconds after a stage has begun: stages take about as long
 FIXED = {"CERTVAE_DATA": "", "MLFLOW_TRACKING_URI": "", "OMP_NUM_THREADS": "1"}
+HEAD = "| struck | times | exit codes | violations | stages half done | finished, begun again | gone after, s |"
 Results = dict[str, bytes]
 """The final table and every row, by place in the store."""
 
@@ -76,12 +74,15 @@ class Outcomes:
     slowest: float = 0.0
     """Seconds until the last process of a run was gone, after its driver was."""
 
-    def add(self, code: int | None, *, extra: int, again: int, slowest: float) -> None:
+    violations: int = 0
+
+    def add(self, code: int | None, *, extra: int, again: int, slowest: float, violations: int) -> None:
         """One more run that was struck."""
         self.codes[code] += 1
         self.extra += extra
         self.again += again
         self.slowest = max(self.slowest, slowest)
+        self.violations += violations
 
 
 @dataclass
@@ -97,19 +98,15 @@ class Tally:
         """How many strikes hit a running study."""
         return sum(one.codes.total() for one in self.strikes.values())
 
-    def table(self) -> Table:
-        """One line per kind of strike."""
-        shown = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("struck", "times", "exit codes", "stages half done", "finished, begun again", "gone after, s"):
-            shown.add_column(heading, justify="left" if heading in ("struck", "exit codes") else "right")
+    @property
+    def table(self) -> str:
+        """One line per kind of strike, as Markdown."""
+        lines = [HEAD, "|---|---|---|---|---|---|---|"]
         for strike, one in sorted(self.strikes.items()):
             codes = ", ".join(f"{code} x {count}" for code, count in sorted(one.codes.items(), key=str))
-            shown.add_row(strike, str(one.codes.total()), codes, str(one.extra), str(one.again), f"{one.slowest:.0f}")
-        return shown
-
-    def show(self) -> None:
-        """Prints the table."""
-        console().print(self.table())
+            counts = (one.codes.total(), codes, one.violations, one.extra, one.again, f"{one.slowest:.0f}")
+            lines.append(f"| {strike} | {' | '.join(map(str, counts))} |")
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         lines = [f"VIOLATION {violation}" for violation in self.violations]
@@ -185,15 +182,15 @@ class _Trial:
             left, slowest = run.left()
         begun = _starts(store)[started:]
         again = [key for key in begun if key in finished]
-        if hit:
-            outcomes = self.tally.strikes.setdefault(strike, Outcomes())
-            outcomes.add(code, extra=len(set(begun) - _published(store)), again=len(again), slowest=slowest)
-            self.announce(f"{self.tally.landed} of {self.kills}: {strike}, exit code {code}, {len(begun)} stages begun")
         found = [
             *_complaints(code, said, left, CODES[strike] if hit else CALM),
             *(f"{name} was shown as done and is another now" for name, _ in shown.items() - _rows(store).items()),
             *(f"finished stage {key} was begun again" for key in again),
         ]
+        if hit:
+            outcomes, extra = self.tally.strikes.setdefault(strike, Outcomes()), len(set(begun) - _published(store))
+            outcomes.add(code, extra=extra, again=len(again), slowest=slowest, violations=len(found))
+            self.announce(f"{self.tally.landed} of {self.kills}: {strike}, exit code {code}, {len(begun)} stages begun")
         return code, [f"after {strike if hit else 'nothing'}: {one}" for one in found]
 
 

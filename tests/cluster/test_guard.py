@@ -9,9 +9,9 @@ import pytest
 LOOP = "import time\nwhile True: time.sleep(0.05)"
 DRIVER = f"""
 import subprocess, sys
-from certvae.cluster.guard import guarded
+from certvae.cluster.guard import nobody_left
 child = subprocess.Popen([sys.executable, "-c", {LOOP!r}])
-with guarded():
+with nobody_left():
     later = subprocess.Popen([sys.executable, "-c", {LOOP!r}])
     print(child.pid, later.pid, flush=True)
     sys.stdin.readline()

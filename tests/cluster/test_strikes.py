@@ -1,6 +1,7 @@
 """Strikes hit processes of the study that was started, and no others."""
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from certvae.cluster.strikes import CODES, QUOTA, STRIKES, Running, Strike
 from certvae.errors import ExitCode
+from certvae.terminal import handled
 
 LOOP = "import time\nwhile True: time.sleep(0.05)"
 FAMILY = f"""
@@ -30,7 +32,8 @@ def running(tmp_path):
     for name in NAMES:
         (tmp_path / name).symlink_to(Path(sys.executable).resolve())
     stranger = subprocess.Popen([tmp_path / "raylet", "-c", LOOP])
-    family = Running([sys.executable, "-c", FAMILY, *(str(tmp_path / name) for name in NAMES)], {})
+    with handled(signal.SIGINT, signal.SIG_IGN):
+        family = Running([sys.executable, "-c", FAMILY, *(str(tmp_path / name) for name in NAMES)], {})
     deadline = time.monotonic() + 60
     while len(family.seen) < 4 and time.monotonic() < deadline:
         family.look()
@@ -84,6 +87,15 @@ def test_a_stopped_process_goes_on(running, monkeypatch):
     assert running.struck("stop", at_once, random.Random(0))
     assert named(running) == before
     assert psutil.STATUS_STOPPED not in {one.status() for one in running.seen}
+
+
+@pytest.mark.parametrize(("strike", "code"), [("ctrl-c", -signal.SIGINT), ("sigterm", -signal.SIGTERM)])
+def test_the_driver_alone_is_asked_to_end(running, strike, code):
+    """Also where this process ignores Ctrl-C, as one that a shell lets run behind it does."""
+    before = named(running)
+    assert running.struck(strike, at_once, random.Random(0))
+    assert running.end()[0] == code
+    assert named(running) == before
 
 
 @pytest.mark.skipif(not psutil.LINUX, reason="no process limits the files of another")
