@@ -63,20 +63,32 @@ def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) 
         again: the command line that goes on after an interruption.
     """
     try:
-        with handled(signal.SIGTERM, signal.default_int_handler):
+        with handled(signal.SIGTERM, signal.default_int_handler), _printed():
             return int(command())
     except Fault as fault:
         return _told(fault)
     except ModuleNotFoundError as error:
         return _told(_missing(error.name) if error.name and not _ours(error.name) else _bug(error))
     except BrokenPipeError:  # whoever read what we print, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.RESUMABLE
     except KeyboardInterrupt:
         print("stopped; nothing is lost." + (f" To go on: {again()}" if again else ""), flush=True)
         return ExitCode.RESUMABLE
     except Exception as error:
         return _told(_disk(error) or _bug(error))
+
+
+@contextmanager
+def _printed() -> Iterator[None]:
+    """All is printed within the block: what the interpreter cannot print at its end is a code that nobody documents."""
+    try:
+        yield
+    finally:
+        try:
+            print(end="", flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise
 
 
 def _told(fault: Fault) -> int:
@@ -102,7 +114,7 @@ def _disk(error: BaseException | None) -> Fault | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in DISK:
             remedy = "free space there, or raise the limit (`ulimit -f`), then run the same command again"
-            where = error.filename or tempfile.gettempdir()
+            where = error.filename or "standard output, or the folder for temporary files"
             return DiskFault(f"a file could not be written: {error.strerror}", remedy, where=str(where))
         error = error.__cause__ or error.__context__
     return None

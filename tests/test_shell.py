@@ -111,6 +111,17 @@ class TestGuarded:
             self.ends(SystemExit(2))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+@pytest.mark.parametrize("shown", ["print(1)", "sys.exit(print(1))"])
+def test_a_full_disk_below_standard_output_is_told_with_a_documented_code(shown: str) -> None:
+    code = f"import sys; from certvae.terminal import guarded; sys.exit(guarded(lambda: {shown} or 0))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == ExitCode.RESUMABLE
+    assert done.stderr.startswith("E-DISK: a file could not be written: No space left on device | standard output")
+    assert "Exception ignored" not in done.stderr
+
+
 class TestInstalled:
     def test_versions(self) -> None:
         assert installed.version("numpy") == np.__version__

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from ray.exceptions import RayError
+
 from certvae.cluster.join import Node, alive
 from certvae.cluster.nodes import Facts, ask, check
 from certvae.errors import Fault, RayFault
@@ -52,7 +54,7 @@ def stoppable() -> Iterator[Callable[[Fault], None]]:
     without its head Ray would end that a minute later, and say nothing.
 
     Raises:
-        Fault: the one that was given.
+        Fault: the one that was given, or what Ray Tune has given up on.
     """
     given: list[Fault] = []
     over = threading.Event()
@@ -79,6 +81,8 @@ def stoppable() -> Iterator[Callable[[Fault], None]]:
     except Exception as error:
         if given:  # what Ray says of a head that is lost
             raise given[0] from error
+        if isinstance(error.__cause__, RayError):  # as Ray Tune hands on what it does not foresee
+            raise given_up(error.__cause__) from error
         raise
     finally:
         over.set()
@@ -145,6 +149,15 @@ class Watch:
         for node in come:
             logger.warning("node %s joined: its slots are used from now on", node["NodeManagerHostname"])
         self._nodes = found
+
+
+def given_up(error: RayError) -> RayFault:
+    """The fault for what Ray Tune does not foresee: most often a worker that Ray ended because memory ran low."""
+    return RayFault(
+        f"Ray gave the run up: {(str(error).strip() or type(error).__name__).splitlines()[0]}; no result is lost",
+        "run the same command again, with fewer --workers if memory ran low: finished stages are in the store",
+        where="the pool",
+    )
 
 
 def head_lost(head: str) -> RayFault:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ray.exceptions import OutOfMemoryError
 
 from certvae.cluster import local
 from certvae.cluster.slots import Slots
@@ -137,6 +138,13 @@ def test_a_run_in_another_thread_leaves_the_signals_alone():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_worker_that_ray_ends_to_save_memory_is_no_bug_of_ours():
+    """Ray Tune foresees errors of tasks and of actors, and this is neither."""
+    with pytest.raises(RayFault, match="running low on memory; no result is lost") as found, stoppable():
+        raise RuntimeError("Caught unexpected exception") from OutOfMemoryError("running low on memory\nMemory on ...")
+    assert found.value.exit_code == ExitCode.RESUMABLE
 
 
 def test_a_ray_that_came_first_is_refused_at_once():
