@@ -201,12 +201,14 @@ def frame_of(records: list[dict[str, Any]]) -> pd.DataFrame:
     stages = {name: frame[name].astype("Int64") for name in frame if name.startswith(STAGE_VERSION)}
     said = {"mean_word": answers.mean, "channel_word": answers.channel, "units_word": answers.units}
     words = {name: list(map(answer, records)) for name, answer in said.items()}
-    frame = frame.assign(**{**texts, **words}, **numbers, **stages)
+    made = pd.DataFrame({**texts, **words, **numbers, **stages}, index=frame.index)  # at once: one by one is slow
+    kept = frame[[name for name in frame if name not in made]]
+    frame = pd.concat([kept, made], axis=1)[[*frame, *(name for name in made if name not in frame)]]
     places = {config: place for place, config in enumerate(config_order(frame))}
     modes = {mode: place for place, mode in enumerate(ordered(frame["mode"]))}
     order = frame.assign(config=frame["config"].map(places), mode=frame["mode"].map(modes))
     ordered_rows = frame.loc[order.sort_values(["study", "config", "seed", "mode", "split"]).index]
-    return ordered_rows.reset_index(drop=True).copy()  # in one piece: columns were put in one by one
+    return ordered_rows.reset_index(drop=True)
 
 
 def _chosen(frame: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
