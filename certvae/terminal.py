@@ -75,12 +75,16 @@ def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) 
         print("stopped; nothing is lost." + (f" To go on: {again()}" if again else ""), flush=True)
         return ExitCode.RESUMABLE
     except Exception as error:
-        return _told(_disk(error) or _bug(error))
+        return _told(_disk(error) or _nowhere() or _bug(error))
 
 
 @contextmanager
 def _printed() -> Iterator[None]:
-    """All is printed within the block: what the interpreter cannot print at its end is a code that nobody documents."""
+    """All is printed within the block: what the interpreter cannot print at its end is a code that nobody documents.
+
+    Streams that a caller has closed are nowhere, since libraries take them for files.
+    """
+    sys.stdout, sys.stderr = (one or Path(os.devnull).open("w") for one in (sys.stdout, sys.stderr))  # noqa: SIM115
     try:
         yield
     finally:
@@ -117,6 +121,16 @@ def _disk(error: BaseException | None) -> Fault | None:
             where = error.filename or "standard output, or the folder for temporary files"
             return DiskFault(f"a file could not be written: {error.strerror}", remedy, where=str(where))
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _nowhere() -> Fault | None:
+    """The fault for a shell that stands in a folder that was removed."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        remedy = "change to a folder that exists, and run the same command"
+        return ConfigFault("the folder that this command runs in is gone", remedy, where="the current folder")
     return None
 
 

@@ -122,6 +122,22 @@ def test_a_full_disk_below_standard_output_is_told_with_a_documented_code(shown:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "code", "told"),
+    [
+        ("mkdir gone && cd gone && rmdir ../gone && {} run os:path", ExitCode.WRONG_INPUT, "folder that this command"),
+        ("{} certify --help >&-", ExitCode.DONE, ""),
+    ],
+)
+def test_a_shell_that_stands_nowhere_or_hears_nothing(typed: str, code: int, told: str, tmp_path: Path) -> None:
+    command = typed.format(shlex.join([sys.executable, "-m", "certvae"]))
+    given = {**os.environ, "PYTHONPATH": str(terminal.PROGRAM.parent)}
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=given, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S602 - redirections are what is tried
+    assert done.returncode == code
+    assert told in done.stderr
+    assert bool(told) == bool(done.stderr)
+
+
 class TestInstalled:
     def test_versions(self) -> None:
         assert installed.version("numpy") == np.__version__
