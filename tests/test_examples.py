@@ -27,6 +27,10 @@ def test_the_tutorial_runs_in_a_notebook(tmp_path, monkeypatch):
     book = nbformat.read(TUTORIAL, as_version=4)
     NotebookClient(book, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [output for cell in book.cells for output in cell.get("outputs", [])]
+    assert any("forecast without alignment" in output.get("text", "") for output in shown)
+    pages = [output.data.get("text/html") for output in shown if output.output_type == "display_data"]
+    assert not any(pages), "something was shown unasked"
+    assert "Watch the curves" not in "".join(output.get("text", "") for output in shown)
     assert any("image/png" in output.get("data", {}) for output in shown)
     assert any("in the population  certified" in output.get("text", "") for output in shown)
 

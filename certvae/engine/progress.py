@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -27,6 +27,11 @@ def console() -> Console:
     """The terminal of this process, or what takes its place in a pipe."""
     found = Console()
     return found if found.is_terminal else Console(width=PIPE_WIDTH)
+
+
+def written(file: TextIO | None = None, *, width: int = PIPE_WIDTH, quiet: bool = False) -> Console:
+    """Plain lines for a file, or for standard output: in a notebook rich would show a page of its own instead."""
+    return Console(file=file, width=width, quiet=quiet, force_terminal=False, force_jupyter=False)
 
 
 @dataclass
@@ -97,7 +102,7 @@ class Board(Listener):
         self._waits_for = ""
         self._live = Live(get_renderable=lambda: self, console=console, refresh_per_second=4, transient=True)
         self._is_live = console.is_terminal and not console.is_dumb_terminal
-        self._log = Console(file=log.open("a"), width=LOG_WIDTH)
+        self._log = written(log.open("a"), width=LOG_WIDTH)
         self._logged = time.monotonic()
 
     def __enter__(self) -> Self:

@@ -15,11 +15,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from certvae.engine import summary
 from certvae.engine.command import Command, Run, anywhere, prepared, usual
-from certvae.engine.progress import PIPE_WIDTH
+from certvae.engine.progress import written
 from certvae.engine.run import Ending, execute
 from certvae.engine.search import SearchCells
 from certvae.engine.study import Study
@@ -103,7 +103,7 @@ def run(study: Study, fields: Row, options: Row, *, progress: bool) -> Result:
     from certvae.training import environment  # noqa: PLC0415  (torch: a plan of a finished study need not wait for it)
 
     asked, base, goal = _asked(study, fields, options)
-    console = Console(width=PIPE_WIDTH, quiet=not progress, force_terminal=False, force_jupyter=False)
+    console = written(quiet=not progress)
     with environment.restored():
         ended = execute(study, asked, base, goal, _command(study, asked, fields, options), console)
     store = asked.store.resolve()
@@ -118,7 +118,7 @@ def plan(study: Study, fields: Row, options: Row) -> Plan:
     asked, base, goal = _asked(study, fields, {**options, "plan": True})
     said = StringIO()
     with environment.restored():
-        ended: Ending = execute(study, asked, base, goal, None, Console(file=said, width=PIPE_WIDTH))
+        ended: Ending = execute(study, asked, base, goal, None, written(said))
     return Plan(ended.cells, ended.left, said.getvalue().rstrip())
 
 
@@ -180,7 +180,7 @@ def _spelled(options: Row) -> list[str] | None:
 
 def _text(*parts: RenderableType) -> str:
     said = StringIO()
-    Console(file=said, width=PIPE_WIDTH).print(*parts, sep="\n\n") if parts else None
+    written(said).print(*parts, sep="\n\n") if parts else None
     return "\n".join(line.rstrip() for line in said.getvalue().splitlines())
 
 

@@ -346,7 +346,8 @@ class _Live(Listener):
 def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:
     """Runs cells on the pool; False when it was stopped before all had ended."""
     log = context.store.path / "log" / f"{context.base.study}.log"
-    live = Ledger(context.store, context.base.study).live()
+    say = partial(context.console.print, highlight=False, markup=False, soft_wrap=True)
+    live = Ledger(context.store, context.base.study).live(say)
     with Board(headline, context.console, log) as board:
         dispatcher = Dispatcher(source, chain.shared, chain.lanes, (board, _Live(live, context.rows)))
         if not dispatcher.finished:
