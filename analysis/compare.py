@@ -53,6 +53,8 @@ def differences(strict: Strict, mode: str, reference: str, quantity: str = "marg
     ours, other = (rows.loc[rows["mode"] == name, fields] for name in (mode, reference))
     pairs = ours.merge(other, on=[*CELL, "split"], how="outer", suffixes=("", "_reference"))
     _refuse_other_teacher(pairs, mode, reference)
+    place = {config: number for number, config in enumerate(rows["config"].unique())}  # a merge sorts by digest
+    pairs = pairs.sort_values("config", key=lambda configs: configs.map(place), kind="stable", ignore_index=True)
     return pairs[[*CELL, "split"]].assign(difference=pairs[quantity] - pairs[f"{quantity}_reference"])
 
 

@@ -104,6 +104,11 @@ def open_store(store: Path | str) -> Disk:
     return disk
 
 
+def studies(disk: Disk) -> list[str]:
+    """Names of the studies that have rows."""
+    return sorted(path.name for path in (disk.root / ROWS).iterdir() if any(path.iterdir()))
+
+
 def searched(store: Path | str, study: str) -> tuple[Goal, tuple[int, ...]] | None:
     """The goal and the seeds of the search that a store holds for a study; None where nothing was searched."""
     rule = get_document(open_store(store), RULE, study)
@@ -255,10 +260,9 @@ def _mixed(kind: str, differing: Mapping[str, pd.Series]) -> Refused:
 
 
 def _nothing(disk: Disk, study: str | None, wanted: Mapping[str, str], found: list[dict]) -> Refused:
-    studies = sorted(path.name for path in (disk.root / ROWS).iterdir() if any(path.iterdir()))
     splits = sorted({row["split"] for row in found}) if study is not None else []
     asked = ", ".join([f"study {study!r}"] * (study is not None) + [f"{k} {v!r}" for k, v in wanted.items()])
-    there = f"studies with rows: {', '.join(studies) or 'none'}"
+    there = f"studies with rows: {', '.join(studies(disk)) or 'none'}"
     return Refused(
         f"wanted rows of {asked or 'any study'}, found none",
         "name one of these, or run the study first",

@@ -59,7 +59,7 @@ class Request:
     store: Path = Path("certvae-store")
     """Folder of the store."""
     study: str = ""
-    """Name of the study, where there is one."""
+    """Name of the study; the only one of the store when absent."""
     out: Path | None = None
     """Folder to write to; views/report/STUDY in the store when absent."""
     tau: float = DECLARED.tau
@@ -80,11 +80,14 @@ class Request:
         """A request per study, each with its own store.
 
         Raises:
-            ConfigFault: no study is named.
+            ConfigFault: no study is named, and the store has several, or none.
         """
-        names = self.studies or ((self.study,) if self.study else ())
-        if not names:
-            raise refuse("STUDY", "the name of a study, or several", None, "give --study NAME, or NAME NAME")
+        names = self.studies or ((self.study,) if self.study else tuple(load.studies(load.open_store(self.store))))
+        if len(names) != 1 and not self.studies:
+            there = ", ".join(names) or "none yet: run a study first"
+            raise refuse(
+                "STUDY", "one of the studies there", None, f"give --study NAME, or NAME NAME; there are {there}"
+            )
         pairs = [name.rpartition(":") for name in names]
         stores = [(Path(folder) if folder else self.store, name) for folder, _, name in pairs]
         return [dataclasses.replace(self, studies=(), study=name, store=store) for store, name in stores]

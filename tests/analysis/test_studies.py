@@ -94,7 +94,17 @@ def test_the_command_takes_studies_of_other_stores(tmp_path, capsys):
     assert (path.parent / "tables" / "beside_studies.csv").exists()
 
 
-def test_a_report_of_nothing_says_what_to_name(tmp_path, capsys):
-    assert main(["--store", str(filled(tmp_path, chains()))]) == 2
-    assert "give --study NAME" in capsys.readouterr().err
+def test_the_only_study_of_a_store_need_not_be_named(tmp_path, capsys):
+    store = filled(tmp_path, chains())
+    assert main(["--store", str(store)]) == 0
+    assert "made_up" in capsys.readouterr().out
     assert write(Request(store=tmp_path, studies=("made_up",))).exists()
+
+
+def test_which_studies_there_are_is_told_where_none_is_named(tmp_path, capsys):
+    for name in ("one", "two"):
+        store = grid(tmp_path / "a", name, (2.0,))
+    assert main(["--store", str(store)]) == 2
+    told = capsys.readouterr().err
+    assert "give --study NAME" in told
+    assert "one, two" in told
