@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import certvae
 from certvae import __main__ as command_line
@@ -35,6 +36,7 @@ PAGES = [path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}*.md"
 README_LINES = 150
 CERTVAE = "certvae"
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+ANY_STUDY = "sweeps/tiny_fixed_q.py"  # has the options of a study of one's own
 CODE = re.compile(r"^(from [\w.]+ import|import \w|\w+(, \w+)* = \w[\w.]*\(|\w[\w.]*\(.*\)$)", re.MULTILINE)
 """A line that only Python can mean."""
 SMALL = {'presets.rescue("digits")': "small_cell()"}
@@ -92,9 +94,9 @@ def commands(page: Path) -> Iterator[tuple[tuple[str, ...], set[str]]]:
     """(program and subcommands, options) for each command of ours in a page; what follows a study are its options."""
     for line in written(page):
         words = shlex.split(line) if line.count('"') % 2 == line.count("'") % 2 == 0 else []
-        script = next((word for word in words if re.fullmatch(r"sweeps/\w+\.py", word)), None)
+        script = next((word for word in words if re.fullmatch(r"(sweeps/)?\w+\.py", word)), None)
         if words[:1] in (["python"], [CERTVAE]) and script:
-            yield (script,), options(words)
+            yield (script if "/" in script else ANY_STUDY,), options(words)
         if words[:1] == [CERTVAE]:
             names = list(itertools.takewhile(re.compile(r"[a-z][a-z-]*").fullmatch, words[1:3]))
             yield (
@@ -117,11 +119,21 @@ def targets(page: Path) -> set[str]:
     return {target for line in written(page) for target in re.findall(r"^make ([\w-]+)", line)}
 
 
+def photographs(folder: Path) -> None:
+    """A folder per kind, as a user has them."""
+    for kind in range(8):
+        (folder / f"kind{kind}").mkdir(parents=True)
+        for number in range(12):
+            pixels = np.random.default_rng([kind, number]).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"kind{kind}" / f"{number}.jpg")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the snippets run: rows and logits of a model, networks of one's own, and a store with short chains."""
     here = tmp_path_factory.mktemp("snippets")
     shutil.copy(ROOT / ".github" / "examples" / "mynets.py", here)
+    photographs(here / "photos")
     generator = np.random.default_rng(0)
     teacher = 0.98 * np.eye(3)[generator.integers(0, 3, 500)] + 0.02 / 3
     np.save(here / "teacher.npy", teacher)
@@ -178,7 +190,8 @@ class TestCode:
         monkeypatch.chdir(folder)
         made = run(block)
         if study := made.get("STUDY"):
-            assert main(study, ["--plan", "--search", "2", "--store", "planned"]) == 0
+            searched = ["--search", "2"] if study.space else []
+            assert main(study, ["--plan", *searched, "--store", "planned"]) == 0
         assert capsys.readouterr().out
 
     @pytest.mark.parametrize(
