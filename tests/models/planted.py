@@ -17,7 +17,7 @@ class Planted(nn.Module):
         if flaw == "attention":
             self.gate = nn.Parameter(torch.zeros(()))  # closed at the start, as such gates often are
         if flaw == "clock":
-            nn.init.constant_(self.code.bias, time.perf_counter())
+            nn.init.constant_(self.code.bias, time.perf_counter_ns() % 2**24)  # what float32 tells apart
         if flaw == "hidden":
             self.shift = (torch.randn(4),)
         if flaw == "no_decode":
