@@ -32,7 +32,7 @@ from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
 from certvae.store.layout import read_identity
 from certvae.store.log import events
-from certvae.store.records import ROWS, documents, get_document, rows
+from certvae.store.records import documents, get_document, rows, studies
 from certvae.store.store import OBJECTS
 
 from .parameters import config_order
@@ -102,11 +102,6 @@ def open_store(store: Path | str) -> Disk:
             "wanted a store, found none", "give --store the folder that the study was run with", where=str(disk.root)
         )
     return disk
-
-
-def studies(disk: Disk) -> list[str]:
-    """Names of the studies that have rows."""
-    return sorted(path.name for path in (disk.root / ROWS).iterdir() if any(path.iterdir()))
 
 
 def searched(store: Path | str, study: str) -> tuple[Goal, tuple[int, ...]] | None:

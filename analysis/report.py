@@ -26,6 +26,7 @@ from certvae.spec.goal import Goal, judge
 from certvae.spec.validation import refuse
 from certvae.store.disk import disk_faults
 from certvae.store.program import PROGRAM, is_stale, program_digest, told
+from certvae.store.records import studies
 
 from . import load, search
 from .captions import caption, seeds, stage_versions, subject, versions
@@ -82,7 +83,7 @@ class Request:
         Raises:
             ConfigFault: no study is named, and the store has several, or none.
         """
-        names = self.studies or ((self.study,) if self.study else tuple(load.studies(load.open_store(self.store))))
+        names = self.studies or ((self.study,) if self.study else tuple(studies(load.open_store(self.store))))
         if len(names) != 1 and not self.studies:
             there = ", ".join(names) or "none yet: run a study first"
             raise refuse(

@@ -14,13 +14,14 @@ a store, `certify_latents` judges an encoder that was trained elsewhere, `Monito
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from certvae.certificate import Certificate, Pairs, UsedDiagnostics, certify
+from certvae.certificate import Certificate, Pairs, certify
 
 if TYPE_CHECKING:
     from certvae.engine.study import Study
     from certvae.latents import certify_latents, fit_teacher
     from certvae.loaded import load
     from certvae.monitor.watching import Monitor
+    from certvae.training.used_head import UsedDiagnostics
 
 __all__ = [
     "Certificate",
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 _LATER = {
     "Monitor": "certvae.monitor.watching",
     "Study": "certvae.engine.study",
+    "UsedDiagnostics": "certvae.training.used_head",
     "certify_latents": "certvae.latents",
     "fit_teacher": "certvae.latents",
     "load": "certvae.loaded",

@@ -341,7 +341,7 @@ def certify(
     shares, means, variances = np.bincount(codes) / n, _within(teacher, codes), _within(teacher, codes, np.var)
     mean_teacher_entropy, teacher_entropy_mean = _entropies(teacher, _log(teacher), means, shares)
     mean_student_entropy, student_entropy_mean = _entropies(student, log_student, _within(student, codes), shares)
-    cross_entropy = float(_cross_entropy(teacher, log_student).mean())
+    cross_entropy = float(cross_entropies(teacher, log_student).mean())
     brier = float((shares * variances.sum(axis=1)).sum() - np.square(teacher - student).sum(axis=1).mean())
     smoothed = _smoothed_loss(teacher, student, eta)
     scores = _constant_loss(teacher, means, codes) - smoothed
@@ -402,7 +402,7 @@ def _evidence(pairs: Pairs, reference: Reference | None, strata: Any, eta: float
         )
     rows = (1 - eta) * given.rows(names if strata is not None else None) + eta / classes
     means, mine = _within(pairs.teacher, codes), rows[: len(names)]
-    apart = _cross_entropy(means, np.log(mine)) - _cross_entropy(means, _log(means))
+    apart = cross_entropies(means, np.log(mine)) - cross_entropies(means, _log(means))
     return Evidence(
         scores=_constant_loss(pairs.teacher, rows, codes) - smoothed,
         rows=rows,
@@ -460,14 +460,14 @@ def _log(probabilities: np.ndarray) -> np.ndarray:
         return np.log(probabilities)
 
 
-def _cross_entropy(p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
+def cross_entropies(p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
     """-sum_k p_k log q_k of each row, (n,); a class with p_k = 0 adds nothing, even where q_k = 0."""
     return -np.multiply(p, log_q, out=np.zeros_like(p), where=p > 0).sum(axis=1)
 
 
 def _entropies(p: np.ndarray, log_p: np.ndarray, means: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
     """H(E p), averaged over strata, and E H(p)."""
-    return float((shares * _cross_entropy(means, _log(means))).sum()), float(_cross_entropy(p, log_p).mean())
+    return float((shares * cross_entropies(means, _log(means))).sum()), float(cross_entropies(p, log_p).mean())
 
 
 def information(rows: Float[np.ndarray, "n K"]) -> float:
@@ -491,12 +491,12 @@ def _trace_covariance(means: np.ndarray, log_students: np.ndarray, cross_entropy
 
 def _constant_loss(teacher: np.ndarray, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """-sum_k T_ik log r_k, (n,) nats; rows (S, K): r of each stratum."""
-    return _cross_entropy(teacher, _log(rows) if len(rows) == 1 else _log(rows)[codes])
+    return cross_entropies(teacher, _log(rows) if len(rows) == 1 else _log(rows)[codes])
 
 
 def _smoothed_loss(teacher: np.ndarray, student: np.ndarray, eta: float) -> np.ndarray:
     """-sum_k T_ik log S_ik for the student smoothed by eta, (n,) nats; d_i(r) is `_constant_loss` minus this."""
-    return _cross_entropy(teacher, _log((1 - eta) * student + eta / student.shape[1]))
+    return cross_entropies(teacher, _log((1 - eta) * student + eta / student.shape[1]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -675,46 +675,3 @@ def _bernstein(
 def _wald(scores: np.ndarray, delta: float) -> float:
     """d_i(Tbar) - G is the influence function of the plug-in; right for K / n -> 0."""
     return float(scores.mean() - NormalDist().inv_cdf(1 - delta) * scores.std(ddof=1) / math.sqrt(len(scores)))
-
-
-def pairing_p_value(pairs: Pairs, permutations: int, generator: np.random.Generator) -> float:
-    """How often a random pairing of student with teacher rows has as small a loss: a test of independence.
-
-    Exact under independence, for both views; a constant S gives 1. Re-pairing moves the cross-entropy only.
-    Raises ValueError for permutations < 1.
-    """
-    if permutations < 1:
-        raise ValueError(f"permutations must be >= 1, got {permutations}.")
-    observed = _cross_entropy(pairs.teacher, pairs.log_student).mean()
-    shuffled = (generator.permutation(pairs.log_student) for _ in range(permutations))
-    as_small = sum(bool(_cross_entropy(pairs.teacher, s).mean() <= observed + 1e-12) for s in shuffled)
-    return (1 + as_small) / (1 + permutations)
-
-
-@dataclass(frozen=True, kw_only=True)
-class UsedDiagnostics:
-    """Numbers of a used head, one that may read the input or the teacher. It is no `Pairs`: `certify` refuses it.
-
-    Such a head can vary after the latent has collapsed, so a positive margin here proves nothing. In nats.
-    """
-
-    split: str
-    n: int
-    classes: int  # K
-    info: float  # I_T
-    loss: float  # E KL(T || used)
-
-    @property
-    def margin(self) -> float:
-        """info - loss."""
-        return self.info - self.loss
-
-    @classmethod
-    def from_rows(
-        cls, teacher: Float[np.ndarray, "n K"], log_used: Float[np.ndarray, "n K"], *, split: str
-    ) -> "UsedDiagnostics":
-        """From teacher rows and log-probabilities of the used head, (n, K) each. Raises like `Pairs`."""
-        rows, log_rows = _paired_rows(teacher, log_used)
-        info, (n, classes) = information(rows), rows.shape
-        loss = float(_cross_entropy(rows, log_rows).mean()) - float(_cross_entropy(rows, _log(rows)).mean())
-        return cls(split=split, n=n, classes=classes, info=info, loss=loss)

@@ -74,15 +74,15 @@ def compact(store: Path = STORE) -> int:
     """
     from certvae.store import segments
     from certvae.store.disk import Disk
-    from certvae.store.layout import no_store, read_identity
-    from certvae.store.records import ROWS
+    from certvae.store.layout import VIEWS, no_store, read_identity
+    from certvae.store.records import studies
 
     disk = Disk(store.resolve())
     if read_identity(disk) is None:
         raise no_store(disk.root)
-    for study in sorted(path.name for path in (disk.root / ROWS).iterdir() if path.is_dir()):
+    for study in studies(disk):
         held, new = segments.compact(disk, study)
-        print(f"{held} rows, {new} of them new, in {disk.root / segments.VIEWS / study / segments.FOLDER}")
+        print(f"{held} rows, {new} of them new, in {disk.root / VIEWS / study / segments.FOLDER}")
     return ExitCode.DONE
 
 

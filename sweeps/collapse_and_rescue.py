@@ -10,15 +10,14 @@ channel ended; nothing is called dead for its head alone.
 """
 
 import sys
-from dataclasses import replace
 
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.spec.cell import CellSpec
 from certvae.spec.control import Guard
+from certvae.spec.fields import replaced
 from certvae.spec.parts import Description
 from certvae.spec.presets import rescue
-from certvae.spec.rescue import Rescue
 
 WEIGHTS = (0.05, 0.5, 2.0, 8.0, 20.0)
 UNIT = {"digits": 1.0}
@@ -32,21 +31,14 @@ def preset(data: str | Description) -> CellSpec:
     """The chain of the presets, guarded modes beside the plain ones; alignment weighs the same against alpha_crit."""
     base = rescue(data)
     unit = UNIT.get(base.data.name, OTHERWISE)
-    goal = replace(_protocol(base).objective, lambda_ts=5.0 * unit)
-    return replace(base, protocol=replace(_protocol(base), objective=goal, controller=Guard(lambda_max=500.0 * unit)))
+    aligned = replaced(base, "objective.lambda_ts", 5.0 * unit)
+    return replaced(aligned, "controller", Guard(lambda_max=500.0 * unit))
 
 
 def configs(base: CellSpec) -> tuple[CellSpec, ...]:
     """The base under each KL weight; warm-up and teacher are shared."""
-    unit, protocol = UNIT.get(base.data.name, OTHERWISE), _protocol(base)
-    goals = (replace(protocol.objective, alpha_kl=unit * weight) for weight in WEIGHTS)
-    return tuple(replace(base, protocol=replace(protocol, objective=goal)) for goal in goals)
-
-
-def _protocol(base: CellSpec) -> Rescue:
-    if not isinstance(base.protocol, Rescue):
-        raise TypeError(f"a rescue chain is needed, got {type(base.protocol).__name__}")
-    return base.protocol
+    unit = UNIT.get(base.data.name, OTHERWISE)
+    return tuple(replaced(base, "objective.alpha_kl", unit * weight) for weight in WEIGHTS)
 
 
 STUDY = Study(name="collapse_and_rescue", about=__doc__ or "", data="digits", preset=preset, configs=configs)

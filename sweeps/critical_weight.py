@@ -16,20 +16,20 @@ from dataclasses import replace
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.spec.cell import CellSpec
+from certvae.spec.fields import fields, replaced
 from certvae.spec.parts import Bernoulli, Description
 from certvae.spec.presets import rescue
-from certvae.spec.rescue import Rescue
 
 STEP = 1.07
 FACTORS = tuple(STEP**power for power in range(-3, 3))
 DIGITS = 1.4
+ALPHA_KL = "objective.alpha_kl"
 
 
 def preset(data: str | Description) -> CellSpec:
     """The chain of the presets without controls, at the weight at which digits die."""
-    base = rescue(data)
-    protocol = replace(_protocol(base), controls=(), fair_heads=False)
-    return replace(base, protocol=replace(protocol, objective=replace(protocol.objective, alpha_kl=DIGITS)))
+    bare = replaced(replaced(rescue(data), "controls", ()), "fair_heads", False)
+    return replaced(bare, ALPHA_KL, DIGITS)
 
 
 def bernoulli(data: str | Description) -> CellSpec:
@@ -40,16 +40,8 @@ def bernoulli(data: str | Description) -> CellSpec:
 
 def configs(base: CellSpec) -> tuple[CellSpec, ...]:
     """The base under KL weights around its own; warm-up and teacher are shared."""
-    protocol = _protocol(base)
-    weights = (round(factor * protocol.objective.alpha_kl, 6) for factor in FACTORS)
-    goals = (replace(protocol.objective, alpha_kl=weight) for weight in weights)
-    return tuple(replace(base, protocol=replace(protocol, objective=goal)) for goal in goals)
-
-
-def _protocol(base: CellSpec) -> Rescue:
-    if not isinstance(base.protocol, Rescue):
-        raise TypeError(f"a rescue chain is needed, got {type(base.protocol).__name__}")
-    return base.protocol
+    weights = (round(factor * fields(base)[ALPHA_KL], 6) for factor in FACTORS)
+    return tuple(replaced(base, ALPHA_KL, weight) for weight in weights)
 
 
 STUDY = Study(name="critical_weight", about=__doc__ or "", data="digits", preset=preset, configs=configs)

@@ -9,22 +9,19 @@ so are all other terms. Curves show the margin of every level, and rows its cert
 """
 
 import sys
-from dataclasses import replace
 
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.spec.cell import CellSpec
+from certvae.spec.fields import replaced
 from certvae.spec.parts import Description
 from certvae.spec.presets import rescue
-from certvae.spec.rescue import Curriculum, Rescue
+from certvae.spec.rescue import Curriculum
 
 
 def preset(data: str | Description) -> CellSpec:
     """The chain of the presets, the curriculum beside it."""
-    base = rescue(data)
-    if not isinstance(base.protocol, Rescue):
-        raise TypeError(f"a curriculum stands in a rescue chain, got {type(base.protocol).__name__}")
-    return replace(base, protocol=replace(base.protocol, curriculum=Curriculum()))
+    return replaced(rescue(data), "curriculum", Curriculum())
 
 
 STUDY = Study(name="curriculum", about=__doc__ or "", data="digits", preset=preset)

@@ -63,7 +63,7 @@ MAY_IMPORT = {
 ANALYSIS = ARRAYS | {"pandas", "scipy", "matplotlib", "mpl_toolkits", "jinja2", "tyro"}
 LONGEST_FUNCTION, LONGEST_FILE = 60, 500
 RESTRICTED_UNPICKLER = ROOT / "certvae" / "data" / "cifar.py"
-TRUSTED_BASE = 720  # lines of the one file that a sceptic audits
+TRUSTED_BASE = 690  # lines of the one file that a sceptic audits
 REGISTRIES = [
     ".".join(parts)
     for parts in (

@@ -25,7 +25,6 @@ from certvae.certificate import (
     Evidence,
     Pairs,
     Reference,
-    UsedDiagnostics,
     View,
     certify,
     evidence,
@@ -33,8 +32,9 @@ from certvae.certificate import (
     improvement,
     in_sequence,
     information,
-    pairing_p_value,
 )
+from certvae.evaluation.diagnostics import pairing_p_value
+from certvae.training.used_head import UsedDiagnostics
 from tests.laws import LowerBoundLaws
 from tests.populations import population
 

@@ -1,6 +1,7 @@
 """Several configs beside each other at the end of a run: means over strict-feasible seeds, and how many seeds hold."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from rich.table import Table
@@ -54,4 +55,4 @@ def _line(rows: Sequence[Row]) -> list[str]:
 
 def _mean(values: Iterable[float]) -> float | None:
     found = list(values)
-    return sum(found) / len(found) if found else None
+    return fmean(found) if found else None

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from certvae.cluster.strikes import CODES, STRIKES, Running, Strike
 from certvae.engine.study import Study
-from certvae.engine.summary import VIEWS
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Description, Mlp
 from certvae.spec.presets import rescue
 from certvae.spec.rescue import Rescue
 from certvae.store import audit
 from certvae.store.disk import Disk
+from certvae.store.layout import VIEWS
 from certvae.store.log import events
 from certvae.store.records import ROWS
 from certvae.store.store import OBJECTS, STARTS

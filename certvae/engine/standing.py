@@ -19,18 +19,18 @@ from certvae.protocols import chain
 from certvae.spec import goal as goals
 from certvae.spec.goal import RULE, Goal, Judged
 from certvae.spec.reading import read
+from certvae.store import records
 from certvae.store.log import events
 from certvae.store.process import running
-from certvae.store.records import ROWS
 from certvae.store.store import STARTS, Store
 from certvae.terminal import certvae
 
 
 def studies(store: Store) -> list[str]:
     """The studies of which a store holds anything."""
-    rows = store.path / ROWS
-    named = {path.name for path in rows.iterdir() if path.is_dir()} if rows.is_dir() else set()
-    return sorted(named | store.documents(RULE).keys() | {event["of"] for event in runs.told(store)})
+    return sorted(
+        {*records.studies(store.disk)} | store.documents(RULE).keys() | {event["of"] for event in runs.told(store)}
+    )
 
 
 def shown(store: Store, study: str | None = None) -> Group:

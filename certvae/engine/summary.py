@@ -20,11 +20,11 @@ from certvae.quality import PAPER_TAUS
 from certvae.spec import goal as goals
 from certvae.spec.goal import Goal, Judged
 from certvae.spec.quantities import read_by
+from certvae.store.layout import VIEWS
 from certvae.store.program import told
 from certvae.tracking.runs import flattened, without_seed
 
 SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
-VIEWS = "views"  # derived files: they may be deleted whenever no sweep runs
 SHOWN_REASONS = 5
 HOPELESS = (
     "stopped: no search seed has a strict-feasible teacher, and nothing that is searched changes a teacher. "

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from certvae.certificate import Certificate, Pairs, certify
+from certvae.certificate import Certificate, Pairs, certify, cross_entropies
 from certvae.data.dataset import Dataset, Split
 from certvae.errors import NumberFault
 from certvae.evaluation import subspace
@@ -166,3 +166,17 @@ def features(vae: Vae, dataset: Dataset, split: Split, bench: Workbench) -> Floa
 def evaluation(dataset: Dataset, split: Split, targets: Float[np.ndarray, "n K"] | None, bench: Workbench) -> Batches:
     """All rows of a split in order, in batches for a pass without gradients."""
     return Batches(dataset, split, targets, EVALUATION_ROWS, bench.device)
+
+
+def pairing_p_value(pairs: Pairs, permutations: int, generator: np.random.Generator) -> float:
+    """How often a random pairing of student with teacher rows has as small a loss: a test of independence.
+
+    Exact under independence, for both views; a constant S gives 1. Re-pairing moves the cross-entropy only.
+    Raises ValueError for permutations < 1.
+    """
+    if permutations < 1:
+        raise ValueError(f"permutations must be >= 1, got {permutations}.")
+    observed = cross_entropies(pairs.teacher, pairs.log_student).mean()
+    shuffled = (generator.permutation(pairs.log_student) for _ in range(permutations))
+    as_small = sum(bool(cross_entropies(pairs.teacher, s).mean() <= observed + 1e-12) for s in shuffled)
+    return (1 + as_small) / (1 + permutations)

@@ -17,7 +17,7 @@ from typing import Any
 from certvae.canonical import digest
 from certvae.errors import StoreFault
 from certvae.store.disk import Disk
-from certvae.store.records import ROWS, documents, get_document, put_document, rows
+from certvae.store.records import documents, get_document, put_document, rows, studies
 
 LOOKS, DECLARED, TESTED = "looks", "declared", "preconditions"
 """Kinds of its documents."""
@@ -150,9 +150,7 @@ def _told(disk: Disk, found: Iterable[Look], seen: Iterable[Row]) -> list[Look]:
     """Looks that rows tell of: those in hand, and of other studies without a record. In order of study and config."""
     seen = list(seen)
     known = {one.study for one in found} | {row["study"] for row in seen}
-    folder = disk.root / ROWS
-    there = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    unknown = sorted(set(there) - known)
+    unknown = (study for study in studies(disk) if study not in known)
     every = [*seen, *(row for study in unknown for row in rows(disk, study))]
     looks = {Look(row["study"], row["config"], row["data"]) for row in every if row["split"] == SPLIT}
     return sorted(looks, key=lambda look: look.opening)

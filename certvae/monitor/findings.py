@@ -107,21 +107,17 @@ def findings(row: Row, history: Sequence[Observation], step: int) -> tuple[Findi
 
 def expected(forecast: Forecast, kl_weight: float) -> Finding:
     """What the spectrum of the images says of a KL weight, before training: how many units, and until when."""
-    if units := forecast.units(kl_weight):
-        return Finding(
-            severity="note",
-            reason=f"units expected at the KL weight {kl_weight:g}: {units}, none from {forecast.alpha_crit:.3g} on",
-            quantity="alpha_crit",
-            number=forecast.alpha_crit,
-            remedy=f"stay below {forecast.alpha_dead:.3g}, from where on a channel carries less than 0.05 nats",
-            reference=LINEAR,
-        )
+    units, crit = forecast.units(kl_weight), f"{forecast.alpha_crit:.3g}"
+    alive = f"units expected at the KL weight {kl_weight:g}: {units}, none from {crit} on"
+    stay = f"stay below {forecast.alpha_dead:.3g}, from where on a channel carries less than 0.05 nats"
+    dead = f"a dead code is expected: the KL weight {kl_weight:g} is past {crit}"
+    leave = f"take a KL weight below {crit}, a smaller observation variance, or align the code"
     return Finding(
-        severity="warning",
-        reason=f"a dead code is expected: the KL weight {kl_weight:g} is past {forecast.alpha_crit:.3g}",
+        severity="note" if units else "warning",
+        reason=alive if units else dead,
         quantity="alpha_crit",
         number=forecast.alpha_crit,
-        remedy=f"take a KL weight below {forecast.alpha_crit:.3g}, a smaller observation variance, or align the code",
+        remedy=stay if units else leave,
         reference=LINEAR,
     )
 

@@ -188,7 +188,7 @@ class Monitor:
         }
         if logvar is None:
             return row | {"posterior_std": 0.0}  # an encoder without noise: its embedding is what is drawn
-        drawn = mu + np.exp(0.5 * logvar) * np.random.default_rng(2).standard_normal(mu.shape)
+        drawn = diagnostics.sampled(mu, logvar, np.random.default_rng(2))
         on_draws = self._certificate(self._head(drawn).logits(drawn), self._parts[2], "sampled")
         return row | {
             "posterior_std": float(np.exp(0.5 * logvar).mean()),

@@ -7,7 +7,7 @@ warm_up -> teacher -> full
                    -> guarded_full, no_align -> guarded_rescue       full and rescue, weighed by a controller
                    -> triad_full            the reconstruction read by the teacher as well; triad_no_align: only read
                    -> curriculum_full       full, aligned with partitions of the classes before all of them
-                -> live_full, live_no_align -> live_rescue        the same three under a teacher that drifts
+                   -> live_full, live_no_align -> live_rescue        the same three under a teacher that drifts
 
 The printed CIFAR-100 tables of the paper show another I_T for every mode of one seed, which no function of x does: that
 teacher moved with the encoder. The live stages reproduce it and log how far it moves,

@@ -18,9 +18,9 @@ from certvae.canonical import canonical_json
 from certvae.errors import DiskFault, StoreFault
 from certvae.store.disk import Disk, remove, sweep
 from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, quarantine
-from certvae.store.layout import DATA, STORE, is_safe, no_store, read_identity, repair_identity
+from certvae.store.layout import DATA, STORE, VIEWS, is_safe, no_store, read_identity, repair_identity
 from certvae.store.records import PLAN, ROWS, expected, read_record, record_paths
-from certvae.store.segments import VIEWS, all_segments, check
+from certvae.store.segments import all_segments, check
 
 CORRUPT, FOREIGN, UNREADABLE = 1, 2, 4
 FOLDERS = ("obj", "ckpt", DATA)

@@ -26,7 +26,9 @@ from certvae.terminal import certvae
 
 LAYOUT = 1
 STORE = "STORE.json"
-FOLDERS = ("tmp", "quarantine", "lock", "log", "views", "obj", "ckpt", "plan", "rows")
+VIEWS = "views"
+"""Derived files: they may be deleted whenever no sweep runs."""
+FOLDERS = ("tmp", "quarantine", "lock", "log", VIEWS, "obj", "ckpt", "plan", "rows")
 DATA = "data"
 TRUST = "CERTVAE_TRUST_STORE"
 """Variable that lets a store be used which others own or can write; workers and later commands inherit it."""

@@ -52,6 +52,12 @@ def rows(disk: Disk, study: str | None = None) -> list[Record]:
     return [row for row in found if row is not None]
 
 
+def studies(disk: Disk) -> list[str]:
+    """Names of the studies that have a folder of rows."""
+    folder = disk.root / ROWS
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
 def row_paths(disk: Disk, study: str) -> dict[str, Path]:
     """{name: file} of the rows of a study, without those that were replaced."""
     return {path.stem: path for path in _shown(disk, checked_name(study)) if path.suffix == ".json"}

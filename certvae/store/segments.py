@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from certvae.canonical import canonical_json
 from certvae.store.disk import Disk, disk_faults, remove
 from certvae.store.folders import Corrupt, quarantine
+from certvae.store.layout import VIEWS
 from certvae.store.records import Record, get_row, publish_file, row_paths
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VIEWS, FOLDER = "views", "rows"
+FOLDER = "rows"
 ROWS = 20_000
 """Rows of a segment: half a gigabyte while one is made."""
 NAME = "digest"

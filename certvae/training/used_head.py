@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from certvae.certificate import UsedDiagnostics
+from certvae.certificate import Pairs, cross_entropies, information
 from certvae.quality import measure
 from certvae.spec.rescue import Protection, SafeMix, SharedAffine
 from certvae.training import objective
@@ -54,6 +54,37 @@ class Mix:
     def __call__(self, log_student: Rows) -> Rows:
         """Log-probabilities of the used rows."""
         return torch.logaddexp(log_student + math.log1p(-self.weight), self.mean.log() + math.log(self.weight))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsedDiagnostics:
+    """Numbers of a used head, one that may read the input or the teacher. It is no `Pairs`: `certify` refuses it.
+
+    Such a head can vary after the latent has collapsed, so a positive margin here proves nothing. In nats.
+    """
+
+    split: str
+    n: int
+    classes: int  # K
+    info: float  # I_T
+    loss: float  # E KL(T || used)
+
+    @property
+    def margin(self) -> float:
+        """info - loss."""
+        return self.info - self.loss
+
+    @classmethod
+    def from_rows(
+        cls, teacher: Float[np.ndarray, "n K"], log_used: Float[np.ndarray, "n K"], *, split: str
+    ) -> "UsedDiagnostics":
+        """From teacher rows and log-probabilities of the used head, (n, K) each. Raises like `Pairs`."""
+        pairs = Pairs(teacher=teacher, log_student=log_used, split=split)
+        rows, (n, classes) = pairs.teacher, pairs.teacher.shape
+        with np.errstate(divide="ignore"):
+            own = float(cross_entropies(rows, np.log(rows)).mean())
+        loss = float(cross_entropies(rows, pairs.log_student).mean()) - own
+        return cls(split=split, n=n, classes=classes, info=information(rows), loss=loss)
 
 
 Map = Affine | Mix

@@ -108,3 +108,4 @@ def test_which_studies_there_are_is_told_where_none_is_named(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "give --study NAME" in told
     assert "one, two" in told
+    assert main(["--store", str(store), "--study", "two"]) == 0

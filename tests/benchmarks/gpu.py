@@ -1,6 +1,6 @@
 """What a GPU makes of a training step, and of one chain on images of the size of Tiny-ImageNet: `make gpu`.
 
-python -m tests.benchmarks.gpu --out gpu                        on a GPU, within seven minutes; nothing is downloaded
+python -m tests.benchmarks.gpu --out gpu                        on a GPU, meant to take seven minutes; downloads nothing
 python -m tests.benchmarks.gpu --device cpu --smoke --out DIR   every line of it on small sizes; the figures say nothing
 
 Writes gpu.json, and gpu.md with the tables. Steps are those of `certvae.training.loop` on synthetic images; ways of

@@ -84,6 +84,15 @@ def test_the_other_kind_of_run_does_not_pass_over_it_in_silence(words, said, tmp
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["--range lambda_ts 1 5 --search 4", "--values lambda_ts 1 5", "--values model.decoder_sees_teacher true false"],
+)
+def test_the_remedies_are_taken(words, tmp_path):
+    given = ["--data", "digits", "--store", str(tmp_path / "store"), "--plan", *shlex.split(words)]
+    assert main(tiny_fixed_q.STUDY, given) == ExitCode.DONE
+
+
 def test_a_plan_counts_every_value_and_seed(tmp_path, capsys):
     given = "--data digits --values lambda_ts 1 5 25 --values objective.alpha_kl 0.1 0.2 --seeds 0 1 --plan --store"
     assert main(tiny_fixed_q.STUDY, [*given.split(), str(tmp_path / "store")]) == ExitCode.DONE
@@ -99,3 +108,6 @@ def test_widths_of_our_encoder_beside_a_network_of_ones_own_are_refused(tmp_path
     assert parse(tiny_fixed_q.STUDY, network)[1].model.network
     with pytest.raises(ConfigFault, match="left away beside a network of your own"):
         parse(tiny_fixed_q.STUDY, [*network, "--model.encoder.hidden", "16"])
+    given = parse(tiny_fixed_q.STUDY, [*network, "width=16"])[1].model.network  # what the fault says to do instead
+    assert given is not None
+    assert given.options == {"width": 16}

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch.nn import functional
 
-from certvae.certificate import Pairs, UsedDiagnostics, certify
+from certvae.certificate import Pairs, certify
 from certvae.spec.rescue import Protection, SafeMix, SharedAffine
 from certvae.training import objective
-from certvae.training.used_head import diagnose, fit_map, protected_alignment
+from certvae.training.used_head import UsedDiagnostics, diagnose, fit_map, protected_alignment
 
 T = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.25, 0.5, 0.25]], dtype=torch.float64)
 S = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4], [0.3, 0.4, 0.3]], dtype=torch.float64)
