@@ -4,9 +4,9 @@
     python sweeps/collapse_and_rescue.py --data mnist --limit 20000    the same weights in units of alpha_crit
 
 Five KL weights, three seeds. `full` and `rescue` align with a fixed weight; `guarded_full` and `guarded_rescue` let a
-guard find it, by the margin of the guard rows. On digits a plain code dies at 1.4 and an aligned one (lambda_ts = 5) at
-5.9, as the spectrum of the data says beforehand; at 20 the least weight that holds one is 20. A row says how the
-channel ended; nothing is called dead for its head alone.
+guard find it, by the margin of the guard rows. On digits the spectrum of the data says beforehand that a plain code
+dies at 1.4 and an aligned one (lambda_ts = 5) at 5.9, and they die near there; at 20 the least weight that holds one is
+20. A row says how the channel ended; nothing is called dead for its head alone.
 """
 
 import sys

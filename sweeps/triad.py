@@ -20,7 +20,7 @@ from certvae.spec.presets import rescue
 from certvae.spec.rescue import Rescue, Triad
 
 DEADLY = 400.0
-"""Times the KL weight of the preset: 20 on digits, where a plain code dies at 1.4."""
+"""Times the KL weight of the preset: 20 on digits, where a plain code dies near 1.3."""
 
 
 def preset(data: str | Description) -> CellSpec:
