@@ -189,7 +189,32 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certificate:
+class Observed:
+    """What these rows show, in nats, without a bound; properties derive the rest."""
+
+    teacher_entropy_mean: float  # E H(T)
+    mean_teacher_entropy: float  # H(Tbar)
+    cross_entropy: float  # E[-sum_k T_k log S_k]
+    student_info: float  # I_S = H(Sbar) - E H(S): diagnostic, part of no claim
+
+    @property
+    def info(self) -> float:
+        """I_T = H(Tbar) - E H(T): the loss of the best constant student (paper A, Lemma 1)."""
+        return self.mean_teacher_entropy - self.teacher_entropy_mean
+
+    @property
+    def loss(self) -> float:
+        """L_TS = E KL(T || S), teacher first."""
+        return self.cross_entropy - self.teacher_entropy_mean
+
+    @property
+    def margin(self) -> float:
+        """G_0 = I_T - L_TS, in which E H(T) cancels (paper A, Theorem 1)."""
+        return self.mean_teacher_entropy - self.cross_entropy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate(Observed):
     """What one `Pairs` shows: measured facts and lower confidence bounds, in nats; properties derive the rest.
 
     Each bound but the normal limit errs with probability at most delta / looks. L4 speaks of the Brier margin (a
@@ -205,10 +230,6 @@ class Certificate:
     classes: int  # K
     strata: int  # 1 without a condition
     single_rows: int  # strata with one row: no information, all their loss
-    teacher_entropy_mean: float  # E H(T)
-    mean_teacher_entropy: float  # H(Tbar)
-    cross_entropy: float  # E[-sum_k T_k log S_k]
-    student_info: float  # I_S = H(Sbar) - E H(S): diagnostic, part of no claim
     trace_covariance: float | None  # tr Cov(T, a) = E<T - Tbar, log S>; never below the margin
     brier_margin: float  # G_B = E||T - Tbar||^2 - E||T - S||^2; <= 0 for a constant S
     smoothed_margin: float  # G_eta, the margin of (1 - eta) S + eta / K
@@ -227,21 +248,6 @@ class Certificate:
     def population_bound(self) -> float:
         """The lower bound of the population margin that claims rest on: betting, for every teacher and every n."""
         return self.betting_bound
-
-    @property
-    def info(self) -> float:
-        """I_T = H(Tbar) - E H(T): the loss of the best constant student (paper A, Lemma 1)."""
-        return self.mean_teacher_entropy - self.teacher_entropy_mean
-
-    @property
-    def loss(self) -> float:
-        """L_TS = E KL(T || S), teacher first."""
-        return self.cross_entropy - self.teacher_entropy_mean
-
-    @property
-    def margin(self) -> float:
-        """G_0 = I_T - L_TS, in which E H(T) cancels (paper A, Theorem 1)."""
-        return self.mean_teacher_entropy - self.cross_entropy
 
     @property
     def imbalance(self) -> float:
@@ -313,6 +319,19 @@ class Certificate:
         return self.summary()
 
 
+def observe(pairs: Pairs, strata: Any = None) -> Observed:
+    """What `certify` measures before it bounds anything: a number of a curve costs a tenth of a certificate."""
+    teacher, log_student, codes = pairs.teacher, pairs.log_student, _strata(strata, len(pairs.teacher))[1]
+    both = ((teacher, _log(teacher)), (np.exp(log_student), log_student))
+    (of_mean, mean), (of_mean_student, mean_student) = (_entropies(*rows, codes) for rows in both)
+    return Observed(
+        mean_teacher_entropy=of_mean,
+        teacher_entropy_mean=mean,
+        cross_entropy=float(cross_entropies(teacher, log_student).mean()),
+        student_info=of_mean_student - mean_student,
+    )
+
+
 def certify(
     pairs: Pairs,
     *,
@@ -335,13 +354,11 @@ def certify(
     reference of the same split. Source: paper A, Lemma 1 and Theorem 1; each bound is documented where it is computed.
     """
     _check(pairs, delta, looks, eps, eta)
-    teacher, log_student, student = pairs.teacher, pairs.log_student, np.exp(pairs.log_student)
+    teacher, student = pairs.teacher, np.exp(pairs.log_student)
     n, classes = teacher.shape
     codes = _strata(strata, n)[1]
     shares, means, variances = np.bincount(codes) / n, _within(teacher, codes), _within(teacher, codes, np.var)
-    mean_teacher_entropy, teacher_entropy_mean = _entropies(teacher, _log(teacher), means, shares)
-    mean_student_entropy, student_entropy_mean = _entropies(student, log_student, _within(student, codes), shares)
-    cross_entropy = float(cross_entropies(teacher, log_student).mean())
+    seen = observe(pairs, strata)
     brier = float((shares * variances.sum(axis=1)).sum() - np.square(teacher - student).sum(axis=1).mean())
     smoothed = _smoothed_loss(teacher, student, eta)
     scores = _constant_loss(teacher, means, codes) - smoothed
@@ -354,11 +371,10 @@ def certify(
         classes=classes,
         strata=len(shares),
         single_rows=0 if strata is None else int((np.bincount(codes) == 1).sum()),
-        teacher_entropy_mean=teacher_entropy_mean,
-        mean_teacher_entropy=mean_teacher_entropy,
-        cross_entropy=cross_entropy,
-        student_info=mean_student_entropy - student_entropy_mean,
-        trace_covariance=_trace_covariance(shares[:, None] * means, _within(log_student, codes), cross_entropy),
+        **asdict(seen),
+        trace_covariance=_trace_covariance(
+            shares[:, None] * means, _within(pairs.log_student, codes), seen.cross_entropy
+        ),
         brier_margin=brier,
         smoothed_margin=float(scores.mean()),
         betting_bound=_evidence(pairs, reference, strata, eta, smoothed).bound(level),
@@ -465,15 +481,10 @@ def cross_entropies(p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
     return -np.multiply(p, log_q, out=np.zeros_like(p), where=p > 0).sum(axis=1)
 
 
-def _entropies(p: np.ndarray, log_p: np.ndarray, means: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
+def _entropies(p: np.ndarray, log_p: np.ndarray, codes: np.ndarray) -> tuple[float, float]:
     """H(E p), averaged over strata, and E H(p)."""
+    shares, means = np.bincount(codes) / len(codes), _within(p, codes)
     return float((shares * cross_entropies(means, _log(means))).sum()), float(cross_entropies(p, log_p).mean())
-
-
-def information(rows: Float[np.ndarray, "n K"]) -> float:
-    """I_T = H(Tbar) - E H(T) of rows on the simplex as they are, float64, nats; nothing is renormalised."""
-    mean_entropy, entropy_mean = _entropies(rows, _log(rows), rows.mean(axis=0, keepdims=True), np.ones(1))
-    return mean_entropy - entropy_mean
 
 
 def _trace_covariance(means: np.ndarray, log_students: np.ndarray, cross_entropy: float) -> float | None:

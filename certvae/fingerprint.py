@@ -63,13 +63,12 @@ def device() -> str:
 
 
 def device_model(device: str) -> str:
-    """The model of a GPU with its libraries, or the architecture of a CPU with what torch computes with on it."""
+    """The model of a GPU, its driver and libraries, or the architecture of a CPU and what torch uses of it."""
     import torch  # noqa: PLC0415
 
     if device.startswith("cuda"):
-        return (
-            f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-        )
+        libraries = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+        return f"{torch.cuda.get_device_name(device)}, driver {machine.driver()}, {libraries}"
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 

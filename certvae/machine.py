@@ -4,6 +4,7 @@ A container, a batch system or a user's slice limits processor time and memory b
 level of their tree; Python and psutil look at the whole machine.
 """
 
+import functools
 import math
 import os
 import platform
@@ -43,6 +44,17 @@ def cpu() -> str:
 
 def gpus() -> list[str]:
     """What the NVIDIA driver lists, with its version; nothing where there is none."""
+    return [f"{name}, {memory}, driver {version}" for name, memory, version in _listed()]
+
+
+@functools.cache
+def driver() -> str:
+    """Version of the NVIDIA driver, or `unknown` where its `nvidia-smi` is not at hand."""
+    return next((version for _, _, version in _listed()), "unknown")
+
+
+def _listed() -> list[tuple[str, ...]]:
+    """Name, memory and driver of every GPU."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -51,8 +63,8 @@ def gpus() -> list[str]:
         done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):  # no program for this machine, or a driver that hangs
         return []
-    rows = (line.split(", ") for line in done.stdout.splitlines() if done.returncode == 0)
-    return [f"{row[0]}, {row[1]}, driver {row[2]}" for row in rows if len(row) == 3]
+    rows = (tuple(line.split(", ")) for line in done.stdout.splitlines() if done.returncode == 0)
+    return [row for row in rows if len(row) == 3]
 
 
 def _quotas() -> Iterator[float]:

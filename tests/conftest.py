@@ -12,6 +12,13 @@ from beartype import BeartypeConf, beartype
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests compute on the CPU, where their numbers were made, also beside a GPU; those marked `gpu` are asked for."""
+    if "not gpu" in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 SLOW_SECONDS = 3600
 """Seconds that a slow test may take; `timeout` in pyproject.toml is for all others."""
 

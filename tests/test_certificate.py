@@ -31,7 +31,7 @@ from certvae.certificate import (
     holm,
     improvement,
     in_sequence,
-    information,
+    observe,
 )
 from certvae.evaluation.diagnostics import pairing_p_value
 from certvae.training.used_head import UsedDiagnostics
@@ -416,10 +416,12 @@ def test_rows_are_held_to_what_their_type_can_hold(kind, off):
 
 
 @law
-@given(teachers())
-def test_the_information_of_rows_is_that_of_their_certificate(teacher):
-    rows = pair(teacher, teacher).teacher
-    assert information(rows) == certify(constant(teacher, teacher.mean(axis=0))).info
+@given(random_pairs())
+def test_what_is_observed_without_a_bound_is_what_the_certificate_says(pairs):
+    for strata in (None, np.arange(len(pairs.teacher)) % 2):
+        seen, certificate = observe(pairs, strata), certify(pairs, strata=strata)
+        assert dataclasses.asdict(seen).items() <= dataclasses.asdict(certificate).items()
+        assert (seen.info, seen.loss, seen.margin) == (certificate.info, certificate.loss, certificate.margin)
 
 
 def test_pairs_keep_read_only_copies():

@@ -80,12 +80,19 @@ def test_a_system_without_affinity_or_cgroups(limit: Limit, monkeypatch: pytest.
 
 
 class TestGpus:
+    @pytest.fixture(autouse=True)
+    def not_asked_yet(self):
+        machine.driver.cache_clear()
+        yield
+        machine.driver.cache_clear()
+
     def test_what_the_driver_lists(self, tmp_path, monkeypatch):
         tool = tmp_path / "nvidia-smi"
         tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB, 570.1'\n")
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
         assert machine.gpus() == ["NVIDIA H100 80GB HBM3, 81559 MiB, driver 570.1"]
+        assert machine.driver() == "570.1"
 
     @pytest.mark.parametrize("text", ["no program", "#!/bin/sh\necho 'driver not loaded'\nexit 9\n"])
     def test_a_tool_that_cannot_run_lists_nothing(self, tmp_path, monkeypatch, text):
@@ -93,6 +100,7 @@ class TestGpus:
         (tmp_path / "nvidia-smi").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
         assert machine.gpus() == []
+        assert machine.driver() == "unknown"
 
 
 def test_the_cpu_has_a_name(tmp_path, monkeypatch):

@@ -126,13 +126,13 @@ def check_device(spec: CellSpec, address: str | None) -> None:
     Raises:
         ConfigFault: it does.
     """
-    asked = [one for one in chain.schedules(spec).values() if one.precision != "fp32" or one.graph]
+    asked = [schedule for schedule in chain.schedules(spec).values() if schedule.precision != "fp32"]
     if address is not None or not asked:
         return
-    from certvae.training.precision import check_schedule  # noqa: PLC0415  (torch: a second for these alone)
+    from certvae.training.precision import check_precision  # noqa: PLC0415  (torch: a second for these alone)
 
     for schedule in asked:
-        check_schedule(schedule, fingerprint.device())
+        check_precision(schedule.precision, fingerprint.device())
 
 
 def _plain(context: Context) -> Ending:

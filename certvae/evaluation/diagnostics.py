@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from certvae.certificate import Certificate, Pairs, certify, cross_entropies
+from certvae.certificate import Observed, Pairs, cross_entropies, observe
 from certvae.data.dataset import Dataset, Split
 from certvae.errors import NumberFault
 from certvae.evaluation import subspace
@@ -121,24 +121,17 @@ def guard_numbers(head: nn.Module, seen: Passage, teacher: Float[np.ndarray, "n 
         "guard_active_units": float(active_units(seen.mu)),
     }
     if teacher is not None:
-        numbers |= _margins(certificate_of(head, seen.mu, teacher, split="guard"))
+        numbers |= _margins(observe(Pairs.from_logits(teacher, head_logits(head, seen.mu), split="guard")))
         numbers |= _in_subspace(head, seen, teacher)
     return {name: value if value is not None and np.isfinite(value) else None for name, value in numbers.items()}
 
 
-def certificate_of(
-    head: nn.Module, mu: Float[np.ndarray, "n d"], teacher: Float[np.ndarray, "n K"], *, split: str
-) -> Certificate:
-    """The certificate of a raw head on posterior means."""
-    return certify(Pairs.from_logits(teacher, head_logits(head, mu), split=split))
-
-
-def _margins(certificate: Certificate) -> dict[str, float]:
+def _margins(seen: Observed) -> dict[str, float]:
     return {
-        "guard_info": certificate.info,
-        "guard_loss": certificate.loss,
-        "guard_margin": certificate.margin,
-        "guard_student_info": certificate.student_info,
+        "guard_info": seen.info,
+        "guard_loss": seen.loss,
+        "guard_margin": seen.margin,
+        "guard_student_info": seen.student_info,
     }
 
 
@@ -156,6 +149,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 EVALUATION_ROWS = 512  # rows per batch wherever nothing is trained
+GPU_EVALUATION_ROWS = 2048  # a card waits for each launch; without gradients a pass holds two layers, not all of them
 
 
 def features(vae: Vae, dataset: Dataset, split: Split, bench: Workbench) -> Float[np.ndarray, "n d"]:
@@ -165,7 +159,8 @@ def features(vae: Vae, dataset: Dataset, split: Split, bench: Workbench) -> Floa
 
 def evaluation(dataset: Dataset, split: Split, targets: Float[np.ndarray, "n K"] | None, bench: Workbench) -> Batches:
     """All rows of a split in order, in batches for a pass without gradients."""
-    return Batches(dataset, split, targets, EVALUATION_ROWS, bench.device)
+    rows = EVALUATION_ROWS if bench.device == "cpu" else GPU_EVALUATION_ROWS
+    return Batches(dataset, split, targets, rows, bench.device)
 
 
 def pairing_p_value(pairs: Pairs, permutations: int, generator: np.random.Generator) -> float:

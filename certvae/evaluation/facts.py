@@ -13,7 +13,17 @@ from jaxtyping import Float
 
 from certvae import canonical
 from certvae.canonical import stage_seed
-from certvae.certificate import CLAIM_SPLIT, Certificate, Pairs, Reference, View, certify, evidence, in_sequence
+from certvae.certificate import (
+    CLAIM_SPLIT,
+    Certificate,
+    Pairs,
+    Reference,
+    View,
+    certify,
+    evidence,
+    in_sequence,
+    observe,
+)
 from certvae.data.dataset import Dataset, Split
 from certvae.data.preconditions import Preconditions, preconditions
 from certvae.evaluation import diagnostics, heads, units
@@ -225,7 +235,7 @@ def draws(seen: Passage, seed: int, *counters: int) -> Float[np.ndarray, "n d"]:
 def within_rate(exam: Exam, logits: Float[np.ndarray, "n K"]) -> bool:
     """Whether the margin of a head on draws, given its logits, is at most the KL rate."""
     rate = diagnostics.kl_rate(exam.seen.mu, exam.seen.logvar)
-    return exam.certify(exam.pairs(logits, "sampled")).margin <= rate + RATE_SLACK
+    return observe(exam.pairs(logits, "sampled")).margin <= rate + RATE_SLACK
 
 
 def _probe_accuracy(exam: Exam, dataset: Dataset, train: Passage, guard: Passage, bench: Workbench) -> float | None:

@@ -10,7 +10,7 @@ is a lower bound of I(X; Z), and the KL rate an upper one.
 import numpy as np
 
 from certvae.canonical import stage_seed
-from certvae.certificate import Pairs, certify
+from certvae.certificate import Pairs, certify, observe
 from certvae.data.dataset import Dataset
 from certvae.evaluation import diagnostics, subspace
 from certvae.evaluation.diagnostics import Passage, evaluation
@@ -27,7 +27,7 @@ PERMUTATION = 13  # counter of the seed of draws
 def witness_facts(exam: Exam, head: SimplexWitness, likelihood: Gaussian | Bernoulli, seed: int) -> dict[str, Fact]:
     """Subspace, force, what the margin promises, the rate check, and whether the decoder uses the witness's part."""
     drawn = draws(exam.seen, seed)
-    margin = exam.certify(exam.pairs(exam.raw_logits())).margin
+    margin = observe(exam.pairs(exam.raw_logits())).margin
     return {
         **subspace.shares(head, exam.seen.mu, exam.seen.logvar),
         **subspace.promises(head, exam.teacher, margin),

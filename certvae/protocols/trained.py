@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from certvae.canonical import finite, stage_seed
-from certvae.certificate import Pairs, certify
+from certvae.certificate import Pairs, observe
 from certvae.data.dataset import SPLITS, Dataset, Split
 from certvae.evaluation import diagnostics, subspace
 from certvae.evaluation.diagnostics import evaluation, features
@@ -212,7 +212,7 @@ def drift(cached: Float[np.ndarray, "n K"], live: Float[np.ndarray, "n K"], spli
     """E KL(Q || T_live), nats; infinite where the live teacher excludes what the cached one holds possible."""
     with np.errstate(divide="ignore"):
         log_live = np.log(live.astype(np.float64))
-    return certify(Pairs(teacher=cached, log_student=log_live, split=split)).loss
+    return observe(Pairs(teacher=cached, log_student=log_live, split=split)).loss
 
 
 def _on_guard_live(

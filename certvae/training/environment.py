@@ -10,6 +10,8 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from certvae.fingerprint import described, device_model
 
+deterministic: Any = torch.utils.deterministic
+"""Its switch is a property of the module, which type checkers do not see."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -25,6 +27,7 @@ def settle(threads: int = 1) -> None:
     torch.set_num_threads(threads)
     # The same switch as `use_deterministic_algorithms`, which imports torch's compiler: 3 s for whoever only looks.
     torch.set_deterministic_debug_mode("error")
+    deterministic.fill_uninitialized_memory = False  # what nobody reads: a kernel more for each tensor that is made
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -35,6 +38,7 @@ def restored() -> Iterator[None]:
     """Whatever is settled within the block, the process computes as before when it ends: it may be a notebook."""
     variables, pools = dict(os.environ), [(pool, pool.num_threads) for pool in ThreadpoolController().lib_controllers]
     threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    fill = deterministic.fill_uninitialized_memory
     cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
     matmul = torch.backends.cuda.matmul.allow_tf32
     try:
@@ -47,6 +51,7 @@ def restored() -> Iterator[None]:
             pool.set_num_threads(count)
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(mode)
+        deterministic.fill_uninitialized_memory = fill
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = cudnn
         torch.backends.cuda.matmul.allow_tf32 = matmul
 

@@ -6,7 +6,6 @@ optimiser state and e, and ends with the same bytes as a run that was never inte
     x (n, C, H, W) pixels in [0, 1]      teacher (n, K) rows on the simplex      terms in nats per image
 """
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -26,12 +25,11 @@ from certvae.store.store import Workbench
 from certvae.training.batches import Batch, Batches
 from certvae.training.objective import NAMES, Terms
 from certvae.training.optimisers import Adam
-from certvae.training.precision import arranged, check_schedule, multiplying
+from certvae.training.precision import check_precision, multiplying
 from certvae.training.recorded import Recorded, Time
 
 REPORT_SECONDS = 1.0
 STEERING = "steering/"
-logger = logging.getLogger(__name__)
 Curve = list[dict[str, float | None]]
 Loss = Callable[[Vae, Batch, torch.Generator, Time], Terms]
 Evaluate = Callable[[Vae], Mapping[str, float | None]]
@@ -61,28 +59,30 @@ def fit(
         ConfigFault: the device cannot compute as the schedule says.
         NumberFault: at the first loss that is NaN or infinite, with stage, epoch, step and the last finite loss.
     """
-    check_schedule(training, str(next(vae.parameters()).device))
-    with arranged(vae, channels_last=training.channels_last):
-        parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
-        optimiser = Adam(parameters, lr=training.learning_rate, fused=True, capturable=training.graph)
-        steering = steering or Steering()
-        steering.begin(optimiser)
-        done, curve = _resume(vae, optimiser, steering, bench)
-        pace = _Pace(stage, training, batches.steps, bench)
-        step = _stepping(Step(vae, loss, batches, training, optimiser, steering), batches, training, steering)
-        saved = time.monotonic()
-        for epoch in range(done, training.epochs):
-            vae.train()
-            values = _run_epoch(step, batches, epoch, seed, pace, steering)
-            _check_finite(vae, values, stage, epoch, training, curve)
-            if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
-                means = dict(zip(NAMES, map(finite, values.mean(dim=0).tolist()), strict=True))
-                curve.append({"epoch": epoch + 1, **means, **evaluate(vae), **steering.point()})
-                pace.point(curve[-1])
-            if time.monotonic() - saved >= bench.checkpoint_seconds and epoch + 1 < training.epochs:
-                bench.checkpoints.save(epoch + 1, _pack(vae, optimiser, curve, steering))
-                saved = time.monotonic()
-        return curve
+    device = str(next(vae.parameters()).device)
+    check_precision(training.precision, device)
+    parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    steering = steering or Steering()
+    recorded = training.graph and steering.is_idle and device.startswith("cuda")
+    optimiser = Adam(parameters, lr=training.learning_rate, fused=True, capturable=recorded)
+    steering.begin(optimiser)
+    done, curve = _resume(vae, optimiser, steering, bench)
+    pace = _Pace(stage, training, batches.steps, bench)
+    plain = Step(vae, loss, batches, training, optimiser, steering)
+    step = Recorded(plain, batches.size, len(NAMES)) if recorded else plain
+    saved = time.monotonic()
+    for epoch in range(done, training.epochs):
+        vae.train()
+        values = _run_epoch(step, batches, epoch, seed, pace, steering)
+        _check_finite(vae, values, stage, epoch, training, curve)
+        if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
+            means = dict(zip(NAMES, map(finite, values.mean(dim=0).tolist()), strict=True))
+            curve.append({"epoch": epoch + 1, **means, **evaluate(vae), **steering.point()})
+            pace.point(curve[-1])
+        if time.monotonic() - saved >= bench.checkpoint_seconds and epoch + 1 < training.epochs:
+            bench.checkpoints.save(epoch + 1, _pack(vae, optimiser, curve, steering))
+            saved = time.monotonic()
+    return curve
 
 
 @dataclass
@@ -112,16 +112,6 @@ class Step:
         return terms.values()
 
 
-def _stepping(step: Step, batches: Batches, training: Training, steering: "Steering") -> Step | Recorded:
-    """The step as the schedule wants it made."""
-    if not training.graph:
-        return step
-    if not steering.is_idle:
-        logger.warning("a controller decides between steps, so none is recorded as a CUDA graph: they run one by one")
-        return step
-    return Recorded(step, batches.size, len(NAMES))
-
-
 def _run_epoch(
     step: Step | Recorded, batches: Batches, epoch: int, seed: int, pace: "_Pace", steering: "Steering"
 ) -> Tensor:
@@ -139,7 +129,7 @@ class Steering:
     """What sits between the steps of a run; this one lets them pass. What it carries stands in checkpoints."""
 
     is_idle = True
-    """Nothing happens between steps."""
+    """Nothing happens between steps, so that one can be recorded as a CUDA graph."""
 
     def begin(self, optimiser: torch.optim.Optimizer) -> None:
         """Before the first step, and before `restore`."""
@@ -238,14 +228,10 @@ def _pack(vae: Vae, optimiser: torch.optim.Optimizer, curve: Curve, steering: St
 
 
 def _load_moments(optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
-    """Each laid out in memory as its parameter is: a fused step goes through both side by side."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, array in arrays.items():
         index, moment = name.split("/")
-        found, like = torch.from_numpy(np.array(array)), parameters[int(index)]
-        laid_out = torch.empty_like(like, device="cpu").copy_(found) if found.shape == like.shape else found
-        state.setdefault(int(index), {})[moment] = laid_out
+        state.setdefault(int(index), {})[moment] = torch.from_numpy(np.array(array))
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 

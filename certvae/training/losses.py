@@ -73,7 +73,7 @@ def chain_loss(
 def levelled_loss(model: Model, objective: Objective, levels: Sequence[Int64[np.ndarray, " K"]], epochs: int) -> Loss:
     """The full objective, aligned with each partition of the classes for so many epochs, and then with the classes.
 
-    Which one is a question of the host, so no step is recorded as a CUDA graph: the loop says so and goes on.
+    Which one is a question of the host, so its steps are not recorded as a CUDA graph: that is said once.
     """
     goal, weight = objective.unaligned(), objective.lambda_ts
     coarse = [chain_loss(model, goal, weight, align=merging(parts)) for parts in levels]

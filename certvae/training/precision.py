@@ -1,4 +1,4 @@
-"""In what the layers of a network multiply while it trains, how it lies in memory, and which devices can.
+"""In what the layers of a network multiply while it trains, and which devices can.
 
 The layers alone: what they return is float32 again before a loss sees it, and guard rows are read in float32.
 """
@@ -11,25 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from certvae.errors import ConfigFault
-from certvae.spec.parts import Precision, Training
+from certvae.spec.parts import Precision
 
 AMPERE = (8, 0)
 """The first compute capability with TF32."""
-
-
-def check_schedule(training: Training, device: str) -> None:
-    """Refuses a way of computing that a device has not.
-
-    Raises:
-        ConfigFault: the precision, or CUDA graphs, are not there.
-    """
-    check_precision(training.precision, device)
-    if training.graph and not device.startswith("cuda"):
-        raise ConfigFault(
-            "steps are recorded as CUDA graphs, and this device is a CPU",
-            "say --training.no-graph and --warm-up.training.no-graph",
-            where="training.graph",
-        )
 
 
 def check_precision(precision: Precision, device: str) -> None:
@@ -54,19 +39,6 @@ def check_precision(precision: Precision, device: str) -> None:
             where="training.precision",
             cause="tf32 and bf16 are those of NVIDIA GPUs since compute capability 8.0; bf16 of a CPU is for tests",
         )
-
-
-@contextmanager
-def arranged(network: nn.Module, *, channels_last: bool) -> Iterator[None]:
-    """Within the block the weights of convolutions lie with channels innermost, and what they return does so too."""
-    if not channels_last:
-        yield
-        return
-    network.to(memory_format=torch.channels_last)
-    try:
-        yield
-    finally:
-        network.to(memory_format=torch.contiguous_format)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ What a step is stands in `loop.Step`. Where it cannot be recorded, since it asks
 once and the run goes on as it was.
 """
 
+import functools
 import logging
 import warnings
 from collections.abc import Callable
@@ -142,8 +143,13 @@ class Recorded:
 
     def _give_up(self, error: RuntimeError, drawn: Tensor) -> None:
         """Says why, and goes back to where the step began: no weight has moved yet."""
-        told = str(error).strip().splitlines()[0]
-        logger.warning("a step cannot be recorded as a CUDA graph, so steps run one by one: %s", told)
+        _say(str(error).strip().splitlines()[0])
         self._gave_up = True
         self._step.noise = torch.Generator(self._step.noise.device)  # the other one may still belong to a graph
         self._step.noise.set_state(drawn)
+
+
+@functools.cache
+def _say(why: str) -> None:
+    """Once in a process."""
+    logger.warning("a step cannot be recorded as a CUDA graph, so steps run one by one: %s", why)

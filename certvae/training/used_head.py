@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from certvae.certificate import Pairs, cross_entropies, information
+from certvae.certificate import Pairs, observe
 from certvae.quality import measure
 from certvae.spec.rescue import Protection, SafeMix, SharedAffine
 from certvae.training import objective
@@ -80,11 +80,8 @@ class UsedDiagnostics:
     ) -> "UsedDiagnostics":
         """From teacher rows and log-probabilities of the used head, (n, K) each. Raises like `Pairs`."""
         pairs = Pairs(teacher=teacher, log_student=log_used, split=split)
-        rows, (n, classes) = pairs.teacher, pairs.teacher.shape
-        with np.errstate(divide="ignore"):
-            own = float(cross_entropies(rows, np.log(rows)).mean())
-        loss = float(cross_entropies(rows, pairs.log_student).mean()) - own
-        return cls(split=split, n=n, classes=classes, info=information(rows), loss=loss)
+        (n, classes), seen = pairs.teacher.shape, observe(pairs)
+        return cls(split=split, n=n, classes=classes, info=seen.info, loss=seen.loss)
 
 
 Map = Affine | Mix

@@ -16,7 +16,6 @@ from certvae.evaluation.diagnostics import (
     HEAD_ROWS,
     Passage,
     active_units,
-    certificate_of,
     guard_numbers,
     head_logits,
     kl_rate,
@@ -173,15 +172,9 @@ class TestHead:
         head, teacher = build(SEEING, (1, 8, 8), 4, seed=0).head, teacher_of(100_000)
         latent = np.random.default_rng(0).normal(size=(1, 5)).repeat(100_000, axis=0)
         assert np.ptp(head_logits(head, latent), axis=0).max() <= 1e-12
-        certificate = certificate_of(head, latent, teacher, split="guard")
+        certificate = certify(Pairs.from_logits(teacher, head_logits(head, latent), split="guard"))
         assert certificate.margin <= 1e-9
         assert not certificate.certified_rows
-
-    def test_a_certificate_is_that_of_its_pairs(self):
-        head, teacher = build(SEEING, (1, 8, 8), 4, seed=0).head, teacher_of(50)
-        latent = np.random.default_rng(0).normal(size=(50, 5))
-        pairs = Pairs.from_logits(teacher, head_logits(head, latent), split="guard")
-        assert certificate_of(head, latent, teacher, split="guard") == certify(pairs)
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     def test_a_head_or_latent_that_broke_is_a_diverged_run_and_no_crash(self, value):
@@ -199,7 +192,7 @@ class TestGuardNumbers:
         vae, teacher = build(SEEING, digits.shape, 4, seed=0), teacher_of(24)
         found = self.of(vae, digits, teacher)
         seen = passage(vae, Batches(digits, "guard", teacher, 10, "cpu"))
-        certificate = certificate_of(vae.head, seen.mu, teacher, split="guard")
+        certificate = certify(Pairs.from_logits(teacher, head_logits(vae.head, seen.mu), split="guard"))
         assert found["guard_psnr_01"] == psnr_01(seen.channel_mse)
         assert found["guard_kl_rate"] == kl_rate(seen.mu, seen.logvar)
         assert found["guard_active_units"] == active_units(seen.mu)
