@@ -20,9 +20,10 @@ def command(store: Path, *more: str, study: str = "tiny_fixed_q", root: Path = R
 
 
 def start(store: Path, *more: str, study: str = "tiny_fixed_q") -> subprocess.Popen:
-    """Starts a run whose end is watched from outside."""
+    """Starts a run whose end is watched from outside, in a process group of its own."""
     log = (store.parent / f"{store.name}.out").open("a")
-    return subprocess.Popen(command(store, *more, study=study), cwd=REPOSITORY, stdout=log, stderr=log)
+    begun = command(store, *more, study=study)
+    return subprocess.Popen(begun, cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True)
 
 
 def run(

@@ -60,7 +60,8 @@ def joined(address: str, place: Place, most: int | None = None) -> Iterator[Room
             with driver_of(address):
                 here = nodes.look(light)
                 nodes.check(here, nodes.ask(alive(), light))
-                with Watch(ray.get_runtime_context().gcs_address, replace(here, store=""), light, stop) as watch:
+                watching = Watch(ray.get_runtime_context().gcs_address, replace(here, store=""), light, stop)
+                with watching as watch, stop.on_sigterm():
                     slots = cluster_slots([node["Resources"] for node in watch.nodes], per_gpu, most)
                     yield Room(scratch, slots, partial(_now, watch, per_gpu, most), light)
         finally:

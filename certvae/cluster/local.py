@@ -32,7 +32,7 @@ PREFIX = "certvae-"
 OWNER = "owner"  # names who made a folder; a path that held it would be too long for Ray's sockets
 LOOPBACK = "127.0.0.1"
 VITAL = ("gcs_server", "raylet")
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.1
 SOCKET = 103 if sys.platform == "darwin" else 107
 """The longest path of a socket, in bytes."""
 BELOW = len("/certvae-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
@@ -54,7 +54,7 @@ def own_ray(slots: Slots) -> Iterator[Room]:
             start(slots, scratch / "ray")
             with nobody_left():
                 try:
-                    with watched(stop):
+                    with watched(stop), stop.on_sigterm():
                         yield Room(scratch / "tune", slots, lambda: slots.count)
                 finally:
                     ray.shutdown()

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from ray.exceptions import RayError
 
@@ -22,6 +22,7 @@ from certvae.terminal import handled
 
 SECONDS = 2.0  # between two looks
 PATIENCE = 5  # looks in a row at a head that does not answer; Ray's own patience is 60 s
+ASKED_SECONDS = 0.2  # the same after SIGTERM: Ray, where it was sent that too, aborts its driver within a second or two
 CLEANUP_SECONDS = 20.0  # for a stopped run to clean up; with its head gone, Ray may wait for ever
 
 logger = logging.getLogger(__name__)
@@ -46,46 +47,79 @@ def quiet() -> Iterator[None]:
         log.setLevel(earlier)
 
 
-@contextmanager
-def stoppable() -> Iterator[Callable[[Fault], None]]:
-    """Yields what ends the block with a fault, from any thread.
+class Stop:
+    """Ends a run with a fault, from any thread.
 
     Only the main thread can be interrupted. A run in another one is ended where it asks Ray next, or with the process:
     without its head Ray would end that a minute later, and say nothing.
+    """
+
+    def __init__(self) -> None:
+        self.fault: Fault | None = None
+        self.over = threading.Event()
+        self._asked = False
+        self._on_main_thread = threading.current_thread() is threading.main_thread()
+
+    def __call__(self, fault: Fault) -> None:
+        """Ends the run, or the process where the run does not end."""
+        if self.fault or self.over.is_set():
+            return
+        self.fault = self.told(fault)
+        if self._on_main_thread:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+        if not self.over.wait(ASKED_SECONDS if self._asked else CLEANUP_SECONDS):
+            print(self.fault, file=sys.stderr, flush=True)
+            os._exit(self.fault.exit_code)
+
+    def told(self, fault: Fault) -> Fault:
+        """What to say of an end: whoever sends SIGTERM to all processes of a run ends its Ray as well."""
+        return _ended() if self._asked else fault
+
+    def interrupt(self, *_: object) -> None:
+        """Handles SIGUSR2."""
+        raise Stopped(self.fault or _ended())
+
+    def on_sigterm(self) -> AbstractContextManager[None]:
+        """Within the block SIGTERM ends the run as Ctrl-C does; enter it after Ray, whose start takes it over."""
+
+        def end(*_: object) -> None:
+            self._asked = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+        return handled(signal.SIGTERM, end)
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Yields what ends the block with a fault, from any thread.
 
     Raises:
         Fault: the one that was given, or what Ray Tune has given up on.
     """
-    given: list[Fault] = []
-    over = threading.Event()
-    on_main_thread = threading.current_thread() is threading.main_thread()
-
-    def interrupt(*_: object) -> None:
-        raise Stopped(given[0])
-
-    def stop(fault: Fault) -> None:
-        if given or over.is_set():
-            return
-        given.append(fault)
-        if on_main_thread:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
-        if not over.wait(CLEANUP_SECONDS):
-            print(fault, file=sys.stderr, flush=True)
-            os._exit(fault.exit_code)
-
+    stop = Stop()
     try:
-        with handled(signal.SIGUSR2, interrupt):
+        with handled(signal.SIGUSR2, stop.interrupt):
             yield stop
     except Stopped as stopped:
         raise stopped.fault from None
     except Exception as error:
-        if given:  # what Ray says of a head that is lost
-            raise given[0] from error
+        if stop.fault:  # what Ray says of a head that is lost
+            raise stop.fault from error
         if isinstance(error.__cause__, RayError):  # as Ray Tune hands on what it does not foresee
-            raise given_up(error.__cause__) from error
+            raise stop.told(given_up(error.__cause__)) from error
         raise
     finally:
-        over.set()
+        stop.over.set()
+
+
+def _ended() -> RayFault:
+    """As systemd, Slurm and `timeout` end all processes of a run: Ray is gone before it could be told to stop."""
+    return RayFault(
+        "the run and its Ray were asked to end; no result is lost",
+        "run the same command again to go on: finished stages are in the store",
+        where="this machine",
+        cause="SIGTERM",
+    )
 
 
 class Watch:

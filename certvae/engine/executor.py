@@ -5,8 +5,6 @@ report how far they are; they open no database. `Tuner.restore` is never called:
 store.
 """
 
-import os
-import signal
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -22,7 +20,6 @@ from certvae.cluster.slots import Place, Slots
 from certvae.engine import failures
 from certvae.engine.dispatch import Dispatcher
 from certvae.engine.worker import run_cell
-from certvae.terminal import handled
 
 MOST_SLOTS = 10_000  # Ray Tune asks for lanes until it has so many; the room that there is decides
 ATTEMPTS = 3  # per lane and invocation; what an earlier run did is not counted
@@ -46,7 +43,7 @@ def run(
         most: at most so many slots of a cluster.
         work: what a worker does with a lane; tests give something shorter.
     """
-    with _ray(slots, place, address, most) as room, handled(signal.SIGTERM, _interrupt):
+    with _ray(slots, place, address, most) as room:
         tune.Tuner(
             tune.with_resources(room.work_of(work, place), partial(_bundle, slots=room.slots)),
             tune_config=tune.TuneConfig(
@@ -116,8 +113,3 @@ class _Cells(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing is restored here: the store is the truth."""
-
-
-def _interrupt(*_: object) -> None:
-    """SIGTERM, as pre-emption and Slurm send it, ends a run the way Ctrl-C does."""
-    os.kill(os.getpid(), signal.SIGINT)

@@ -148,7 +148,18 @@ class TestKills:
         assert driver.wait(timeout=120) == 4
         said = (tmp_path / "store.out").read_text()
         again = shlex.split(next(line for line in said.splitlines() if "To go on: " in line).partition("To go on: ")[2])
-        assert again[1:] == command(tmp_path / "store", "--seeds", "0")[1:]
+        assert sorted(again[1:]) == sorted(command(tmp_path / "store", "--seeds", "0")[1:])
+
+    def test_a_sigterm_to_all_its_processes_is_a_stop_and_no_loss(self, tmp_path):
+        """As systemd, Slurm and `timeout` send it: Ray's own processes get it too."""
+        store = tmp_path / "store"
+        driver = start(store, "--seeds", "0")
+        _wait_for_start(store, "teacher")
+        os.killpg(driver.pid, signal.SIGTERM)
+        assert driver.wait(timeout=120) == 4
+        said = (tmp_path / "store.out").read_text()
+        assert ("To go on: " in said) or ("the run and its Ray were asked to end; no result is lost" in said)
+        assert "memory" not in said
 
     def test_workers_do_not_outlive_their_driver(self, tmp_path):
         driver = start(tmp_path / "store", "--seeds", "0")
