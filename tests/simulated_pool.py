@@ -5,13 +5,14 @@ It drives the same dispatcher and the same search as the real pool, so replay ca
 
 import heapq
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from certvae.canonical import stage_seed
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Only, Shared, Source
 from certvae.engine.early_stop import Censor, Censored
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
@@ -123,18 +124,27 @@ class Timed:
     makespan: float
     floor: float
     """The longest lane, or all work spread over the slots, whichever is longer."""
+    lanes: int
+    longest_ask: float
+    """Of the processor: while it lasts, a driver hears nobody."""
 
 
-def timed(cells: Sequence[Cell], slots: int, seconds: Callable[[str], float]) -> Timed:
+def timed(
+    cells: Sequence[Cell],
+    slots: int,
+    seconds: Callable[[str], float],
+    shared: Callable[[CellSpec, Only], Shared] = chain.shared,
+    lanes: Callable[[CellSpec, Only], Sequence[Only]] = chain.lanes,
+) -> Timed:
     """A pool whose steps take known times: one that is published takes none, and judging takes its time per mode."""
-    hub = Dispatcher(Listed(cells), chain.shared, chain.lanes)
+    hub = Dispatcher(Listed(cells), shared, lanes)
     events: list[tuple[float, int]] = []
     walks: dict[int, Iterator[float]] = {}
     published: set[str] = set()
-    now, token, work = 0.0, 0, 0.0
+    now, token, work, longest_ask = 0.0, 0, 0.0, 0.0
 
     def walk(name: str, lane: Cell) -> Iterator[float]:
-        for step, key in chain.shared(lane.spec, lane.only).items():
+        for step, key in shared(lane.spec, lane.only).items():
             hub.heard(name, {"at": step})
             if key not in published:
                 yield seconds(step)
@@ -142,8 +152,15 @@ def timed(cells: Sequence[Cell], slots: int, seconds: Callable[[str], float]) ->
         hub.heard(name, {"at": "judge"})
         yield seconds("judge") * len(lane.only)
 
+    def ask() -> Cell | None:
+        nonlocal longest_ask
+        began = time.process_time()
+        lane = hub.next(str(token))
+        longest_ask = max(longest_ask, time.process_time() - began)
+        return lane
+
     while not hub.finished:
-        while len(walks) < slots and (lane := hub.next(str(token))) is not None:
+        while len(walks) < slots and (lane := ask()) is not None:
             walks[token] = walk(str(token), lane)
             heapq.heappush(events, (now, token))
             token += 1
@@ -155,9 +172,9 @@ def timed(cells: Sequence[Cell], slots: int, seconds: Callable[[str], float]) ->
         else:
             work += took
             heapq.heappush(events, (now + took, running))
-    longest = max(_way(cell, lane, seconds) for cell in cells for lane in chain.lanes(cell.spec, cell.only))
-    return Timed(now, max(longest, work / slots))
-
-
-def _way(cell: Cell, lane: tuple[str, ...], seconds: Callable[[str], float]) -> float:
-    return sum(map(seconds, chain.shared(cell.spec, lane))) + seconds("judge") * len(lane)
+    longest = max(
+        sum(map(seconds, shared(cell.spec, lane))) + seconds("judge") * len(lane)
+        for cell in cells
+        for lane in lanes(cell.spec, cell.only)
+    )
+    return Timed(now, max(longest, work / slots), token, longest_ask)

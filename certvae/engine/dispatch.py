@@ -5,7 +5,9 @@ a cell with only these modes, and the source hears of the cell when its last lan
 
 A lane is held back while a running one is about to compute the step that it would begin with, so nobody holds a slot
 to wait for a key. It is let go when that step has been published, or when the running lane has ended. Each is looked at
-once per key that it waits for, so an ask takes as long whether ten lanes wait or a hundred thousand.
+once per key that it waits for, so an ask takes as long whether ten lanes wait or a hundred thousand. A million cells
+may wait for ten warm-ups, and to know that takes the keys of each: while `AHEAD` lanes are held back no more are looked
+at.
 """
 
 import heapq
@@ -19,6 +21,8 @@ from certvae.data.dataset import Split
 from certvae.engine.early_stop import StopRule
 from certvae.spec.cell import CellSpec
 
+AHEAD = 10_000
+"""Lanes held back at once. A study lists the seeds of a config together: fewer than these all get a slot at once."""
 Kind = Literal["ok", "censored", "out_of_memory", "timeout", "killed", "error"]
 Only = tuple[str, ...]
 """Modes that are wanted of a cell; all of them when empty."""
@@ -239,7 +243,8 @@ class Dispatcher:
                 self._let_go(key, published=True)
 
     def _candidate(self) -> _Lane | None:
-        if self._cells and (not self._ready or len(self._cells) <= len(self._running)):
+        is_short = not self._ready and self._waiting < AHEAD
+        if self._cells and (is_short or len(self._cells) <= len(self._running)):
             return self._divide(self._cells.popleft())
         return heapq.heappop(self._ready)[1] if self._ready else None
 
@@ -299,6 +304,8 @@ class Dispatcher:
     def _let_go(self, key: str, *, published: bool = False) -> None:
         """Somebody computes a key no longer: lanes that waited for it are looked at again."""
         self._computing[key] -= 1
+        if not self._computing[key]:
+            del self._computing[key]
         if published:
             self._published.add(key)
         self._queue(self._held.pop(key, ()))

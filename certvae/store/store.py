@@ -17,6 +17,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,10 +65,15 @@ class Stage:
     make: Callable[..., Content]
 
     def __post_init__(self) -> None:
-        parameters = inspect.signature(self.make).parameters.values()
+        parameters = self._signature.parameters.values()
         named = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
         if [p.name for p in parameters if p not in named] != ["bench"] or any(p.default is not p.empty for p in named):
             raise TypeError(f"stage {self.name} must have the form ({', '.join(p.name for p in named)}, *, bench)")
+
+    @cached_property
+    def _signature(self) -> inspect.Signature:
+        """Asked for with every step of every cell."""
+        return inspect.signature(self.make)
 
     def inputs(self, *given: Any, **named: Any) -> dict[str, Any]:
         """{parameter: value} of one call.
@@ -75,7 +81,7 @@ class Stage:
         Raises:
             TypeError: when inputs are missing, surplus, or given twice.
         """
-        bound = inspect.signature(self.make).bind(*given, **named, bench=None).arguments
+        bound = self._signature.bind(*given, **named, bench=None).arguments
         return {name: value for name, value in bound.items() if name != "bench"}
 
 

@@ -5,16 +5,21 @@ the dispatcher is measured and not the graph of a cell. Orders are timed by the 
 """
 
 import itertools
+import multiprocessing
+import resource
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, undivided
+from certvae.engine.dispatch import AHEAD, Cell, Dispatcher, Ended, Listed, Only, Shared, undivided
+from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
-from tests.simulated_pool import timed
+from tests.simulated_pool import Timed, timed
 
 ASKS = 2000
 SLOTS = 8
@@ -50,8 +55,8 @@ def test_an_ask_costs_the_same_with_a_hundred_thousand_cells_as_with_a_hundred(n
     assert many < 5 * few
 
 
-def test_a_step_that_a_hundred_thousand_cells_wait_for_is_looked_at_once_by_each(capsys):
-    """One seed, 100,000 weights: all are put aside at the second ask, and let go at once when the step is there."""
+def test_of_a_hundred_thousand_cells_that_wait_for_one_step_few_are_looked_at_and_each_once(capsys):
+    """One seed, 100,000 weights: some are put aside at the second ask, and let go at once when the step is there."""
     cell, numbers = Cell(CellSpec()), itertools.count()
     cells = 100_000
     hub = Dispatcher(Listed([cell] * cells), lambda *_: {"first": "a", "second": f"b{next(numbers)}"}, undivided)
@@ -64,7 +69,7 @@ def test_a_step_that_a_hundred_thousand_cells_wait_for_is_looked_at_once_by_each
     assert all(hub.next(str(slot)) for slot in range(1, 1000))
     given = (time.process_time() - began) / 999
     with capsys.disabled():
-        print(f"\nput aside in {1e6 * held / cells:.0f} us a cell, once; then {1e6 * given:.0f} us an ask")
+        print(f"\n{AHEAD} put aside in {1e6 * held / AHEAD:.0f} us a cell, once; then {1e6 * given:.0f} us an ask")
     assert given < 5 * ask_seconds(100, lambda n: {"first": f"a{n}", "second": f"b{n}"})
 
 
@@ -83,3 +88,65 @@ def test_eight_slots_do_not_idle(seeds, bound, capsys):
     with capsys.disabled():
         print(f"\n{seeds} seeds on 8 slots: {took.makespan / took.floor:.3f} times the floor", end="")
     assert took.makespan <= bound * took.floor
+
+
+SEEDS = 100
+SECONDS = {"warm_up": 60.0, "teacher": 10.0, "judge": 6.0}
+
+
+def parts(spec: CellSpec, only: Only) -> tuple[Only, ...]:
+    """Lanes of a cell whose keys come from its number."""
+    return ("no_align", "rescue"), ("full",)
+
+
+def keys_of(spec: CellSpec, only: Only) -> Shared:
+    """A hundred warm-ups and teachers between all cells, and modes of its own: keys as long as real ones."""
+    start = {step: f"{step}{spec.seed % SEEDS:050}" for step in ("warm_up", "teacher")}
+    return start | {mode: f"{mode}{spec.seed:056}" for mode in only}
+
+
+class Cost(NamedTuple):
+    """Of a simulated study, the pool included: us of the processor a lane, and MiB of the process."""
+
+    took: Timed
+    microseconds: float
+    before: int
+    peak: int
+
+
+def study(cells: int, slots: int) -> Cost:
+    """A config at a time, a hundred seeds of each."""
+    listed = [Cell(replace(CellSpec(), seed=number)) for number in range(cells)]
+    before, began = peak(), time.process_time()
+    took = timed(listed, slots, lambda step: SECONDS.get(step, 60.0), keys_of, parts)
+    return Cost(took, 1e6 * (time.process_time() - began) / took.lanes, before, peak())
+
+
+def peak() -> int:
+    """The most memory that this process has had, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+@pytest.mark.slow
+def test_a_million_cells_on_a_thousand_slots(capsys):
+    """All cells of a seed wait for its warm-up at first: those that are looked at meanwhile are bounded."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as alone:
+        few, many = alone.map(study, (10_000, 1_000_000), (1024, 1024))
+    cells = [replace(CellSpec(), seed=seed) for seed in range(500)]
+    began = time.process_time()
+    for spec in cells:
+        for lane in chain.lanes(spec):
+            chain.shared(spec, lane)
+    graph = (time.process_time() - began) / len(cells)
+    with capsys.disabled():
+        for name, (took, microseconds, before, most) in {"10,000": few, "1,000,000": many}.items():
+            ratio = took.makespan / took.floor
+            print(
+                f"\n{name} cells on 1,024 slots: {ratio:.4f} times the floor, {microseconds:.0f} us a lane, the "
+                f"longest ask {took.longest_ask:.2f} s, memory {before} MiB with the cells, {most} at most",
+                end="",
+            )
+        print(f"\nkeys and lanes of a real cell: {1e3 * graph:.2f} ms")
+    assert many.took.makespan <= 1.01 * many.took.floor
+    assert many.microseconds < 2 * few.microseconds
+    assert many.took.longest_ask < 3 * few.took.longest_ask

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from certvae.engine import dispatch
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, undivided
 from certvae.engine.early_stop import StopRule
 from certvae.protocols import chain
@@ -68,6 +69,26 @@ class TestSharing:
         hub.over("a", Ended("killed"))
         hub.next("b")
         assert hub.next("c") is None
+
+    def test_no_more_cells_are_looked_at_than_may_be_held_back_and_none_is_forgotten(self, monkeypatch):
+        monkeypatch.setattr(dispatch, "AHEAD", 3)
+        cells, looked_at = [cell(seed, lambda_ts) for seed in (0, 1) for lambda_ts in range(1, 9)], []
+
+        def shared(spec, only):
+            looked_at.append(spec)
+            return chain.shared(spec, only)
+
+        hub = Dispatcher(Listed(cells), shared, undivided)
+        hub.next("0")
+        assert hub.next("1") is None
+        assert len(looked_at) == 4
+        hub.heard("0", {"at": "full"})
+        given = 1
+        while (lane := hub.next(str(given))) is not None:
+            hub.heard(str(given), {"at": "full"})
+            given += 1
+            assert lane in cells
+        assert given == len(looked_at) == len(cells)
 
 
 class TestEnding:
