@@ -4,8 +4,8 @@ see it are run there.
 make mutants                               all of them
 python -m tests.mutants fsync looks        those that speak of one of these words
 
-They stand in `mutants.toml`. Exit code 1: one survived. A survivor asks for a test of what a user would lose, or is no
-change of meaning and goes.
+They stand in `mutants.toml`. Exit code 1: one survived, or its tests could not be run. A survivor asks for a test of
+what a user would lose, or is no change of meaning and goes.
 """
 
 import os
@@ -17,13 +17,26 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).with_suffix(".toml")
 COPIED = ("certvae", "analysis", "sweeps", "tests", "pyproject.toml", "README.md", "cluster.yaml", "requirements.lock")
 SECONDS = 600
 """Tests that take longer hang, which is noticed too."""
+NO_ANSWER = (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""Nothing was tried: a test that is gone, or one that the gate does not run."""
+
+
+class Fate(StrEnum):
+    """What tests say of a mutant."""
+
+    NOTICED = "noticed"
+    SURVIVED = "SURVIVED"
+    NOT_RUN = "NOT RUN"
 
 
 @dataclass(frozen=True)
@@ -64,39 +77,45 @@ def copied() -> Iterator[Path]:
         yield Path(name)
 
 
-def survives(mutant: Mutant, root: Path) -> bool:
-    """Whether its tests pass all the same."""
+def fate(mutant: Mutant, root: Path) -> Fate:
+    """What its tests say of it."""
     before = mutant.apply(root)
     try:
-        return passes(mutant.tests, root)
+        return tried(mutant.tests, root)
     finally:
         (root / mutant.file).write_text(before)
 
 
-def passes(tests: Sequence[str], root: Path) -> bool:
-    """Runs test files of a copy, up to the first failure."""
+def tried(tests: Sequence[str], root: Path) -> Fate:
+    """Runs test files of a copy, up to the first failure; a process that dies, whatever its code, fails as well."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
     given = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(command, cwd=root, env=given, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return False
-    if done.returncode not in (0, 1):  # not a test that fails, but tests that cannot be run
-        raise RuntimeError(done.stdout.decode()[-2000:] + done.stderr.decode()[-2000:])
-    return done.returncode == 0
+        return Fate.NOTICED
+    return told(done.returncode)
+
+
+def told(code: int) -> Fate:
+    """What the exit code of pytest says, or the signal that ended it."""
+    if code in NO_ANSWER:
+        return Fate.NOT_RUN
+    return Fate.NOTICED if code else Fate.SURVIVED
 
 
 def main(words: Sequence[str]) -> int:
     """Runs the mutants that speak of one of these words, or all; returns the exit code."""
     chosen = [one for one in listed() if not words or any(word in f"{one.file} {one.means}" for word in words)]
-    survivors = []
+    noticed = 0
     with copied() as root:
         for mutant in chosen:
-            alive = survives(mutant, root)
-            survivors += [mutant] * alive
-            print(f"{'SURVIVED' if alive else 'noticed '}  {mutant.file}: {mutant.means}", flush=True)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} noticed")
-    return int(bool(survivors))
+            found = fate(mutant, root)
+            noticed += found is Fate.NOTICED
+            tests = f" ({', '.join(mutant.tests)})" * (found is Fate.NOT_RUN)
+            print(f"{found:8}  {mutant.file}: {mutant.means}{tests}", flush=True)
+    print(f"{noticed} of {len(chosen)} noticed")
+    return int(noticed < len(chosen))
 
 
 if __name__ == "__main__":

@@ -690,6 +690,7 @@ def test_every_bound_lies_below_its_estimate_and_falls_with_the_looks(data):
     for bound in ("mcdiarmid_bound", "bernstein_bound", "betting_bound", "wald_bound"):
         assert getattr(once, bound) <= once.smoothed_margin + 1e-12
         assert getattr(thrice, bound) <= getattr(once, bound)
+    assert thrice.mcdiarmid_bound < once.mcdiarmid_bound  # its radius is the same for all rows, and never 0
     assert thrice.brier_bound < once.brier_bound < once.brier_margin
     assert once.smoothed_margin >= once.margin + math.log(1 - once.eta) - 1e-12
 

@@ -51,6 +51,14 @@ def test_differences_pair_the_modes_of_a_seed(tmp_path):
     assert np.isnan(found["difference"].tolist()[1])
 
 
+def test_a_seed_whose_partner_has_no_row_is_counted_as_failed(tmp_path):
+    """Left out, a mode that dies in the hard seeds would look better for it."""
+    strict, _ = parts_of(tmp_path, [*chains([0]), row(1), row(2, "no_align")])
+    assert compare.differences(strict, "full", "no_align")["seed"].tolist() == [0, 1, 2]
+    (found,) = compare.contrast(strict, "full", "no_align").to_dict("records")
+    assert (found["n"], found["n_failed"]) == (3, 2)
+
+
 def test_modes_of_two_teachers_are_not_paired(tmp_path):
     strict, _ = parts_of(tmp_path, [row(0), row(0, "no_align", key_teacher="f" * 64)])
     with pytest.raises(Refused, match="found two teachers for seed 0"):

@@ -51,6 +51,15 @@ def fates(config, *, place):
             tune.report({"events": [{"at": "judge"}], "ended": Ended("ok")})
 
 
+def test_a_cell_that_dies_is_tried_as_often_as_is_said_and_gives_its_slot_to_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(executor, "ATTEMPTS", 1)  # each costs a worker's start
+    ears = Ears([2, 0])
+    hub = run(ears, tmp_path, fates, slots=Slots(1, 1.0, 0.0, "one CPU core"), budget_seconds=120.0)
+    assert hub.finished
+    assert {seed: ended.kind for seed, ended in ears.said.items()} == {2: "killed", 0: "ok"}
+    assert [(tmp_path / f"attempts-{seed}").read_text() for seed in (2, 0)] == ["x", "x"]
+
+
 @pytest.mark.slow
 def test_every_fate_of_a_cell_is_told(tmp_path):
     ears = Ears(range(6))

@@ -111,6 +111,20 @@ class TestReplay:
         ]
         assert asked[0] != asked[1]
 
+    @pytest.mark.parametrize(("number", "matters"), [(10, True), (11, False)])
+    def test_a_config_knows_those_that_are_as_far_back_as_the_lag_and_no_later_ones(self, number, matters, tmp_path):
+        wanted = searched(search(lag=3), tmp_path / "calm")
+        config = wanted.specs[number].config
+
+        def better(cell):
+            rows = rows_of(cell)
+            known = {"margin": 9.0, "psnr_01": 30.0} if cell.spec.config == config else {}
+            return Ended("ok", rows=[row | known if row["mode"] == "full" else row for row in rows])
+
+        found = searched(search(lag=3), tmp_path / "s", work=better)
+        assert found.proposals[:13] == wanted.proposals[:13]
+        assert (found.proposals[13] != wanted.proposals[13]) == matters
+
     def test_the_total_grows_without_changing_what_was_proposed(self, tmp_path):
         first = outcome(searched(search(total=6), tmp_path / "s"))
         second = outcome(searched(search(total=14), tmp_path / "s", 4, 1))
@@ -157,6 +171,20 @@ class TestFailures:
         Console(file=text, width=200).print(search_shown(cells))
         assert "3 incomplete" in text.getvalue()
         assert "no search seed has a strict-feasible teacher" in text.getvalue()
+
+    def test_a_search_over_teachers_goes_on_where_those_of_the_base_are_stress_cases(self, tmp_path):
+        def space(trial, base):
+            drawn = dataclasses.replace(base.protocol.teacher, classes=trial.suggest_categorical("classes", [10, 20]))
+            return SPACE(trial, dataclasses.replace(base, protocol=dataclasses.replace(base.protocol, teacher=drawn)))
+
+        def stress(cell):
+            status = "stress-case" if cell.spec.protocol.teacher == BASE.protocol.teacher else "strict-feasible"
+            return Ended("ok", rows=[row | {"teacher_status": status} for row in rows_of(cell)])
+
+        cells = searched(search(space=space), tmp_path / "s", work=stress)
+        assert not cells.hopeless
+        assert len(cells.judged) == 14
+        assert cells.winner is not None
 
     def test_the_next_run_tries_a_failed_cell_again(self, tmp_path):
         searched(search(total=3), tmp_path / "s", fails=lambda spec: spec.seed == 101)
