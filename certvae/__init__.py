@@ -1,4 +1,4 @@
-"""Certificates against constant collapse in variational autoencoders. Importing it needs numpy and nothing heavier.
+"""Certificates against constant collapse in variational autoencoders. A certificate needs numpy and nothing heavier.
 
     import numpy as np
     from certvae import Pairs, certify
@@ -7,16 +7,15 @@
     print(certify(Pairs.from_logits(teacher, logits, split="certify"), delta=0.05))
 
 teacher (n, K): rows on the simplex, fixed before training; logits (n, K): of a head that reads the latent alone.
-What needs more is imported when it is asked for: `Study` runs a study, `load` opens a trained network of
+What is here is imported when it is asked for: `Study` runs a study, `load` opens a trained network of
 a store, `certify_latents` judges an encoder that was trained elsewhere, `Monitor` one that is being trained.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from certvae.certificate import Certificate, Pairs, certify
-
 if TYPE_CHECKING:
+    from certvae.certificate import Certificate, Pairs, certify
     from certvae.engine.study import Study
     from certvae.latents import certify_latents, fit_teacher
     from certvae.loaded import load
@@ -37,9 +36,12 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 _LATER = {
+    "Certificate": "certvae.certificate",
     "Monitor": "certvae.monitor.watching",
+    "Pairs": "certvae.certificate",
     "Study": "certvae.engine.study",
     "UsedDiagnostics": "certvae.training.used_head",
+    "certify": "certvae.certificate",
     "certify_latents": "certvae.latents",
     "fit_teacher": "certvae.latents",
     "load": "certvae.loaded",

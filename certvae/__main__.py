@@ -6,6 +6,7 @@ $ certvae report --store DIR --study NAME         certvae store verify --store D
 `certvae COMMAND --help` explains a command. What a command does not need is not imported: certify reads numpy alone.
 """
 
+from certvae import interrupted  # isort: skip  # noqa: F401 - before all that takes its time
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -58,9 +59,8 @@ def certify(
         split: Name of the rows; only those of "certify" carry a claim on the population.
         partition: File of an array (K,), .npy: the part of every class, by name or number, to certify as well.
     """
-    from certvae import properties
-    from certvae.certificate import Pairs
-    from certvae.certificate import certify as measure
+    from certvae import Pairs, properties
+    from certvae import certify as measure
 
     try:
         pairs = Pairs.from_logits(_array(teacher), _array(logits), split=split)

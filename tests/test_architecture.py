@@ -24,7 +24,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
     {"errors", "certificate", "drift", "installed", "machine", "simplex"},
-    {"answers", "canonical", "equilibrium", "fingerprint", "foreign", "properties", "quality", "terminal"},
+    {
+        "answers",
+        "canonical",
+        "equilibrium",
+        "fingerprint",
+        "foreign",
+        "interrupted",
+        "properties",
+        "quality",
+        "terminal",
+    },
     {"spec", "store", "verifier"},
     {"data", "looks", "models", "upkeep"},
     {"training", "testing", "tracking"},

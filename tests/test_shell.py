@@ -138,6 +138,27 @@ def test_a_shell_that_stands_nowhere_or_hears_nothing(typed: str, code: int, tol
     assert bool(told) == bool(done.stderr)
 
 
+SCRIPT = terminal.PROGRAM.parent / "sweeps" / "tiny_fixed_q.py"
+
+
+@pytest.mark.parametrize("imported", ["certvae.interrupted", "tyro", "certvae.terminal"])
+@pytest.mark.parametrize("typed", [("-m", "certvae", "doctor"), (str(SCRIPT), "--data", "digits", "--plan")])
+def test_ctrl_c_is_heard_while_a_command_imports(typed: tuple[str, ...], imported: str, tmp_path: Path) -> None:
+    """Its imports take a second, and a traceback of 40 lines was all that was said."""
+    given = {**os.environ, "PYTHONPATH": str(terminal.PROGRAM.parent)}
+    command = [sys.executable, "-X", "importtime", *typed, "--store", str(tmp_path / "store")]
+    how = {"cwd": tmp_path, "env": given, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **how) as process:
+        assert process.stderr is not None
+        while not re.search(rf"\| +{re.escape(imported)}\n", process.stderr.readline()):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said, complained = process.communicate(timeout=100)
+    assert process.returncode == ExitCode.RESUMABLE
+    assert said.startswith("stopped; nothing is lost.")
+    assert "Traceback" not in complained
+
+
 class TestInstalled:
     def test_versions(self) -> None:
         assert installed.version("numpy") == np.__version__

@@ -5,6 +5,7 @@
 The exit codes are `certvae.errors.ExitCode`.
 """
 
+from certvae import interrupted  # isort: skip  # noqa: F401 - before all that takes its time
 import sys
 from collections.abc import Sequence
 from functools import partial
