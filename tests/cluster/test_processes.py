@@ -56,6 +56,15 @@ def test_only_what_carries_the_mark_is_ended(started, tmp_path):
     assert nobodys.poll() is None
 
 
+def test_what_another_user_started_under_the_same_mark_is_left_alone(started, tmp_path, monkeypatch):
+    """Root may end it, and may share a folder with others."""
+    theirs = started(str(tmp_path))
+    eventually(lambda: theirs.pid in pids(str(tmp_path)))
+    another = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: another)
+    assert marked(str(tmp_path)) == set()
+
+
 def test_children_that_forgot_the_mark_are_ended_too(started, tmp_path):
     forgetful = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{FOREVER}'], env={{}}); {FOREVER}"
     started(str(tmp_path), forgetful)

@@ -83,6 +83,21 @@ class TestSettle:
         assert worker["fingerprint"]["deterministic"] is True
         assert worker["fingerprint"]["tf32"] is False
 
+    def test_no_gpu_loses_bits_that_a_notebook_had_given_away(self):
+        """TF32 keeps 10 of 23 bits, and many a notebook begins by switching it on for speed."""
+        modes = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = [one.allow_tf32 for one in modes]
+        try:
+            for one in modes:
+                one.allow_tf32 = True
+            with environment.restored():
+                environment.settle()
+                assert not any(one.allow_tf32 for one in modes)
+            assert all(one.allow_tf32 for one in modes)
+        finally:
+            for one, earlier in zip(modes, before, strict=True):
+                one.allow_tf32 = earlier
+
 
 class TestFingerprint:
     def test_is_the_same_whenever_it_is_asked_for(self):
