@@ -1,9 +1,7 @@
 """What is written runs: code blocks, commands, links, the demo's table, the picture of rooms, the changed versions."""
 
 import ast
-import contextlib
 import importlib
-import io
 import itertools
 import re
 import shlex
@@ -11,7 +9,6 @@ import shutil
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,6 @@ import pytest
 from PIL import Image
 
 import certvae
-from certvae import __main__ as command_line
 from certvae.engine.main import main
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
@@ -30,6 +26,7 @@ from tests import demo_table
 from tests.rooms import PICTURE, edges, picture
 from tests.small_cells import small_cell, small_digits
 from tests.test_architecture import PACKAGES, ROOT, module_of, sources
+from tests.typed import help_of
 
 FOLDERS = ("", ".github/", ".github/examples/", *(f"{package}/" for package in PACKAGES), "sweeps/clusters/")
 PAGES = [path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}*.md"))]
@@ -60,19 +57,6 @@ def documented(path: Path) -> list[str]:
     """Blocks of Python in the docstring of a module."""
     said = ast.get_docstring(ast.parse(path.read_text())) or ""
     return [block for block in indented(said) if CODE.search(block)]
-
-
-@cache
-def help_of(program: str, *words: str) -> str:
-    """What a study of ours, or `certvae`, answers to --help."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        if program == CERTVAE:
-            command_line.main([*words, "--help"])
-        else:
-            study = importlib.import_module(program.removesuffix(".py").replace("/", "."))
-            main(study.STUDY, ["--help"])
-    return said.getvalue()
 
 
 def written(page: Path) -> list[str]:
@@ -240,8 +224,9 @@ class TestPages:
         wanted = {option for page in PAGES for asked, known in commands(page) if asked == command for option in known}
         program, *names = command
         for place, name in enumerate(names):
-            assert name in subcommands(help_of(program, *names[:place])), f"no command {name}"
-        assert {option for option in wanted if not re.search(rf"{option}\b", help_of(*command))} == set()
+            assert name in subcommands(help_of(*names[:place])), f"no command {name}"
+        said = help_of(*names) if program == CERTVAE else help_of(program)
+        assert {option for option in wanted if not re.search(rf"{option}\b", said)} == set()
 
 
 class TestFacts:

@@ -1,4 +1,4 @@
-"""What a text tells a user to type exists: every command of ours in a message, and every option that one names."""
+"""What a text tells a user to type is taken: every command of ours by its own parser, and every option by some."""
 
 import ast
 import os
@@ -12,49 +12,61 @@ from pathlib import Path
 
 import pytest
 
-from certvae.__main__ import CLUSTER_COMMANDS, COMMANDS, STORE_COMMANDS, main
+from certvae.__main__ import COMMANDS, main
 from certvae.engine.command import parse
 from certvae.errors import ExitCode
 from certvae.store.layout import STORE
 from certvae.store.store import Store
-from sweeps import cifar100_baselines, search_margin_psnr, simplex_search
+from sweeps import search_margin_psnr
 from tests.sweep_runs import REPOSITORY
+from tests.typed import GROUPS, help_of, read
 
 FOREIGN = {
     *{"--require-hashes", "--host", "--allowed-hosts", "--no-restart", "--head"},
     *{"--query-gpu", "--format", "--shm-size"},
 }
 """Options of pip, MLflow and Ray; of NVIDIA's driver and of Docker."""
-GROUPS = {"store": STORE_COMMANDS, "cluster": CLUSTER_COMMANDS}
+OTHERS = {"--networks", "--seed"}
+"""Options of a script that is no study, and reads them by itself."""
+ANYTHING = "1"
+"""Stands for what a text computes; a number or a name, as it is needed."""
+PACKAGES = ("certvae", "analysis", "sweeps")
+
+
+def nodes() -> Iterator[tuple[Path, ast.AST]]:
+    for path in sorted(file for package in PACKAGES for file in (REPOSITORY / package).rglob("*.py")):
+        yield from ((path, node) for node in ast.walk(ast.parse(path.read_text())))
 
 
 def texts() -> Iterator[tuple[str, str]]:
     """(place, text) of every string in the product; what an f-string computes is left out."""
-    for path in sorted(file for package in ("certvae", "analysis") for file in (REPOSITORY / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.JoinedStr):
-                parts = [one.value if isinstance(one, ast.Constant) else "X" for one in node.values]
-                yield f"{path.name}:{node.lineno}", "".join(map(str, parts))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield f"{path.name}:{node.lineno}", node.value
+    for path, node in nodes():
+        if isinstance(node, ast.JoinedStr):
+            yield f"{path.name}:{node.lineno}", "".join(map(literal, node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield f"{path.name}:{node.lineno}", node.value
 
 
-def commands() -> list[tuple[str, list[str]]]:
-    """(place, words) of every command of ours that stands in backticks, or in an example of a help text."""
-    found = []
+def literal(node: ast.AST) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ANYTHING
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """(place, words) of every command of ours: in backticks, in an example of a help text, or put together by a call.
+
+    Without `certvae`, or `python`, in front.
+    """
     for place, text in texts():
-        quoted = re.findall(r"`(certvae [a-zA-Z][^`]*)`", text)
-        examples = re.findall(r"^ *\$ (certvae .+?)(?:   .*)?$", text, re.MULTILINE)
-        found += [(place, shlex.split(one)[1:]) for one in quoted + examples]
-    return found
+        quoted = re.findall(r"`(?:certvae|python(?= \w+/)) ([a-zA-Z][^`]*)`", text)
+        examples = re.findall(r"^ *(?:\$ )?(?:certvae|python(?= \w+/)) ([a-z].+?)(?:   .*)?$", text, re.MULTILINE)
+        for one in quoted + examples:
+            yield place, shlex.split(one)
+    for path, node in nodes():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "certvae":
+            yield f"{path.name}:{node.lineno}", list(map(literal, node.args))
 
 
-@cache
-def help_of(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "certvae", *words, "--help"], capture_output=True, text=True, check=True
-    )
-    return done.stdout
+COMMANDS_SEEN = sorted({(place, tuple(words)) for place, words in commands()})
 
 
 @cache
@@ -62,24 +74,27 @@ def options() -> frozenset[str]:
     """Every option of every command of ours, the cells of all protocols included."""
     told = [help_of(name) for name in COMMANDS if name not in ("run", *GROUPS)]
     told += [help_of(group, name) for group, named in GROUPS.items() for name in named]
-    for study in (search_margin_psnr, simplex_search, cifar100_baselines):
-        script = REPOSITORY / "sweeps" / f"{study.__name__.rpartition('.')[2]}.py"
-        told.append(help_of("run", str(script), "--data", "digits"))
-    taught = ("--data", "digits", "--teacher", "features:torchvision:resnet18")
-    told.append(help_of("run", str(REPOSITORY / "sweeps" / "tiny_fixed_q.py"), *taught))
+    for study in ("search_margin_psnr", "simplex_search", "cifar100_baselines", "collapse_and_rescue", "curriculum"):
+        told.append(help_of(f"sweeps/{study}.py", "--data", "digits"))
+    told.append(help_of("sweeps/tiny_fixed_q.py", "--data", "digits", "--teacher", "features:torchvision:resnet18"))
     return frozenset(re.findall(r"--[a-z][\w.-]*", " ".join(told)))
 
 
-@pytest.mark.parametrize(("place", "words"), commands(), ids=lambda value: value if isinstance(value, str) else None)
-def test_every_command_in_a_text_exists_with_its_options(place, words):
-    name, *rest = words
-    if name == "COMMAND":
-        return
-    assert name in COMMANDS, place
-    if name in GROUPS and rest:
-        assert rest[0] in GROUPS[name], place
-    known = options() | {"--help"}
-    assert {word for word in rest if word.startswith("--")} <= known, place
+@pytest.mark.parametrize(
+    ("place", "words"), COMMANDS_SEEN, ids=lambda one: one if isinstance(one, str) else " ".join(one)
+)
+def test_every_command_in_a_text_is_one_that_its_parser_takes(place, words):
+    match words:
+        case ("COMMAND", "--help"):
+            pass
+        case (name,) if not name.endswith(".py"):
+            assert name in COMMANDS
+        case (group, name) if group in GROUPS:
+            assert name in GROUPS[group]
+        case ("sweeps/diagnostics_against_truth.py", *rest):
+            assert {word for word in rest if word.startswith("-")} <= OTHERS
+        case _:
+            read(words)
 
 
 def test_every_option_that_a_text_names_exists():
@@ -88,7 +103,7 @@ def test_every_option_that_a_text_names_exists():
         for place, text in texts()
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]*(?:\.[a-z][\w-]*)*", text)
     }
-    known = options() | FOREIGN
+    known = options() | FOREIGN | OTHERS
     groups = {option.rpartition(".")[0] for option in known if "." in option}
     missing = {(place, one) for place, one in named if one not in known | groups and not one.startswith("--no-")}
     assert missing == set()
