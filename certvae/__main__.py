@@ -368,8 +368,8 @@ def selftest(kills: int | None = None, seed: int = 0, locks: bool = True) -> int
     """Try the promise: kill at random moments, run the same again, and compare every byte.
 
     $ certvae selftest                 a store alone, in a minute: at every durable I/O step, and 200 times at random
-    $ certvae selftest --kills 20      a real study on Ray, a minute per kill: of its driver, a worker, Ray's own
-                                       processes or all of them; some are stopped or asked to end, or the disk is full
+    $ certvae selftest --kills 20      a real study on Ray, a minute per kill: of its driver, a worker, Ray's
+                                       processes, all, MLflow's server; some are stopped or asked to end, the disk fills
 
     Exit code 1: a byte differs, a finished stage was begun again, a process was left, or an exit code is not one of
     the documented ones. What shows it is kept in a temporary folder.

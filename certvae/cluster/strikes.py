@@ -1,5 +1,5 @@
-"""What can befall a running study: a process of it is killed or stopped, all are killed, somebody ends it, or its disk
-is full.
+"""What can befall a running study: a process of it is killed or stopped, all are killed, somebody ends it, its disk is
+full, or the MLflow server that it writes to is killed.
 
 Processes are found below the driver that was started here, by their place and not by their names alone, so nothing
 else on the machine is touched.
@@ -17,9 +17,10 @@ from typing import Literal, Self, get_args
 
 import psutil
 
+from certvae.cluster.served import Served
 from certvae.terminal import handled
 
-Strike = Literal["worker", "driver", "raylet", "gcs", "group", "stop", "ctrl-c", "sigterm", "disk"]
+Strike = Literal["worker", "driver", "raylet", "gcs", "group", "stop", "ctrl-c", "sigterm", "disk", "mlflow"]
 STRIKES: tuple[Strike, ...] = tuple(one for one in get_args(Strike) if psutil.LINUX or one != "disk")
 """Those that this system knows: only Linux lets one process limit the files of another."""
 CODES: Mapping[Strike, frozenset[int]] = {
@@ -32,6 +33,7 @@ CODES: Mapping[Strike, frozenset[int]] = {
     "ctrl-c": frozenset({0, 4}),
     "sigterm": frozenset({0, 4}),
     "disk": frozenset({0, 3, 4}),
+    "mlflow": frozenset({0}),
 }
 """How a study may end that was struck; 0 for what was struck before or after Ray was needed."""
 QUOTA = 512
@@ -49,9 +51,11 @@ class Running:
     Args:
         command: a command line.
         environment: variables in addition to those of this process.
+        server: the MLflow server that it writes to, where that may be struck.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]):
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], server: Served | None = None):
+        self._server = server
         with handled(signal.SIGINT, signal.default_int_handler):  # a shell lets what runs behind it ignore Ctrl-C
             self._child = subprocess.Popen(
                 command,
@@ -127,6 +131,8 @@ class Running:
                 sent = {"ctrl-c": signal.SIGINT, "sigterm": signal.SIGTERM}[strike]
                 begun = len(self.seen) > 1  # before, the interpreter answers, and nothing was done
                 return begun and self._each([self._driver], lambda driver: driver.send_signal(sent))
+            case "mlflow":
+                return self._server is not None and self._server.kill()
             case "driver":
                 return self._each([self._driver], psutil.Process.kill)
             case role:

@@ -12,9 +12,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from certvae.cluster.served import Served
 from certvae.cluster.strikes import CODES, STRIKES, Running, Strike
 from certvae.engine.study import Study
 from certvae.spec.cell import CellSpec
@@ -33,7 +35,7 @@ MOST_RERUNS = 50
 CALM = frozenset({0})
 """How a run must end that nobody disturbs."""
 DELAY = (0.0, 2.0)  # seconds after a stage has begun: stages take about as long
-FIXED = {"CERTVAE_DATA": "", "MLFLOW_TRACKING_URI": "", "OMP_NUM_THREADS": "1"}
+FIXED = {"CERTVAE_DATA": "", "OMP_NUM_THREADS": "1"}
 HEAD = "| struck | times | exit codes | violations | stages half done | finished, begun again | gone after, s |"
 Results = dict[str, bytes]
 """The final table and every row, by place in the store."""
@@ -176,8 +178,10 @@ class _Trial:
         shown, finished, started = _rows(store), _published(store), len(_starts(store))
         begins = started + self.chance.randrange(max(1, self.stages - len(finished)))
         moment = _Moment(store, begins, self.chance.uniform(*DELAY))
-        with _started(store) as run:
-            hit = self.tally.landed < self.kills and run.struck(strike, moment, self.chance)
+        strikes, served = self.tally.landed < self.kills, store.with_suffix(".mlflow")
+        needed = Served(served) if strikes and strike == "mlflow" else nullcontext()
+        with needed as server, _started(store, server) as run:
+            hit = strikes and run.struck(strike, moment, self.chance)
             code, said = run.end()
             left, slowest = run.left()
         begun = _starts(store)[started:]
@@ -186,6 +190,7 @@ class _Trial:
             *_complaints(code, said, left, CODES[strike] if hit else CALM),
             *(f"{name} was shown as done and is another now" for name, _ in shown.items() - _rows(store).items()),
             *(f"finished stage {key} was begun again" for key in again),
+            *(_healed(store, served) if server else []),
         ]
         if hit:
             outcomes, extra = self.tally.strikes.setdefault(strike, Outcomes()), len(set(begun) - _published(store))
@@ -234,10 +239,21 @@ def _complaints(code: int | None, said: str, left: int, allowed: frozenset[int])
     ]
 
 
-def _started(store: Path) -> Running:
-    command = [sys.executable, "-m", "certvae", "run", f"{__name__}:STUDY", "--store", str(store)]
+def _healed(store: Path, served: Path) -> list[str]:
+    """What is wrong with MLflow once its server is back, and was told of the store again."""
+    with Served(served) as server, _running(["ledger", "--store", str(store)], server) as run:
+        code, said = run.end()
+    return [f"MLflow did not take what it had missed: {complaint}" for complaint in _complaints(code, said, 0, CALM)]
+
+
+def _started(store: Path, server: Served | None = None) -> Running:
+    return _running(["run", f"{__name__}:STUDY", "--store", str(store)], server)
+
+
+def _running(words: list[str], server: Served | None) -> Running:
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return Running(command, {**FIXED, "PYTHONPATH": path})
+    told = {**FIXED, "PYTHONPATH": path, "MLFLOW_TRACKING_URI": server.uri if server else ""}
+    return Running([sys.executable, "-m", "certvae", *words], told, server)
 
 
 def _rows(store: Path) -> Results:

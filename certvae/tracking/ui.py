@@ -48,9 +48,9 @@ def check_port(port: int) -> None:
     )
 
 
-def serve(uri: str, port: int = PORT) -> NoReturn:
-    """Becomes MLflow's server of a database, which listens on this machine alone, until it is interrupted."""
-    os.environ |= {
+def server(uri: str, port: int = PORT) -> tuple[list[str], dict[str, str]]:
+    """MLflow's server of a database, which listens on this machine alone: its command, and variables that it needs."""
+    variables = {
         "MLFLOW_BACKEND_STORE_URI": uri,  # on the command line everybody could read it
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -59,7 +59,14 @@ def serve(uri: str, port: int = PORT) -> NoReturn:
     # More workers have a supervisor, which ends those that need more than 5 s to start, as on a busy machine.
     serving = ("--host", HOST, "--port", str(port), "--workers", "1")
     allowed = ("--allowed-hosts", "localhost:*,127.0.0.1:*")
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *serving, *allowed])  # noqa: S606 - no shell is wanted
+    return [sys.executable, "-m", "mlflow", "ui", *serving, *allowed], variables
+
+
+def serve(uri: str, port: int = PORT) -> NoReturn:
+    """Becomes that server, until it is interrupted."""
+    command, variables = server(uri, port)
+    os.environ |= variables
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 
 def _is_free(port: int) -> bool:

@@ -11,6 +11,7 @@ from typing import get_args
 import psutil
 import pytest
 
+from certvae.cluster.served import Served
 from certvae.cluster.strikes import CODES, QUOTA, STRIKES, Running, Strike
 from certvae.errors import ExitCode
 from certvae.terminal import handled
@@ -103,6 +104,25 @@ def test_a_full_disk_is_a_limit_on_the_driver_and_its_workers(running):
     assert running.struck("disk", at_once, random.Random(0))
     limits = {one.name(): one.rlimit(psutil.RLIMIT_FSIZE)[0] for one in running.seen}
     assert {name for name, limit in limits.items() if limit != QUOTA} == {"raylet", "gcs_server"}
+
+
+def test_the_server_alone_is_killed_and_once(tmp_path, monkeypatch):
+    listening = (
+        "import socket, sys, time; held = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", listening]
+    monkeypatch.setattr("certvae.tracking.ui.server", lambda uri, port: ([*command, str(port)], {}))  # noqa: ARG005
+    with Served(tmp_path / "served") as server, Running([sys.executable, "-c", LOOP], {}, server) as study:
+        assert study.struck("mlflow", at_once, random.Random(0))
+        assert not server.kill()
+        study.look()
+        assert {one.is_running() for one in study.seen} == {True}
+
+
+def test_a_server_that_does_not_come_up_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("certvae.tracking.ui.server", lambda *_: ([sys.executable, "-c", ""], {}))
+    with pytest.raises(RuntimeError, match="must answer on port"), Served(tmp_path / "served"):
+        pass
 
 
 def test_a_study_that_ended_before_was_not_struck():

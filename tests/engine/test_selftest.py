@@ -28,6 +28,14 @@ def test_a_study_that_is_struck_ends_as_if_nothing_had_happened():
     }
 
 
+@pytest.mark.slow
+def test_a_study_whose_mlflow_server_is_dropped_ends_as_if_it_were_there_and_tells_it_afterwards(monkeypatch):
+    monkeypatch.setattr(trial, "STRIKES", ("mlflow",))
+    tally = trial.selftest(1, seed=0)
+    assert tally.violations == []
+    assert tally.strikes["mlflow"].codes == {0: 1}
+
+
 @pytest.mark.parametrize(
     ("code", "said", "left", "complaint"),
     [

@@ -1,0 +1,68 @@
+"""An MLflow server of its own, on this machine alone, that may be killed while a study writes to it."""
+
+import os
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from certvae.tracking import ui
+from certvae.tracking.uri import spelled
+
+START_SECONDS = 180.0
+"""Within which it answers; on a machine that does nothing else, five."""
+
+
+class Served:
+    """A server for as long as a block lasts, or until it is killed.
+
+    Args:
+        folder: keeps its database, and so what it was told by the one before.
+    """
+
+    def __init__(self, folder: Path):
+        folder.mkdir(exist_ok=True)
+        with socket.create_server((ui.HOST, 0)) as free:
+            self.port: int = free.getsockname()[1]
+        command, variables = ui.server(spelled(folder / "mlflow.db"), self.port)
+        silent = subprocess.DEVNULL
+        self._child = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **variables}, stdout=silent, stderr=silent
+        )
+
+    def __enter__(self) -> Self:
+        """Raises RuntimeError where it does not come up."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self._child.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"an MLflow server must answer on port {self.port}, and it does not")
+            time.sleep(0.2)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.kill()
+
+    @property
+    def uri(self) -> str:
+        """What MLFLOW_TRACKING_URI must be."""
+        return f"http://{ui.HOST}:{self.port}"
+
+    def kill(self) -> bool:
+        """Ends it and its workers at once; False where it had ended before."""
+        if self._child.poll() is not None:
+            return False
+        server = psutil.Process(self._child.pid)
+        for process in (*server.children(recursive=True), server):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._child.wait()
+        return True
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((ui.HOST, self.port)) == 0
