@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from certvae.errors import ConfigFault, DiskFault, ExitCode, Fault
 from certvae.installed import provider
@@ -42,7 +43,7 @@ def _found(name: str) -> bool:
 
 
 @contextmanager
-def handled(what: signal.Signals, handler: Callable[..., None] | signal.Handlers) -> Iterator[None]:
+def handled(what: signal.Signals, handler: Callable[..., Any] | int) -> Iterator[None]:
     """A signal has this handler within the block; in a thread that is not the main one it keeps its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -71,7 +72,9 @@ def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) 
         return _told(_missing(error.name) if error.name and not _ours(error.name) else _bug(error))
     except BrokenPipeError:  # whoever read what we print, such as `head`, has seen enough
         return ExitCode.RESUMABLE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        if isinstance(stopped, SystemExit) and stopped.code != signal.SIGTERM:  # that one is how Ray hears it
+            raise
         print("stopped; nothing is lost." + (f" To go on: {again()}" if again else ""), flush=True)
         return ExitCode.RESUMABLE
     except Exception as error:

@@ -73,6 +73,11 @@ class TestGuarded:
         assert capsys.readouterr().out == "stopped; nothing is lost.\n"
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
+    def test_what_ray_makes_of_sigterm_while_it_starts_is_told_as_one(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """The exit code was 15, and nothing was said."""
+        assert self.ends(SystemExit(signal.SIGTERM)) == ExitCode.RESUMABLE
+        assert "To go on: certvae run x" in capsys.readouterr().out
+
     def test_a_bug_is_one_line_and_its_traceback_a_file(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.ends(ZeroDivisionError("division by zero\nmore")) == ExitCode.BUG
         told = capsys.readouterr().err
@@ -148,7 +153,8 @@ def test_ctrl_c_is_heard_while_a_command_imports(typed: tuple[str, ...], importe
     given = {**os.environ, "PYTHONPATH": str(terminal.PROGRAM.parent)}
     command = [sys.executable, "-X", "importtime", *typed, "--store", str(tmp_path / "store")]
     how = {"cwd": tmp_path, "env": given, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **how) as process:
+    heard = terminal.handled(signal.SIGINT, signal.default_int_handler)  # also where a shell runs the tests behind it
+    with heard, subprocess.Popen(command, **how) as process:
         assert process.stderr is not None
         while not re.search(rf"\| +{re.escape(imported)}\n", process.stderr.readline()):
             assert process.poll() is None

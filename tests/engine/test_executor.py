@@ -13,7 +13,9 @@ from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.engine import executor, failures
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, undivided
 from certvae.engine.worker import Speaker, run_cell
+from certvae.errors import ExitCode
 from certvae.spec.cell import CellSpec
+from certvae.terminal import guarded
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
 
@@ -58,6 +60,18 @@ def test_a_cell_that_dies_is_tried_as_often_as_is_said_and_gives_its_slot_to_the
     assert hub.finished
     assert {seed: ended.kind for seed, ended in ears.said.items()} == {2: "killed", 0: "ok"}
     assert [(tmp_path / f"attempts-{seed}").read_text() for seed in (2, 0)] == ["x", "x"]
+
+
+def test_sigterm_is_heard_when_ray_has_come_and_gone(tmp_path, capsys):
+    """After Ray a command died of it without a word, in the middle of its last table."""
+
+    def command():
+        assert run(Ears([0]), tmp_path, fates, slots=Slots(1, 1.0, 0.0, "one CPU core")).finished
+        os.kill(os.getpid(), signal.SIGTERM)
+        return ExitCode.DONE
+
+    assert guarded(command, again=lambda: "the same") == ExitCode.RESUMABLE
+    assert "stopped; nothing is lost. To go on: the same" in capsys.readouterr().out
 
 
 @pytest.mark.slow
