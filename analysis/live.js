@@ -168,14 +168,104 @@ function student(freedom, x) {
   return (1 + share) / 2;
 }
 
+/* Lower Cholesky root of a symmetric matrix. */
+function cholesky(matrix) {
+  const root = matrix.map(() => new Float64Array(matrix.length));
+  for (let i = 0; i < matrix.length; i += 1) {
+    for (let j = 0; j <= i; j += 1) {
+      let rest = matrix[i][j];
+      for (let k = 0; k < j; k += 1) rest -= root[i][k] * root[j][k];
+      root[i][j] = i === j ? Math.sqrt(rest) : rest / root[j][j];
+    }
+  }
+  return root;
+}
+
+/* The solution of root x = b. */
+function forward(root, b) {
+  const x = new Float64Array(b.length);
+  for (let i = 0; i < b.length; i += 1) {
+    let rest = b[i];
+    for (let k = 0; k < i; k += 1) rest -= root[i][k] * x[k];
+    x[i] = rest / root[i][i];
+  }
+  return x;
+}
+
+const dot = (a, b) => a.reduce((total, value, k) => total + value * b[k], 0);
+
+/* Variances that a seed has in common to all configs and has with each; as `components` of certvae/spec/pooled.py. */
+function components(values) {
+  const count = values.length, seeds = values[0].length, square = (list) => list.reduce((total, x) => total + x * x, 0);
+  const rest = values.map((row) => row.map((value) => value - mean(row)));
+  const common = values[0].map((_, k) => mean(rest.map((row) => row[k])));
+  const own = sum(rest.map((row) => square(row.map((value, k) => value - common[k])))) / ((count - 1) * (seeds - 1));
+  return [Math.max(0, square(common) / (seeds - 1) - own / count), own];
+}
+
+/* A Gaussian process through means, its likelihood and posterior; as `_Process` of certvae/spec/pooled.py. */
+function fitted(distances, values, noise, length, signal) {
+  const kernel = distances.map((row) => row.map((distance) => {
+    const scaled = (Math.sqrt(5) * distance) / length;
+    return signal * (1 + scaled + scaled ** 2 / 3) * Math.exp(-scaled);
+  }));
+  const root = cholesky(kernel.map((row, i) => row.map((value, j) => value + (i === j ? noise : 0))));
+  const ones = forward(root, values.map(() => 1)), seen = forward(root, values), middle = dot(ones, seen) / dot(ones, ones);
+  const rest = seen.map((value, k) => value - middle * ones[k]);
+  const logs = root.reduce((total, row, i) => total + Math.log(row[i]), 0) + Math.log(dot(ones, ones)) / 2;
+  const posterior = () => kernel.map((row) => {
+    const shown = forward(root, row), spread = signal - dot(shown, shown) + (1 - dot(ones, shown)) ** 2 / dot(ones, ones);
+    return [middle + dot(rest, shown), Math.max(spread, 0)];
+  });
+  return { likelihood: -dot(rest, rest) / 2 - logs, posterior };
+}
+
+/* Mean and variance at each config by all of them, null where nothing can be pooled; as `smoothed` of certvae/spec/pooled.py. */
+const LENGTHS = [0.1, 0.2, 0.35, 0.6, 1.0, 1.8], SIGNALS = [0.5, 2.0, 8.0, 32.0], LEAST = 10, MOST = 2000, LEARNED = 200;
+
+function smoothed(points, values, noise) {
+  const n = values.length, middle = mean(values), spread = mean(values.map((value) => (value - middle) ** 2));
+  if (n < LEAST || n > MOST || !points[0].length || !(noise > 0) || new Set(values).size === 1) return null;
+  const step = Math.ceil(n / LEARNED), some = (list) => list.filter((_, place) => place % step === 0);
+  const distances = points.map((one) => points.map((two) => Math.sqrt(one.reduce((total, x, k) => total + (x - two[k]) ** 2, 0))));
+  const near = some(distances).map(some), few = some(values), best = { likelihood: -Infinity };
+  for (const length of LENGTHS) {
+    for (const signal of SIGNALS.map((one) => one * spread)) {
+      const { likelihood } = fitted(near, few, noise, length, signal);
+      if (likelihood > best.likelihood) Object.assign(best, { likelihood, length, signal });
+    }
+  }
+  return fitted(distances, values, noise, best.length, best.signal).posterior();
+}
+
+/* What all configs say of each one's violations; as `Noise.pooled` of certvae/spec/goal.py. */
+function together(data, all, variances, freedom) {
+  const known = all.filter((one) => one.complete).sort((a, b) => (a.config < b.config ? -1 : 1)), found = new Map(known.map((one) => [one.config, []]));
+  const places = known.map((one) => data.places[one.config]).filter(Boolean), names = Object.keys(places[0] ?? {}).sort();
+  if (!freedom || places.length < known.length || new Set(places.map((place) => Object.keys(place).sort().join("\n"))).size !== 1) return found;
+  const points = places.map((place) => names.map((name) => place[name])), least = known[0].n;
+  const alike = least > 1 && known.length > 1 && known.every((one) => one.n === least && !one.n_stress);
+  variances.forEach((variance, k) => {
+    const [shared, own] = alike ? components(known.map((one) => one.seeds[k])) : [variance, variance];
+    smoothed(points, known.map((one) => one.violations[k]), own / least)?.forEach(([middle, spread], place) => {
+      const { config, n } = known[place], common = shared / n, total = spread + common;
+      const free = total && n > 1 ? Math.floor(total ** 2 / (spread ** 2 / freedom + common ** 2 / (n - 1)) + 1e-9) : freedom;
+      found.get(config)[k] = [middle, Math.sqrt(total), free];
+    });
+  });
+  return found;
+}
+
 /* The probability that a config keeps every constraint, given the noise of seeds; as `Noise` of certvae/spec/goal.py. */
-function keeping(all) {
+function keeping(data, all) {
   const noisy = all.filter((one) => one.complete && one.n > 1), freedom = noisy.reduce((total, one) => total + one.n - 1, 0);
   const pooled = (k) => noisy.reduce((total, one) => total + (one.n - 1) * one.variances[k], 0) / freedom;
+  const variances = freedom ? noisy[0].variances.map((_, k) => pooled(k)) : [], others = together(data, all, variances, freedom);
   return (one) => {
     const missed = one.violations.reduce((total, violation, k) => {
-      const error = freedom ? Math.sqrt(pooled(k) / one.n) : 0;
-      return total + (error ? student(freedom, violation / error) : Number(violation > 0));
+      const own = [violation, freedom ? Math.sqrt(variances[k] / one.n) : 0, freedom];
+      const [middle, error, free] = others.get(one.config)?.[k] ?? own;
+      return total + (error ? student(free, middle / error) : Number(middle > 0));
     }, 0);
     return Math.max(0, 1 - missed);
   };
@@ -193,13 +283,13 @@ function judged(data, view, side, config, group) {
   if (kind === "mean-se" && strict.length < 2) return incomplete("one strict-feasible seed has no standard error", 0, n_stress);
   const margins = strict.map((pair) => rows.margin[pair[1]]), psnr = strict.map((pair) => rows.psnr_01[pair[1]]);
   const drops = strict.map((pair) => rows.psnr_01[pair[2]] - rows.psnr_01[pair[1]]), drop = mean(drops), reached = mean(psnr);
-  const violations = [], variances = [];
-  if (view.psnr_drop !== null) { violations.push(drop - view.psnr_drop); variances.push(variance(drops)); }
-  if (view.psnr_floor !== null) { violations.push(view.psnr_floor + -reached); variances.push(variance(psnr)); }
+  const violations = [], variances = [], seeds = [];
+  if (view.psnr_drop !== null) { violations.push(drop - view.psnr_drop); variances.push(variance(drops)); seeds.push(drops); }
+  if (view.psnr_floor !== null) { violations.push(view.psnr_floor + -reached); variances.push(variance(psnr)); seeds.push(psnr); }
   const slack = violations.length ? -Math.max(...violations) : Infinity;
   return {
     config, complete: true, feasible: slack >= 0, reason: null, n: strict.length, n_failed: 0, n_stress,
-    score: score(margins, kind), margin_min: least(margins), psnr_01: reached, psnr_change: -drop, slack, violations, variances,
+    score: score(margins, kind), margin_min: least(margins), psnr_01: reached, psnr_change: -drop, slack, violations, variances, seeds,
   };
 }
 
@@ -216,7 +306,7 @@ function ranking(data, view) {
     groups.get(config).push(row);
   });
   const all = [...groups].map(([config, group]) => judged(data, view, side, rows.configs[config], group));
-  const kept = keeping(all), unsure = (one) => Number(one.kept < data.goal.certainty);
+  const kept = keeping(data, all), unsure = (one) => Number(one.kept < data.goal.certainty);
   for (const one of all) one.kept = one.complete ? kept(one) : null;
   const feasible = all.filter((one) => one.feasible).sort((a, b) => unsure(a) - unsure(b) || b.score - a.score);
   const missed = all.filter((one) => one.complete && !one.feasible).sort((a, b) => b.slack - a.slack);

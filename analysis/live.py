@@ -33,6 +33,7 @@ def payload(
     view: View,
     seeds: tuple[int, ...],
     ended: Mapping[str, str] = MappingProxyType({}),
+    places: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The rows of a page and of its search, the teachers behind them, and the view that the page was asked for.
 
@@ -42,6 +43,7 @@ def payload(
         view: as the page was asked for; where its sliders stand.
         seeds: those of the search; all that are there when empty.
         ended: configs that it ended early -> why.
+        places: where each config lies in the space; empty where its goal is not pooled.
     """
     rows, guard = everything(parts), None if tried is None else everything(tried)
     teachers = _Teachers()
@@ -56,6 +58,7 @@ def payload(
         "names": {} if guard is None else labels(guard),
         "seeds": sorted(set(seeds) or (set() if guard is None else set(guard["seed"]))),
         "ended": dict(ended),
+        "places": {config: dict(place) for config, place in places.items()} if view.goal.pooled else {},
         "shown": SHOWN,
         "teachers": teachers.found,
     }

@@ -23,7 +23,7 @@ import pandas as pd
 from certvae import answers
 from certvae.errors import StoreFault
 from certvae.looks import together
-from certvae.spec.goal import RULE, Goal, ended_kind
+from certvae.spec.goal import RULE, Goal, ended_kind, proposed_kind
 from certvae.spec.modes import ordered
 from certvae.spec.quantities import QUANTITIES
 from certvae.store import environments
@@ -114,6 +114,12 @@ def ended(store: Path | str, study: str) -> dict[str, str]:
     """Configs that a search ended before all of their cells had results -> why."""
     found = documents(open_store(store), ended_kind(study)).values()
     return {body["config"]: body["reason"] for body in found if "config" in body}
+
+
+def places(store: Path | str, study: str) -> dict[str, dict[str, float]]:
+    """Config -> where what the sampler of a search drew for it lies in its space, each coordinate in [0, 1]."""
+    found = documents(open_store(store), proposed_kind(study))
+    return {body["config"]: body["place"] for _, body in sorted(found.items()) if "place" in body}
 
 
 def remembered(store: Path | str, study: str) -> dict[str, Any] | None:

@@ -65,7 +65,9 @@ def figure(
         raise _nothing(name, study)
     goal, seeds = load.searched(store, study) or (search.goal_of(frame), ())
     view = View(tau=DECLARED.tau if tau is None else tau, goal=goal)
-    return _configs(name, frame, view, seeds) if name in ("search", "slices") else _one(name, study, store, frame, view)
+    if name in ("search", "slices"):
+        return _configs(name, frame, view, seeds, load.places(store, study))
+    return _one(name, study, store, frame, view)
 
 
 def _one(name: str, study: str, store: Path | str, frame: pd.DataFrame, view: View) -> Figure:
@@ -92,11 +94,13 @@ def _one(name: str, study: str, store: Path | str, frame: pd.DataFrame, view: Vi
             return figures.reconstruction_grid([one for one in kept if one.seed == kept[0].seed], view.tau)
 
 
-def _configs(name: str, frame: pd.DataFrame, view: View, seeds: Sequence[int]) -> Figure:
+def _configs(
+    name: str, frame: pd.DataFrame, view: View, seeds: Sequence[int], places: Mapping[str, Mapping[str, float]]
+) -> Figure:
     """Of all configs of a search, on guard rows."""
     guard = frame[(frame["split"] == "guard") & (frame["seed"].isin(seeds) if seeds else True)]
     tried = partition(guard.reset_index(drop=True), view.thresholds)
-    rows, scored = everything(tried), search.configs(tried, view.goal, seeds)
+    rows, scored = everything(tried), search.configs(tried, view.goal, seeds, places=places)
     origin = search_caption(rows, scored, view.tau)
     if name == "search":
         return figures.config_tradeoff(scored, view, origin)

@@ -191,8 +191,8 @@ def gather(request: Request) -> tuple[Material, list[str]]:
     view = request.view(goal)
     guard = _searched(frame, seeds)
     tried = partition(guard, view.thresholds) if guard["config"].nunique() > 1 else None
-    ended = load.ended(request.store, request.study)
-    scored = None if tried is None else search.configs(tried, view.goal, seeds, ended)
+    ended, places = load.ended(request.store, request.study), load.places(request.store, request.study)
+    scored = None if tried is None else search.configs(tried, view.goal, seeds, ended, places)
     rows, warnings = _focus(frame, scored)
     first = rows[rows["config"] == rows["config"].iloc[0]]
     material = Material(
@@ -208,6 +208,7 @@ def gather(request: Request) -> tuple[Material, list[str]]:
         winner=_winner(request, frame, scored, view, seeds),
         seeds=tuple(seeds),
         ended=ended,
+        places=places,
     )
     return material, [*warnings, *_warnings(rows, request)]
 
@@ -303,7 +304,7 @@ def _winner(
 
 def _embedded(material: Material, first: Opening) -> dict[str, Any]:
     """The rows of a page and what its script must know of the first screen."""
-    rows = payload(material.parts, material.tried, material.view, material.seeds, material.ended)
+    rows = payload(material.parts, material.tried, material.view, material.seeds, material.ended, material.places)
     return {**rows, "asked": first.asked, "axis": first.strips.axis, "words": first.words}
 
 

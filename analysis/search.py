@@ -24,7 +24,11 @@ MANY_VALUES = 6  # a numeric parameter with more values than this is cut into qu
 
 
 def configs(
-    parts: Partition, goal: Goal, seeds: Iterable[int] = (), ended: Mapping[str, str] = MappingProxyType({})
+    parts: Partition,
+    goal: Goal,
+    seeds: Iterable[int] = (),
+    ended: Mapping[str, str] = MappingProxyType({}),
+    places: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """One line per config, the best first, from the guard rows of its strict-feasible seeds.
 
@@ -37,6 +41,7 @@ def configs(
         goal: what the search maximised, see `load.searched`.
         seeds: those of the search; by default all that are there.
         ended: configs that the search ended early -> why, see `load.ended`: the reason of what is incomplete.
+        places: where each config lies in the space, see `load.places`.
 
     Raises:
         Refused: no guard row.
@@ -53,7 +58,7 @@ def configs(
         )
     wanted = sorted(set(seeds) or set(guard["seed"]))
     judged = [
-        judge(str(config), wanted, lines.to_dict("records"), goal)
+        judge(str(config), wanted, lines.to_dict("records"), goal, places.get(str(config)))
         for config, lines in guard.groupby("config", sort=False)
     ]
     judged = [
@@ -62,7 +67,7 @@ def configs(
     ]
     front = {one.config for one in pareto_front(judged)}
     given = {"study": guard["study"].iloc[0], "split": "guard", "mode": goal.mode, "reference": goal.reference}
-    noise = Noise.of(judged)
+    noise = Noise.pooled(judged)
     lines = [
         {
             **given,

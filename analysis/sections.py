@@ -67,6 +67,7 @@ class Material:
     winner: Winner | None = None
     seeds: tuple[int, ...] = ()
     ended: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def rows(self) -> pd.DataFrame:

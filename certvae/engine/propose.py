@@ -50,7 +50,21 @@ class Proposal:
     def body(self) -> dict[str, Any]:
         """As a document of the store."""
         kinds = {name: distribution_to_json(kind) for name, kind in self.distributions.items()}
-        return {"number": self.number, "params": self.params, "distributions": kinds, "system": json.dumps(self.system)}
+        known = {"number": self.number, "params": self.params, "distributions": kinds, "place": self.place}
+        return known | {"system": json.dumps(self.system)}
+
+    @property
+    def place(self) -> dict[str, float]:
+        """Where it lies in the space: numbers as shares of their range, in log scale if drawn so; 1 for a choice."""
+        found = {}
+        for name, kind in self.distributions.items():
+            match kind:
+                case FloatDistribution(low=low, high=high, log=log) | IntDistribution(low=low, high=high, log=log):
+                    start, value, end = (math.log(x) if log else x for x in (low, self.params[name], high))
+                    found[name] = (value - start) / (end - start) if end > start else 0.0
+                case CategoricalDistribution(choices=choices):
+                    found |= {f"{name} {choice!r}": float(choice == self.params[name]) for choice in choices}
+        return found
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> "Proposal":

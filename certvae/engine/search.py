@@ -22,19 +22,14 @@ from certvae.errors import SearchFault, StoreFault
 from certvae.protocols import chain
 from certvae.spec import goal as goals
 from certvae.spec.cell import CellSpec
-from certvae.spec.goal import NO_STRICT_TEACHER, Judged
+from certvae.spec.goal import NO_STRICT_TEACHER, Judged, proposed_kind
 from certvae.store.store import Store
 from certvae.tracking.evidence import Evidence
 
 
-def kind_of(study: str) -> str:
-    """Where the proposals of a study lie among the documents of a store."""
-    return f"proposals-{study}"
-
-
 def proposals(store: Store, study: str) -> list[Proposal]:
     """What was proposed so far, in order."""
-    documents = store.documents(kind_of(study))
+    documents = store.documents(proposed_kind(study))
     return [Proposal.of(documents[name]) for name in sorted(documents)]
 
 
@@ -77,6 +72,8 @@ class SearchCells:
         self._stop_rules = StopRules(search, store, rows)
         self._censored = censored(store, search.base.study)
         self.judged: dict[int, Judged] = {}
+        self._led: tuple[int, Judged | None] | None = None
+        """The winner among so many judged configs: every line of a progress bar asks for it."""
         self._pending: dict[str, set[int]] = {}
         """Digest of a cell that has not ended -> numbers of the configs that wait for it."""
         self._next: list[Cell] = []
@@ -109,7 +106,10 @@ class SearchCells:
     @property
     def winner(self) -> Judged | None:
         """The best feasible config so far."""
-        return goals.best([self.judged[number] for number in sorted(self.judged)], self.search.goal.certainty)
+        if self._led is None or self._led[0] != len(self.judged):
+            judged = [self.judged[number] for number in sorted(self.judged)]
+            self._led = len(judged), goals.best(judged, self.search.goal.certainty)
+        return self._led[1]
 
     def confirmation(self) -> list[Cell]:
         """Cells of the winner on the confirmation seeds: the first that may see the certify split."""
@@ -206,7 +206,7 @@ class SearchCells:
 
     def _lost(self, number: int) -> str:
         """Why the seeds of a config that have not run need not; empty while it may win."""
-        verdict = self._verdict(self.specs[number], self._asked[number])
+        verdict = self._verdict(number)
         return verdict.reason if verdict.outcome == "censored" else ""
 
     def _drop(self, cells: Iterable[Cell], reason: str) -> None:
@@ -250,7 +250,7 @@ class SearchCells:
         if not any(map(self._met_an_accident, range(told))):
             rules = {"stop": stop and stop.body(), "race": race and race.body()}
             body = {**proposal.body(), "config": spec.config, **rules}
-            self._store.put_document(kind_of(search.base.study), f"{number:06d}", body)
+            self._store.put_document(proposed_kind(search.base.study), f"{number:06d}", body)
         return Asked(proposal, spec, stop, race)
 
     def _entered(self, told: int) -> Race | None:
@@ -260,7 +260,7 @@ class SearchCells:
         return entered(self.search.goal, self.search.race, len(self.search.seeds), earlier)
 
     def _remembered(self, number: int) -> Asked | None:
-        body = self._store.get_document(kind_of(self.search.base.study), f"{number:06d}")
+        body = self._store.get_document(proposed_kind(self.search.base.study), f"{number:06d}")
         if body is None:
             return None
         proposal, stop, race = Proposal.of(body), body.get("stop"), body.get("race")
@@ -281,11 +281,12 @@ class SearchCells:
         """Once all seeds have ended; a cell that two configs share counts for both."""
         if any(number in waiting for waiting in self._pending.values()):
             return
-        self.judged[number] = self._verdict(self.specs[number], self._asked[number])
+        self.judged[number] = self._verdict(number)
         if self._journal:
             self._journal.judged(self.proposals[number], self.judged[number])
 
-    def _verdict(self, spec: CellSpec, cells: Sequence[Cell]) -> Judged:
+    def _verdict(self, number: int) -> Judged:
+        spec, cells, place = self.specs[number], self._asked[number], self.proposals[number].place
         if (raced := self._raced(spec.config, cells)) is not None:
             return raced
         stopped = [cell.spec for cell in cells if cell.spec.cell in self._censored]
@@ -293,7 +294,7 @@ class SearchCells:
             reason = f"seed {stopped[0].seed}: {self._censored[stopped[0].cell]}"
             return Judged(spec.config, "censored", reason, 0, 0, 0)
         rows = [row for cell in cells for row in self.rows.of(cell)]
-        return goals.judge(spec.config, self.search.seeds, rows, self.search.goal)
+        return goals.judge(spec.config, self.search.seeds, rows, self.search.goal, place)
 
     def _raced(self, config: str, cells: Sequence[Cell]) -> Judged | None:
         """A config that has lost its race, with what its first seeds showed: others do not count, even if they ran."""

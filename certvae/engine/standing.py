@@ -13,11 +13,11 @@ from certvae.engine.dispatch import Cell
 from certvae.engine.progress import console
 from certvae.engine.rows import Row, RowIndex
 from certvae.engine.runs import Asked
-from certvae.engine.search import censored, kind_of
+from certvae.engine.search import censored
 from certvae.errors import ConfigFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec import goal as goals
-from certvae.spec.goal import RULE, Goal, Judged
+from certvae.spec.goal import RULE, Goal, Judged, proposed_kind
 from certvae.spec.reading import read
 from certvae.store import records
 from certvae.store.log import events
@@ -121,8 +121,13 @@ class Standing:
     @cached_property
     def _drawn(self) -> dict[str, Mapping[str, Any]]:
         """Config -> what a sampler drew for it, in the order of the proposals."""
-        documents = self.store.documents(kind_of(self.study))
-        return {body["config"]: body["params"] for _, body in sorted(documents.items())}
+        return {config: body["params"] for config, body in self._proposed.items()}
+
+    @cached_property
+    def _proposed(self) -> dict[str, dict[str, Any]]:
+        """Config -> the document of its proposal, in order."""
+        documents = self.store.documents(proposed_kind(self.study))
+        return {body["config"]: body for _, body in sorted(documents.items())}
 
     def _search(self, goal: Goal, rule: Mapping[str, Any], total: int) -> Iterator[str]:
         seeds, raced = rule["seeds"], rule.get("race") is not None
@@ -130,7 +135,9 @@ class Standing:
         documents = self.store.documents(goals.ended_kind(self.study)).values()
         stopped |= {body["config"] for body in documents if "config" in body}  # of cells that nobody handed out
         whole = (one for one in self._ended(seeds) if one not in stopped)
-        judged = [goals.judge(one, seeds, self.rows.config(one), goal) for one in whole]
+        judged = [
+            goals.judge(one, seeds, self.rows.config(one), goal, self._proposed[one].get("place")) for one in whole
+        ]
         judged += [self._early(one, goal, raced) for one in self._drawn if one in stopped]
         incomplete = sum(one.outcome == "incomplete" for one in judged)
         counts = (f"{incomplete} incomplete", summary.early(judged, len(seeds)), summary.feasible(judged, goal))

@@ -197,7 +197,7 @@ def early(judged: Sequence[Judged], seeds: int) -> str:
 
 def feasible(judged: Sequence[Judged], goal: Goal) -> str:
     """How many configs keep their constraints in the mean, and how many surely do."""
-    noise, certainty = goals.Noise.of(judged), goal.certainty
+    noise, certainty = goals.Noise.pooled(judged), goal.certainty
     found = [noise.kept(one) for one in judged if one.feasible]
     return f"{len(found)} feasible, {sum(kept >= certainty for kept in found)} of them at {certainty:.0%}"
 
@@ -277,11 +277,11 @@ def _volume_text(judged: Sequence[Judged], cells: SearchCells) -> str:
 
 def winner_text(winner: Judged, judged: Sequence[Judged], goal: Goal, drawn: Mapping[str, Any]) -> str:
     """The winner of a search among these configs, what was drawn for it, and how sure it is."""
-    noise, others = goals.Noise.of(judged), goals.ranked(judged, goal.certainty)
+    noise, others = goals.Noise.pooled(judged), goals.ranked(judged, goal.certainty)
     seeds = f"{winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases)"
     second = next((one for one in others if one.feasible and one.config != winner.config), None)
     beside = f"; runner-up {second.config[:12]} {_score(second, goal)}, {noise.kept(second):.0%}" if second else ""
-    chosen = f"before it was chosen among {len(judged)}"
+    chosen = "by all configs together" if noise.together else f"before it was chosen among {len(judged)}"
     sure = f", kept with a probability of {noise.kept(winner):.0%} {chosen}{beside}" if goal.kind == "margin" else ""
     return (
         f"winner {winner.config[:12]}  {_drawn(drawn)}: {goal.words(winner.score or 0.0)} over n = {seeds}, "

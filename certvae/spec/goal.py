@@ -4,7 +4,7 @@ A config is a set of search seeds. It is scored when all of them have ended, on 
 strict-feasible seeds; a single failed, diverged or non-finite seed makes it incomplete, and an incomplete config is
 never feasible and never averaged over its survivors. Stress-case seeds are run, counted and listed, and enter no score.
 A winner keeps its constraints with a stated probability: seeds are noise, and the luckiest of many configs is the one
-whose noise hid a violation.
+whose noise hid a violation. So its mean is judged by what all configs together say of it, see `spec.pooled`.
 
     score        mean, worst, or mean - standard error of the margins of `mode`, nats
     constraint   violation in dB, <= 0 is feasible: floor minus mean PSNR, or mean drop below the reference minus limit
@@ -18,7 +18,7 @@ Of kind max_kl it is the largest alpha_kl that a code survives, asked by whoever
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ from annotated_types import Ge, Lt
 from certvae import answers
 from certvae.canonical import TYPE, fields_of, finite
 from certvae.certificate import FLOAT_SLACK
+from certvae.spec.pooled import components, smoothed
 from certvae.spec.validation import refuse, spec
 
 Row = Mapping[str, Any]
@@ -42,6 +43,11 @@ Constraint = Literal["psnr_drop", "psnr_floor", "channel"]
 Kind = Literal["margin", "max_kl"]
 Outcome = Literal["complete", "incomplete", "censored"]
 """Censored: ended early, because it could not become feasible or better than the best."""
+
+
+def proposed_kind(study: str) -> str:
+    """Kind of the documents on the configs that a search proposed, by their numbers: config, params and more."""
+    return f"proposals-{study}"
 
 
 def ended_kind(study: str) -> str:
@@ -68,6 +74,8 @@ class Goal:
     """Two objectives, margin and PSNR, instead of one."""
     certainty: Annotated[float, Ge(0.5), Lt(1)] = 0.9
     """Smallest probability, given the noise of seeds, that a winner keeps its constraints; 0.5 asks for means alone."""
+    pooled: bool = True
+    """Judge whether a config keeps its constraints by what all configs say of it, and not by its own seeds alone."""
     kind: Kind = "margin"
     """max_kl maximises alpha_kl instead: the largest at which, in every seed, the channel is alive and the head
     certified. It knows no bound on PSNR."""
@@ -91,8 +99,8 @@ class Goal:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> "Goal":
-        """The goal that a store holds; one without a certainty went by means."""
-        given: dict[str, Any] = {"certainty": BY_MEANS, **body}
+        """The goal that a store holds; one without a certainty went by means, and by those of each config alone."""
+        given: dict[str, Any] = {"certainty": BY_MEANS, "pooled": False, **body}
         return cls(**{name: value for name, value in given.items() if name != TYPE})
 
     @property
@@ -153,6 +161,10 @@ class Judged:
     violations: Mapping[str, float] | None = None
     variances: Mapping[str, float] | None = None
     """Of each violation over seeds, dB squared, and of `score`, nats squared; None where one seed was scored."""
+    by_seed: Mapping[str, tuple[float, ...]] | None = None
+    """Of each constraint, what the scored seeds had, dB, in their order."""
+    place: Mapping[str, float] | None = None
+    """What a sampler drew for it, each coordinate in [0, 1], where other configs may speak for it."""
 
     @property
     def feasible(self) -> bool:
@@ -171,8 +183,14 @@ class Judged:
         return (self.score, self.psnr) if goal.pareto else (self.score,)
 
 
-def judge(config: str, seeds: Sequence[int], rows: Iterable[Row], goal: Goal) -> Judged:
-    """Scores a config from the guard rows of all its search seeds."""
+def judge(
+    config: str, seeds: Sequence[int], rows: Iterable[Row], goal: Goal, place: Mapping[str, float] | None = None
+) -> Judged:
+    """Scores a config from the guard rows of all its search seeds.
+
+    Args:
+        place: what a sampler drew for it, see `Judged.place`.
+    """
     found = {(row["seed"], row["mode"]): row for row in rows if row["config"] == config and row["split"] == "guard"}
     pairs = {seed: (found.get((seed, goal.mode)), found.get((seed, goal.reference))) for seed in seeds}
     troubles = {seed: trouble for seed, pair in pairs.items() if (trouble := _trouble(*pair) or _unheld(pair[0], goal))}
@@ -185,15 +203,25 @@ def judge(config: str, seeds: Sequence[int], rows: Iterable[Row], goal: Goal) ->
         return Judged(config, "incomplete", NO_STRICT_TEACHER, 0, 0, stress)
     if goal.kind == "margin" and goal.score == "mean-se" and len(strict) < SEEDS_FOR_AN_ERROR:
         return Judged(config, "incomplete", "one strict-feasible seed has no standard error", 0, 0, stress)
-    return _scored(config, [(mode, other) for mode, other in strict if mode and other], stress, goal)
+    scored = _scored(config, [(mode, other) for mode, other in strict if mode and other], stress, goal)
+    return replace(scored, place=place if goal.pooled else None)
 
 
 def best(configs: Sequence[Judged], certainty: float) -> Judged | None:
     """The sure config of largest score; the earlier one of a tie. None when no config is sure enough."""
-    noise = Noise.of(configs)
+    noise = Noise.pooled(configs)
     scored = [config for config in configs if config.feasible and config.score is not None]
     sure = [config for config in scored if noise.kept(config) >= certainty]
     return max(sure, key=lambda config: config.score or 0.0, default=None)
+
+
+@dataclass(frozen=True)
+class Together:
+    """The mean violation of a config by all of them: its t posterior, dB."""
+
+    mean: float
+    error: float
+    freedom: int
 
 
 @dataclass(frozen=True)
@@ -202,12 +230,14 @@ class Noise:
     little of their own.
 
     A mean violation then has a t posterior (flat prior). Without two seeds of any config nothing is known, and a mean
-    is taken as it is. It is that of a config by itself: that the best of many was chosen is not in it, so a winner's is
-    too high. Seeds that chose nothing, those of the confirmation, say how much.
+    is taken as it is. Of a config by itself it does not know that the best of many was chosen, so a winner's is too
+    high. Pooled, it is the posterior that all configs together have of each.
     """
 
     variances: Mapping[str, float]
     freedom: int
+    together: Mapping[str, Mapping[str, "Together"]] = field(default_factory=dict)
+    """Constraint -> config -> its mean violation by all configs; by its own seeds where it has none."""
 
     @classmethod
     def of(cls, configs: Iterable[Judged]) -> "Noise":
@@ -218,14 +248,44 @@ class Noise:
         names = known[0][1] if known else ()
         return cls({name: sum(n * found[name] for n, found in known) / freedom for name in names}, freedom)
 
+    @classmethod
+    def pooled(cls, configs: Sequence[Judged]) -> "Noise":
+        """The noise of these configs, and what all that are complete and know what was drawn say of each."""
+        noise = cls.of(configs)
+        distinct = {one.config: one for one in configs if one.outcome == "complete" and one.violations is not None}
+        known = sorted(distinct.values(), key=lambda one: one.config)  # in whichever order they were judged
+        places = [one.place for one in known if one.place is not None]
+        if not noise.freedom or len(places) < len(known) or len({tuple(sorted(place)) for place in places}) != 1:
+            return noise
+        points = np.array([[place[name] for name in sorted(place)] for place in places], dtype=float)
+        found = {name: noise._together(name, known, points) for name in noise.variances.keys() - {SCORE}}
+        return replace(noise, together={name: means for name, means in found.items() if means})
+
+    def _together(self, name: str, known: Sequence[Judged], points: np.ndarray) -> dict[str, "Together"]:
+        """What all these configs say of each; nothing where they cannot."""
+        seeds, least = {one.n for one in known}, known[0].n
+        shared = own = self.variances[name]
+        if len(seeds) == 1 and least > 1 and len(known) > 1 and not any(one.n_stress for one in known):
+            shared, own = components(np.array([(one.by_seed or {})[name] for one in known]))
+        means = [(one.violations or {})[name] for one in known]
+        found = smoothed(points, means, own / least)
+        if found is None:
+            return {}
+        spread = [(float(mean), float(var), shared / one.n) for mean, var, one in zip(*found, known, strict=True)]
+        return {
+            one.config: Together(mean, math.sqrt(var + common), _freedom(var, self.freedom, common, one.n - 1))
+            for one, (mean, var, common) in zip(known, spread, strict=True)
+        }
+
     def kept(self, config: Judged) -> float:
         """Probability that a config keeps every constraint; several share the error (Bonferroni)."""
         from scipy.special import stdtr  # noqa: PLC0415 - whoever reads a goal alone needs no scipy
 
         missed = 0.0
         for name, violation in (config.violations or {}).items():
-            error = self._error(config, name)
-            missed += float(stdtr(self.freedom, violation / error)) if error else float(violation > 0)
+            own = Together(violation, self._error(config, name), self.freedom)
+            by = self.together.get(name, {}).get(config.config, own)
+            missed += float(stdtr(by.freedom, by.mean / by.error)) if by.error else float(by.mean > 0)
         return max(0.0, 1.0 - missed)
 
     def shortfalls(self, config: Judged, certainty: float) -> dict[str, float]:
@@ -252,9 +312,15 @@ class Noise:
         return math.sqrt(self.variances[name] / config.n) if self.freedom else 0.0
 
 
+def _freedom(one: float, free: int, two: float, freed: int) -> int:
+    """Of the sum of two variances with so many degrees of freedom each, rounded down (Satterthwaite 1946)."""
+    total = one + two
+    return math.floor(total**2 / (one**2 / free + two**2 / freed) + 1e-9) if total and freed else free
+
+
 def ranked(configs: Sequence[Judged], certainty: float) -> list[Judged]:
     """The best first: sure ones by falling score, then feasible ones, then misses, the nearest first, then the rest."""
-    noise = Noise.of(configs)
+    noise = Noise.pooled(configs)
 
     def place(config: Judged) -> tuple[bool, float]:
         return noise.kept(config) < certainty, _by_margin(config)
@@ -335,6 +401,7 @@ def _scored(config: str, pairs: list[tuple[Row, Row]], stress: int, goal: Goal) 
         psnr_drop=float(drop.mean()),
         violations=violations,
         variances=variances,
+        by_seed={name: tuple(noise[name].tolist()) for name in goal.constraints},
     )
 
 

@@ -78,7 +78,9 @@ def frames(tmp_path_factory):
 def python(parts: Partition, tried: Partition, view: View) -> dict[str, Any]:
     guard = everything(tried)
     ended = {guard["config"].iloc[-1]: "stopped after 1 of 3 seeds"}
-    scored = search.configs(tried, view.goal, ended=ended)
+    places = {one: {"x": int(one[:6], 16) / 2**24, "y": int(one[6:12], 16) / 2**24} for one in guard["config"].unique()}
+    places = places if view.tau in (0.0, DECLARED.tau) else {}
+    scored = search.configs(tried, view.goal, ended=ended, places=places)
     first = opening(parts, view)
     tables = {
         "answers": answer_table(parts, view),
@@ -86,7 +88,7 @@ def python(parts: Partition, tried: Partition, view: View) -> dict[str, Any]:
         "ranking": ranking_table(scored, guard, view),
     }
     texts = {name: table.texts() for name, table in tables.items()}
-    data = payload(parts, tried, DECLARED, (), ended) | {
+    data = payload(parts, tried, DECLARED, (), ended, places) | {
         "asked": first.asked,
         "axis": first.strips.axis,
         "words": first.words,

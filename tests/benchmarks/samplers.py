@@ -2,10 +2,12 @@
 
     python -m tests.benchmarks.samplers                       30 repetitions of every sampler, line by line
     python -m tests.benchmarks.samplers --repetitions 2 --samplers tpe random --certainties 0.5 0.9
+    python -m tests.benchmarks.samplers --problems digits --configs 48 --samplers gp peer_samplers:smac
 
 The searches are the product's own: its proposals with their lag, its goal, its rule for a winner. Only the cells are
 simulated: rows with noise of seeds in margin and PSNR. Regret is that of the best config, truly feasible, that was
-seen; a pick is what the search names as its winner, by means alone and by the certainty of its goal.
+seen; a pick is what the search names as its winner, by means alone and by the certainty of its goal. `digits` has the
+truth and the noise of networks that were trained, see `recorded.py`.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal, Judged, best, judge
 from certvae.spec.presets import rescue
 from certvae.spec.rescue import Rescue
+from tests.benchmarks.recorded import Curves
 
 SIZES = (16, 32, 48, 96)
 SAMPLERS = ("tpe", "samplers:univariate", "gp", "nsga2", "random")
@@ -43,6 +46,7 @@ class Problem:
     """Truth over the unit cube, and the noise of one seed.
 
     margin  nats;  drop  dB lost against the reference, allowed up to `limit`
+    noises  begins a search: gives the noise of its seeds at a point, (seeds, 2), of drop and margin
     """
 
     name: str
@@ -50,8 +54,7 @@ class Problem:
     margin: Callable[[Point], float]
     drop: Callable[[Point], float]
     limit: float
-    margin_noise: float
-    drop_noise: float
+    noises: Callable[[np.random.Generator], Callable[[Point], np.ndarray]]
 
     def space(self, trial: BaseTrial, base: CellSpec) -> CellSpec:
         """Weights on a log scale are the coordinates."""
@@ -66,7 +69,7 @@ class Problem:
 
     def optimum(self) -> float:
         """The largest margin that the constraint allows: the best of a grid, and downhill from there."""
-        axis = np.linspace(0, 1, 201 if self.dimensions == 2 else 61)
+        axis = np.linspace(0, 1, 201 if self.dimensions == 2 else 31)
         points = map(np.array, itertools.product(axis, repeat=self.dimensions))
         start = max((point for point in points if self.drop(point) <= self.limit), key=self.margin)
         within = {"type": "ineq", "fun": lambda point: self.limit - self.drop(point)}
@@ -74,15 +77,19 @@ class Problem:
         return max(self.margin(start), -float(found.fun))
 
 
-PROBLEMS = (
+def independent(drop: float, margin: float) -> Callable[[np.random.Generator], Callable[[Point], np.ndarray]]:
+    """Normal noise with these standard deviations, new for every config and seed."""
+    return lambda rng: lambda _: rng.normal(0, (drop, margin), (len(SEEDS), 2))
+
+
+SIMULATED = (
     Problem(
         "trade",
         2,
         lambda u: 2 * (1 - np.exp(-4 * u[1])) * np.exp(-1.5 * u[0]),
         lambda u: 2.4 * u[1] ** 2 + 1.2 * (0.6 - u[0]) ** 2,
         0.8,
-        0.03,
-        0.15,
+        independent(0.15, 0.03),
     ),
     Problem(
         "ridge",
@@ -90,8 +97,7 @@ PROBLEMS = (
         lambda u: 1.9 - 6 * (u[1] - 0.35 - 0.5 * u[0]) ** 2 - 0.8 * (u[0] - 0.9) ** 2,
         lambda u: 1.8 * u[0] * u[1] + 0.2 * np.sin(6 * u[0]),
         0.7,
-        0.04,
-        0.12,
+        independent(0.12, 0.04),
     ),
     Problem(
         "three",
@@ -99,10 +105,19 @@ PROBLEMS = (
         lambda u: 2 * np.exp(-4 * ((u[0] - 0.7) ** 2 + (u[1] - 0.75) ** 2 + 0.5 * (u[2] - 0.4) ** 2)),
         lambda u: 1.1 * u[0] + 0.9 * u[1] ** 2 + 0.4 * (u[2] - 0.5) ** 2,
         0.9,
-        0.03,
-        0.15,
+        independent(0.15, 0.03),
     ),
 )
+
+
+def digits() -> Problem:
+    """Networks that were trained, see `recorded.py`; PSNR may fall by 0.3 dB."""
+    curves = Curves.read()
+    drop, margin = (curves.truth(values) for values in curves.ended.mean(axis=2))
+    return Problem("digits", 3, margin, drop, 0.3, curves.noises)
+
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {one.name: lambda one=one: one for one in SIMULATED} | {"digits": digits}
 
 
 def univariate(seed: int) -> TPESampler:
@@ -110,12 +125,11 @@ def univariate(seed: int) -> TPESampler:
     return TPESampler(seed=seed, multivariate=False)
 
 
-def rows_of(problem: Problem, proposal: Proposal, config: str, rng: np.random.Generator) -> list[dict[str, Any]]:
+def rows_of(problem: Problem, point: Point, config: str, noise: np.ndarray) -> list[dict[str, Any]]:
     """The guard rows of a config on its search seeds."""
-    point, rows = problem.at(proposal), []
-    for seed in SEEDS:
-        drop = problem.drop(point) + rng.normal(0, problem.drop_noise)
-        margin = problem.margin(point) + rng.normal(0, problem.margin_noise)
+    rows = []
+    for seed, (more_drop, more_margin) in zip(SEEDS, noise, strict=True):
+        drop, margin = problem.drop(point) + more_drop, problem.margin(point) + more_margin
         known = {"config": config, "seed": seed, "split": "guard", "outcome": "ok", "teacher_status": "strict-feasible"}
         rows += [{**known, "mode": "no_align", "margin": 0.0, "psnr_01": 20.0}]
         rows += [{**known, "mode": "full", "margin": margin, "psnr_01": 20.0 - drop}]
@@ -126,15 +140,19 @@ def searched(
     problem: Problem, sampler: str, certainty: float, repetition: int, total: int
 ) -> list[tuple[Proposal, Judged]]:
     """A whole search, one config after the other: what is asked depends on outcomes 0 to k - lag alone."""
-    goal, rng = Goal(psnr_drop=problem.limit, certainty=certainty), np.random.default_rng([repetition, 7])
+    goal, noise = (
+        Goal(psnr_drop=problem.limit, certainty=certainty),
+        problem.noises(np.random.default_rng([repetition, 7])),
+    )
     told: list[tuple[Proposal, Judged]] = []
     for number in range(total):
         known = max(0, number - LAG + 1)
         still_open = [proposal for proposal, _ in told[known:]]
         given = {"space": problem.space, "base": BASE, "goal": goal, "sampler": sampler, "study_seed": repetition}
         proposal, spec = propose(number, told[:known], still_open, **given)
-        rows = rows_of(problem, proposal, spec.config, rng)
-        told.append((proposal, judge(spec.config, SEEDS, rows, goal)))
+        point = problem.at(proposal)
+        rows = rows_of(problem, point, spec.config, noise(point))
+        told.append((proposal, judge(spec.config, SEEDS, rows, goal, proposal.place)))
     return told
 
 
@@ -160,15 +178,18 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=30)
     parser.add_argument("--samplers", nargs="*", default=SAMPLERS)
     parser.add_argument("--certainties", nargs="*", type=float, default=(0.9,))
+    parser.add_argument("--problems", nargs="*", choices=PROBLEMS, default=tuple(PROBLEMS))
+    parser.add_argument("--configs", type=int, default=SIZES[-1])
     given = parser.parse_args()
     sys.path.append(str(Path(__file__).parent))  # where `samplers:univariate` is found
     columns = f"{'certainty':>10}{'configs':>8}{'seen':>9}{'pick':>9}{'wrong':>6}{'none':>6}"
     print(f"{'problem':8}{'sampler':12}{columns}  s per ask")
-    for problem, sampler, certainty in itertools.product(PROBLEMS, given.samplers, given.certainties):
+    problems = [PROBLEMS[name]() for name in given.problems]
+    for problem, sampler, certainty in itertools.product(problems, given.samplers, given.certainties):
         optimum, began = problem.optimum(), time.process_time()
-        runs = [searched(problem, sampler, certainty, number, SIZES[-1]) for number in range(given.repetitions)]
-        seconds = (time.process_time() - began) / len(runs) / SIZES[-1]
-        for size in SIZES:
+        runs = [searched(problem, sampler, certainty, number, given.configs) for number in range(given.repetitions)]
+        seconds = (time.process_time() - began) / len(runs) / given.configs
+        for size in (size for size in SIZES if size <= given.configs):
             each = [measured(problem, told[:size], optimum, certainty) for told in runs]
             found = {name: np.array([one[name] for one in each], dtype=float) for name in each[0]}
             regrets = f"{np.median(found['seen']):9.4f}{np.nanmedian(found['pick']):+9.4f}"

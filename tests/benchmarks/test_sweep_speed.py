@@ -25,10 +25,10 @@ from certvae.engine import executor  # before Ray itself: it settles what Ray re
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, undivided
 from certvae.engine.propose import Proposal, spec_of
 from certvae.engine.rule import CONFIRMED, SEARCHED
-from certvae.engine.search import kind_of
 from certvae.engine.space import weights as space
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
+from certvae.spec.goal import proposed_kind
 from certvae.spec.presets import rescue
 from certvae.spec.rescue import Rescue
 from certvae.store.store import Store
@@ -244,7 +244,7 @@ def propose(store: Store, base: CellSpec, number: int) -> CellSpec:
     proposal = Proposal(number, params, dict(kinds), {})
     spec = spec_of(proposal, space, base)
     body = {**proposal.body(), "config": spec.config, "stop": None}
-    store.put_document(kind_of(base.study), f"{number:06d}", body)
+    store.put_document(proposed_kind(base.study), f"{number:06d}", body)
     return spec
 
 

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from rich.console import Console
 
+from analysis.load import places
 from certvae.canonical import plain
 from certvae.data.loading import load
 from certvae.engine.dispatch import Ended
@@ -74,6 +75,24 @@ def outcome(cells):
     """All that a search decided: configs, their values, and the winner."""
     judged = [cells.judged[number] for number in sorted(cells.judged)]
     return [proposal.params for proposal in cells.proposals], judged, cells.winner
+
+
+def test_what_was_drawn_has_a_place_in_the_space_which_the_store_keeps(tmp_path):
+    def space(trial, base):
+        trial.suggest_categorical("kind", ["plain", "ramp"])
+        trial.suggest_int("depth", 2, 6)
+        trial.suggest_float("fixed", 1.0, 1.0)
+        return SPACE(trial, base)
+
+    cells = searched(search(space=space, total=4), tmp_path / "s")
+    kept = places(tmp_path / "s", BASE.study)
+    assert kept == {judged.config: judged.place for judged in cells.judged.values()}
+    for spec, proposal in zip(cells.specs, cells.proposals, strict=True):
+        place = kept[spec.config]
+        assert 0.3 * 100 ** place["lambda_ts"] == pytest.approx(spec.protocol.objective.lambda_ts)
+        assert 2 + 4 * place["depth"] == pytest.approx(proposal.params["depth"])
+        assert (place["kind 'plain'"], place["kind 'ramp'"]) in ((0.0, 1.0), (1.0, 0.0))
+        assert place["fixed"] == 0.0
 
 
 class TestReplay:
