@@ -258,7 +258,8 @@ class Noise:
         if not noise.freedom or len(places) < len(known) or len({tuple(sorted(place)) for place in places}) != 1:
             return noise
         points = np.array([[place[name] for name in sorted(place)] for place in places], dtype=float)
-        found = {name: noise._together(name, known, points) for name in noise.variances.keys() - {SCORE}}
+        noisy = [name for name, variance in noise.variances.items() if name != SCORE and variance > 0]
+        found = {name: noise._together(name, known, points) for name in noisy}
         return replace(noise, together={name: means for name, means in found.items() if means})
 
     def _together(self, name: str, known: Sequence[Judged], points: np.ndarray) -> dict[str, "Together"]:

@@ -1,5 +1,7 @@
 """Means by all configs together: they follow a smooth truth, know no scale, and mend what choosing the best breaks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -132,6 +134,17 @@ class TestWinner:
         brought = judge("brought", SEEDS, rows("brought", (0.1, 0.1, 0.1), (1.0, 1.0, 1.0)), Goal())
         assert goals.Noise.pooled(found).together["psnr_drop"].keys() == {one.config for one in found}
         assert goals.Noise.pooled([*found, brought]).together == {}
+
+    def test_a_channel_is_asked_of_every_seed_and_smoothed_over_none(self):
+        known = {"outcome": "complete", "reason": "", "n": 3, "n_failed": 0, "n_stress": 0, "score": 1.0}
+        known |= {"variances": {"channel": 0.0, "score": 0.0}}
+        seeds = np.random.default_rng(0).normal(0, 1, (20, 3))
+        found = [
+            goals.Judged(str(k), **known, violations={"channel": -float(one.min())}, place={"x": k / 20})
+            for k, one in enumerate(seeds)
+        ]
+        found = [replace(one, by_seed={"channel": tuple(line)}) for one, line in zip(found, seeds, strict=True)]
+        assert goals.Noise.pooled(found).together == {}
 
     def test_what_a_race_remembers_of_noise_holds_no_means(self):
         _, found = searched(np.random.default_rng(6), Goal(), 20)
