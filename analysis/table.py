@@ -43,7 +43,7 @@ MADE = {
     **_made("count", strict="strict-feasible", stress="stress cases", no_teacher="no teacher at all"),
     **_made("count", infeasible_searches="infeasible searches", diverged="diverged rows", unknown="teacher unknown"),
     **_made("count", place="rank"),
-    **_made("count", certified="certified at tau", agree="seeds with the printed sign"),
+    **_made("count", certified="certified at tau", agree="seeds with the printed sign", averaged="seeds averaged"),
     **_made("count", whitening="whitened dimensions", initialisation="start"),
     **_made("short", alive_to="alive in every seed up to", lives_to="dead in no seed up to"),
     **_made("short", dead_from="dead in every seed from"),

@@ -224,3 +224,10 @@ def test_printed_tables_are_found_by_data_and_modes():
     ]
     assert [one.name for one in printed.printed_for("cifar100", {"vanilla"})] == ["cifar100_baselines"]
     assert printed.printed_for("digits", {"full"}) == []
+
+
+@pytest.mark.parametrize("one", printed.TABLES, ids=lambda one: one.name)
+def test_every_printed_table_is_shown_with_the_words_of_its_columns(one):
+    shown = beside.printed_table(one)
+    assert {column.name for column in shown.columns} <= set(shown.frame)
+    assert all(column.heading for column in shown.columns)
