@@ -8,12 +8,12 @@ random. Ax fits the score and each constraint, infers their noise, and takes con
 SMAC has no constraint: a violation costs a penalty, and open configs are unknown to it. All else is as their
 documentation begins.
 """
-# pyright: reportMissingImports=false
 
 import logging
 import tempfile
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from optuna import Study
@@ -68,19 +68,14 @@ class Ax(Peer):
     """See `ax`."""
 
     def asked(self, space: Space, told: list[FrozenTrial], still_open: list[FrozenTrial]) -> dict[str, Any]:
-        from ax.api.client import Client  # noqa: PLC0415 - a peer, and no dependency
-        from ax.api.configs import RangeParameterConfig  # noqa: PLC0415
-
+        made, ranged = import_module("ax.api.client").Client, import_module("ax.api.configs").RangeParameterConfig
         logging.disable(logging.WARNING)
         names = {name: f"x{place}" for place, name in enumerate(space)}
         bounds = [(names[name], *_range(name, kind)) for name, kind in space.items()]
         limits = [f"violation{place}" for place in range(len(_violations(told[0])))]
-        client = Client(random_seed=self.seed)
+        client = made(random_seed=self.seed)
         client.configure_experiment(
-            [
-                RangeParameterConfig(name=name, bounds=(low, high), parameter_type="float", scaling="log")
-                for name, low, high in bounds
-            ]
+            [ranged(name=name, bounds=(low, high), parameter_type="float", scaling="log") for name, low, high in bounds]
         )
         client.configure_optimization("score", outcome_constraints=[f"{name} <= 0" for name in limits])
         client.configure_generation_strategy(initialization_budget=STARTUP, initialize_with_center=False)
@@ -98,24 +93,21 @@ class Smac(Peer):
     """See `smac`."""
 
     def asked(self, space: Space, told: list[FrozenTrial], still_open: list[FrozenTrial]) -> dict[str, Any]:
-        from ConfigSpace import Configuration, ConfigurationSpace, Float  # noqa: PLC0415 - a peer, and no dependency
-        from smac import HyperparameterOptimizationFacade, Scenario  # noqa: PLC0415
-        from smac.runhistory.dataclasses import TrialInfo, TrialValue  # noqa: PLC0415
-
-        known = ConfigurationSpace(seed=self.seed)
-        known.add([Float(name, _range(name, kind), log=True) for name, kind in space.items()])
+        spaces, peer, history = map(import_module, ("ConfigSpace", "smac", "smac.runhistory.dataclasses"))
+        known = spaces.ConfigurationSpace(seed=self.seed)
+        known.add([spaces.Float(name, _range(name, kind), log=True) for name, kind in space.items()])
         with tempfile.TemporaryDirectory() as scratch:
-            scenario = Scenario(
+            scenario = peer.Scenario(
                 known, deterministic=True, n_trials=10 * len(told), seed=self.seed, output_directory=scratch
             )
-            drawn = HyperparameterOptimizationFacade.get_initial_design(scenario, n_configs=0)
-            facade = HyperparameterOptimizationFacade(
+            drawn = peer.HyperparameterOptimizationFacade.get_initial_design(scenario, n_configs=0)
+            facade = peer.HyperparameterOptimizationFacade(
                 scenario, _never, initial_design=drawn, overwrite=True, logging_level=logging.ERROR
             )
             for one in told:
-                info = TrialInfo(Configuration(known, values=_ordered(one.params, space)), seed=0)
+                info = history.TrialInfo(spaces.Configuration(known, values=_ordered(one.params, space)), seed=0)
                 cost = PENALTY * sum(max(0.0, violation) for violation in _violations(one)) - one.values[0]
-                facade.tell(info, TrialValue(cost), save=False)
+                facade.tell(info, history.TrialValue(cost), save=False)
             return dict(facade.ask().config)
 
 
