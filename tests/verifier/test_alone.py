@@ -9,7 +9,13 @@ from tests.small_bundles import bundled
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("certvae.answers", "certvae.certificate", "certvae.errors", "certvae.verifier")
-TERMINAL = ("certvae.__main__", "certvae.installed", "certvae.terminal", "certvae.upkeep")  # of the command line
+TERMINAL = (
+    "certvae.__main__",
+    "certvae.installed",
+    "certvae.interrupted",
+    "certvae.terminal",
+    "certvae.upkeep",
+)  # of the command line
 ALONE = f"""
 import sys
 
