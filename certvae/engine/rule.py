@@ -111,9 +111,14 @@ class Search:
 
 
 def going_on(search: Search, store: Store) -> Search:
-    """The search with the sampler that it began with, where no other one is asked for."""
+    """The search as it began: with its sampler, where no other one is asked for, and by the seeds of each config alone,
+    where it began before configs were judged together."""
     found = store.get_document(RULE, search.base.study)
-    return search if found is None or search.sampler != AUTO else replace(search, sampler=read(found["sampler"]))
+    if found is None:
+        return search
+    sampler = read(found["sampler"]) if search.sampler == AUTO else search.sampler
+    pooled = search.goal.pooled and "pooled" in found["goal"]
+    return replace(search, sampler=sampler, goal=replace(search.goal, pooled=pooled))
 
 
 def settle_rule(search: Search, store: Store) -> None:

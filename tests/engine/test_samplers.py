@@ -4,11 +4,13 @@ import textwrap
 
 import pytest
 
+from certvae.canonical import plain
 from certvae.engine import samplers
 from certvae.engine.command import parse
 from certvae.engine.rule import going_on, settle_rule
 from certvae.engine.samplers import NAMES, check_sampler, sampler_of
 from certvae.errors import ConfigFault, SearchFault
+from certvae.spec.goal import RULE
 from certvae.store.store import Store
 from sweeps import search_margin_psnr
 from tests.engine.test_search import outcome, search, searched
@@ -44,6 +46,16 @@ class TestAuto:
         assert going_on(search(sampler="auto"), store).sampler == "tpe"
         with pytest.raises(SearchFault, match=r"another sampler \(tpe there, gp here\)"):
             settle_rule(going_on(search(sampler="gp"), store), store)
+
+    def test_a_search_that_began_before_configs_were_judged_together_goes_on_without(self, tmp_path):
+        store, asked = Store(tmp_path / "s"), search()
+        rule = plain(asked.rule())
+        store.put_document(
+            RULE, asked.base.study, rule | {"goal": {n: v for n, v in rule["goal"].items() if n != "pooled"}}
+        )
+        assert asked.goal.pooled
+        assert not going_on(asked, store).goal.pooled
+        settle_rule(going_on(asked, store), store)
 
     def test_is_what_a_command_line_asks_for_when_it_says_nothing(self):
         assert parse(search_margin_psnr.STUDY, ["--data", "digits"])[0].sampler == "auto"
