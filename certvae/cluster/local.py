@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -27,6 +28,7 @@ from certvae.cluster.slots import Slots
 from certvae.cluster.watch import quiet, stoppable
 from certvae.errors import Fault, RayFault
 from certvae.store.process import is_dead, owner
+from certvae.terminal import put_back
 
 PREFIX = "certvae-"
 OWNER = "owner"  # names who made a folder; a path that held it would be too long for Ray's sockets
@@ -58,6 +60,7 @@ def own_ray(slots: Slots) -> Iterator[Room]:
                         yield Room(scratch / "tune", slots, lambda: slots.count)
                 finally:
                     ray.shutdown()
+                    put_back(signal.SIGTERM)
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)

@@ -99,8 +99,8 @@ def stoppable() -> Iterator[Stop]:
     stop = Stop()
     try:
         # Ray sets a handler of its own when it starts, and when it ends takes Python's away, unknown to Python.
-        put_back = handled(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
-        with handled(signal.SIGUSR2, stop.interrupt), put_back:
+        as_before = handled(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+        with handled(signal.SIGUSR2, stop.interrupt), as_before:
             yield stop
     except Stopped as stopped:
         raise stopped.fault from None
