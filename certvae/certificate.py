@@ -24,14 +24,12 @@ them, a head that reads c and nothing else has G_0 <= 0, and G_0 > 0 says that S
 
 References
     paper A     arXiv 2605.05813: Lemmas 1 and 2, Theorem 1, Corollary 1, the margins
-    together    Holm, Scandinavian Journal of Statistics 6 (1979): claims that share one delta
     betting     Waudby-Smith and Ramdas, arXiv 2010.09686, Theorem 3; means of e-values: Vovk and Wang, 1912.06116
     bounds      McDiarmid (1989); Maurer and Pontil (2009), arXiv 0907.3740, Theorem 4
     meaning     Barber and Agakov (2003): G_0 = H(Tbar) - CE(T, S) <= I(C; Z) for C ~ T
 """
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from numbers import Integral, Real
@@ -631,29 +629,6 @@ def improvement(better: Pairs, worse: Pairs, *, eta: float = 0.01) -> float:
     width = math.log1p((1 - eta) * better.teacher.shape[1] / eta)  # no two students are further apart, in any class
     x = (1 + np.subtract(*losses) / width) / 2
     return _log_capital(*_games(np.clip(x, 0, 1), AIM), 0.5)
-
-
-def holm(bounds: Sequence[Callable[[float], float]], delta: float) -> list[float]:
-    """Lower bounds whose signs hold together: with probability 1 - delta no margin <= 0 has a positive one (Holm 1979).
-
-    bounds  error probability -> lower bound, which falls with it; one for each claim, fixed before the rows are seen
-
-    Of k claims left each gets delta / k; those that turn out positive leave, and the others share delta anew. The first
-    wrong one to leave does so while all wrong ones are there: it had delta / their number at most.
-    """
-    found, left, before = {}, list(range(len(bounds))), None
-    while left != before:
-        found |= {claim: bounds[claim](delta / len(left)) for claim in left}
-        before, left = left, [claim for claim in left if not found[claim] > 0]
-    return [found[claim] for claim in range(len(bounds))]
-
-
-def in_sequence(evidence: Float[np.ndarray, " j"], delta: float) -> int:
-    """Claims that hold together, in an order fixed before the rows were seen: all before the first that fails.
-
-    evidence  logarithms of e-values, in that order. Each is held against the whole delta: the first wrong one ends it.
-    """
-    return int(np.append(evidence >= -math.log(delta), False).argmin())
 
 
 def _radius(n: int, delta: float) -> float:

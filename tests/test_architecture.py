@@ -23,7 +23,7 @@ from certvae.errors import Fault
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
-    {"errors", "certificate", "drift", "installed", "machine", "simplex"},
+    {"errors", "certificate", "drift", "installed", "machine", "simplex", "simultaneous"},
     {
         "answers",
         "canonical",
@@ -73,7 +73,7 @@ MAY_IMPORT = {
 ANALYSIS = ARRAYS | {"pandas", "scipy", "matplotlib", "mpl_toolkits", "jinja2", "tyro"}
 LONGEST_FUNCTION, LONGEST_FILE = 60, 500
 RESTRICTED_UNPICKLER = ROOT / "certvae" / "data" / "cifar.py"
-TRUSTED_BASE = 690  # lines of the one file that a sceptic audits
+TRUSTED_BASE = 670  # lines of the one file that a sceptic audits
 REGISTRIES = [
     ".".join(parts)
     for parts in (

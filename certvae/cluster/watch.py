@@ -22,8 +22,8 @@ from certvae.terminal import handled
 
 SECONDS = 2.0  # between two looks
 PATIENCE = 5  # looks in a row at a head that does not answer; Ray's own patience is 60 s
-ASKED_SECONDS = 0.2  # the same after SIGTERM: Ray, where it was sent that too, aborts its driver within a second or two
 CLEANUP_SECONDS = 20.0  # for a stopped run to clean up; with its head gone, Ray may wait for ever
+ASKED_SECONDS = 0.2  # the same after SIGTERM: Ray, where it was sent that too, aborts its driver within a second or two
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +76,9 @@ class Stop:
         return _ended() if self._asked else fault
 
     def interrupt(self, *_: object) -> None:
-        """Handles SIGUSR2."""
-        raise Stopped(self.fault or _ended())
+        """Handles SIGUSR2, which is sent once there is a fault."""
+        if self.fault:
+            raise Stopped(self.fault)
 
     def on_sigterm(self) -> AbstractContextManager[None]:
         """Within the block SIGTERM ends the run as Ctrl-C does; enter it after Ray, whose start takes it over."""

@@ -21,7 +21,6 @@ from certvae.certificate import (
     View,
     certify,
     evidence,
-    in_sequence,
     observe,
 )
 from certvae.data.dataset import Dataset, Split
@@ -32,6 +31,7 @@ from certvae.evaluation.heads import AffineHead, affine_head
 from certvae.evaluation.units import Drawn
 from certvae.models.nets import Vae
 from certvae.quality import measure
+from certvae.simultaneous import in_sequence
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench
 from certvae.training.batches import Batch, Batches, Constant, Targets, cached

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from certvae.certificate import Pairs, improvement, in_sequence
+from certvae.certificate import Pairs, improvement
 from certvae.evaluation.diagnostics import Passage
 from certvae.evaluation.heads import AffineHead, Latents, Rows, affine_head, constant_head
+from certvae.simultaneous import in_sequence
 
 FIT_ROWS = 10_000  # train rows that a head is fitted to: with all rows of a large data set a wide latent takes minutes
 Order = Int64[np.ndarray, " d"]

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from certvae.certificate import CLAIM_SPLIT, Evidence, holm, in_sequence
+from certvae.certificate import CLAIM_SPLIT, Evidence
 from certvae.looks.register import Register
+from certvae.simultaneous import holm, in_sequence
 from certvae.store.artifact import read_arrays
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, open_folder

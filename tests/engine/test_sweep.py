@@ -160,6 +160,7 @@ class TestKills:
         said = (tmp_path / "store.out").read_text()
         assert ("To go on: " in said) or ("the run and its Ray were asked to end; no result is lost" in said)
         assert "memory" not in said
+        assert run(store, "--seeds", "0").returncode == 0
 
     def test_workers_do_not_outlive_their_driver(self, tmp_path):
         driver = start(tmp_path / "store", "--seeds", "0")

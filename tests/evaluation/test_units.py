@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from certvae.certificate import in_sequence
 from certvae.evaluation import diagnostics, units
 from certvae.evaluation.units import Drawn
+from certvae.simultaneous import in_sequence
 
 D, DELTA = 8, 0.05
 

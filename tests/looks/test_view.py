@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from certvae.certificate import Evidence, holm, in_sequence
+from certvae.certificate import Evidence
 from certvae.data.loading import load
 from certvae.data.preconditions import preconditions
 from certvae.engine.gate import Gate
@@ -14,6 +14,7 @@ from certvae.engine.summary import show, table_text
 from certvae.looks import sentence, together, warnings
 from certvae.looks.view import HEADS, OTHERS
 from certvae.protocols import chain
+from certvae.simultaneous import holm, in_sequence
 from certvae.spec.parts import Data, Training
 from certvae.store.artifact import read_arrays
 from certvae.store.folders import discard, open_folder
