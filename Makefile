@@ -16,7 +16,7 @@ test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n logical --maxprocesses 4
 
 # Numbers that a processor computes its own way: all else is the same everywhere.
-NUMERIC := $(addprefix tests/,test_certificate.py test_simplex.py test_equilibrium.py test_quality.py test_papers.py \
+NUMERIC := $(addprefix tests/,test_certificate.py test_simultaneous.py test_simplex.py test_equilibrium.py test_quality.py test_papers.py \
 	training teachers evaluation protocols models)
 # Instruction sets that an x86-64 processor can be told to use: PyTorch, oneDNN, OpenBLAS, MKL and numpy in turn.
 LOWEST := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem MKL_CBWR=COMPATIBLE \
