@@ -30,10 +30,10 @@ def said_tau(tau: float) -> str:
 
 
 def subject(frame: pd.DataFrame) -> str:
-    """The data set, with what was substituted for it, and where the teacher comes from: part of every table title."""
+    """The data set, how it departs from a published one, and where the teacher comes from: part of every title."""
     data = _listed(frame["data"])
     substitutes = sorted(set(frame["substitute"].dropna()))
-    replaced = f" (substitute: {'; '.join(substitutes)})" if substitutes else ""
+    replaced = f" ({'; '.join(substitutes)})" if substitutes else ""
     return f"{data}{replaced}, teacher {_listed(frame['teacher_source'].dropna()) or 'unknown'}{_teaching(frame)}"
 
 

@@ -272,7 +272,7 @@ def _warnings(rows: pd.DataFrame, request: Request) -> list[str]:
     warnings = []
     if substitutes := sorted(set(rows["substitute"].dropna())):
         named = "; ".join(substitutes)
-        warnings.append(f"A substitute stands for the data set: {named}. Do not compare with printed numbers.")
+        warnings.append(f"Not the rows of a published data set: {named}. Do not compare with printed numbers.")
     if stale := sum(is_stale({PROGRAM: made_by}, program_digest()) for made_by in rows[PROGRAM]):
         warnings.append(f"{told(stale, len(rows))}.")
     if request.mix:

@@ -224,7 +224,7 @@ def test_words_of_a_store_stay_words(tmp_path):
 
 def test_a_substitute_is_a_warning(tmp_path):
     html, _ = built(filled(tmp_path, chains(substitute="first 100 images")))
-    assert "A substitute stands for the data set: first 100 images." in html
+    assert "Not the rows of a published data set: first 100 images." in html
 
 
 def test_stale_rows_are_a_warning_with_what_to_do(tmp_path):

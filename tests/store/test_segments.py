@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from certvae.__main__ import main
@@ -52,6 +53,19 @@ def test_every_number_is_that_of_its_row(disk):
     assert segments.compact(disk, STUDY) == (5, 5)
     assert told(disk) == as_rows(disk)
     assert segments.columns(disk, STUDY, ["seed", "margin", "unheard of"]).column_names == ["seed", "margin"]
+
+
+def test_a_text_that_every_row_repeats_is_held_once(disk):
+    segments.compact(disk, STUDY)
+    records.put_row(disk, row(5))
+    segments.compact(disk, STUDY)
+    read = segments.columns(disk, STUDY)
+    assert len(segments.segments(disk, STUDY)) == 2
+    assert [name for name in ("study", "spec", "digest") if pa.types.is_dictionary(read[name].type)] == [
+        "study",
+        "spec",
+    ]
+    assert set(read["study"].to_pylist()) == {STUDY}
 
 
 def test_what_is_there_is_not_made_again_and_what_is_new_comes_beside_it(disk):
