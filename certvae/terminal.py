@@ -55,12 +55,6 @@ def handled(what: signal.Signals, handler: Callable[..., Any] | int) -> Iterator
         signal.signal(what, earlier)
 
 
-def put_back(what: signal.Signals) -> None:
-    """A signal has the handler that Python knows of: a library may have taken it away, and not told."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(what, signal.getsignal(what) or signal.SIG_DFL)
-
-
 def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) -> int:
     """Runs a command and returns one of the documented exit codes, whatever it met; no traceback of ours is shown.
 

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from certvae.cluster.shutdown import end_ray
 from certvae.errors import RayFault
 
 KNOCK_SECONDS = 10.0
@@ -34,7 +35,7 @@ def driver_of(address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        end_ray()
 
 
 def alive() -> list[Node]:

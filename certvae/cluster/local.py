@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -24,11 +23,11 @@ from ray._private import ray_constants  # no public call makes a Ray of one host
 from certvae.cluster import SETTLED
 from certvae.cluster.guard import nobody_left
 from certvae.cluster.joined import Room
+from certvae.cluster.shutdown import end_ray
 from certvae.cluster.slots import Slots
 from certvae.cluster.watch import quiet, stoppable
 from certvae.errors import Fault, RayFault
 from certvae.store.process import is_dead, owner
-from certvae.terminal import put_back
 
 PREFIX = "certvae-"
 OWNER = "owner"  # names who made a folder; a path that held it would be too long for Ray's sockets
@@ -59,10 +58,9 @@ def own_ray(slots: Slots) -> Iterator[Room]:
                     with watched(stop), stop.on_sigterm():
                         yield Room(scratch / "tune", slots, lambda: slots.count)
                 finally:
-                    ray.shutdown()
-                    put_back(signal.SIGTERM)
+                    end_ray()
     finally:
-        ray.shutdown()
+        end_ray()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
