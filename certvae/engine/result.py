@@ -107,7 +107,7 @@ def run(study: Study, fields: Row, options: Row, *, progress: bool) -> Result:
     with environment.restored():
         ended = execute(study, asked, base, goal, _command(study, asked, fields, options), console)
     store = asked.store.resolve()
-    rows = together(Disk(store), ended.rows)
+    rows = together(Disk(store), ended.rows, beside=ended.beside)
     return Result(base.study, store, ended.code, ended.final, rows, ended.search)
 
 

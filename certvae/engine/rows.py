@@ -40,14 +40,15 @@ class RowIndex:
         self._found: dict[str, dict[tuple[str, str], Row]] = {}
         self._cells: dict[str, set[str]] = {}
         """Config -> cells of it that have rows."""
-        self.outdated = 0
+        self.outdated: list[Row] = []
+        """Those that were made by other code or elsewhere: not used, but they claim what they claimed."""
         self.add(rows)
 
     def add(self, rows: Iterable[Row]) -> None:
         """Takes rows in; the same row twice is one."""
         for row in rows:
             if not self._current(row):
-                self.outdated += 1
+                self.outdated.append(row)
             elif not (self._recompute and self._stale(row)):
                 self._take(row)
 

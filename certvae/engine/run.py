@@ -49,6 +49,7 @@ class Ending:
 
     final    rows of the final table: those of a plain run, or those that confirm the winner of a search
     rows     all rows of the study that this code made on such a machine
+    beside   those that it did not make
     search   its configs as they were judged; None for a plain run
     cells    how many it has, and how many of them were left to run
     """
@@ -56,6 +57,7 @@ class Ending:
     code: ExitCode
     final: Sequence[Mapping[str, Any]] = ()
     rows: Sequence[Mapping[str, Any]] = ()
+    beside: Sequence[Mapping[str, Any]] = ()
     search: SearchCells | None = None
     cells: int = 0
     left: int = 0
@@ -154,7 +156,7 @@ def _plain(context: Context) -> Ending:
     missing = [cell for cell in cells if not context.rows.of(cell)]
     ended = _end(context, final, missing, collector.failures, finished=finished)
     code = ExitCode.INCOMPLETE if ended == ExitCode.DONE and not _all_ok(rows) else ended
-    return Ending(code, final, context.rows.all(), cells=len(cells), left=len(left))
+    return Ending(code, final, context.rows.all(), context.rows.outdated, cells=len(cells), left=len(left))
 
 
 def _asked(configs: Sequence[CellSpec], run: Run) -> list[Cell]:
@@ -253,7 +255,7 @@ def _search(context: Context) -> Ending:
         missing += path.missing()
     ended = _end(context, final, missing, collector.failures, finished=finished)
     code = ExitCode.INCOMPLETE if ended == ExitCode.DONE and not (cells.winner and _all_ok(rows)) else ended
-    return Ending(code, final, context.rows.all(), cells, len(wanted), len(left))
+    return Ending(code, final, context.rows.all(), context.rows.outdated, cells, len(wanted), len(left))
 
 
 def _looks_of_search(context: Context) -> list[str]:
@@ -389,7 +391,7 @@ def _settle() -> None:
 def _shown(context: Context, rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The final table at the looks of now, which is printed: certify rows where they may be seen, else guard rows."""
     members = [row for config in dict.fromkeys(row["config"] for row in rows) for row in context.rows.config(config)]
-    now = {_place(row): row for row in together(context.store.disk, members)}
+    now = {_place(row): row for row in together(context.store.disk, members, beside=context.rows.outdated)}
     final = summary.final([now[_place(row)] for row in rows])
     summary.show(final, context.store.path, context.console, context.store.is_stale)
     is_certify = any(row["split"] == CLAIM_SPLIT for row in final)
@@ -415,7 +417,7 @@ def _end(
 ) -> ExitCode:
     """Ledger, what failed and why, and the exit code."""
     ledger = Ledger(context.store, context.base.study)
-    synced = ledger.sync(context.rows.all())
+    synced = ledger.sync(context.rows.all(), beside=context.rows.outdated)
     context.store.expect(context.base.study, {})
     if synced.behind:
         context.console.print(str(synced), style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -74,7 +74,7 @@ class Standing:
         found = RowIndex(
             sorted(self.store.rows(self.study), key=here), lambda _: True, chain.modes, self.store.is_stale
         )
-        found.outdated = sum(not here(row) for row in found.all())
+        found.outdated = [row for row in found.all() if not here(row)]
         return found
 
     @cached_property

@@ -51,8 +51,8 @@ def counted(rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str]) 
     done, stopped = sum(bool(rows.of(cell)) for cell in cells), sum(cell.spec.cell in censored for cell in cells)
     of = f"{len(cells)} cells of {configs} configs" if configs > 1 else f"{len(cells)} cells"
     ended = f", {stopped} ended early" if stopped else ""
-    older = f"; {rows.outdated} rows were made by other code or in another environment, and a run here makes them again"
-    return f"{done} of {of} done{ended}" + (older if rows.outdated else "")
+    older = f"; {len(rows.outdated)} rows were made by other code or in another environment"
+    return f"{done} of {of} done{ended}" + (f"{older}, and a run here makes them again" if rows.outdated else "")
 
 
 def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]) -> Group:

@@ -1,9 +1,10 @@
 """Rows as they stand at the number of looks so far: a view, and no row is written anew.
 
 A row keeps the scores behind its claims, so its bounds at another delta are computed and not trained. One config is one
-look: its claims, four for each network of each seed, share delta / looks by Holm. So all claims with a positive bound
-in the view hold together, over all looks at these rows: these margins are above 0. How far above, a bound says of its
-own margin alone. Where no scores were kept, a bound that paid for less than it must is not shown.
+look: its claims, four for each network of each seed, share delta / looks by Holm, whichever machine or stage version
+made them. So all claims with a positive bound in the view hold together, over all looks at these rows: these margins
+are above 0. How far above, a bound says of its own margin alone. Where no scores were kept, a bound that paid for less
+than it must is not shown.
 
 The claims of a config are those of its rows that are there: while it runs, or before further seeds are added, they are
 fewer, so a bound that is seen early can be above the one of the final table, and that one holds with all others.
@@ -38,7 +39,9 @@ Row = dict[str, Any]
 Claim = tuple[Row, str]
 
 
-def together(disk: Disk, rows: Iterable[Mapping[str, Any]], price: int | None = None) -> list[Row]:
+def together(
+    disk: Disk, rows: Iterable[Mapping[str, Any]], price: int | None = None, *, beside: Iterable[Mapping[str, Any]] = ()
+) -> list[Row]:
     """The rows, in order, with bounds and words at the looks of now; those of other splits as they are.
 
     Units are counted at a delta that the networks of a config share: their counts hold together, apart from the claims.
@@ -50,15 +53,16 @@ def together(disk: Disk, rows: Iterable[Mapping[str, Any]], price: int | None = 
     Args:
         rows: all rows of a config, or none of it: its claims share its delta.
         price: looks to pay for; as many as the store holds when absent.
+        beside: further rows of these configs, made elsewhere or by other stages: they are not shown, and claim too.
     """
-    shown = [dict(row) for row in rows]
-    certify = [row for row in shown if row["split"] == CLAIM_SPLIT]
-    if not certify:
+    shown, hidden = ([dict(row) for row in given] for given in (rows, beside))
+    if not any(row["split"] == CLAIM_SPLIT for row in shown):
         return shown
-    register = Register(disk, shown)
-    families: dict[tuple, list[Row]] = {}
-    for row in certify:
-        families.setdefault(_family(row), []).append(row)
+    register = Register(disk, [*shown, *hidden])
+    families: dict[tuple[str, str], list[Row]] = {}
+    for row in (*shown, *hidden):
+        if row["split"] == CLAIM_SPLIT:
+            families.setdefault((row["study"], row["config"]), []).append(row)
     arrays = lru_cache(maxsize=len(HEADS))(partial(_arrays, disk))
     for members in families.values():
         _restate(members, register, price, arrays)
@@ -102,11 +106,6 @@ def _leak(found: Mapping[str, Any]) -> str:
 
 def _tolerated(found: Mapping[str, Any]) -> bool:
     return found["leaked"] <= MOST_LEAKED * found["n"]
-
-
-def _family(row: Row) -> tuple:
-    """Rows that claim together: one config, as one program judged it on one machine."""
-    return row["study"], row["config"], row.get("environment"), row.get("stage_version_judge")
 
 
 def _restate(members: list[Row], register: Register, price: int | None, arrays: Callable[[str], Any]) -> None:

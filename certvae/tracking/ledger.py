@@ -98,14 +98,17 @@ class Ledger:
         """
         return LiveCurves(self, self._store, say)
 
-    def sync(self, rows: Iterable[Mapping[str, Any]]) -> Synced:
+    def sync(self, rows: Iterable[Mapping[str, Any]], *, beside: Iterable[Mapping[str, Any]] = ()) -> Synced:
         """Makes MLflow show these rows of the study, whatever it showed before.
 
         Runs that are right are left alone; those begun live are completed; those that say something else are written
         anew. An MLflow that is away stops it at the first call, one that is slow when its time is up: a minute, and a
         second for each run. The next sync goes on from there.
+
+        Args:
+            beside: rows of the same configs that are not shown, and claim too.
         """
-        ours = together(self._store.disk, (row for row in rows if row["study"] == self._study))
+        ours = together(self._store.disk, (row for row in rows if row["study"] == self._study), beside=beside)
         mark = Watermark(self._store, self._study, self._file, ours)
         if (shown := mark.runs()) is not None:
             return Synced(unchanged=shown)

@@ -83,6 +83,17 @@ def test_the_claims_of_a_config_share_its_delta_by_holm(run):
     assert 0 < sum(bound > 0 for bound in bounds(now)) < len(bounds(now))
 
 
+@pytest.mark.parametrize("change", [{"environment": "e" * 64}, {"stage_version_judge": 99}])
+def test_rows_of_another_machine_or_stage_are_further_claims_of_their_config(run, change):
+    """Each set with a delta of its own would err as often as there are sets."""
+    store, rows = run
+    others = [row | change for row in rows]
+    [now, beside] = together(store.disk, rows + others), together(store.disk, rows, beside=others)
+    assert beside == now[: len(rows)]
+    assert {row["claims"] for row in now} == {2 * len(rows) * len(HEADS)}
+    assert sum(map(float, bounds(beside))) < sum(map(float, bounds(together(store.disk, rows))))
+
+
 def test_units_are_counted_at_a_delta_that_the_networks_of_a_config_share(run):
     store, rows = run
     kept = [
