@@ -126,8 +126,8 @@ function answers(data, view) {
       population: claimed ? `${bounds.filter((bound) => bound > 0).length} of ${n}` : ABSENT,
       mean_answer: counted(strict.map((row) => rows.mean_word[row])),
       channel_answer: counted(strict.map((row) => rows.channel_word[row])),
-      left_mean: mean(left), left_min: least(left), bound_min: least(bounds), psnr_01_mean: mean(psnr),
-      n_failed: n - left.length, n_stress: group.length - n,
+      left_mean: mean(left), left_min: least(left), bound_min: least(bounds), psnr_01_mean: psnr.length === left.length ? mean(psnr) : null,
+      dead: strict.filter((row) => rows.channel_word[row] === "dead").length, n_failed: n - left.length, n_stress: group.length - n,
     };
   });
 }
@@ -262,8 +262,9 @@ function keeping(data, all) {
   const pooled = (k) => noisy.reduce((total, one) => total + (one.n - 1) * one.variances[k], 0) / freedom;
   const variances = freedom ? noisy[0].variances.map((_, k) => pooled(k)) : [], others = together(data, all, variances, freedom);
   return (one) => {
+    if (!freedom) return null;
     const missed = one.violations.reduce((total, violation, k) => {
-      const own = [violation, freedom ? Math.sqrt(variances[k] / one.n) : 0, freedom];
+      const own = [violation, Math.sqrt(variances[k] / one.n), freedom];
       const [middle, error, free] = others.get(one.config)?.[k] ?? own;
       return total + (error ? student(free, middle / error) : Number(middle > 0));
     }, 0);
@@ -321,15 +322,15 @@ function ranking(data, view) {
 function headline(data, view, found = answers(data, view)) {
   const asked = data.asked.map((place) => found[place]), seen = asked.filter((line) => line.n);
   if (!seen.length) return ["Not asked.", data.words.none];
-  const total = (name) => seen.reduce((all, line) => all + line[name], 0), sure = total("certified"), n = total("n");
-  const word = sure === n ? "Yes." : sure ? "In part." : "Not shown.";
+  const total = (name) => seen.reduce((all, line) => all + line[name], 0), sure = total("certified"), dead = total("dead"), n = total("n");
+  const word = dead === n ? "Collapsed." : sure === n && !dead ? "Yes." : sure ? "In part." : "Not shown.";
   const name = (line) => (line.label === undefined ? line.mode : `${line.mode}, ${line.label}`);
   const each = seen.length <= data.words.most ? seen.map((line) => `${line.certified} of ${line.n} for ${name(line)}`).join(" and ")
     : `${sure} of ${n} over ${seen.length} lines`;
   const smallest = least(seen.map((line) => line.left_min).filter(known)), bound = least(seen.map((line) => line.bound_min).filter(known));
   const margin = `smallest margin left ${cell(smallest, "signed")} nats`;
   const claimed = seen.some((line) => line.population !== ABSENT) && known(bound) ? `, smallest population bound ${cell(bound, "signed")} nats` : "";
-  return [word, `The head is certified at tau = ${tauText(view.tau)} in strict-feasible seeds: ${each}; ${margin}${claimed}.`];
+  return [word, `The head is certified at tau = ${tauText(view.tau)} in strict-feasible seeds: ${each}; ${margin}${claimed}${dead ? `; ${dead} of ${n} channels are dead (collapsed)` : ""}.`];
 }
 
 const tauText = (tau) => (Number(fixed(tau, 2)) === tau ? fixed(tau, 2) : general(tau, 6));

@@ -134,16 +134,17 @@ def headline(asked: Sequence[Mapping[str, Any]], view: View, names: Mapping[str,
     seen = [line for line in asked if line["n"]]
     if not seen:
         return "Not asked.", NONE_STRICT
-    certified, n = (sum(line[name] for line in seen) for name in ("certified", "n"))
-    word = "Yes." if certified == n else "In part." if certified else "Not shown."
+    certified, dead, n = (sum(line[name] for line in seen) for name in ("certified", "dead", "n"))
+    sure = "Yes." if certified == n and not dead else "In part." if certified else "Not shown."
     each = " and ".join(f"{line['certified']} of {line['n']} for {_line_name(line, names)}" for line in seen)
     counts = each if len(seen) <= MOST_NAMED else f"{certified} of {n} over {len(seen)} lines"
     smallest, bound = (_least(line[name] for line in seen) for name in ("left_min", "bound_min"))
     claimed = any(line["population"] != ABSENT for line in seen) and bound is not None
     population = f", smallest population bound {text(bound, 'signed')} nats" if claimed else ""
-    return word, (
+    collapsed = f"; {dead} of {n} channels are dead (collapsed)" if dead else ""
+    return "Collapsed." if dead == n else sure, (
         f"The head is certified at tau = {said_tau(view.tau)} in strict-feasible seeds: {counts}; smallest margin left "
-        f"{text(smallest, 'signed')} nats{population}."
+        f"{text(smallest, 'signed')} nats{population}{collapsed}."
     )
 
 
@@ -183,13 +184,13 @@ def winner(best: Judged, fresh: Judged | None, name: str, command: str, goal_sco
         fresh: judged on seeds that the search did not have, None where there are none.
         name, command: how it is called, and what trains it.
         goal_score: which score its value is.
-        kept: the probability that it keeps its constraints, given the noise of seeds.
+        kept: the probability that it keeps its constraints, given the noise of seeds; NaN where nothing tells of that.
     """
     apart = f", {best.n_stress} stress cases apart" if best.n_stress else ""
+    sure = "by the mean alone, as single seeds know no noise" if np.isnan(kept) else f"with a probability of {kept:.0%}"
     sentence = (
         f"{goal_score} margin {text(best.score, 'signed')} nats over {best.n} strict-feasible search seeds{apart}, "
-        f"PSNR {text(best.psnr, 'coarse')} dB, slack {_decibels(best.slack)}, "
-        f"kept with a probability of {kept:.0%}"
+        f"PSNR {text(best.psnr, 'coarse')} dB, slack {_decibels(best.slack)}, kept {sure}"
     )
     return Winner(name, command, sentence, confirmed(best, fresh))
 

@@ -72,7 +72,7 @@ def configs(
         {
             **given,
             **_line(one),
-            "kept": noise.kept(one) if one.score is not None else nan,
+            "kept": noise.kept(one) if noise.is_known and one.score is not None else nan,
             "cells": len(wanted),
             "front": one.config in front,
         }

@@ -226,7 +226,7 @@ def tried_configs(material: Material) -> Section:
         alt = "Configs: score against mean PSNR, with the Pareto front"
         blocks.append(plot("config_tradeoff", alt, picture))
     words = ["An order of configs on the guard split, not a selection."]
-    if scored["feasible"].any() and not (scored["feasible"] & (scored["kept"] >= view.goal.certainty)).any():
+    if scored["feasible"].any() and not (scored["feasible"] & ~(scored["kept"] < view.goal.certainty)).any():
         words.append(f"No config keeps its constraints with a probability of {view.goal.certainty:.0%}: no winner.")
     if int(scored["complete"].sum()) >= search.LEAST_CONFIGS and varied.shape[1]:
         found = search.importance(scored, varied)

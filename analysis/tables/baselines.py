@@ -38,7 +38,8 @@ def baseline_table(strict: Strict, view: View = DECLARED) -> Table:
     rows = one_teaching(strict_rows(strict))
     found = compare.summary(Strict(rows, strict.thresholds), (*HEADS, *OTHERS))
     frame = found.pivot(index=[*compare.CONFIG, "mode"], columns="quantity", values="mean").reset_index()
-    counts = found[found["quantity"] == "margin"].set_index([*compare.CONFIG, "mode"])[["n", "n_failed"]]
+    measured = found[found["mean"].notna() | (found["quantity"] == "margin")]  # a head that no seed had is no failure
+    counts = measured.groupby([*compare.CONFIG, "mode"])[["n", "n_failed"]].max()
     frame = frame.join(counts, on=[*compare.CONFIG, "mode"])
     at_tau = {f"{name}{tau_column(view.tau).removeprefix('margin')}": frame[name] - view.tau for name in HEADS}
     frame = frame.assign(**at_tau).merge(_printed(rows), on="mode", how="left")

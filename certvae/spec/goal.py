@@ -278,6 +278,11 @@ class Noise:
             for one, (mean, var, common) in zip(known, spread, strict=True)
         }
 
+    @property
+    def is_known(self) -> bool:
+        """Whether any config had two seeds: without, a constraint is kept by the mean, and nobody knows how surely."""
+        return self.freedom > 0
+
     def kept(self, config: Judged) -> float:
         """Probability that a config keeps every constraint; several share the error (Bonferroni)."""
         from scipy.special import stdtr  # noqa: PLC0415 - whoever reads a goal alone needs no scipy

@@ -44,6 +44,19 @@ def test_only_a_dead_channel_is_called_collapsed(tmp_path):
     assert lines["no_align"] == "alive 1, dead (collapsed) 1"
 
 
+@pytest.mark.parametrize(
+    ("seeds", "verdict", "words"),
+    [([0, 1], "Collapsed.", "2 of 2 for full"), ([0], "In part.", "; 2 of 4 channels are dead (collapsed).")],
+    ids=["all", "one seed"],
+)
+def test_a_head_that_is_certified_over_a_dead_channel_is_no_yes(tmp_path, seeds, verdict, words):
+    dead = {"kl_rate": 0.01, "sampled_population_bound": -1.0}
+    rows = [one for seed in (0, 1) for one in chains([seed], **(dead if seed in seeds else {}))]
+    found = opened(tmp_path, rows)
+    assert found.verdict == verdict
+    assert words in found.sentence
+
+
 def test_controls_come_last_and_say_what_they_are(tmp_path):
     lines = opened(tmp_path, chains(modes=["full", "no_align", "rescue", "untrained"])).strips.lines
     assert [(line.name, line.control) for line in lines] == [

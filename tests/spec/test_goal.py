@@ -1,6 +1,7 @@
 """What a search maximises: no path names a best config that is not feasible, and nothing is averaged over survivors."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy import stats
 
 from certvae import answers
 from certvae.canonical import plain
+from certvae.engine import summary
 from certvae.engine.command import parse
 from certvae.errors import ConfigFault
 from certvae.spec import goal as goals
@@ -263,7 +265,9 @@ class TestCertainty:
     def test_one_seed_knows_no_noise_and_goes_by_its_mean(self):
         one = judge("c", SEEDS[:1], rows((1, 1, 1)), Goal())
         noise = goals.Noise.of([one])
-        assert (noise.kept(one), noise.shortfalls(one, 0.9)) == (1.0, one.violations)
+        assert (noise.is_known, noise.kept(one), noise.shortfalls(one, 0.9)) == (False, 1.0, one.violations)
+        said = [summary.feasible([one], Goal()), summary.winner_text(one, [one, replace(one, config="d")], Goal(), {})]
+        assert all("by the mean alone" in text and "100%" not in text for text in said)
 
     def test_the_promise_holds_for_a_config_on_the_limit(self):
         """Of configs that truly miss by nothing at all, no more than a tenth count as kept at 90 %."""

@@ -60,6 +60,13 @@ class TestBaselineTable:
         assert frame.loc["vanilla", "n_failed"] == 1
         assert frame.loc["vanilla", "margin_tau_0.10"] == pytest.approx(-2.15)
 
+    def test_a_head_that_one_seed_lacks_is_counted_and_one_that_all_lack_is_not(self, tmp_path):
+        given = [one | {"short_affine_margin": None} for one in rows()]
+        one = next(one for one in given if one["mode"] == "vanilla")
+        one["affine_margin"] = None
+        frame = baseline_table(parts(tmp_path, given).strict).frame.set_index("mode")
+        assert frame.loc["vanilla", ["n", "n_failed"]].tolist() == [3, 1]
+
     def test_takes_neither_stress_cases_nor_rows_that_were_taught_differently(self, tmp_path):
         stressed = parts(tmp_path, [*rows((0, 1)), *rows((2,), **STRESS)])
         with pytest.raises((Refused, TypeError)):

@@ -61,6 +61,14 @@ class TestMnistTable:
         assert (rst["n"], rst["n_failed"], rst["certified"], rst["agree"]) == (3, 1, 2, 2)
         assert rst["certify_margin"] == pytest.approx(1.05)
 
+    def test_a_number_that_a_finished_seed_lacks_counts_it_as_failed_and_bounds_are_not_averaged(self):
+        frame = measured()
+        rst = (frame["mode"] == "rst") & (frame["teacher_source"] == "labels")
+        frame.loc[rst, "population_bound"] = [0.9, 0.3, 0.6]
+        frame.loc[rst & (frame["seed"] == 1), "affine_margin"] = np.nan
+        line = witness_table(Strict(frame)).frame.query("source == 'labels' and mode == 'rst'").iloc[0]
+        assert (line["n"], line["n_failed"], line["certify_population_bound"]) == (3, 1, 0.3)
+
     def test_every_reason_and_the_energy_are_said(self):
         notes = " ".join(witness_table(Strict(measured())).notes)
         assert "0.4469 (labels)" in notes
