@@ -211,6 +211,8 @@ def confirmed(best: Judged, fresh: Judged | None) -> str:
 def command(remembered: Mapping[str, Any] | None, study: str, flags: Mapping[str, Any]) -> str:
     """A command line that trains one config: that of the study without its search, and the config's own fields.
 
+    It can be typed here, or in the folder of the script: a page that is passed on names no folder of this machine.
+
     Args:
         remembered: the last command of the study, from the log of its store; None where nobody noted it.
         study: its name.
@@ -218,7 +220,8 @@ def command(remembered: Mapping[str, Any] | None, study: str, flags: Mapping[str
     """
     script, given = "STUDY.py", []
     if remembered is not None:
-        script = "/".join(Path(remembered["study"]).parts[-2:])
+        path = Path(remembered["study"])
+        script = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
         given = _kept(remembered["arguments"], flags)
     own = [part for name, value in flags.items() for part in (_flag(name), f"{value:.10g}" if _float(value) else value)]
     return shlex.join(["certvae", "run", script, "--study", f"{study}-winner", *map(str, (*given, *own))])

@@ -62,19 +62,17 @@ def certify(
     from certvae import Pairs, properties
     from certvae import certify as measure
 
+    where = f"{teacher}, {logits}"
     try:
         pairs = Pairs.from_logits(_array(teacher), _array(logits), split=split)
+        where = "--tau, --delta, --looks, --eps"
         certificate = measure(pairs, delta=delta, looks=looks, eps=eps)
         print(certificate.summary(tau))
         if partition is not None:
+            where = str(partition)
             print(properties.summary(pairs, _array(partition)))
     except (ValueError, TypeError) as error:
-        raise ConfigFault(
-            str(error),
-            "give probabilities and logits of shape (n, K) for the same rows; see `certvae certify --help`",
-            where=f"{teacher}, {logits}",
-            cause="the arrays or an option are not what a certificate is made of",
-        ) from error
+        raise ConfigFault(str(error).rstrip("."), "mend that; see `certvae certify --help`", where=where) from error
     return ExitCode.DONE if certificate.certified_rows else ExitCode.BUG
 
 
@@ -82,14 +80,14 @@ def _array(path: Path) -> "np.ndarray":
     import numpy as np
 
     try:
-        return np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            with found:
+                raise ValueError(f"it is an archive of arrays: {', '.join(found)}")
     except (OSError, ValueError, EOFError) as error:
-        raise ConfigFault(
-            f"no array can be read: {error}",
-            "write it with `numpy.save(path, array)`",
-            where=str(path),
-            cause="the file is absent, or no .npy file of numbers",
-        ) from error
+        told = f"no array can be read: {error}"
+        raise ConfigFault(told, "write it with `numpy.save(path, array)`", where=str(path)) from error
+    return found
 
 
 def certify_latents(

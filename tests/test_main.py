@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from certvae.__main__ import main
 from certvae.engine import selftest as real
+from certvae.errors import ExitCode
 from certvae.store import selftest as module
 from certvae.store.audit import CORRUPT, FOREIGN
 from certvae.store.selftest import Tally, draw, run_chain
@@ -239,6 +240,24 @@ class TestCertify:
         done = without_extras("certify", *given, folder=arrays)
         assert done.returncode == 2
         assert done.stderr.startswith("E-CONF")
+
+    @pytest.mark.parametrize(
+        ("given", "where"),
+        [
+            (["logits.npy", "teacher.npy"], "logits.npy, teacher.npy"),
+            (["teacher.npy", "logits.npy", "--tau", "-1"], "--tau"),
+            (["teacher.npy", "logits.npy", "--partition", "short.npy"], "short.npy"),
+            (["teacher.npy", "both.npz"], "both.npz"),
+        ],
+    )
+    def test_a_refusal_names_the_file_or_the_option(self, arrays, given, where, monkeypatch, capsys) -> None:
+        monkeypatch.chdir(arrays)
+        np.save("short.npy", [0, 1])
+        np.savez("both.npz", teacher=np.load("teacher.npy"), logits=np.load("logits.npy"))
+        assert main(["certify", *given]) == ExitCode.WRONG_INPUT
+        assert where in capsys.readouterr().err.split(" | ")[1]
+        np.save("logits.npy", np.load("both.npz")["logits"])  # the remedy of the last one
+        assert main(["certify", "teacher.npy", "logits.npy"]) == ExitCode.DONE
 
     @pytest.mark.parametrize(
         "command",

@@ -58,7 +58,7 @@ def local_slots(workers: int | None, per_gpu: int, logical_gpus: int) -> Slots:
     if workers is not None and workers > most:
         raise ConfigFault(
             f"{workers} slots asked for, {most} are there",
-            "ask for fewer --workers, or raise --per-gpu",
+            "ask for fewer --workers" + (", or raise --per-gpu" if gpus else ""),
             where=f"{gpus} GPUs x {per_gpu}" if gpus else f"{cores} CPU cores",
             cause="a slot is a share of a GPU, or a CPU core where there is none",
         )

@@ -103,7 +103,7 @@ class Run:
     """Of a plain run: train these modes and what they begin with; all of them when absent."""
     study: str = ""
     """Names rows and the MLflow experiment. Another name is another study, and another look at the same certify rows.
-    The study's own, with the data set where that is another one, when absent."""
+    The study's own, with the data set where that is another one or yours, when absent."""
     looks: Annotated[int, Ge(1), Le(MOST)] | None = None
     """Declare so many looks at these certify rows, of all studies in the store: from the first one on every bound
     pays for them, and more are refused. Bounds pay for what is opened so far when absent."""
@@ -198,25 +198,31 @@ class Fields:
     goal: Goal
 
 
-def parse(study: Study, arguments: Sequence[str]) -> tuple[Run, CellSpec, Goal]:
+def parse(study: Study, arguments: Sequence[str], target: str | None = None) -> tuple[Run, CellSpec, Goal]:
     """The run, the cell of seed 0 after all overrides, and what a search maximises.
 
     The preset depends on the data set, so the options of the run are read first, and what is left are the cell's.
+
+    Args:
+        target: what `certvae run` was given, by which a help names the command; None for a script that Python runs.
 
     Raises:
         ConfigFault: for a value outside its bounds, an unknown data set, or two of them.
         SystemExit: from tyro, with code 2, for unknown flags and wrong types.
     """
-    asked, rest = _run_of(study, arguments)
+    program = f"python {sys.argv[0]}" if target is None else f"certvae run {target}"
+    asked, rest = _run_of(study, arguments, program)
     run, preset = prepared(study, asked)
     about = _described(study.about)
     if {"-h", "--help"} & set(rest):
-        options = tyro.extras.get_parser(Run, default=run, description=about, add_help=False).format_help()
+        options = tyro.extras.get_parser(
+            Run, prog=program, default=run, description=about, add_help=False
+        ).format_help()
         print(options, *searched(space_of(study, run, preset), preset, study.goal), "", sep="\n")
         about = "Every field of the cell names a result."
     default = Fields(preset.data, preset.model, preset.protocol, preset.training, study.goal)
     how = {"config": (tyro.conf.AvoidSubcommands,), "registry": OWN}
-    given = tyro.cli(Fields, default=default, args=rest, description=about, **how)
+    given = tyro.cli(Fields, prog=program, default=default, args=rest, description=about, **how)
     return run, _cell(run, preset, given), given.goal
 
 
@@ -304,9 +310,10 @@ def usual(study: Study) -> Run:
     )
 
 
-def _run_of(study: Study, arguments: Sequence[str]) -> tuple[Run, list[str]]:
+def _run_of(study: Study, arguments: Sequence[str], program: str) -> tuple[Run, list[str]]:
     """The options of the run, and all that is left."""
-    return tyro.cli(Run, default=usual(study), args=list(arguments), add_help=False, return_unknown_args=True)
+    default, given = usual(study), list(arguments)
+    return tyro.cli(Run, prog=program, default=default, args=given, add_help=False, return_unknown_args=True)
 
 
 def described(data: str) -> str | Description:

@@ -28,7 +28,7 @@ def main(study: Study, arguments: Sequence[str] | None = None, target: str | Non
 
 
 def _execute(study: Study, given: Sequence[str], target: str | None) -> int:
-    run, base, goal = parse(study, given)
+    run, base, goal = parse(study, given, target)
     from certvae.engine.run import execute  # noqa: PLC0415  (ray and mlflow: seconds that --help does not need)
 
     return execute(study, run, base, goal, Command(target, anywhere(given, run)), console()).code

@@ -80,6 +80,8 @@ class Result:
         found = [summary.search_shown(self.search)] if self.search else []
         return _text(*summary.tables(self.final), *found) or f"{self.study}: no rows yet, {self.code.meaning}"
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         return self.table.to_html()
 

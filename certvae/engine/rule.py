@@ -147,7 +147,7 @@ def check_rule(search: Search, store: Store) -> None:
         return
     shown = [f"{name} ({_short(found.get(name))} there, {_short(wanted[name])} here)" for name in differing]
     raise SearchFault(
-        f"the store holds a search with another {', another '.join(shown)}",
+        f"the search in the store differs in {', '.join(shown)}",
         "repeat the options of the first run, or name a new study with --study",
         where=f"{store.path}, study {search.base.study}",
         cause="proposals of one rule cannot be continued by another",

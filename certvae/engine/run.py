@@ -89,6 +89,13 @@ def _check_kind(run: Run) -> None:
     """Refuses what only the other kind of run would read: ranges are of a search, values of a plain run."""
     if run.search and run.values:
         raise ConfigFault("a search draws its values", "name a range: --range FIELD LOW HIGH", where="--values")
+    if run.search and run.only:
+        remedy = "leave it away, and say which mode counts: --goal.mode"
+        raise ConfigFault("a search trains the modes that its goal reads", remedy, where="--only")
+    for option in () if run.search else ("ablate", "race", "early_stop", "every_mode"):
+        if getattr(run, option):
+            told, remedy = "it is of a search, and none was asked for", "add --search 32, or leave it away"
+            raise ConfigFault(told, remedy, where=f"--{option.replace('_', '-')}")
     if run.ranges and not run.search:
         remedy = "add --search 32, or compare what you name: --values FIELD VALUE VALUE"
         raise ConfigFault("a range is of a search, and none was asked for", remedy, where="--range")

@@ -54,7 +54,7 @@ def _value(path: str, word: str, usual: Any) -> bool | int | float | str:
                 return type(usual)(word)
     except (ValueError, KeyError):
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(usual)]
-        raise _refused(path, f"wanted {wanted}, got {word!r}", f"it is {usual} otherwise") from None
+        raise _refused(path, f"wanted {wanted}, got {word!r}", f"give such a one; it is {usual} otherwise") from None
     remedy = "name a field of one number, word, or true and false; --help lists them"
     raise _refused(path, f"{path} is {usual!r}, which is no single value", remedy)
 

@@ -6,6 +6,7 @@ compared with the images of a study, and are no part of the name.
 
 import functools
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,9 +30,12 @@ def read(path: Path, stamp: tuple[int, int] | None = None) -> Mapping[str, np.nd
         ConfigFault: no such file, or another one.
     """
     try:
-        with np.load(path, allow_pickle=False) as opened:
+        opened = np.load(path, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            raise _refused(path, f"an .npz file of arrays is wanted, and this is one array {opened.shape}")
+        with opened:
             found = {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise _refused(path, f"an .npz file of arrays is wanted: {error}") from error
     if missing := [part for part in PARTS if part not in found]:
         raise _refused(path, f"it has no array {', '.join(missing)}; it has {', '.join(found) or 'none'}")

@@ -1,6 +1,7 @@
 """The first screen: which verdict, which winner, and a command that trains it."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -85,10 +86,12 @@ def test_a_command_keeps_what_a_config_is_made_of_and_nothing_of_the_search():
         ),
     }
     assert command(last, "mine", {"objective.lambda_ts": 0.1 + 0.2, "training.batch": 64}) == (
-        "certvae run sweeps/mine.py --study mine-winner --data digits --limit 400 --training.epochs 5 "
+        "certvae run mine.py --study mine-winner --data digits --limit 400 --training.epochs 5 "
         "--model.encoder.channels 8 16 --objective.lambda-ts 0.3 --training.batch 64"
     )
     assert command(None, "mine", {}) == "certvae run STUDY.py --study mine-winner"
+    below = {"study": str(Path.cwd() / "sweeps" / "mine.py"), "arguments": []}
+    assert command(below, "mine", {}) == "certvae run sweeps/mine.py --study mine-winner"
 
 
 class TestWinner:
@@ -114,7 +117,7 @@ class TestWinner:
             "Confirmed on 2 fresh seeds: +1.8750 nats, the PSNR constraint held (slack +1.10 dB); optimism of the "
             "search −0.0650 nats."
         )
-        assert found.command == f"certvae run sweeps/mine.py --study {STUDY}-winner --objective.lambda-ts 5"
+        assert found.command == f"certvae run mine.py --study {STUDY}-winner --objective.lambda-ts 5"
 
     def test_without_fresh_seeds_it_says_so(self, tmp_path):
         rows = [

@@ -35,5 +35,6 @@ def test_fewer_workers_than_slots_may_be_asked_for():
 
 @pytest.mark.parametrize(("workers", "gpus", "said"), [(9, 8, "9 slots asked for, 8"), (10**4, 0, "CPU cores")])
 def test_more_slots_than_there_are_is_refused(workers, gpus, said):
-    with pytest.raises(ConfigFault, match=said):
+    with pytest.raises(ConfigFault, match=said) as told:
         local_slots(workers, 1, gpus)
+    assert ("--per-gpu" in str(told.value)) == bool(gpus)  # a machine without one has no share to raise

@@ -83,6 +83,17 @@ def test_unknown_flags_and_wrong_types_end_with_exit_code_2(flags, said, capsys)
     assert said in capsys.readouterr().err
 
 
+def test_a_refusal_names_the_help_of_the_study(monkeypatch, capsys):
+    for target, named in ((None, "python mine.py --help"), ("mine.py", "certvae run mine.py --help")):
+        monkeypatch.setattr("sys.argv", ["mine.py"])
+        with pytest.raises(SystemExit):
+            parse(STUDY, ["--data", "digits", "--alpha-kl", "1"], target)
+        assert named in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            parse(STUDY, ["--data", "digits", "--help"], target)
+        assert capsys.readouterr().out.count(f"usage: {named.removesuffix('--help')}[-h]") == 2
+
+
 class TestController:
     @pytest.mark.parametrize("name", CONTROLS)
     def test_each_can_be_chosen_and_brings_the_guarded_modes(self, name):

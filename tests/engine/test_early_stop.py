@@ -163,7 +163,7 @@ class TestSearch:
     def test_a_store_of_a_search_without_it_is_another_rule(self, tmp_path):
         store = Store(tmp_path / "s")
         settle_rule(search(), store)
-        with pytest.raises(SearchFault, match=r"another early_stop \(None there, 0\.9 here\)"):
+        with pytest.raises(SearchFault, match=r"differs in early_stop \(None there, 0\.9 here\)"):
             settle_rule(search(early_stop=0.9), store)
 
     def test_a_front_without_a_constraint_has_nothing_to_stop_at(self):

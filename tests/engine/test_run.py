@@ -146,7 +146,7 @@ def test_a_plan_settles_nothing_for_the_search_that_may_follow(tmp_path, capsys)
     assert not list((store.path / "plan").rglob("*.json"))
     simulated(store.path)
     assert main(STUDY, [*SEARCH, "--store", str(store.path), "--sampler", "gp", "--plan"]) == 2
-    assert "another sampler (auto there, gp here)" in capsys.readouterr().err
+    assert "differs in sampler (auto there, gp here)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [SEARCH, ("--data", "digits"), ("--data", "cifar100", "--search", "2")])

@@ -44,7 +44,7 @@ class TestAuto:
         assert going_on(search(sampler="auto"), store).sampler == "auto"
         settle_rule(search(sampler="tpe"), store)
         assert going_on(search(sampler="auto"), store).sampler == "tpe"
-        with pytest.raises(SearchFault, match=r"another sampler \(tpe there, gp here\)"):
+        with pytest.raises(SearchFault, match=r"differs in sampler \(tpe there, gp here\)"):
             settle_rule(going_on(search(sampler="gp"), store), store)
 
     def test_a_search_that_began_before_configs_were_judged_together_goes_on_without(self, tmp_path):
@@ -79,7 +79,7 @@ class TestOwn:
         settle_rule(search(sampler="edited:mine"), store)
         assert going_on(search(sampler="auto"), store).sampler == "edited:mine"
         write(folder / "edited.py", text + "  # changed")
-        with pytest.raises(SearchFault, match="another sampler"):
+        with pytest.raises(SearchFault, match="differs in sampler"):
             settle_rule(search(sampler="edited:mine"), store)
         write(folder / "edited.py", text)
         settle_rule(search(sampler="edited:mine"), store)

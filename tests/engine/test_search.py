@@ -493,7 +493,7 @@ class TestRefusals:
         del rule["goal"]["certainty"]
         store.put_document(RULE, BASE.study, rule)
         settle_rule(search(goal=Goal(certainty=0.5)), store)
-        with pytest.raises(SearchFault, match="another goal"):
+        with pytest.raises(SearchFault, match="differs in goal"):
             settle_rule(search(), store)
 
     def test_a_space_that_draws_an_invalid_spec_names_the_draw_and_the_field(self, tmp_path):

@@ -76,6 +76,8 @@ def test_what_is_no_value_is_told_with_what_to_do(given, said):
     [
         ("--values lambda_ts 1 5 --search 4", "a search draws its values"),
         ("--range lambda_ts 1 5", "none was asked for"),
+        ("--only full --search 4", "the modes that its goal reads"),
+        *((f"{option} --plan", "none was asked for") for option in ("--ablate", "--race 0.9", "--every-mode")),
     ],
 )
 def test_the_other_kind_of_run_does_not_pass_over_it_in_silence(words, said, tmp_path, capsys):
