@@ -236,6 +236,7 @@ def disk(store: Path, needed_gb: float) -> Iterator[Finding]:
 
 def store_folder(store: Path) -> Iterator[Finding]:
     """Is it a store, safe, writable, and on what kind of file system?"""
+    store = store.absolute()
     place = _nearest(store)
     if not os.access(place, os.W_OK | os.X_OK):
         yield Finding("store", "bad", f"{place} cannot be written by this user", "choose another --store, or its owner")

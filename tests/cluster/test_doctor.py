@@ -148,6 +148,13 @@ class TestStore:
         Store(tmp_path / "store", fingerprint={})
         assert list(store_folder(tmp_path / "store"))[-1].said.endswith("writable")
 
+    def test_a_relative_name_is_the_same_store(self, tmp_path, monkeypatch):
+        Store(tmp_path / "store", fingerprint={})
+        monkeypatch.chdir(tmp_path)
+        assert list(store_folder(Path("store")))[-1].said == list(store_folder(tmp_path / "store"))[-1].said
+        (tmp_path / "store").chmod(0o777)
+        assert bad(list(store_folder(Path("store")))[-1], "chmod go-w")
+
     def test_another_folder_is_refused(self, tmp_path):
         tmp_path.chmod(0o700)
         (tmp_path / "thesis.tex").touch()
