@@ -15,6 +15,8 @@ against certify rows, which neither has seen. So nobody needs to have trained a 
 Features may be anything that is computed without the latent: those of another network, or pixels. Images are flattened.
 """
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -140,7 +142,7 @@ class LatentCertificate:
     def summary(self) -> str:
         """Teacher, head, mean and channel in words, each with its numbers."""
         found, spread = self.on_means, answers.spread_bound(self.as_row()) or 0.0
-        noise = "unknown" if self.posterior_std is None else f"{self.posterior_std:.3g}"
+        noise = "unknown without logvar" if self.posterior_std is None else f"{self.posterior_std:.3g}"
         drawn = "no draws" if self.on_draws is None else f"lower bound on draws {self.on_draws.population_bound:+.4f}"
         rate = "" if self.kl_rate is None else f", KL rate {self.kl_rate:.4g} nats"
         sure = f"confidence {1 - found.delta:g}, looks {found.looks}"
@@ -156,6 +158,8 @@ class LatentCertificate:
 
     def __str__(self) -> str:
         return self.summary()
+
+    __repr__ = __str__
 
 
 Latents = tuple[Any, Any]
@@ -190,13 +194,15 @@ def certify_latents(
         seed: of the rows that are held out, the starts of the mixture, and the draws.
 
     Raises:
-        ConfigFault: rows that do not belong together, or are not finite numbers; an option out of range.
+        ConfigFault: rows that do not belong together, are not finite numbers, or lie in both splits; an option out of
+            range.
         TeacherFault: see `fit_teacher`.
     """
     _check_options(delta, looks)
     (z, f), (z_certify, f_certify) = _pair("train", train), _pair("certify", certify)
     _same("certify: latents", z_certify.shape[1:], "train: latents", z.shape[1:])
     _same("certify: features", f_certify.shape[1:], "train: features", f.shape[1:])
+    _unseen((z, f), (z_certify, f_certify))
     fitted, held = _halves(len(z), seed)
     taught = teacher or _fitted(f[fitted], f[held], classes, SMOOTHING, seed)
     T, T_certify = taught.rows(f), taught.rows(f_certify)
@@ -324,6 +330,22 @@ def _matrix(name: str, given: Any) -> Float[np.ndarray, "n d"]:
             f"{bad} of {len(rows)} rows of {name} are not finite", "look for overflow in the encoder", where=name
         )
     return rows
+
+
+def _unseen(train: tuple[np.ndarray, np.ndarray], certify: tuple[np.ndarray, np.ndarray]) -> None:
+    """Refuses certify rows whose latents and features are both those of a train row: the same image, twice."""
+    seen = set(_digests(*train))
+    leaked = [row for row, found in enumerate(_digests(*certify)) if found in seen]
+    if leaked:
+        raise ConfigFault(
+            f"{len(leaked)} of {len(certify[0])} certify rows are train rows as well, the first is row {leaked[0]}",
+            "bring rows that training has not seen, or leave these out",
+            where="certify",
+        )
+
+
+def _digests(z: np.ndarray, f: np.ndarray) -> Iterator[bytes]:
+    return (hashlib.blake2b(a.tobytes() + b.tobytes(), digest_size=16).digest() for a, b in zip(z, f, strict=True))
 
 
 def _same(name: str, found: tuple[int, ...], other: str, wanted: tuple[int, ...]) -> None:

@@ -47,7 +47,8 @@ def test_a_healthy_code_is_certified_varies_and_is_alive():
     assert found.on_means.reference == "train"
     assert found.teacher.verdict.status == "strict-feasible"
     assert found.on_means.population_bound < found.on_means.margin < np.log(K)
-    assert "strict-feasible" in str(found)
+    assert "strict-feasible" in repr(found) == str(found)
+    assert repr(found.on_means) == found.on_means.summary()
 
 
 def test_a_code_that_the_noise_drowns_is_dead_though_its_means_vary():
@@ -131,6 +132,21 @@ def test_rows_that_do_not_belong_together_are_told(change, said):
         certify_latents(**given)
 
 
+def test_train_rows_among_the_certify_rows_are_refused_until_they_are_left_out():
+    both = np.r_[Z, Z_TRAIN[:2]], np.r_[F, F_TRAIN[:2]]
+    with pytest.raises(ConfigFault, match="2 of 502 certify rows are train rows as well, the first is row 500"):
+        certify_latents((Z_TRAIN, F_TRAIN), both, classes=K)
+    found = certify_latents((Z_TRAIN, F_TRAIN), (both[0][:M], both[1][:M]), classes=K)
+    assert found.as_row() == judged(1.0).as_row()
+
+
+def test_means_are_held_against_no_noise_that_nobody_knows():
+    found = judged(0.02)
+    assert (found.head, found.mean, found.posterior_std) == ("certified", "not shown", None)
+    assert "posterior standard deviation unknown without logvar" in found.summary()
+    assert judged(2.0, logvar=-4.0).mean == "varies"
+
+
 @pytest.mark.parametrize("option", [{"delta": 2}, {"delta": 0.0}, {"looks": 0}, {"looks": 1.5}, {"seed": -1}])
 def test_an_option_out_of_range_is_told_before_anything_is_fitted(option):
     with pytest.raises(ConfigFault, match=next(iter(option))):
@@ -159,3 +175,5 @@ def test_the_command_prints_the_same_words(tmp_path, monkeypatch, capsys):
     assert main(["certify-latents", *files, "--draws", "drawn.npy", "drawn.npy", "z.npy"]) == ExitCode.WRONG_INPUT
     assert main(["certify-latents", *files, "--draws", "gone.npy"]) == ExitCode.WRONG_INPUT
     assert "no array can be read" in capsys.readouterr().err
+    assert main(["certify-latents", *files[:-1], "2000"]) == ExitCode.WRONG_INPUT
+    assert "fewer classes" in capsys.readouterr().err
