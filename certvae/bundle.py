@@ -77,14 +77,14 @@ def chosen(store: Store, choice: Choice) -> Row:
     """The row on certify rows that a choice names; in a search only the winner has such rows.
 
     Raises:
-        BundleFault: it names none, or several; they are listed.
+        NoBundle: it names none, or several; they are listed.
     """
     there = _judged(store, choice.study)
     found = [row for row in there if _fits(row, choice)]
     if len(found) == 1:
         return found[0]
     listed = found or there
-    raise BundleFault(
+    raise files.NoBundle(
         f"{len(found)} of {len(there)} networks fit" if there else "no network was judged on certify rows here",
         f"name one of them:{_options(listed)}" if listed else "run a study to its end first: `certvae run --help`",
         where=str(store.path),

@@ -114,7 +114,7 @@ class NumberFault(Fault):
 class TeacherFault(Fault):
     """No teacher, or one that carries no information."""
 
-    area = "TEACH"
+    area, exit_code = "TEACH", ExitCode.WRONG_INPUT
 
 
 class SearchFault(Fault):

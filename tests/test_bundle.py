@@ -153,7 +153,7 @@ def test_a_row_that_says_something_else(store, tmp_path):
 class TestCommands:
     def test_what_fits_is_listed_and_what_is_listed_can_be_typed(self, store, tmp_path, capsys):
         out, at = str(tmp_path / "out"), ["--store", str(store[0].path)]
-        assert main(["bundle", out, *at]) == 1
+        assert main(["bundle", out, *at]) == 2
         told = capsys.readouterr().err
         assert "4 of 4 networks fit" in told
         line = next(line for line in told.splitlines() if "--mode full" in line)
@@ -163,11 +163,11 @@ class TestCommands:
         assert command
         assert main(shlex.split(command[0])[1:]) == 0
         assert "verified from pixels; by its own account study small, mode full, seed 0" in capsys.readouterr().out
-        assert main(["bundle", out, *at, *shlex.split(line)]) == 1
+        assert main(["bundle", out, *at, *shlex.split(line)]) == 2
         assert "this one is there" in capsys.readouterr().err
 
     def test_nothing_of_that_name(self, store, tmp_path, capsys):
-        assert main(["bundle", str(tmp_path / "out"), "--store", str(store[0].path), "--mode", "rescue"]) == 1
+        assert main(["bundle", str(tmp_path / "out"), "--store", str(store[0].path), "--mode", "rescue"]) == 2
         assert "0 of 4" in capsys.readouterr().err
 
     def test_digests_alone(self, store, tmp_path, capsys):
@@ -184,7 +184,7 @@ class TestCommands:
 
     def test_a_store_without_certified_rows(self, tmp_path, capsys):
         path = Store(tmp_path / "store").path
-        assert main(["bundle", str(tmp_path / "out"), "--store", str(path)]) == 1
+        assert main(["bundle", str(tmp_path / "out"), "--store", str(path)]) == 2
         assert "run a study to its end first" in capsys.readouterr().err
 
 

@@ -29,7 +29,7 @@ AREAS = {
     BundleFault: ("BUNDLE", 1),
     DeterminismFault: ("DET", 1),
     NumberFault: ("NUM", 1),
-    TeacherFault: ("TEACH", 1),
+    TeacherFault: ("TEACH", 2),
     SearchFault: ("SEARCH", 2),
     RayFault: ("RAY", 4),
 }

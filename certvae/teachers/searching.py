@@ -183,7 +183,7 @@ def _check_rows(train: Features, guard: Held, spec: Spec) -> None:
     if rows < spec.classes:
         raise TeacherFault(
             f"{spec.classes} components for {rows} rows",
-            "give more images (limit, fit_rows) or fewer classes",
+            "give more images or fewer classes",
             where="teacher search",
             cause="a mixture needs at least one row per component",
         )

@@ -45,7 +45,7 @@ def write(folder: Path, documents: Mapping[str, Any], arrays: Mapping[str, Array
     """Writes a bundle into a new folder; returns its name, the SHA-256 of the manifest.
 
     Raises:
-        BundleFault: the folder is there already.
+        NoBundle: the folder is there already.
     """
     files = {name: text(value) for name, value in documents.items()}
     files |= {name: safetensors.numpy.save(stored) for name, stored in arrays.items()}
@@ -54,7 +54,7 @@ def write(folder: Path, documents: Mapping[str, Any], arrays: Mapping[str, Array
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise BundleFault(
+        raise NoBundle(
             "a bundle is written into a new folder, and this one is there", "name another", where=str(folder)
         ) from None
     for name, data in files.items():
