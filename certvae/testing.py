@@ -36,6 +36,9 @@ class NetworkLaws:
     def test_shapes(self) -> None:
         laws.check_shapes(self.made())
 
+    def test_decode_gives_logits(self) -> None:
+        laws.check_logits(self.made())
+
     def test_a_row_alone_and_in_a_batch_agree(self) -> None:
         laws.check_rows_apart(self.made())
 

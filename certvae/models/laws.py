@@ -41,6 +41,7 @@ def check_network(model: Model, shape: Shape, classes: int) -> None:
     vae = made(0)
     check_decode(vae.encoder.get_submodule("network"), sees_teacher=model.decoder_sees_teacher)
     check_shapes(vae)
+    check_logits(vae)
     check_same_bytes(made)
     check_no_draws(vae)
     check_stored(made)
@@ -52,6 +53,14 @@ def check_shapes(vae: Vae) -> None:
     """mu and logvar (n, d), logits (n, C, H, W), of one row and of several: the network refuses all else by itself."""
     for rows in (1, ROWS):
         _tried(vae.eval(), rows)
+
+
+def check_logits(vae: Vae) -> None:
+    """The decoder ends before its sigmoid: with a second one behind it no pixel would be darker than a half."""
+    decoded = _tried(_moved(vae))[1]["decode"]
+    if bool((decoded >= 0).all()) and bool((decoded <= 1).all()):
+        told = "decode gives values in [0, 1] alone, and logits of pixels are wanted"
+        raise _broken(vae, told, "leave its last sigmoid out: the likelihood has its own")
 
 
 def check_same_bytes(made: Made) -> None:

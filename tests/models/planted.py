@@ -49,4 +49,6 @@ class Planted(nn.Module):
         drawn = self.draws(z)
         if self.flaw == "batch_mean":
             drawn = drawn - drawn.detach().mean(dim=0)  # no gradient tells of it
+        if self.flaw == "sigmoid":
+            drawn = drawn.sigmoid()
         return drawn if self.flaw == "flat" else drawn.view(-1, *self.shape)

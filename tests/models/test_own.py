@@ -65,6 +65,7 @@ class TestBadNetworks:
     @pytest.mark.parametrize(
         ("flaw", "law", "told"),
         [
+            ("sigmoid", "check_logits", r"decode gives values in \[0, 1\] alone"),
             ("batch_norm", "check_rows_apart", "rows of a batch influence each other in mu"),
             ("attention", "check_rows_apart", "rows of a batch influence each other in mu: a gradient leads"),
             ("batch_mean", "check_rows_apart", "in decode: a row alone and beside others differs"),
