@@ -93,6 +93,8 @@ class Observation:
         said = ", ".join(f"{level} {word}" for level, word in words.items() if word)
         shown = {"margin": "margin", "affine_margin": "fair margin", "kl_rate": "KL"}
         numbers = (f"{label} {self.row[name]:+.3f}" for name, label in shown.items() if self.row.get(name) is not None)
+        if self.row.get("finite") == 0.0:
+            return f"step {self.step}: not finite"
         return f"step {self.step}: {said or 'nothing to say yet'}; {', '.join(numbers)} nats"
 
 

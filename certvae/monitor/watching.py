@@ -68,6 +68,7 @@ class Monitor:
         variance: float | None = None,
     ):
         rows = _array("teacher_rows", teacher_rows)
+        _check_given(guard_images, every)
         _check_rows(rows, len(guard_images))
         chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS])
         order = np.random.default_rng(1).permutation(len(chosen))
@@ -98,7 +99,7 @@ class Monitor:
         began = time.perf_counter()
         with resting(encode), torch.no_grad():
             given = encode(self._images)
-        mu, logvar = given if isinstance(given, tuple | list) else (given, None)
+        mu, logvar = _code(given)
         found = self._look(mu, logvar, None)
         ended = time.perf_counter()
         self._again = ended + (ended - began) / SHARE
@@ -263,11 +264,35 @@ def _array(name: str, rows: Any) -> np.ndarray:
     return found
 
 
+def _code(given: Any) -> tuple[Any, Any]:
+    """mu and logvar of what an encoder returned; an encoder without noise has no logvar."""
+    if not isinstance(given, tuple | list):
+        return given, None
+    if len(given) != 2:
+        raise ConfigFault(
+            f"mu or a pair (mu, logvar) is wanted, got {len(given)} things",
+            "give `step` the encoder alone, or lambda x: model(x)[1:3], wherever mu and logvar stand",
+            where="Monitor.step",
+        )
+    return given[0], given[1]
+
+
+def _check_given(images: Any, every: int | None) -> None:
+    if not hasattr(images, "shape"):
+        raise ConfigFault(
+            f"guard_images must be a tensor or an array, found {type(images).__name__}",
+            "stack them: torch.stack([x for x, _ in images]), say",
+            where="Monitor",
+        )
+    if every is not None and every < 1:
+        raise ConfigFault(f"every must be 1 or more steps, got {every}", "leave it away, or give 1", where="Monitor")
+
+
 def _check_rows(rows: np.ndarray, images: int) -> None:
     if len(rows) != images or len(rows) < LEAST_ROWS:
         raise ConfigFault(
             f"{len(rows)} teacher rows and {images} guard images, wanted as many of both and {LEAST_ROWS} at least",
-            "give the teacher rows of the guard images, in their order",
+            "give more guard images, and the teacher row of each, in their order",
             where="Monitor",
         )
     try:

@@ -103,7 +103,9 @@ def test_logits_alone_will_do():
 
 def test_numbers_that_are_not_finite_are_an_error_and_json_all_the_same():
     monitor = Monitor(T, IMAGES)
-    (found,) = monitor.observe(code(math.nan)).findings
+    seen = monitor.observe(code(math.nan))
+    (found,) = seen.findings
+    assert str(seen) == "step 1: not finite"
     assert (found.severity, found.number) == ("error", None)
     assert json.loads(monitor.json())["worst"] == "error"
 
@@ -166,10 +168,13 @@ class TestLoop:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Monitor(T[:-1], IMAGES), "give the teacher rows of the guard images"),
+        (lambda: Monitor(T[:-1], IMAGES), "the teacher row of each, in their order"),
         (lambda: Monitor(T[:5], IMAGES[:5]), "20 at least"),
         (lambda: Monitor(9 * T, IMAGES), "give probabilities"),
         (lambda: Monitor([["a"]] * N, IMAGES), "teacher_rows must be numbers"),
+        (lambda: Monitor(T, list(IMAGES)), "must be a tensor or an array, found list .* torch.stack"),
+        (lambda: Monitor(T, IMAGES, every=0), "every must be 1 or more"),
+        (lambda: Monitor(T, IMAGES).step(lambda x: (x, x, x)), r"pair \(mu, logvar\) is wanted, got 3 things"),
         (lambda: Monitor(T, IMAGES).observe(), "got neither"),
         (lambda: Monitor(T, IMAGES).observe(code(1.0)[:-1]), "give the codes of `monitor.images`"),
     ],
@@ -177,6 +182,12 @@ class TestLoop:
 def test_what_does_not_belong_together_is_refused(make, said):
     with pytest.raises(ConfigFault, match=said):
         make()
+
+
+def test_what_the_remedies_say_is_taken():
+    images = torch.stack([x for x, _ in zip(IMAGES, KIND, strict=True)])
+    whole = lambda x: (x, code(3.0, x), torch.full((len(x), K), -4.0))  # noqa: E731 - as a user writes it
+    assert Monitor(T, images, every=1).step(lambda x: whole(x)[1:3]).channel == "alive"
 
 
 def test_a_finding_says_what_it_decided_by():
