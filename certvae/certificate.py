@@ -316,6 +316,8 @@ class Certificate(Observed):
     def __str__(self) -> str:
         return self.summary()
 
+    __repr__ = __str__
+
 
 def observe(pairs: Pairs, strata: Any = None) -> Observed:
     """What `certify` measures before it bounds anything: a number of a curve costs a tenth of a certificate."""

@@ -83,6 +83,10 @@ class Loaded:
     data_root: Path | str | None
     device: str
 
+    def __repr__(self) -> str:
+        named = ", ".join(f"{name} {self.row[name]}" for name in ("study", "mode", "seed"))
+        return f"{named}, cell {self.row['cell'][:12]} of {self.store.path}"
+
     @cached_property
     def spec(self) -> CellSpec:
         """The cell that it was trained as."""

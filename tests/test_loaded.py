@@ -52,6 +52,7 @@ def test_the_certificate_of_a_row_is_made_again_from_the_weights(store, study, m
     (row,) = rows(store, study=study, mode=mode, seed=0, split=split)
     again = model.certify(split)
     assert model.spec.cell == row["cell"]
+    assert repr(model).startswith(f"study {study}, mode {mode}, seed 0, cell {row['cell'][:12]}")
     assert (again.margin, again.population_bound, again.looks) == (row["margin"], row["population_bound"], 2)
 
 

@@ -79,6 +79,7 @@ def test_the_result_of_a_finished_search(found):
     assert found.table.index.names == ["seed", "mode"]
     assert list(found.table.loc[200].index) == list(dict.fromkeys(row["mode"] for row in found.final))
     assert "<table" in found._repr_html_()
+    assert repr(found) == str(found)
 
 
 def test_a_frame_shows_the_bounds_of_now_as_the_table_does(found):
