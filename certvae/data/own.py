@@ -34,7 +34,8 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 def is_own(name: str) -> bool:
     """Whether a user wrote the place of data of their own: one of the three forms."""
-    return name.startswith(("folder:", "npz:")) or _FUNCTION.fullmatch(name) is not None
+    kind, _, place = name.partition(":")
+    return (place != "" and kind in ("folder", "npz")) or _FUNCTION.fullmatch(name) is not None
 
 
 def name_of(place: str, source: Source) -> str:
@@ -127,13 +128,13 @@ def _theirs(place: str, what: str, action: Callable[[], Any]) -> Any:
     try:
         return action()
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)[1:]
-        theirs = [frame for frame in frames if "importlib" not in frame.filename]
-        line = f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else place
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
+        line, cause = place, None
+        if theirs:
+            line, cause = f"{theirs[-1].filename}:{theirs[-1].lineno}", "an error in code that is yours"
         told = f"{place} cannot be {what}ed: {type(error).__name__}: {error}"
-        raise DataFault(
-            told, "mend it there, or install what it needs", where=line, cause="an error in code that is yours"
-        ) from error
+        raise DataFault(told, "mend it there, or install what it needs", where=line, cause=cause) from error
 
 
 def _named(place: str, found: Any) -> dict[str, np.ndarray]:

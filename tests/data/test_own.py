@@ -123,6 +123,17 @@ def test_an_error_of_the_user_names_the_file_and_the_line(here):
     assert raised.value.where == f"{here / 'broken.py'}:1"
 
 
+def test_a_module_that_is_not_there_is_no_error_in_a_file():
+    with pytest.raises(DataFault) as raised:
+        describe("absent_module:f")
+    assert (raised.value.where, raised.value.cause) == ("absent_module:f", None)
+
+
+def test_a_kind_alone_names_no_place():
+    assert not is_own("folder:")
+    assert not is_own("npz:")
+
+
 @pytest.mark.parametrize(
     ("name", "own"),
     [("folder:a b", True), ("npz:/x", True), ("a.b:c", True), ("mnist", False), ("https://x", False), ("a:b:c", False)],
