@@ -130,7 +130,7 @@ def _theirs(place: str, what: str, action: Callable[[], Any]) -> Any:
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         theirs = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
-        line, cause = place, None
+        line, cause = place, ""
         if theirs:
             line, cause = f"{theirs[-1].filename}:{theirs[-1].lineno}", "an error in code that is yours"
         told = f"{place} cannot be {what}ed: {type(error).__name__}: {error}"

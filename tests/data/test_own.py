@@ -126,7 +126,7 @@ def test_an_error_of_the_user_names_the_file_and_the_line(here):
 def test_a_module_that_is_not_there_is_no_error_in_a_file():
     with pytest.raises(DataFault) as raised:
         describe("absent_module:f")
-    assert (raised.value.where, raised.value.cause) == ("absent_module:f", None)
+    assert (raised.value.where, raised.value.cause) == ("absent_module:f", "")
 
 
 def test_a_kind_alone_names_no_place():
