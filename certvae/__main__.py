@@ -484,14 +484,9 @@ def _parsed(commands: Mapping[str, Command], arguments: Sequence[str], program: 
 
 
 def _opened(store: Path) -> "Store":
-    from certvae.store.layout import STORE as MARK
-    from certvae.store.layout import no_store
     from certvae.store.store import Store
 
-    root = store.resolve()
-    if not (root / MARK).exists():
-        raise no_store(root)  # opening it would make one
-    return Store(root)
+    return Store.existing(store)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from certvae.spec.cell import CellSpec
 from certvae.spec.reading import read
 from certvae.spec.validation import refuse
 from certvae.store.artifact import Artifact, Checkpoints
-from certvae.store.layout import DATA, STORE, no_store
+from certvae.store.layout import DATA
 from certvae.store.lookup import newest, object_of
 from certvae.store.store import Store, Workbench
 
@@ -63,10 +63,7 @@ def load(
         StoreFault: the folder is no store, or an object of it is gone.
         ConfigFault: nothing there has this study, mode, seed and config; what there is, is listed.
     """
-    root = Path(store).resolve()
-    if not (root / STORE).exists():
-        raise no_store(root)
-    opened = Store(root)
+    opened = Store.existing(Path(store))
     row = _chosen(opened, {"study": study, "mode": mode, "seed": seed, "config": config or ""})
     return Loaded(opened, row, data_root, device or fingerprint.device())
 

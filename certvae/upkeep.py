@@ -1,4 +1,4 @@
-"""What `certvae store` does: look after a store from the command line."""
+"""The commands of `certvae store`, which look after a store."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +59,7 @@ def gc(store: Path = STORE, remove: bool = False, older_than_days: float = 7.0) 
     """
     from certvae.store import audit
 
-    paths = audit.gc(store.resolve(), (), dry_run=not remove, older_than_days=older_than_days)
+    paths = audit.gc(store.resolve(), dry_run=not remove, older_than_days=older_than_days)
     for path in paths:
         print(path)
     print(f"{len(paths)} {'removed' if remove else 'could be removed with --remove'}")
@@ -73,13 +73,10 @@ def compact(store: Path = STORE) -> int:
         store: Folder of the store.
     """
     from certvae.store import segments
-    from certvae.store.disk import Disk
-    from certvae.store.layout import VIEWS, no_store, read_identity
+    from certvae.store.layout import VIEWS, existing
     from certvae.store.records import studies
 
-    disk = Disk(store.resolve())
-    if read_identity(disk) is None:
-        raise no_store(disk.root)
+    disk = existing(store.resolve())
     for study in studies(disk):
         held, new = segments.compact(disk, study)
         print(f"{held} rows, {new} of them new, in {disk.root / VIEWS / study / segments.FOLDER}")

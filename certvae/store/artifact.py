@@ -1,4 +1,4 @@
-"""What a stage returns, and how a later stage refers to it.
+"""Holds what a stage returns (`Content`) and how later stages refer to it (`Artifact`).
 
     Content     arrays and facts in memory          Artifact    (stage, key, digest, path): small, immutable, picklable
 
@@ -146,7 +146,7 @@ PARENT = "ckpt"
 
 
 class Checkpoints:
-    """Progress of the stage with one key. What is saved must make the rest of the stage give the same bytes."""
+    """Saves and finds the progress of one stage; from it, the rest of the stage must give the same bytes."""
 
     def __init__(self, disk: Disk, key: str, label: str = "", programs: Iterable[str] = ()):
         self._disk, self._key, self._label = disk, key, label

@@ -1,4 +1,4 @@
-"""Looking after a store: verify every byte, move bad entries away, count, and collect what nothing refers to.
+"""Looks after a store: verifies every byte, moves bad entries away, counts, and collects what nothing refers to.
 
 Exit codes of `verify` are a sum of bits and part of the public interface:
 
@@ -10,7 +10,7 @@ import contextlib
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from certvae.canonical import canonical_json
 from certvae.errors import DiskFault, StoreFault
 from certvae.store.disk import Disk, remove, sweep
 from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, quarantine
-from certvae.store.layout import DATA, STORE, VIEWS, is_safe, no_store, read_identity, repair_identity
+from certvae.store.layout import DATA, STORE, VIEWS, existing, is_safe, no_store, repair_identity
 from certvae.store.records import PLAN, ROWS, expected, read_record, record_paths
 from certvae.store.segments import all_segments, check
 
@@ -117,9 +117,7 @@ def status(root: Path) -> Status:
     Raises:
         StoreFault: there is no store.
     """
-    disk = Disk(root)
-    if read_identity(disk) is None:
-        raise no_store(root)
+    disk = existing(root)
     stages = Counter((folder.body["stage"], folder.body["version"]) for folder in folders(disk, "obj"))
     studies = Counter(path.parent.name for path in record_paths(root / ROWS))
     entries = {name: len(list((root / name).iterdir())) for name in ("ckpt", "tmp", "quarantine")}
@@ -127,27 +125,24 @@ def status(root: Path) -> Status:
     return Status(dict(stages), dict(studies), entries, _size(root))
 
 
-def gc(root: Path, live_keys: Iterable[str], *, dry_run: bool = True, older_than_days: float = 7.0) -> list[Path]:
+def gc(root: Path, *, dry_run: bool = True, older_than_days: float = 7.0) -> list[Path]:
     """Removes, or with `dry_run` only names, old entries that nothing refers to.
 
-    Kept: objects with a live key, objects whose key or content a row or document names, and all inputs of those. Age
-    is the one thing here that is read from a clock: a wrong one costs computing again, never a result.
+    Kept: objects whose key or content a row or document names, and all inputs of those. Age is the one thing here
+    that is read from a clock: a wrong one costs computing again, never a result.
 
     Args:
         root: folder of the store.
-        live_keys: keys that a plan will still ask for.
         dry_run: change nothing.
         older_than_days: younger entries may belong to a sweep that runs now; they stay.
 
     Raises:
         StoreFault: there is no store.
     """
-    disk = Disk(root)
-    if read_identity(disk) is None:
-        raise no_store(root)
+    disk = existing(root)
     horizon = time.time() - older_than_days * 86_400
     objects = list(folders(disk, "obj"))
-    kept = _reachable(objects, {*live_keys, *_named_by_records(root)})
+    kept = _reachable(objects, _named_by_records(root))
     published = {folder.path.name for folder in objects}
     unused = [folder.path for folder in objects if folder.path.name not in kept]
     unused += [ckpt.path for ckpt in folders(disk, "ckpt") if ckpt.body["stage_key"] not in kept - published]
@@ -203,8 +198,7 @@ def _check(disk: Disk, path: Path) -> None:
         case ():
             pass
         case (name,) if name == STORE:
-            if read_identity(disk) is None:
-                raise no_store(disk.root)
+            existing(disk.root)
         case (parent, _) if parent in FOLDERS:
             folder = open_folder(disk, path)
             if folder is not None:

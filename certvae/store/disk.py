@@ -1,4 +1,4 @@
-"""The durable I/O calls of a store, and what a user reads when the operating system refuses one.
+"""Makes the durable I/O calls of a store, and turns what the operating system refuses into faults.
 
 Every call is one failpoint step (a write is several) and raises OSError with the path it was about. `disk_faults`
 turns that into a `DiskFault` at the border of an operation, never deeper: publishing must tell EEXIST from ENOSPC.
@@ -186,7 +186,7 @@ class Disk:
 
 
 def put_view(path: Path, data: bytes) -> bool:
-    """Writes what can be made again (a view, a note of a failure), whole or not at all, over what was there.
+    """Writes a file that can be made again, such as a view: whole or not at all, over what was there.
 
     False, and one line in the log that says what the disk refused, where it cannot be written: no run ends for it.
     """

@@ -10,7 +10,7 @@ ENVIRONMENTS = "environments"
 
 
 def remember(disk: Disk, environment: str) -> None:
-    """Notes the table of this machine, unless it is noted.
+    """Notes what this machine consists of, unless that is noted already.
 
     Args:
         environment: the digest that rows made here bear.

@@ -120,7 +120,7 @@ class Sink:
         self._put, self.size, self.sha256 = put, 0, hashlib.sha256()
 
     def write(self, data: bytes | memoryview) -> int:
-        """Writes the bytes of any contiguous buffer."""
+        """Writes the bytes of a contiguous buffer; returns how many."""
         view = memoryview(data)
         view = view.cast("B") if view.nbytes else memoryview(b"")
         self._put(view)
@@ -214,7 +214,7 @@ def publishing(
 
 
 class Cache(Disk):
-    """A folder outside of `obj/` to publish large folders in; what is being written is a hidden entry of it until then.
+    """A folder outside of `obj/` that large folders are published in; until then they are hidden entries of it.
 
     Made when it is not there, and swept of what dead processes left.
 

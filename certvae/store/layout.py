@@ -1,4 +1,4 @@
-"""The folder of a store: made, recognised, and refused when it is not safe to use.
+"""The folder of a store: how it is laid out, made, recognised, and refused when it is not safe to use.
 
 STORE.json   {layout, id, test_store}, sealed like every record
 obj/ ckpt/ plan/ rows/                        truth
@@ -31,7 +31,8 @@ VIEWS = "views"
 FOLDERS = ("tmp", "quarantine", "lock", "log", VIEWS, "obj", "ckpt", "plan", "rows")
 DATA = "data"
 TRUST = "CERTVAE_TRUST_STORE"
-"""Variable that lets a store be used which others own or can write; workers and later commands inherit it."""
+"""The environment variable that, set to 1, lets a store be used which others own or can write. That is noted in the
+store's log, and workers and later commands inherit it."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,16 @@ class Identity:
 
 
 UNMADE = Identity(LAYOUT, "", test_store=False)
-"""Of a folder that is no store yet, and was only asked about."""
+"""The identity of a folder that is no store yet and must not become one: it was only asked about."""
 
 
-def open_root(path: Path, *, make: bool = True, test_store: bool = False, trust: bool = False) -> tuple[Disk, Identity]:
+def open_root(path: Path, *, make: bool = True, test_store: bool = False) -> tuple[Disk, Identity]:
     """Opens the folder of a store, or makes a new one with mode 0700, and sweeps what dead processes left in `tmp/`.
 
     Args:
         path: the folder.
         make: False leaves nothing where there is no store yet, but meets what making one would meet.
         test_store: make a store in which failpoints act; a store keeps for ever what it was made as.
-        trust: use a folder that others own or can write, as with the variable TRUST; it is noted in the store's log.
 
     Raises:
         DiskFault: the folder cannot be made or written; told before any work starts.
@@ -67,7 +67,7 @@ def open_root(path: Path, *, make: bool = True, test_store: bool = False, trust:
             return Disk(root), UNMADE
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         safe = is_safe(root, os.geteuid())
-        if not safe and not trust and os.environ.get(TRUST) != "1":
+        if not safe and os.environ.get(TRUST) != "1":
             raise _unsafe(root)
         _check_writable(root)
         try:
@@ -163,6 +163,19 @@ def _check_empty(root: Path) -> None:
 def _check_one_file_system(root: Path) -> None:
     if len({(root / name).stat().st_dev for name in FOLDERS}) > 1:
         raise crosses(root)
+
+
+def existing(root: Path) -> Disk:
+    """The folder of a store that is there; none is made.
+
+    Raises:
+        StoreFault: there is no store, or one of another layout.
+        Corrupt: what says that it is a store is damaged.
+    """
+    disk = Disk(root)
+    if read_identity(disk) is None:
+        raise no_store(root)
+    return disk
 
 
 def no_store(root: Path) -> StoreFault:

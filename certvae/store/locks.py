@@ -1,4 +1,4 @@
-"""Locks that only save work: without them two processes may compute one key twice, and publish the same bytes.
+"""Locks the keys of a store so that no work is done twice; without them results would be the same.
 
 The kernel frees a `flock` when its holder dies, however it dies. A holder that lives is named once it was waited for a
 while; one that does nothing (stopped, frozen, stuck) or cannot be seen (on another host) is passed after a limit, and
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Held(TimeoutError):
-    """Somebody else holds the lock, and was waited for as long as there was patience."""
+    """The lock was not got: somebody else held it for longer than the caller would wait."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Finding a result again: a cell by its first digits, the row that counts of several, the object behind a row."""
+"""Finds results again: a cell by its first digits, the row that counts of several, the object behind a row."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ Row = Mapping[str, Any]
 
 
 def cell_of(store: Store, rows: Iterable[Row], prefix: str) -> str:
-    """The digest of the one cell that begins so, among these rows.
+    """The digest of the one cell among these rows that begins with `prefix`.
 
     Raises:
         ConfigFault: none begins so, or several do.

@@ -1,4 +1,4 @@
-"""Which process made this: host, process id, start of the process. It tells a dead owner from a busy one.
+"""Names processes by host, process id and start, so that a dead owner can be told from a busy one.
 
 A process id alone is used again sooner or later; together with the start of the process it is not.
 """

@@ -1,4 +1,4 @@
-"""Which text of the program made a result: a label of rows and objects, never a part of a key.
+"""Labels results with the text of the program that made them; the label is never a part of a key.
 
 The stage version decides what may be used again. The label says what was made by another text, so that an edit which
 forgot its version is seen: such a row is stale.
@@ -27,12 +27,12 @@ def program_digest(*own: Path) -> str:
 
 
 def joined(programs: Iterable[str]) -> str:
-    """What a row says of all programs that had a part in it."""
+    """The digests of several programs as the one text that a row holds."""
     return "+".join(sorted(programs))
 
 
 def is_stale(row: Mapping[str, Any], program: str) -> bool:
-    """True for a row that another text of the program made, or had a part in, or that does not say."""
+    """Whether another text of the program made a row or had a part in it, or the row does not say."""
     return row.get(PROGRAM) != program
 
 

@@ -50,7 +50,7 @@ def put_row(disk: Disk, row: Mapping[str, Any]) -> str:
 def rows(disk: Disk, study: str | None = None) -> list[Record]:
     """All verified rows, or those of one study, ordered by study and name; corrupt ones are moved to quarantine."""
     below = None if study is None else checked_name(study)
-    found = (get_row(disk, path) for path in _shown(disk, below))
+    found = (get_record(disk, path) for path in _shown(disk, below))
     return [row for row in found if row is not None]
 
 
@@ -63,11 +63,6 @@ def studies(disk: Disk) -> list[str]:
 def row_paths(disk: Disk, study: str) -> dict[str, Path]:
     """{name: file} of the rows of a study, without those that were replaced."""
     return {path.stem: path for path in _shown(disk, checked_name(study)) if path.suffix == ".json"}
-
-
-def get_row(disk: Disk, path: Path) -> Record | None:
-    """The verified row of a file; a corrupt one is moved to quarantine and is None."""
-    return _get(disk, path)
 
 
 def put_document(disk: Disk, kind: str, name: str, body: Mapping[str, Any]) -> Record:
@@ -90,13 +85,13 @@ def put_document(disk: Disk, kind: str, name: str, body: Mapping[str, Any]) -> R
 
 def get_document(disk: Disk, kind: str, name: str) -> Record | None:
     """A verified document, or None; a corrupt one is moved to quarantine and is None."""
-    found = _get(disk, _document_path(disk, kind, name))
+    found = get_record(disk, _document_path(disk, kind, name))
     return None if found is None else found["body"]
 
 
 def documents(disk: Disk, kind: str) -> dict[str, Record]:
     """All verified documents of one kind, by name, ordered by name."""
-    found = {path.stem: _get(disk, path) for path in record_paths(disk.root / PLAN, checked_name(kind))}
+    found = {path.stem: get_record(disk, path) for path in record_paths(disk.root / PLAN, checked_name(kind))}
     return {name: record["body"] for name, record in found.items() if record is not None}
 
 
@@ -174,15 +169,24 @@ def read_record(disk: Disk, path: Path) -> Record | None:
     return record
 
 
+def get_record(disk: Disk, path: Path) -> Record | None:
+    """The verified record of a file, or None when there is none; a corrupt one is moved to quarantine and is None."""
+    try:
+        return read_record(disk, path)
+    except Corrupt as corrupt:
+        quarantine(disk, path, corrupt.reason)
+        return None
+
+
 def record_paths(folder: Path, below: str | None = None) -> Iterator[Path]:
-    """Everything in the folders of `rows/` or `plan/`, or in one of them, in order of name; and what strayed there."""
+    """All paths in the folders of `rows/` or `plan/`, or in one of them, in order of name; strays among them."""
     with disk_faults("read"):
         for parent in sorted(folder.iterdir()) if below is None else (folder / below,):
             yield from sorted(parent.iterdir(), key=_NAME_OF) if parent.is_dir() else (parent,)
 
 
 def checked_name(name: Any) -> str:
-    """A name that is a harmless file name everywhere.
+    """Returns a name, if it is a harmless file name everywhere.
 
     Raises:
         StoreFault: for any other.
@@ -226,19 +230,11 @@ def _put(disk: Disk, path: Path, record: Mapping[str, Any]) -> Record:
     """Whoever was first: ours, or the one that was there."""
     data = seal(record)
     for _ in range(ATTEMPTS):
-        found = _get(disk, path)
+        found = get_record(disk, path)
         if found is not None:
             return found
         publish_file(disk, path, data)
     raise unsettled(path)
-
-
-def _get(disk: Disk, path: Path) -> Record | None:
-    try:
-        return read_record(disk, path)
-    except Corrupt as corrupt:
-        quarantine(disk, path, corrupt.reason)
-        return None
 
 
 def _own_name(path: Path, record: Record, sha: str) -> Any:

@@ -1,4 +1,4 @@
-"""Rows by column: segments of Parquet that pyarrow and DuckDB read, made from the rows of a study.
+"""Writes the rows of a study by column as well: segments of Parquet, for pyarrow and DuckDB.
 
     views/<study>/rows/<SHA-256 of the file>.parquet      at most ROWS rows; `digest` is the name of each
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from certvae.store.disk import Disk, disk_faults, remove
 from certvae.store.folders import Corrupt, quarantine
 from certvae.store.layout import VIEWS
-from certvae.store.records import Record, get_row, publish_file, row_paths
+from certvae.store.records import Record, get_record, publish_file, row_paths
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +43,7 @@ def compact(disk: Disk, study: str) -> tuple[int, int]:
     held = _held(disk, study, paths.keys())
     new, made = sorted(paths.keys() - held), 0
     for start in range(0, len(new), ROWS):
-        found = {name: get_row(disk, paths[name]) for name in new[start : start + ROWS]}
+        found = {name: get_record(disk, paths[name]) for name in new[start : start + ROWS]}
         if whole := {name: row for name, row in found.items() if row is not None}:
             _publish(disk, study, whole)
             held |= whole.keys()
@@ -73,13 +73,13 @@ def segments(disk: Disk, study: str) -> list[Path]:
 
 
 def all_segments(root: Path) -> list[Path]:
-    """Those of every study of a store."""
+    """The segments of every study of a store."""
     with disk_faults("read"):
         return sorted((root / VIEWS).glob(f"*/{FOLDER}/*.parquet"))
 
 
 def check(disk: Disk, path: Path) -> bytes:
-    """The bytes of a segment.
+    """Reads a segment and compares its bytes with its name.
 
     Raises:
         Corrupt: they are not what its name says.

@@ -1,4 +1,4 @@
-"""The store's promise, to be checked and not believed: kill at every durable I/O step, and at random, then compare.
+"""Tests the store's crash safety: kills at every durable I/O step, and at random, then compares all bytes.
 
 A chain of three small stages (with checkpoints) and a row per cell runs in children of this process, forked after all
 imports, so that kills fall into stages and writes and not into start-up. Whatever is killed, running the same again
@@ -136,9 +136,9 @@ def kill_everywhere(folder: Path, tally: Tally, *, locks: bool = True) -> None:
         if ended(worker(place, [0], {KILL_AT: str(step)}, locks=locks)) == 0:
             break
         tally.points += 1
-        published, started = _published(place), len(_starts(place))
+        finished, started = published(place), len(starts(place))
         code = ended(worker(place, [0], locks=locks))
-        again = [key for key in _starts(place)[started:] if key in published]
+        again = [key for key in starts(place)[started:] if key in finished]
         found = [f"finished stage {key} was started again" for key in again]
         _settle(place, f"step {step}", [*found, *_complaints(place, wanted, [code], locks=locks)], tally)
     if not tally.violations:
@@ -211,15 +211,17 @@ def _complaints(folder: Path, wanted: str, codes: list[int], *, locks: bool) -> 
 
 
 def _settle(folder: Path, name: str, complaints: list[str], tally: Tally) -> None:
-    tally.extra += len(_starts(folder)) - len(_published(folder))
+    tally.extra += len(starts(folder)) - len(published(folder))
     tally.violations += [f"{name} in {folder}: {complaint}" for complaint in complaints]
     if not complaints:
         shutil.rmtree(folder)
 
 
-def _published(folder: Path) -> set[str]:
+def published(folder: Path) -> set[str]:
+    """Keys of the objects of a store."""
     return {path.name for path in (folder / OBJECTS).glob("*")}
 
 
-def _starts(folder: Path) -> list[str]:
+def starts(folder: Path) -> list[str]:
+    """Keys of the stages that were begun on a store, in order; one for each time."""
     return [event["key"] for event in events(Disk(folder), STARTS)]

@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import certvae.store.audit as audit
 import certvae.store.records as records
 from certvae.canonical import SCHEMA, digest, plain
 from certvae.store.artifact import Artifact, Checkpoints, Content, forget_finished, read_facts, refuse_non_finite
 from certvae.store.folders import Corrupt, Folder, discard, open_folder, other_bytes, publish, quarantine
-from certvae.store.layout import UNMADE, open_root
+from certvae.store.layout import STORE, UNMADE, no_store, open_root
 from certvae.store.locks import KeyLocks
 from certvae.store.log import events, note
 from certvae.store.process import owner
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Workbench:
-    """What a stage may use that cannot change a number: it is no part of the key."""
+    """What a stage is handed besides its inputs; nothing of it can change a number, so it is no part of the key."""
 
     device: str
     report: Report
@@ -114,7 +114,6 @@ class Store:
         report: handed to stages for progress.
         checkpoint_seconds: handed to stages.
         locks: False computes a key twice rather than wait; results are the same.
-        trust: use a folder that others own or can write.
         program: digest of the text that computes, where more than certvae does: see `program_digest`.
         recompute: make again what another text of the program had a part in. Let nothing else run meanwhile.
         make: False makes no folder where there is none: an empty store that can be asked and not written to.
@@ -134,13 +133,12 @@ class Store:
         report: Report | None = None,
         checkpoint_seconds: float = 30.0,
         locks: bool = True,
-        trust: bool = False,
         program: str | None = None,
         recompute: bool = False,
         make: bool = True,
         test_store: bool = False,
     ):
-        self.disk, self.identity = open_root(Path(path), make=make, trust=trust, test_store=test_store)
+        self.disk, self.identity = open_root(Path(path), make=make, test_store=test_store)
         self.path = self.disk.root
         self.program = program or program_digest()
         if self.identity is not UNMADE:
@@ -152,6 +150,14 @@ class Store:
         self._digests: dict[str, str] = {}
         self._programs: dict[str, set[str]] = {}
         self.recompute = recompute
+
+    @classmethod
+    def existing(cls, path: Path | str) -> Self:
+        """The store of a folder that is one. Raises StoreFault where there is none, and makes none."""
+        root = Path(path).resolve()
+        if not (root / STORE).exists():
+            raise no_store(root)
+        return cls(root)
 
     def key(self, stage: Stage, *inputs: Any, **named: Any) -> str:
         """The key of a call, 64 hexadecimal digits; it exists whether or not the call was ever made."""
@@ -200,7 +206,7 @@ class Store:
             return self._find(request) or self._execute(request)
 
     def busy(self, stage: Stage, *inputs: Any, **named: Any) -> bool:
-        """True when somebody is making this artifact right now; never waits."""
+        """Whether some process is making this artifact at this moment; returns at once."""
         return self._locks.busy(self.key(stage, *inputs, **named))
 
     def healing(self, action: Callable[[], T]) -> T:
@@ -270,18 +276,6 @@ class Store:
     def verify(self) -> audit.Report:
         """Reads and verifies every byte; changes nothing."""
         return audit.verify(self.path)
-
-    def repair(self) -> audit.Report:
-        """Verifies, moves what is corrupt to quarantine, and verifies again; the next run makes it again."""
-        return audit.repair(self.path)
-
-    def status(self) -> audit.Status:
-        """What the store holds and how large it is."""
-        return audit.status(self.path)
-
-    def gc(self, live_keys: Iterable[str], *, dry_run: bool = True, older_than_days: float = 7.0) -> list[Path]:
-        """Removes old objects that nothing refers to; see `audit.gc`."""
-        return audit.gc(self.path, live_keys, dry_run=dry_run, older_than_days=older_than_days)
 
     def _request(self, stage: Stage, inputs: tuple, named: dict[str, Any]) -> _Request:
         given = stage.inputs(*inputs, **named)

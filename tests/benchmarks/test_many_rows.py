@@ -71,7 +71,7 @@ def test_rows_are_read_by_column_in_a_fraction_of_what_their_files_take(tmp_path
     fill(disk.root / records.ROWS / STUDY, templates, COUNT)
     (held, _), compacted = timed(lambda: segments.compact(disk, STUDY))
     paths = list(records.row_paths(disk, STUDY).values())[:1000]
-    _, verified = timed(lambda: [records.get_row(disk, path) for path in paths])
+    _, verified = timed(lambda: [records.get_record(disk, path) for path in paths])
     six, six_seconds = timed(lambda: segments.columns(disk, STUDY, SIX))
     whole, seconds = timed(lambda: segments.columns(disk, STUDY))
     size = sum(path.stat().st_size for path in segments.segments(disk, STUDY))

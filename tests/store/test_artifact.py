@@ -36,13 +36,6 @@ JSON = st.recursive(
 CONTENT = Content({"x": np.arange(6.0).reshape(2, 3), "n": np.array(3)}, {"curve": [1, 2.5, None], "name": "é"})
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    for name in ("tmp", "obj", "quarantine"):
-        (tmp_path / name).mkdir()
-    return Disk(tmp_path)
-
-
 def made(disk: Disk, content: Content = CONTENT) -> Artifact:
     folder = publish(disk, "obj", {"stage": "s"}, content.files())
     return Artifact("s", folder.path.name, folder.digest, folder.path)

@@ -1,7 +1,5 @@
 """Checkpoints: the last good one, of this stage alone, and none once the stage is done."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,13 +9,6 @@ from certvae.store.disk import Disk
 from certvae.store.failpoints import Failpoints
 
 KEY, OTHER = "1" * 64, "2" * 64
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    for name in ("tmp", "obj", "ckpt", "quarantine"):
-        (tmp_path / name).mkdir()
-    return Disk(tmp_path)
 
 
 def progress(step: int) -> Content:

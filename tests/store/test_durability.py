@@ -6,18 +6,10 @@ from pathlib import Path
 import pytest
 
 from certvae.canonical import digest
-from certvae.store.disk import Disk
 from certvae.store.folders import publish, quarantine
 from certvae.store.records import put_row
 
 BODY, FILES = {"stage": "s"}, {"a.bin": b"first", "b.bin": b"second"}
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    for name in ("tmp", "obj"):
-        (tmp_path / name).mkdir()
-    return Disk(tmp_path)
 
 
 @pytest.fixture
@@ -51,7 +43,6 @@ def test_every_byte_and_name_of_a_folder_is_synced_before_the_next_step_relies_o
 
 
 def test_a_row_is_on_the_disk_before_it_has_its_name_and_the_name_is_before_it_is_shown(disk, calls):
-    (disk.root / "rows").mkdir()
     name = put_row(disk, {"study": "s", "x": 1})
     assert calls == ["sync rows", f"sync {name[:8]}", "link to s", "sync s"]
 
@@ -64,7 +55,6 @@ def test_a_folder_that_is_to_stay_has_a_name_that_stays(disk, calls):
 
 def test_what_goes_to_quarantine_is_gone_from_where_it_was(disk, calls):
     folder = publish(disk, "obj", BODY, FILES)
-    (disk.root / "quarantine").mkdir()
     calls.clear()
     quarantine(disk, folder.path, "a test said so")
     assert calls == ["rename to quarantine", "sync obj"]

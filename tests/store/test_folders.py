@@ -37,13 +37,6 @@ BODY = {"stage": "s", "version": 1}
 FILES = {"b.bin": bytes(range(256)), "a.json": b"{}"}
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    for name in ("tmp", "obj", "quarantine"):
-        (tmp_path / name).mkdir()
-    return Disk(tmp_path)
-
-
 def opened(disk: Disk, path: Path) -> Folder:
     folder = open_folder(disk, path)
     assert folder is not None

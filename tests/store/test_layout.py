@@ -120,12 +120,13 @@ def test_views_and_logs_may_be_thrown_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o720])
-def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
     open_root(tmp_path / "store")
     (tmp_path / "store").chmod(mode)
     with pytest.raises(StoreFault, match=f"mode {mode:04o}"):
         open_root(tmp_path / "store")
-    disk, _ = open_root(tmp_path / "store", trust=True)
+    monkeypatch.setenv(TRUST, "1")
+    disk, _ = open_root(tmp_path / "store")
     (event,) = events(disk, "trusted")
     assert event["mode"].endswith(f"{mode:o}")
 

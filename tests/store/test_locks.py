@@ -9,7 +9,6 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,12 +20,6 @@ from certvae.store.locks import Held, KeyLocks, hold
 from certvae.store.selftest import ended, forked
 
 KEY = "1" * 64
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    (tmp_path / "lock").mkdir()
-    return Disk(tmp_path)
 
 
 def holder(locks: KeyLocks) -> int:

@@ -1,19 +1,11 @@
 """Logs: what can be read is read, and what a dying process cut is left out."""
 
-from pathlib import Path
-
 import pytest
 
 from certvae.errors import DiskFault
 from certvae.store.disk import Disk
 from certvae.store.failpoints import Failpoints
 from certvae.store.log import events, note
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    (tmp_path / "log").mkdir()
-    return Disk(tmp_path)
 
 
 def test_events_come_back_in_order(disk: Disk) -> None:

@@ -42,13 +42,6 @@ RECORD = st.dictionaries(st.text(max_size=8).filter(lambda name: name != "digest
 ROW = {"study": "s", "seed": 3, "margin": 0.25, "name": "é", "none": None}
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    for name in ("tmp", "rows", "plan", "quarantine"):
-        (tmp_path / name).mkdir()
-    return Disk(tmp_path)
-
-
 def quarantined(disk: Disk) -> int:
     return len(list((disk.root / "quarantine").iterdir()))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from certvae.errors import DiskFault
+from certvae.store import audit
 from certvae.store import selftest as module
 from certvae.store.artifact import ARRAYS
 from certvae.store.failpoints import FAIL_AT
@@ -140,7 +141,7 @@ class TestCorruption:
             report = store.verify()
             assert report.exit_code == 1, path
             assert len(report.findings) == 1
-            assert store.repair().exit_code == 0
+            assert audit.repair(store.path).exit_code == 0
             run_chain(Store(store.path), [0])
             assert table_digest(store) == wanted
             assert path.name == STORE or path.read_bytes() == data
@@ -155,7 +156,7 @@ class TestCorruption:
         last = store.path / "obj" / store.key(summarise, drawn, walked)
         for path, data in self.damaged(store):
             if path.name == STORE:
-                store.repair()
+                audit.repair(store.path)
                 continue
             changes += 1
             unread = path == last / ARRAYS and path.stat().st_size == len(data)
@@ -165,7 +166,7 @@ class TestCorruption:
             run_chain(again, [0])
             assert table_digest(again) == wanted
             assert again.verify().exit_code == (1 if unread else 0)
-            again.repair()
+            audit.repair(again.path)
             run_chain(again, [0])
         assert changes == 24 * (3 * 3 + 1)
         assert store.verify().exit_code == 0

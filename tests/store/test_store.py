@@ -16,7 +16,7 @@ import pytest
 from certvae.canonical import digest
 from certvae.errors import ConfigFault, DeterminismFault, DiskFault, NumberFault, StoreFault
 from certvae.spec.parts import Mlp
-from certvae.store import locks
+from certvae.store import audit, locks
 from certvae.store.artifact import ARRAYS, FACTS, Artifact, Content
 from certvae.store.folders import MANIFEST, Corrupt
 from certvae.store.log import events
@@ -38,11 +38,6 @@ def doubled(start: Artifact, *, bench: Workbench) -> Content:
 @stage(version=1)
 def total(left: Artifact, right: Artifact, *, bench: Workbench) -> Content:
     return Content({}, {"sum": float((left.arrays["x"] + right.arrays["x"]).sum())})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def flip(path: Path) -> None:
@@ -139,7 +134,7 @@ class TestKey:
         Store(store.path, fingerprint={"device": "another"}).call(source, 1, 2)
         assert len(store.executions("source")) == 3
         assert store.find(source, 1, 2) == first
-        assert store.status().older == 2
+        assert audit.status(store.path).older == 2
 
 
 class TestCall:
@@ -487,10 +482,9 @@ class TestRest:
     def test_looking_after_it(self, store: Store) -> None:
         artifact = store.call(source, 1, 5)
         assert store.verify().exit_code == 0
-        assert store.status().objects == {("source", 1): 1}
-        assert store.gc([artifact.key], older_than_days=-1) == []
-        assert store.gc([], older_than_days=-1) == [artifact.path]
+        assert audit.status(store.path).objects == {("source", 1): 1}
+        assert audit.gc(store.path, older_than_days=-1) == [artifact.path]
         flip(artifact.path / ARRAYS)
         assert store.verify().exit_code == 1
-        assert store.repair().exit_code == 0
+        assert audit.repair(store.path).exit_code == 0
         assert store.find(source, 1, 5) is None
