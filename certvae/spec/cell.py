@@ -19,7 +19,7 @@ from certvae.spec.validation import refuse, spec
 
 
 def check_own(protocol: Rescue | Baselines | Witness) -> None:
-    """What a network of one's own cannot be asked for, since its last layers are not known.
+    """Refuses protocols that ask of a user's own network what needs its last layers to be known.
 
     Raises:
         ConfigFault: a codebook in the place of its posterior, or an exactly collapsed start.

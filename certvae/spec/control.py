@@ -17,8 +17,8 @@ from certvae.spec.validation import refuse, spec
 
 
 @spec
-class Fixed:
-    """The objective's own weights throughout; what the others would read is recorded."""
+class Watching:
+    """What every controller has: the margin that it holds, and how often it looks."""
 
     tau: Weight = 0.10
     """Safety buffer, nats."""
@@ -29,7 +29,12 @@ class Fixed:
 
 
 @spec
-class Guard:
+class Fixed(Watching):
+    """The objective's own weights throughout; what the others would read is recorded."""
+
+
+@spec
+class Guard(Watching):
     """A control barrier function: alignment weighs as much as keeps the margin from falling faster than kappa G_tau.
 
     SAFE uses the floor, WARN the weight of the barrier, BREACH lambda_max with the other losses cut down, until G_tau
@@ -37,10 +42,6 @@ class Guard:
     a weight that let it sink is not trusted again. So the critical weight is found within a factor of `growth`.
     """
 
-    tau: Weight = 0.10
-    """Safety buffer, nats."""
-    gamma: Positive = 0.10
-    """Width of the WARN strip, nats."""
     kappa: Weight = 0.1
     """Share of the margin that may be lost in an epoch."""
     lambda_max: Positive = 500.0
@@ -51,42 +52,28 @@ class Guard:
     """The floor is multiplied by it; 1 returns to lambda_ts each time."""
     patience: Count = 5
     """Decisions in the strip after which the floor grows."""
-    every: Count | None = None
-    """Steps between two decisions, counted in each epoch; an epoch when absent."""
 
 
 @spec
-class StudentFirst:
+class StudentFirst(Watching):
     """Alignment dominates while G_tau < 0; then the objective as it is."""
 
-    tau: Weight = 0.10
-    """Safety buffer, nats."""
-    gamma: Positive = 0.10
-    """Width of the WARN strip, nats."""
     lambda_max: Positive = 500.0
     """Alignment weight while the student goes first."""
     base: ProperShare = 0.1
     """Share of the other losses meanwhile."""
-    every: Count | None = None
-    """Steps between two decisions, counted in each epoch; an epoch when absent."""
 
 
 @spec
-class Rollback:
+class Rollback(Watching):
     """A stretch that costs more than xi and ends below gamma is undone, and the learning rate halved."""
 
-    tau: Weight = 0.10
-    """Safety buffer, nats."""
-    gamma: Positive = 0.10
-    """Width of the WARN strip, nats."""
     xi: Weight = 0.05
     """Loss of margin that is put up with, nats."""
     ring: CountOrNone = 3
     """Accepted states that are kept to go back to."""
     most: Count = 10
     """Rollbacks at most; afterwards training runs on as it is."""
-    every: Count | None = None
-    """Steps between two decisions, counted in each epoch; an epoch when absent."""
 
     def __post_init__(self) -> None:
         if self.ring < 1:
@@ -94,49 +81,31 @@ class Rollback:
 
 
 @spec
-class Barrier:
+class Barrier(Watching):
     """Minimises L - rho log G_tau: its force is that of a further alignment weight rho / G_tau. Needs G_tau > 0."""
 
-    tau: Weight = 0.10
-    """Safety buffer, nats."""
-    gamma: Positive = 0.10
-    """Width of the WARN strip, nats."""
     rho: Positive = 1.0
     """Weight of the barrier, nats."""
     lambda_max: Positive = 500.0
     """Largest alignment weight: the barrier itself has none."""
-    every: Count | None = None
-    """Steps between two decisions, counted in each epoch; an epoch when absent."""
 
 
 @spec
-class Alternate:
+class Alternate(Watching):
     """The student's losses (alignment and balance) and the VAE's (reconstruction and KL) in turn, student first."""
 
-    tau: Weight = 0.10
-    """Safety buffer, nats."""
-    gamma: Positive = 0.10
-    """Width of the WARN strip, nats."""
     student_epochs: Count = 1
     """Epochs of a turn of the student."""
     vae_epochs: Count = 1
     """Epochs of a turn of the VAE."""
-    every: Count | None = None
-    """Steps between two decisions, counted in each epoch; an epoch when absent."""
 
 
 @spec
-class Staged:
+class Staged(Watching):
     """The student's losses alone at first, then all of them."""
 
-    tau: Weight = 0.10
-    """Safety buffer, nats."""
-    gamma: Positive = 0.10
-    """Width of the WARN strip, nats."""
     student_epochs: Count = 20
     """Epochs of alignment and balance alone."""
-    every: Count | None = None
-    """Steps between two decisions, counted in each epoch; an epoch when absent."""
 
 
 Control = Fixed | Guard | StudentFirst | Rollback | Barrier | Alternate | Staged

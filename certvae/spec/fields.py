@@ -21,7 +21,7 @@ def fields(base: CellSpec) -> dict[str, Any]:
 
 
 def path_of(base: CellSpec, name: str) -> str:
-    """The path of the one field that this name means: a whole path, or the end of one.
+    """The path of the one field that this name means; the name may be a whole path, or the end of one.
 
     Raises:
         ConfigFault: no field ends so, or several do.
@@ -40,7 +40,7 @@ def path_of(base: CellSpec, name: str) -> str:
 
 
 def replaced(base: CellSpec, path: str, value: Any) -> CellSpec:
-    """The cell with another value there.
+    """The cell with another value at this path.
 
     Raises:
         ConfigFault: the cell refuses it, or there is no such field.

@@ -21,7 +21,7 @@ REMEDY = "write it by certvae.teachers.save_rows(path, dataset, function), whose
 
 @functools.lru_cache(maxsize=4)
 def read(path: Path, stamp: tuple[int, int] | None = None) -> Mapping[str, np.ndarray]:  # noqa: ARG001 - a part of the key
-    """Its arrays: two dimensions, floating-point numbers, as many columns in each split.
+    """The arrays of a file: two dimensions, floating-point numbers, as many columns in each split.
 
     Args:
         stamp: `stamp_of(path)`, by which a file that was read before is known.
@@ -60,7 +60,7 @@ def digest(path: Path, stamp: tuple[int, int] | None = None) -> str:
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is written."""
+    """Time and size of a file, which change when it is written; None where there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a search maximises, and the one place that names a best config.
+"""Defines what a search maximises, judges configs by it, and names the best one.
 
 A config is a set of search seeds. It is scored when all of them have ended, on the guard split, over its
 strict-feasible seeds; a single failed, diverged or non-finite seed makes it incomplete, and an incomplete config is
@@ -81,7 +81,7 @@ class Goal:
     certified. It knows no bound on PSNR."""
 
     def identity(self) -> dict[str, Any]:
-        """What names it: a goal about a margin is called as it was before there was another kind."""
+        """The fields that its digest is made of; `kind` leaves no trace in a goal about a margin."""
         return {name: value for name, value in fields_of(self, later=()).items() if (name, value) != ("kind", "margin")}
 
     def __post_init__(self) -> None:
@@ -129,12 +129,12 @@ class Goal:
 
     @property
     def sought(self) -> str:
-        """What the score is a number of."""
+        """The quantity that the score is a value of."""
         return "alpha_kl" if self.kind == "max_kl" else "margin"
 
     @property
     def unit(self) -> str:
-        """Of the slack of a config."""
+        """The unit of a config's slack."""
         return "nats" if self.kind == "max_kl" else "dB"
 
     def words(self, score: float) -> str:
@@ -144,7 +144,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Judged:
-    """A config as a search sees it."""
+    """A config with its score and constraints, judged over its search seeds."""
 
     config: str
     outcome: Outcome

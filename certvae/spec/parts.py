@@ -187,7 +187,7 @@ class Model:
         return None if self.network else self.encoder.latent
 
     def identity(self) -> dict[str, Any]:
-        """What names it: models of ours are called as they were before there were others, whose encoder is not read."""
+        """The fields that its digest is made of: the encoder of ours, or the network that takes its place."""
         named = fields_of(self, later=("network",))
         return named if self.network is None else {name: one for name, one in named.items() if name != "encoder"}
 
@@ -217,7 +217,7 @@ class Training:
     network is small. A step that cannot be recorded runs as it is, and so do all on a CPU."""
 
     def identity(self) -> dict[str, Any]:
-        """What names it: cells that compute in the plain way are called as they were before there was a choice."""
+        """The fields that its digest is made of; precision and graph leave no trace at their defaults."""
         return fields_of(self, later=("precision", "graph"))
 
 

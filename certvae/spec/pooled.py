@@ -1,4 +1,4 @@
-"""What all configs together say of a constraint at each of them: means over seeds, smoothed over what was drawn.
+"""Estimates a constraint at each config from all configs: means over seeds, smoothed over what was drawn.
 
 The best of many configs is one whose own mean was lucky. Its neighbours were not chosen, and they know better: the mean
 violations are observations, with the known noise of their seeds, of one smooth function of what the sampler drew, a

@@ -1,4 +1,4 @@
-"""A cell out of the plain values that a row holds of it: the way back from `canonical.plain`."""
+"""Builds a cell again from the plain values that a row holds of it: the inverse of `canonical.plain`."""
 
 import dataclasses
 import functools

@@ -50,7 +50,7 @@ class Unaligned:
     """Weight of telling two draws of an image from draws of others; none when absent."""
 
     def identity(self) -> dict[str, Any]:
-        """What names it: an objective without these regularisers is called as it was before there were any."""
+        """The fields that its digest is made of; the regularisers leave no trace where they are absent."""
         return fields_of(self, later=REGULARISERS)
 
 
@@ -75,7 +75,7 @@ class Objective:
     """Weight of telling two draws of an image from draws of others; none when absent."""
 
     def identity(self) -> dict[str, Any]:
-        """What names it; see `Unaligned.identity`."""
+        """The fields that its digest is made of; see `Unaligned.identity`."""
         return fields_of(self, later=REGULARISERS)
 
     def __post_init__(self) -> None:

@@ -85,7 +85,7 @@ def _flat(annotation: Any) -> Iterator[Any]:
 
 
 def refuse(where: str, wanted: str, found: Any, remedy: str) -> ConfigFault:
-    """`lambda_ts must be > 0, got 0` as a fault: what we want, what we got, what to do."""
+    """The fault for a field with a wrong value: `lambda_ts must be > 0, got 0`, and what to do."""
     field = where.rsplit(".", 1)[-1]
     shown = f"{found!r} ({type(found).__name__})" if isinstance(found, str | bool) else repr(found)
     return ConfigFault(f"{field} must be {wanted}, got {shown}", remedy, where=where)
