@@ -1,4 +1,4 @@
-"""One text for one meaning: canonical JSON, its digest, and the seeds derived from it.
+"""Writes every value in one canonical text (JSON), and derives digests and seeds from it.
 
 Two values with the same meaning (1 and 1.0 in a float field, another key order, 0.0 and -0.0) have the same canonical
 text and so the same digest. NaN and infinities have no canonical text: they are refused.

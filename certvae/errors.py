@@ -1,4 +1,4 @@
-"""Faults: what a user reads when something is wrong, one class per area.
+"""Defines faults, which users read when something is wrong, one class per area; and exit codes.
 
 A fault says what happened, where, the cause where it is known, and what to do:
 
@@ -100,7 +100,7 @@ class BundleFault(Fault):
 
 
 class DeterminismFault(Fault):
-    """One key, two contents."""
+    """One key gave two contents: a stage is not deterministic, or changed without a new version."""
 
     area = "DET"
 

@@ -12,7 +12,7 @@ OURS = "certvae"
 
 @functools.cache
 def version(package: str) -> str:
-    """Of a package, nothing where it is absent. Looked up once: to find and parse its metadata takes a millisecond."""
+    """The version of a package, empty where it is absent; looked up once, since that takes a millisecond."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

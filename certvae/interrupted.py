@@ -1,4 +1,4 @@
-"""Ctrl-C while a command imports what it needs, for a second or more: what begins a command line imports this first.
+"""Answers Ctrl-C while a command is still importing what it needs; every command line imports this module first.
 
 Before it the interpreter itself starts, which takes some hundredths of a second and answers in its own way; after it
 `certvae.terminal.guarded` answers.

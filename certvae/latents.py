@@ -207,7 +207,7 @@ def certify_latents(
     taught = teacher or _fitted(f[fitted], f[held], classes, SMOOTHING, seed)
     T, T_certify = taught.rows(f), taught.rows(f_certify)
     given = _Given(T, T_certify, fitted, held, taught.smoothing, delta, looks)
-    variances = None if logvar is None else _logvar(logvar, z, z_certify)
+    variances = None if logvar is None else _beside("logvar", logvar, z, z_certify)
     drawn = _draws(draws, variances, z, z_certify, seed)
     head = given.head(z)
     return LatentCertificate(
@@ -269,11 +269,7 @@ def _draws(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """(rows that the head on draws is fitted to, draws of the certify rows)."""
     if draws is not None:
-        of_train, of_certify = draws if isinstance(draws, tuple) else (z, draws)
-        found = _matrix("draws of train", of_train), _matrix("draws of certify", of_certify)
-        _same("draws of train", found[0].shape, "their latents", z.shape)
-        _same("draws of certify", found[1].shape, "their latents", z_certify.shape)
-        return found
+        return _beside("draws", draws if isinstance(draws, tuple) else (z, draws), z, z_certify)
     if logvar is None:
         return None
     noise = np.random.default_rng([seed, 1])
@@ -289,25 +285,25 @@ def _posterior_std(
     return None if drawn is None else float(np.sqrt(np.square(drawn[1] - z).mean()))
 
 
-def _logvar(given: tuple[Any, Any], z: np.ndarray, z_certify: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise _no_pair("logvar", "(of the train rows, of the certify rows)")
-    found = _matrix("logvar of train", given[0]), _matrix("logvar of certify", given[1])
-    _same("logvar of train", found[0].shape, "their latents", z.shape)
-    _same("logvar of certify", found[1].shape, "their latents", z_certify.shape)
+def _beside(name: str, given: Latents, z: np.ndarray, z_certify: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of train and of certify, each with the shape of their latents."""
+    _check_pair(name, given, "(of the train rows, of the certify rows)")
+    found = _matrix(f"{name} of train", given[0]), _matrix(f"{name} of certify", given[1])
+    for split, rows, latents in (("train", found[0], z), ("certify", found[1], z_certify)):
+        _same(f"{name} of {split}", rows.shape, "their latents", latents.shape)
     return found
 
 
 def _pair(name: str, given: Latents) -> tuple[np.ndarray, np.ndarray]:
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise _no_pair(name, "(z, f), latents and features of the same rows")
+    _check_pair(name, given, "(z, f), latents and features of the same rows")
     z, f = _matrix(f"{name}: latents", given[0]), _matrix(f"{name}: features", given[1])
     _same(f"{name}: features", (len(f),), "latents", (len(z),))
     return z, f
 
 
-def _no_pair(name: str, wanted: str) -> ConfigFault:
-    return ConfigFault(f"{name} must be {wanted}", "give two arrays in a tuple", where=name)
+def _check_pair(name: str, given: Any, wanted: str) -> None:
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise ConfigFault(f"{name} must be {wanted}", "give two arrays in a tuple", where=name)
 
 
 def _matrix(name: str, given: Any) -> Float[np.ndarray, "n d"]:

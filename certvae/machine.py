@@ -1,4 +1,4 @@
-"""What a machine has, and what this process may use of it: the least of what is there, bound to it, and allowed.
+"""Tells the cores, memory and GPUs of a machine, and what of them this process may use.
 
 A container, a batch system or a user's slice limits processor time and memory by cgroups, of version 1 or 2, at any
 level of their tree; Python and psutil look at the whole machine.

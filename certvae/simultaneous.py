@@ -1,4 +1,4 @@
-"""Claims that hold together: several certificates, or steps of one, that share an error probability. Numpy only.
+"""Makes several claims that hold together share one error probability. Numpy only.
 
 By Holm (Scandinavian Journal of Statistics 6, 1979) where claims stand beside each other, and in a fixed order where
 each is only asked once those before it hold.

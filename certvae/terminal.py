@@ -1,6 +1,4 @@
-"""What is written for a terminal: commands that work where they are typed, what stops one, and how
-it ends.
-"""
+"""Runs commands of a terminal to their exit codes, and writes command lines that work where they are typed."""
 
 import errno
 import os
@@ -44,7 +42,7 @@ def _found(name: str) -> bool:
 
 @contextmanager
 def handled(what: signal.Signals, handler: Callable[..., Any] | int) -> Iterator[None]:
-    """A signal has this handler within the block; in a thread that is not the main one it keeps its own."""
+    """Sets the handler of a signal within the block; does nothing in a thread other than the main one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Shape annotations of the numerical modules are checked at run time, under pytest only."""
+"""What all tests share: settings of the process, shapes that are checked at run time, and small fixtures."""
 
 import os
 
@@ -45,3 +45,25 @@ def checked(function):
 
 
 install_import_hook([f"certvae.{name}" for name in SHAPED] + ["analysis"], "tests.conftest.checked")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """216 train, 24 guard and 60 certify rows of scikit-learn's digits; nothing may change them."""
+    from tests.small_cells import small_digits  # noqa: PLC0415 - torch, which many tests do not need
+
+    return small_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="session")
+def dataset(digits):
+    """The same, where a test would run on any data set."""
+    return digits
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A new store."""
+    from certvae.store.store import Store  # noqa: PLC0415
+
+    return Store(tmp_path / "store")

@@ -121,6 +121,7 @@ Z_TRAIN, Z = code(KIND_TRAIN, 1.0, 2), code(KIND, 1.0, 3)
         ({"certify": ([["a"]], F)}, "must be numbers"),
         ({"certify": (torch.zeros(2, 3, dtype=torch.bfloat16), F)}, "turn bfloat16 into float32"),
         ({"draws": Z[:3]}, "draws of certify have shape"),
+        ({"draws": (Z_TRAIN, Z, Z)}, "draws must be"),
         ({"logvar": np.zeros((M, 3))}, "logvar must be"),
         ({"logvar": (np.zeros((M, 3)), np.zeros((M, 3)))}, "logvar of train have shape"),
         ({"classes": 1}, "classes must be >= 2"),

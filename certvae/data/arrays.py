@@ -38,7 +38,7 @@ _SLACK = 1e-6  # of floats that were in [0, 1] before they were rounded
 
 @dataclass(frozen=True)
 class Arrays:
-    """Named arrays as `by_part` finds them; `path` is for messages."""
+    """Arrays of images or vectors by part (train, val, test), with their labels; `path` is for messages."""
 
     path: Path
     values: dict[Part, np.ndarray]

@@ -1,4 +1,4 @@
-"""Files of a publisher, kept only if their SHA-256 is the pinned one.
+"""Downloads the files of a publisher, and keeps them only if their SHA-256 is the pinned one.
 
 They go to this user's cache folder (`downloads()`), never into a folder that somebody else filled. pooch writes beside
 the target, compares and renames: a target is whole or absent.

@@ -1,4 +1,4 @@
-"""A folder of images of one's own, in any format that Pillow reads.
+"""Reads a folder of the user's own images, in any format that Pillow reads.
 
     PATH/*.png                             flat: no labels
     PATH/<class>/**/*.png                  a folder a class
@@ -13,7 +13,7 @@ import functools
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -236,15 +236,28 @@ def _pixels(
     """One block of images. Raises Unreadable."""
     channels, height, width = shape
     pixels = np.empty((len(names), height, width, channels), dtype=np.uint8)
+
+    def read(name: str) -> np.ndarray:
+        return decode(path / name, mode, (width, height), cut=size is not None).reshape(pixels.shape[1:])
+
+    fill(pixels, names, read)
+    return pixels.transpose(0, 3, 1, 2)
+
+
+def fill(pixels: UInt8[np.ndarray, "m ..."], names: Sequence[str], read: Callable[[str], np.ndarray]) -> None:
+    """Reads images one by one into their places.
+
+    Raises:
+        Unreadable: some cannot be read; all of them are named, with the reason.
+    """
     unreadable: list[str] = []
     for place, name in zip(pixels, names, strict=True):
         try:
-            place[:] = decode(path / name, mode, (width, height), cut=size is not None).reshape(place.shape)
+            place[:] = read(name)
         except UNREADABLE as reason:
             unreadable.append(f"{name} ({reason or type(reason).__name__})")
     if unreadable:
         raise Unreadable(unreadable)
-    return pixels.transpose(0, 3, 1, 2)
 
 
 def decode(path: Path, mode: str, size: tuple[int, int], *, cut: bool) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Data sets -> memory-mapped pixels with train, guard and certify rows.
+"""Loads data sets: memory-mapped pixels with train, guard and certify rows.
 
     certify   official test rows (Tiny-ImageNet: official val rows); digits: 360 of the 1,797 rows, drawn once
     guard     guard_fraction of the official train rows, drawn once per data set

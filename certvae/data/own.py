@@ -1,4 +1,4 @@
-"""Data of one's own: a folder of images, arrays in files, or what a function returns.
+"""Loads the user's own data: a folder of images, arrays in files, or what a function returns.
 
     folder:PATH        see `images`
     npz:PATH           an .npz or .npy file, or a folder of .npy files; see `arrays`
@@ -33,23 +33,23 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def is_own(name: str) -> bool:
-    """Whether a user wrote the place of data of their own: one of the three forms."""
+    """Whether a text says where data of the user's own lie, in one of the three forms above."""
     kind, _, place = name.partition(":")
     return (place != "" and kind in ("folder", "npz")) or _FUNCTION.fullmatch(name) is not None
 
 
 def name_of(place: str, source: Source) -> str:
-    """The name that a spec holds."""
+    """The name by which a spec holds these data: their kind and the digest of their content."""
     return f"{_kind(place)}@{source.fingerprint[:DIGEST_LENGTH]}"
 
 
 def is_name(name: str) -> bool:
-    """Whether a spec holds data of somebody's own."""
+    """Whether a name in a spec stands for data of the user's own."""
     return OWN.fullmatch(name) is not None
 
 
 def source_of(place: str, size: int | None, *, progress: bool = True) -> Source:
-    """What lies at a place.
+    """Opens the data that lie at a place.
 
     Raises:
         DataFault: nothing, or what is no data set.
@@ -66,7 +66,7 @@ def source_of(place: str, size: int | None, *, progress: bool = True) -> Source:
 
 
 def own(data: Data, place: str | Path | None, *, progress: bool = True) -> Source:
-    """What lies at a place, which must be what the spec names.
+    """Opens the data that lie at a place, and checks that they are what the spec names.
 
     Raises:
         DataFault: no place was named, or something else lies there.

@@ -1,4 +1,6 @@
-"""What a claim about the population needs of its rows, tested once per data set and kept beside its pixels.
+"""Tests whether certify rows can carry a claim about the population: leaks, repeats and near-duplicates.
+
+It is done once per data set and kept beside its pixels.
 
 A bound on certify rows holds for rows that neither training nor choices have seen, drawn one by one. So rows that lie
 in two splits are counted (equal pixels), those that lie there almost (a perceptual hash, then the pixels themselves),
@@ -53,7 +55,7 @@ class Preconditions:
 
 
 def preconditions(dataset: Dataset) -> Preconditions:
-    """Measured once per data set, then read from the folder beside it.
+    """The test of a data set's certify rows: measured once, then read from the folder beside its pixels.
 
     Raises:
         DataFault: pixels are not what was decoded.
@@ -78,7 +80,7 @@ def preconditions(dataset: Dataset) -> Preconditions:
 
 
 def measured(dataset: Dataset) -> Preconditions:
-    """Counts anew. Every image is read once for its digest and once for its hash."""
+    """Tests the certify rows anew. Every image is read once for its digest and once for its hash."""
     rows: dict[Split, Int64[np.ndarray, " m"]] = {split: dataset.rows(split) for split in SPLITS}
     pixels = _digests(dataset.images)
     certify = pixels[rows["certify"]]

@@ -1,4 +1,4 @@
-"""A bar for what takes longer than a moment."""
+"""Shows a progress bar for what takes longer than a second."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ PATIENCE = 1.0  # seconds; what ends sooner, or fails, needs no bar
 
 @contextmanager
 def bar(total: int, label: str | None, *, of_bytes: bool = False) -> Iterator[Callable[[int], None]]:
-    """Gives a function that is told of every step: a bar on stderr shows them, none where there is no label."""
+    """Yields a function to be called with the steps that are done; a bar on stderr shows them, if there is a label."""
     count = DownloadColumn() if of_bytes else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
     shown = Progress(*columns, console=Console(stderr=True))

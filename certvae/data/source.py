@@ -1,4 +1,4 @@
-"""What a reader of images promises to the one who decodes them.
+"""Defines what every reader of a data set gives to the code that decodes it.
 
     labels   (n,)           int64     in [0, classes); all train rows first, then all test rows
     images   (m, C, H, W)   uint8     images * scale is in [0, 1]
@@ -34,7 +34,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """An opened source.
+    """The rows of an opened source: labels at once, pixels block by block.
 
     labels     None where there are none
     n_train    so many rows come first: of them are train and guard drawn
@@ -80,7 +80,7 @@ class Contents:
 
 
 class Source(Protocol):
-    """Files of a data set that were found."""
+    """The files of a data set, found and not yet opened."""
 
     @property
     def path(self) -> Path: ...

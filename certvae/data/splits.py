@@ -1,4 +1,4 @@
-"""How rows that somebody brings become train, guard and certify rows.
+"""Splits the rows that a user brings into train, guard and certify rows.
 
 train, val and test    train, guard and certify, as they are
 train and test, or train and val    the second one is certify, and guard is drawn from train
@@ -34,7 +34,7 @@ def part_of(word: str) -> Part | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """An order of all rows.
+    """All rows in the order train, guard, certify, with their labels.
 
     order    (n,) places among all rows, counted through train, val and test: first n_train rows, then certify rows
     labels   (n,) class numbers in this order, or None

@@ -22,9 +22,10 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from certvae.canonical import digest
-from certvae.data.archives import DAMAGED, Files, entries, folder_files, zip_files
+from certvae.data.archives import Files, entries, folder_files, zip_files
 from certvae.data.download import Pinned
-from certvae.data.source import Contents, Official, Unreadable, counted, file_digest, joined
+from certvae.data.images import UNREADABLE, fill
+from certvae.data.source import Contents, Official, counted, file_digest, joined
 from certvae.errors import DataFault
 
 NAME = "tiny-imagenet-200"
@@ -41,7 +42,6 @@ _TRAIN = re.compile(r"train/(n\d{8})/(?:images/)?([^/]+\.jpe?g)", re.IGNORECASE)
 _VAL = re.compile(r"val/(?:(n\d{8})/)?(?:images/)?([^/]+\.jpe?g)", re.IGNORECASE)
 _CLASSES = "wnids.txt"
 _ANNOTATIONS = "val/val_annotations.txt"
-_UNREADABLE = (*DAMAGED, SyntaxError, Image.DecompressionBombError)
 
 
 def find(root: Path) -> "TinyImageNet | None":
@@ -187,7 +187,7 @@ def _text(files: Files, name: str, path: Path) -> str:
         raise _fault(path, f"{name} is absent")
     try:
         return files.read(name).decode()
-    except _UNREADABLE as reason:
+    except UNREADABLE as reason:
         raise _fault(path, f"{name} cannot be read: {reason}") from reason
 
 
@@ -195,14 +195,7 @@ def decoded(
     read: Callable[[str], bytes], names: tuple[str, ...], rows: Int64[np.ndarray, " m"]
 ) -> UInt8[np.ndarray, "m 3 64 64"]:
     images = np.empty((len(rows), 3, SIDE, SIDE), dtype=np.uint8)
-    unreadable: list[str] = []
-    for image, row in zip(images, rows, strict=True):
-        try:
-            image[:] = decode(read(names[row]))
-        except _UNREADABLE as reason:
-            unreadable.append(f"{names[row]} ({reason or type(reason).__name__})")
-    if unreadable:
-        raise Unreadable(unreadable)
+    fill(images, [names[row] for row in rows], lambda name: decode(read(name)))
     return images
 
 

@@ -18,7 +18,7 @@ GREY = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Undecoded(Dataset):
-    """The rows of a data set without a pixel.
+    """A data set of which rows, splits and labels are known, and no pixel.
 
     view      rows, splits and labels
     fetched   bytes that a run downloads first; 0 where files were found

@@ -1,4 +1,6 @@
-"""Three edges of a triad, each against its own constant baseline; they are diagnostics (arXiv 2605.05813, triad).
+"""Measures the three edges of a triad, each against its own constant baseline (arXiv 2605.05813, triad).
+
+They are diagnostics.
 
     head      KL(T(x) || S(z))         what the certificate is about
     through   KL(T(x) || T(xhat))      whether the reconstruction keeps what the teacher sees

@@ -66,9 +66,7 @@ def gradient_norm(vae: Vae, batches: Batches) -> float:
     vae.eval()
     sums, rows = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters], 0
     for batch in batches.in_order():
-        if batch.teacher is None:
-            raise ValueError("a gradient of the alignment needs teacher rows: give batches that carry them")
-        loss = objective.alignment(batch.teacher, vae.head(vae.encoder(batch.x)[0])) * len(batch.x)
+        loss = objective.alignment(batch.taught, vae.head(vae.encoder(batch.x)[0])) * len(batch.x)
         found = torch.autograd.grad(loss, parameters, allow_unused=True)  # logvar has no part in it
         sums = [total if part is None else total + part for total, part in zip(sums, found, strict=True)]
         rows += len(batch.x)

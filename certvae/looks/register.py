@@ -43,12 +43,12 @@ class Look:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> "Look":
-        """From its record."""
+        """A look, read from its record."""
         return cls(**{**body, "modes": tuple(body["modes"])})
 
     @property
     def opening(self) -> tuple[str, str]:
-        """What was opened."""
+        """Names what was opened, whoever opened it."""
         return self.study, self.config
 
     def is_new(self, known: Iterable["Look"], *, again: bool) -> bool:

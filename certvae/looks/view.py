@@ -1,4 +1,4 @@
-"""Rows as they stand at the number of looks so far: a view, and no row is written anew.
+"""Shows rows with bounds at the number of looks so far: a view, and no row is written anew.
 
 A row keeps the scores behind its claims, so its bounds at another delta are computed and not trained. One config is one
 look: its claims, four for each network of each seed, share delta / looks by Holm, whichever machine or stage version
@@ -42,7 +42,7 @@ Claim = tuple[Row, str]
 def together(
     disk: Disk, rows: Iterable[Mapping[str, Any]], price: int | None = None, *, beside: Iterable[Mapping[str, Any]] = ()
 ) -> list[Row]:
-    """The rows, in order, with bounds and words at the looks of now; those of other splits as they are.
+    """Rows in their order, certify rows with bounds and words at the looks of now, others as they are.
 
     Units are counted at a delta that the networks of a config share: their counts hold together, apart from the claims.
 

@@ -1,4 +1,4 @@
-"""What a network must do before a cell is trained with it: the laws that are cheap to hold it to, each by its reason.
+"""Checks the laws that a network must obey before a cell is trained with it, as far as they are cheap to check.
 
     x  (4, C, H, W)  uniform noise      z = mu + exp(logvar / 2) e      T  (4, K)  random rows on the simplex
 

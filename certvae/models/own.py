@@ -1,4 +1,4 @@
-"""A network that a user wrote: made, asked, and refused by what it gives. Its errors are told as theirs.
+"""Makes and calls a network that a user wrote, and refuses one that gives other shapes than are wanted.
 
 x  (n, C, H, W)  in [0, 1]      mu, logvar, z  (n, d)      T  (n, K)  teacher rows      logits  (n, C, H, W)
 """
@@ -36,7 +36,7 @@ def make(network: Module, shape: Shape, classes: int, seed: int) -> nn.Module:
 
 
 def latent(made: nn.Module, shape: Shape) -> int:
-    """d, by what `encode` makes of two black images."""
+    """The latent dimension d: the width of what `encode` gives for two black images."""
     was_training = made.training
     with torch.no_grad():
         mu, _ = _pair(made, _asked(made.eval(), "encode", torch.zeros(2, *shape)))
@@ -46,14 +46,14 @@ def latent(made: nn.Module, shape: Shape) -> int:
 
 
 def encode(made: nn.Module, x: Tensor, latent: int) -> tuple[Tensor, Tensor]:
-    """mu and logvar."""
+    """mu and logvar (n, d) of images, by the user's `encode`, their shapes checked."""
     mu, logvar = _pair(made, _asked(made, "encode", x))
     wanted = (len(x), latent)
     return _shaped(made, "encode: mu", mu, wanted), _shaped(made, "encode: logvar", logvar, wanted)
 
 
 def decode(made: nn.Module, given: tuple[Tensor, ...], shape: Shape) -> Tensor:
-    """Logits of pixels.
+    """Logits of pixels (n, C, H, W), by the user's `decode`, their shape checked.
 
     Args:
         given: z, and T where the decoder sees it.

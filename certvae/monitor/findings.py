@@ -1,4 +1,4 @@
-"""What a monitor says of a network, and of where it is heading: a severity, a reason, a number, a remedy, a reference.
+"""Judges what a monitor has seen of a network, and of where it is heading, as findings with a remedy.
 
     row   the numbers of one look, named as in rows of a study      history   the looks before it, oldest first
 
@@ -29,7 +29,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something that whoever trains may want to act on.
+    """Advice for whoever trains: severity, reason, number, remedy and reference.
 
     number  of the quantity that decided, in its own unit; None where that is not finite
     """
@@ -108,7 +108,7 @@ def findings(row: Row, history: Sequence[Observation], step: int) -> tuple[Findi
 
 
 def expected(forecast: Forecast, kl_weight: float) -> Finding:
-    """What the spectrum of the images says of a KL weight, before training: how many units, and until when."""
+    """Forecasts, before training, how many units live at a KL weight, and up to which weight any does."""
     units, crit = forecast.units(kl_weight), f"{forecast.alpha_crit:.3g}"
     alive = f"units expected at the KL weight {kl_weight:g}: {units}, none from {crit} on"
     stay = f"stay below {forecast.alpha_dead:.3g}, from where on a channel carries less than 0.05 nats"

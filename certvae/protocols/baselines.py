@@ -67,7 +67,7 @@ class BaselineProtocol:
         return judge(from_row(facts), self.protocol.teacher.thresholds)
 
     def pressure(self, mode: str) -> Pressure | None:
-        """Of those that minimise L_rec + alpha_kl L_KL in the end; their decoders read the latent alone."""
+        """KL and alignment weight, for a forecast, of those that minimise L_rec + alpha_kl L_KL in the end."""
         match self._named(mode):
             case Vanilla(alpha_kl=alpha_kl) | BetaVae(alpha_kl=alpha_kl) | KlAnnealing(alpha_kl=alpha_kl):
                 aligned = self.protocol.lambda_ts if mode.startswith(ALIGNED) else None

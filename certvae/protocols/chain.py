@@ -48,7 +48,7 @@ STAGES = (
 
 
 class CellProtocol(Protocol):
-    """What a protocol says of one cell."""
+    """What every protocol must tell of a cell: its steps, how modes are judged, and the columns of its rows."""
 
     def graph(self) -> Graph: ...
 
@@ -64,7 +64,7 @@ class CellProtocol(Protocol):
 
 
 def of(spec: CellSpec) -> CellProtocol:
-    """The one place that knows the union of protocols."""
+    """The protocol of a cell; no other place knows the union of protocols."""
     match spec.protocol:
         case Rescue():
             return rescue.RescueProtocol(spec, spec.protocol)
@@ -148,7 +148,7 @@ def train(
     only: Only = (),
     said: Announce = silent,
 ) -> Chain:
-    """All stages of a cell, each computed once per store.
+    """Trains a cell: runs all its stages, each computed once per store.
 
     Args:
         announce: hears which step begins; all steps before it are published then.
@@ -175,7 +175,7 @@ def train(
 
 
 def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int = 1) -> list[Row]:
-    """One row per mode on one split, published in the store.
+    """Judges a trained cell: one row per mode on one split, published in the store.
 
     Heads are fitted afterwards to say something of the certify split only: a search looks at the raw head alone.
 

@@ -1,4 +1,4 @@
-"""The forecast of collapse for the modes of a cell: a spectrum per data set and likelihood, the rest is small sums.
+"""Forecasts the collapse of the modes of a cell, from one spectrum per data set and likelihood.
 
 A mode without alignment is forecast from the data alone, an aligned one from its teacher rows as well. A mode whose
 weights move, or whose code is pressed by anything else than KL and alignment, has none.
@@ -29,7 +29,7 @@ class Pressure:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the data alone do not tell."""
+        """Whether the forecast depends on teacher rows, and not on the data alone."""
         return self.lambda_ts > 0 or self.decoder_sees_teacher
 
 
@@ -43,7 +43,7 @@ def spectrum(dataset: Dataset, likelihood: Gaussian | Bernoulli, latent: int | N
 
 
 def spectrum_of(model: Model, dataset: Dataset, store: Store) -> Artifact:
-    """What all cells of this data set, likelihood and width share."""
+    """The spectrum that all cells of this data set, likelihood and latent width share."""
     return store.call(spectrum, dataset, model.likelihood, model.latent)
 
 
@@ -68,7 +68,7 @@ def critical_weight(known: Artifact, pressure: Pressure, teacher: Artifact) -> f
 
 
 def columns(known: Artifact, pressure: Pressure, teacher: Artifact) -> dict[str, float | int | str]:
-    """What a row shows of it."""
+    """The columns of a row that hold the forecast of its mode."""
     found = ahead(known, pressure, teacher)
     units = found.units(pressure.alpha_kl)
     when = {"alpha_crit": found.alpha_crit, "alpha_dead": found.alpha_dead}

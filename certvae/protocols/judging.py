@@ -1,4 +1,4 @@
-"""How a trained network is judged: one network, one opening of one split, and what is read besides.
+"""Judges a trained network on one split, and says what is read besides for each kind of mode.
 
     judge          certificate, diagnostics and pictures of the network as it was trained
     fitted_heads   heads fitted to its code afterwards, so that a latent is judged only after it had a fair chance
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """One network, and what it is held against.
+    """A network to be judged, with the data and the teacher that it is held against.
 
     warm   the network whose features the teacher reads; None for a teacher that never reads an encoder
     """
@@ -38,7 +38,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Look:
-    """One opening of one split.
+    """The split that a network is judged on, at a number of looks.
 
     looks   configs that may open it: every bound uses delta / looks
     seed    of the cell: draws of a judgement are functions of it
@@ -126,16 +126,17 @@ def fitted_heads(subject: Subject, look: Look, reads: Reads, *, bench: Workbench
 
 
 def examined(subject: Subject, look: Look, reads: Reads, bench: Workbench) -> "Exam":
-    """The network passed over the split, with the teacher rows that it is held against."""
+    """Passes the network over the split; the exam holds what came out, and the teacher rows to compare with."""
     from certvae.evaluation import facts
     from certvae.protocols import trained
+    from certvae.teachers.kinds import FeatureTeacher
 
     classes = subject.teacher.facts["classes"]
     vae = network(reads, subject.model, subject.dataset.shape, classes, subject.trained, bench)
     targets = trained.teacher_rows(subject.dataset, subject.model, subject.warm, subject.teacher, look.split, bench)
     if isinstance(reads, Permuted):
         targets = trained.permuted(targets, look.split, look.seed)
-    live = trained.live_teacher(subject.teacher, bench) if isinstance(reads, Drifting) else None
+    live = FeatureTeacher.of(subject.teacher, bench.device) if isinstance(reads, Drifting) else None
     return facts.exam(vae, subject.dataset, targets, look.split, look.looks, subject.teacher, bench, live)
 
 

@@ -137,7 +137,7 @@ class RescueProtocol:
         return judge(from_row(facts), self.protocol.teacher.thresholds)
 
     def pressure(self, mode: str) -> Pressure | None:
-        """Of modes with fixed weights under the frozen teacher; a code that hears of no teacher is one without."""
+        """KL and alignment weight of a mode whose weights are fixed, for a forecast; None for modes that have none."""
         goal, sees = self.protocol.objective, self.spec.model.decoder_sees_teacher
         match mode:
             case "no_align" | "head_only" | "triad_no_align":

@@ -1,4 +1,4 @@
-"""Will alignment wake a network? Asked before alignment starts from a dead channel, and of any network by hand.
+"""Predicts whether alignment will wake a network: before it starts from a dead channel, or for any network by hand.
 
 Two things must be there: a response, which says that alignment pulls at this network at all, and a weight that wins
 against the KL term, of which the forecast of the data and the teacher knows the least.
@@ -31,7 +31,7 @@ ALIGNING = ("aligned", "guarded", "protected")
 
 @dataclass(frozen=True)
 class Awakening:
-    """What is known before alignment starts.
+    """What is known of a network with a dead channel before alignment starts.
 
     alpha_kl  of the objective          critical  the least alignment weight that holds a unit, by the forecast
     largest   alignment weight that may be in force     key  of the response in the store
@@ -74,7 +74,7 @@ def is_dead(network: Artifact) -> bool:
 
 
 def before(step: Step, inputs: Sequence[Any], store: Store) -> Awakening | None:
-    """Asked of a step that is about to align a network with a dead channel; None of any other."""
+    """The prediction for a step that is about to align a network with a dead channel; None for any other step."""
     match step.stage.inputs(*inputs):
         case {
             "dataset": Dataset() as dataset,
@@ -92,7 +92,7 @@ def before(step: Step, inputs: Sequence[Any], store: Store) -> Awakening | None:
 
 
 def of_cell(spec: CellSpec, graph: Graph, mode: str, dataset: Dataset, store: Store) -> Awakening:
-    """Of the network that a mode of a cell ended with, under the weights of the cell.
+    """The prediction for the network that a mode of a cell ended with, under the weights of the cell.
 
     Raises:
         ConfigFault: a cell without alignment, or a network that the store does not hold.

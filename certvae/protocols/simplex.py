@@ -83,7 +83,7 @@ class WitnessProtocol:
                 return found
 
     def pressure(self, mode: str) -> Pressure | None:
-        """Of the plain VAE: alignment through a witness of fixed gain has not the curvature of a head that learns."""
+        """KL weight of the plain VAE, for a forecast; the curvature of an aligned fixed witness is another one."""
         return Pressure(self.protocol.alpha_kl) if mode == "vae" else None
 
     @property

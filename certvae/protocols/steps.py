@@ -1,4 +1,4 @@
-"""The graph of a cell as data: steps that nobody has made yet, and what folds over them.
+"""Holds the graph of a cell as data: steps that nobody has made yet, and the fold over them.
 
 A protocol writes its graph as calls that return values (`certvae.protocols.rescue` is the one to read). What a cell
 costs, what cells share, what a plan finds in the store and what training computes are all folds over the same steps.
@@ -55,7 +55,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """What a cell computes.
+    """All steps of a cell: its teacher, and the network of each mode.
 
     teacher   the step that fixes T(x)
     networks  mode -> the step that its network is left by, in the order in which they are made
@@ -101,7 +101,10 @@ class Graph:
 
 
 def fold(graph: Graph, dataset: Dataset, make: Callable[[Step, Sequence[Any]], T]) -> dict[Step, T]:
-    """What `make(step, inputs)` gave for every step, in order; the inputs hold the data and what it gave before."""
+    """Calls `make(step, inputs)` for every step in order, and returns what it gave for each.
+
+    Inputs that are earlier steps are replaced by what `make` gave for them, and `Data` by the data set.
+    """
     made: dict[Step, T] = {}
     for step in graph.steps:
         made[step] = make(step, list(_inputs(step, dataset, made)))

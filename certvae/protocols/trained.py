@@ -1,7 +1,6 @@
-"""Between artifacts and networks: a network out of its artifact, teacher rows out of a network, an artifact out of
-training.
+"""Turns artifacts into networks, networks into teacher rows, and training into artifacts.
 
-    features  (n, d)  posterior means         T  (n, K)  teacher rows         rows in the order of the split
+features  (n, d)  posterior means         T  (n, K)  teacher rows         rows in the order of the split
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +43,7 @@ def network(dataset: Dataset, model: Model, classes: int, trained: Artifact, ben
 
 
 def loaded(vae: Vae, trained: Artifact, bench: Workbench) -> Vae:
-    """The same with the weights of an artifact, on the device."""
+    """A network with the weights of an artifact, on the device."""
     load_weights(vae, trained.arrays)
     return vae.to(bench.device)
 
@@ -189,7 +188,7 @@ def train_live(
 ) -> Content:
     """As `train`, under the chosen mixture read on the features of the encoder that is being trained."""
     vae = network(dataset, model, teacher.facts["classes"], start, bench)
-    live = live_teacher(teacher, bench)
+    live = FeatureTeacher.of(teacher, bench.device)
     loss = chain_loss(model, *goal, targets=live)
     evaluate = _on_guard_live(dataset, teacher.arrays["targets_guard"], live, bench)
     return train(vae, dataset, teacher, loss, schedule, stage, seed, bench, evaluate=evaluate)
@@ -201,11 +200,6 @@ def reading_teacher(
     """The frozen teacher as a function of images that gradients pass through."""
     vae = network(dataset, model, teacher.facts["classes"], warm, bench)
     return ReadingTeacher(vae.encoder, FeatureTeacher.of(teacher, bench.device))
-
-
-def live_teacher(teacher: Artifact, bench: Workbench) -> FeatureTeacher:
-    """The chosen mixture of a search, as a function of the features of whichever encoder."""
-    return FeatureTeacher.of(teacher, bench.device)
 
 
 def drift(cached: Float[np.ndarray, "n K"], live: Float[np.ndarray, "n K"], split: Split) -> float:

@@ -55,7 +55,7 @@ def save_rows(path: Path | str, dataset: Dataset, read: Read) -> None:
 
 
 def check_teacher(dataset: Dataset, teacher: Any) -> None:
-    """Refuses what was brought before anything starts; other teachers are left to their stages.
+    """Refuses rows or features of a user that cannot serve, before anything starts; passes all other teachers.
 
     Raises:
         ConfigFault: a file, a module or a network of torchvision that is not there, or is another one now.
@@ -74,7 +74,7 @@ def check_teacher(dataset: Dataset, teacher: Any) -> None:
 
 
 def given_content(dataset: Dataset, spec: Given) -> Content:
-    """The artifact of rows in a file.
+    """The artifact of a teacher whose rows lie in a file.
 
     Raises:
         ConfigFault, DataFault: see `check_teacher`.

@@ -48,7 +48,7 @@ class FeatureTeacher:
 
     @classmethod
     def of(cls, teacher: Artifact, device: str) -> Self:
-        """From the artifact of a search."""
+        """The teacher of the artifact of a search."""
         chosen, arrays = teacher.facts["chosen"], teacher.arrays
         fitted = {name: arrays[name] for name in (*FITTED, "pca_mean", "pca_map") if name in arrays}
         mixture = Mixture(chosen["covariance"], fitted)
@@ -90,7 +90,7 @@ class PixelScores:
 
     @classmethod
     def fit(cls, images: UInt8[np.ndarray, "n C H W"], scale: float, most: int) -> Self:
-        """The first components, at most `most`, of those that vary at all."""
+        """Fits the first principal components, at most `most`, of those that vary at all."""
         pixels = images.reshape(len(images), -1) * scale
         mean = pixels.mean(axis=0)
         pixels -= mean
@@ -194,7 +194,7 @@ def pixel_content(dataset: Dataset, spec: PcaGmm, seed: int, bench: Workbench) -
 
 @dataclass(frozen=True)
 class KeptTeacher:
-    """Rows of every split as they were kept: what a user brought is a function of the row of an image."""
+    """A teacher that a user brought, as the rows that were kept of every split."""
 
     kept: Mapping[str, Rows]
 

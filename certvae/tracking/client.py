@@ -1,4 +1,4 @@
-"""How a run gets into MLflow, and what is in there: through MLflow's public client alone, behind any tracking URI.
+"""Writes runs to MLflow and reads them back, by MLflow's public client alone, behind any tracking URI.
 
 Every call may be repeated, ends in bounded time whatever the other side does, and fails as an `Outage`. A run is found
 by the tag `certvae.key`; its digest is written with its numbers and its status last, so that a run with both is whole.
@@ -51,7 +51,7 @@ class Taken(Outage):
 
 
 class Patience:
-    """Calls that end in time: those that do not are left to a thread that holds up nobody, not even the exit."""
+    """Makes calls that end in time: one that does not is left to a thread that holds up nobody, not even the exit."""
 
     def __init__(self) -> None:
         self._left: threading.Thread | None = None
@@ -108,7 +108,7 @@ class Tracker:
         self.client, self.experiment, self._within = client, experiment, patience
 
     def read(self) -> dict[str, Shown]:
-        """All runs of ours, by key."""
+        """All runs of this study in MLflow, by key."""
         found, token = [], None
         while True:
             page = self._within(lambda token=token: self._page(OURS, token))
@@ -140,7 +140,7 @@ class Tracker:
         return self._within(lambda: self._write(self._make(run, parent), run, digest, run.points))
 
     def update(self, shown: Shown, run: Run, digest: str, parent: Shown | None) -> Shown:
-        """Makes a run what it shall be.
+        """Changes a run that is there into what is wanted.
 
         One that is open gets what is missing, under its id. One that says something else is written anew, since
         MLflow takes no number back.
@@ -156,7 +156,7 @@ class Tracker:
         return self._within(mend)
 
     def hang(self, shown: Shown, parent: Shown) -> Shown:
-        """Puts a run below a parent."""
+        """Makes a run a child of another one."""
         self._within(lambda: self.client.set_tag(shown.run_id, PARENT, parent.run_id))
         return dataclasses.replace(shown, parent=parent.run_id)
 

@@ -1,4 +1,4 @@
-"""Curves in MLflow while they grow, and numbers of cells that have ended while others go on.
+"""Shows curves in MLflow while they grow, and the numbers of cells that have ended while others go on.
 
 Training never waits: points are queued, and a thread writes them when it can. What cannot be written stays in the
 queue, which is bounded; what does not fit is counted and comes with the next `Ledger.sync`, because the store has it. A
@@ -36,7 +36,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class LiveCurves:
-    """Hears of every step and every epoch of every cell; made by `Ledger.live`."""
+    """Takes every epoch of every running cell and writes it to MLflow in a thread; made by `Ledger.live`."""
 
     def __init__(self, ledger: "Ledger", store: Store, say: Say):
         self._ledger, self._disk, self._say = ledger, store.disk, say

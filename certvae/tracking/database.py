@@ -1,4 +1,4 @@
-"""Opening what MLflow's runs are kept in; a SQLite file is made first, and nobody ever meets half of one."""
+"""Opens the database or server of MLflow's runs; a SQLite file is made first, whole or not at all."""
 
 import contextlib
 import glob
@@ -17,7 +17,7 @@ MAKING_SECONDS = 120.0  # MLflow's migrations: 2 s of processor
 
 
 def connect(uri: str | None, own: Path, study: str, artifacts: Path, patience: Patience) -> Tracker:
-    """The tracker of a study, ready to write.
+    """Opens the tracker of a study, ready to write.
 
     Args:
         uri: of a database or a server; None for the store's own database.

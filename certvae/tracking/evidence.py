@@ -40,11 +40,11 @@ class Evidence:
         return self._seconds.get(key or "", 0.0)
 
     def begun_steps(self, cell: str) -> list[str]:
-        """Steps of a cell that were heard of live."""
+        """Steps of a cell whose training was reported while it ran."""
         return list(self._begun.get(cell, {}))
 
     def begun_curve(self, cell: str, step: str) -> list[dict[str, Any]]:
-        """The curve that was heard live, as far as it came: all there is of a network that diverged."""
+        """The curve that was reported while a step ran, as far as it came: all there is of a network that diverged."""
         return list(self._begun.get(cell, {}).get(step, {}).values())
 
     def checkpoint(self, key: str | None) -> dict[str, bytes]:

@@ -177,7 +177,7 @@ class Ledger:
 def reconcile(
     tracker: "Tracker", wanted: Iterable[Entry], there: "dict[str, Shown]", evidence: Evidence
 ) -> Iterator[Did]:
-    """Makes the runs that are there what is wanted, one by one, and says of each what was done.
+    """Creates or updates runs in MLflow until all that is wanted is there, and yields for each what was done.
 
     Args:
         wanted: parents before children.
@@ -215,7 +215,7 @@ def rebuild(store: Store, study: str | None = None, *, uri: str | None = None) -
 
 
 def holds_bundles(store: Store) -> bool:
-    """Whether MLflow shall show bundles of networks of this store, as it did once."""
+    """Whether bundles of this store were once shown in MLflow, and so belong there again."""
     return bool(documents(store.disk, BUNDLED))
 
 
@@ -261,7 +261,9 @@ def _client() -> ModuleType:
 
 
 class Watermark:
-    """That MLflow shows the rows of a study: a view like the database itself, so it may be deleted at any time.
+    """Remembers that MLflow shows the rows of a study as they are, so that it need not be asked again.
+
+    It is a view like the database itself, and may be deleted at any time.
 
     Args:
         database: the file behind MLflow; None where a server keeps it, which is then always asked.

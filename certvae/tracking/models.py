@@ -1,4 +1,4 @@
-"""A bundle in MLflow: files of the run that it certifies, and a logged model, by the public client alone.
+"""Logs a bundle to MLflow: as files of the run that it certifies, and as a model.
 
 Both belong to the view: they go with the database, and are made again like the runs.
 """

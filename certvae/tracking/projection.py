@@ -1,4 +1,4 @@
-"""What MLflow shall show of a study: rows of the store in, runs out. Nothing here speaks to MLflow.
+"""Turns rows of the store into the runs that MLflow shows. Nothing here speaks to MLflow.
 
     config         one parent run per config: its spec, and aggregates over its seeds
     cell/step      one run per network: curve, numbers, margin against tau, files; one per preparation with a curve
@@ -66,7 +66,7 @@ Origin = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Which run there shall be, known before any object is read."""
+    """A run that MLflow shall show: its key, digest and rows, known before any object is read."""
 
     key: str
     parent: str | None

@@ -64,7 +64,7 @@ def cell_key(cell: str, step: str) -> str:
 
 
 def begun(spec: CellSpec, step: str) -> tuple[Run, Run]:
-    """The parent and the child that are shown while a cell is in training: what its rows will say, as far as known."""
+    """The parent and child run that are shown while a cell trains: what its rows will say, as far as it is known."""
     params, told = flattened(plain(spec)), {"config": config_name(spec.config), "data": spec.data.name}
     kind: Kind = "network" if step in ORDER else "preparation"
     return (
@@ -95,7 +95,9 @@ def curve_points(point: Mapping[str, Any]) -> list[Point]:
 
 
 def flattened(spec: Mapping[str, Any]) -> dict[str, str]:
-    """A spec as dotted names and short texts; the type of a branch is told where its name does not tell it.
+    """The parameters that MLflow shows of a spec: dotted names and short texts.
+
+    The type of a branch is told where its name does not tell it.
 
     Columns are narrow, so the name of the branch that holds most of a spec, `protocol`, is left out.
     """

@@ -1,4 +1,4 @@
-"""MLflow's own UI on the runs of a store, for this machine alone."""
+"""Opens MLflow's UI on the runs of a store, for this machine alone."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def page(uri: str | None, experiment: str | None, port: int = PORT) -> str:
 
 
 def check_port(port: int) -> None:
-    """Nobody is sent to a page that is not theirs.
+    """Refuses a port that something else listens on: its page would not be ours.
 
     Raises:
         ConfigFault: something listens there already.
@@ -63,7 +63,7 @@ def server(uri: str, port: int = PORT) -> tuple[list[str], dict[str, str]]:
 
 
 def serve(uri: str, port: int = PORT) -> NoReturn:
-    """Becomes that server, until it is interrupted."""
+    """Replaces this process by that server, until it is interrupted."""
     command, variables = server(uri, port)
     os.environ |= variables
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted

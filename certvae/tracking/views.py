@@ -1,4 +1,4 @@
-"""How MLflow's UI looks at a study when it is opened: which runs, in what order, with what columns and charts.
+"""Sets what MLflow's UI shows first of a study: which runs, in what order, with what columns and charts.
 
 The UI reads such a view from a tag of the experiment, the one that its button "Share" writes, and a URL names it.
 """

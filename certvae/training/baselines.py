@@ -220,9 +220,7 @@ def _quantised_terms(model: Model, commitment: float, lambda_ts: float, vae: Vae
 
 
 def _aligned(plain: Terms, lambda_ts: float, batch: Batch, logits: Rows) -> Terms:
-    if batch.teacher is None:
-        raise ValueError("alignment needs teacher rows: give batches that carry them")
-    return replace(plain, total=plain.total + lambda_ts * objective.alignment(batch.teacher, logits))
+    return replace(plain, total=plain.total + lambda_ts * objective.alignment(batch.taught, logits))
 
 
 @torch.no_grad()

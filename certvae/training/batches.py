@@ -1,4 +1,4 @@
-"""What a training loop is fed with: images of one split beside their teacher rows, and where such a row comes from.
+"""Feeds the training loop: images of one split beside their teacher rows, and where such a row comes from.
 
     x  (n, C, H, W)  in [0, 1]      T  (n, K)  teacher rows on the simplex, never with a gradient
 
@@ -24,6 +24,13 @@ class Batch:
 
     x: Tensor
     teacher: Tensor | None
+
+    @property
+    def taught(self) -> Tensor:
+        """The teacher rows. Raises ValueError for a batch that carries none."""
+        if self.teacher is None:
+            raise ValueError("teacher rows are needed: give batches that carry them")
+        return self.teacher
 
 
 class Batches:
@@ -51,11 +58,11 @@ class Batches:
         return iter(order[: self.steps * self.size].to(self._index.device).split(self.size))
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
-        """One training pass."""
+        """The batches of one training pass."""
         return map(self.at, self.order(seed))
 
     def in_order(self) -> Iterator[Batch]:
-        """Every row once."""
+        """The batches of one pass over all rows, in order."""
         return map(self.at, torch.arange(len(self._index), device=self._index.device).split(self.size))
 
     def at(self, rows: Tensor) -> Batch:
@@ -69,7 +76,7 @@ Targets = Callable[[Batch, Float[Tensor, "n d"]], Tensor | None]
 
 
 def cached(batch: Batch, mu: Float[Tensor, "n d"]) -> Tensor | None:  # noqa: ARG001 - Q does not look at the encoder
-    """Q of these images."""
+    """The cached teacher rows Q of these images."""
     return batch.teacher
 
 

@@ -1,4 +1,4 @@
-"""Laws of control: what a controller decides, given what it carried over and what it read.
+"""Decides the weights of the loss for every controller, from what it carried over and what it read.
 
     G_tau = I_T - L_TS - tau             of the guard rows, z = mu, nats
     g_a, g_b                             gradients of L_TS, and of all other losses as they are weighed
@@ -53,7 +53,7 @@ class Slopes:
 
     @property
     def is_still(self) -> bool:
-        """The alignment pulls at nothing: no weight of it helps."""
+        """Whether the gradient of the alignment is zero, so that no weight of it helps."""
         return math.sqrt(self.alignment) < NO_FORCE
 
     @property
@@ -66,7 +66,7 @@ class Slopes:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a decision sees.
+    """What a controller reads before a decision.
 
     margin   G_tau of the guard rows, nats         slopes   None before the first step
     epoch    epochs that are done, a whole number at the end of one
@@ -191,7 +191,7 @@ def _tentative(control: Rollback, lambda_ts: float, seen: Memory, reading: Readi
 
 
 def check_start(control: Control, margin: float) -> None:
-    """A barrier is infinite outside.
+    """Refuses the start of a barrier where it is infinite.
 
     Raises:
         NumberFault: the start of a barrier is not feasible.

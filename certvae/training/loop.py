@@ -1,4 +1,4 @@
-"""One resumable training loop. It knows a loss function, not a mode.
+"""Trains a network by any loss function, in the one loop that all modes share; it can be resumed.
 
 Everything random is a function of (purpose seed, epoch): a run that resumes after epoch e needs the weights, the
 optimiser state and e, and ends with the same bytes as a run that was never interrupted.
@@ -87,7 +87,7 @@ def fit(
 
 @dataclass
 class Step:
-    """What one step is: the gradients of a batch, clipped, and Adam."""
+    """One step of training: the gradients of a batch, clipped, and Adam."""
 
     vae: Vae
     loss: Loss
@@ -126,27 +126,27 @@ def _run_epoch(
 
 
 class Steering:
-    """What sits between the steps of a run; this one lets them pass. What it carries stands in checkpoints."""
+    """A hook between the steps of a run, such as a controller; this one does nothing. Its state is in checkpoints."""
 
     is_idle = True
     """Nothing happens between steps, so that one can be recorded as a CUDA graph."""
 
     def begin(self, optimiser: torch.optim.Optimizer) -> None:
-        """Before the first step, and before `restore`."""
+        """Called before the first step, and before `restore`."""
 
     def backward(self, step: int, terms: Terms) -> None:  # noqa: ARG002 - others ask at which step
-        """The gradients of a step."""
+        """Computes the gradients of a step."""
         terms.total.backward()
 
     def after(self, epoch: int, step: int) -> None:
-        """After the weights have moved."""
+        """Called after a step has moved the weights."""
 
     def point(self) -> dict[str, float | None]:
-        """What it adds to a point of the curve."""
+        """Numbers that it adds to a point of the curve."""
         return {}
 
     def pack(self) -> Content:
-        """All that it carries."""
+        """Its state, for a checkpoint."""
         return Content({}, {})
 
     def restore(self, content: Content) -> None:

@@ -1,4 +1,4 @@
-"""PyTorch's optimisers for processes that compile nothing.
+"""PyTorch's optimisers without the import of its compiler.
 
 Torch guards the methods of an optimiser against its compiler, and a guard imports the compiler in order to switch it
 off: 1.4 s of processor in every worker. These classes have the methods that the guards wrap: the bytes are the same.

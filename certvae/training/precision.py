@@ -1,4 +1,4 @@
-"""In what the layers of a network multiply while it trains, and which devices can.
+"""Sets the precision (fp32, tf32, bf16) in which the layers of a network multiply while it trains.
 
 The layers alone: what they return is float32 again before a loss sees it, and guard rows are read in float32.
 """
@@ -18,7 +18,7 @@ AMPERE = (8, 0)
 
 
 def check_precision(precision: Precision, device: str) -> None:
-    """Refuses what a device would emulate, or ignore without a word.
+    """Refuses a precision that a device would emulate, or ignore without a word.
 
     Raises:
         ConfigFault: the device does not have it.

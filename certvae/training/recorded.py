@@ -1,4 +1,4 @@
-"""One step of training, recorded once as a CUDA graph and replayed from then on.
+"""Records one step of training as a CUDA graph, and replays it from then on.
 
 A small network on a GPU waits for its host, which launches more than a hundred kernels a step; a graph is one launch.
 It reads its rows and the time from buffers that stay where they are, and draws noise from a generator that it advances.
@@ -34,10 +34,10 @@ class Recordable(Protocol):
 
 
 class Recorder(Protocol):
-    """Where steps run, and what records one."""
+    """Runs steps and records one."""
 
     def run(self, once: Callable[[], None]) -> None:
-        """Once, as it is.
+        """Runs a step once, as it is.
 
         Raises:
             RuntimeError: it asks the host for a number, so it cannot be recorded.
@@ -45,7 +45,7 @@ class Recorder(Protocol):
         ...
 
     def record(self, once: Callable[[], None]) -> Callable[[], None]:
-        """What repeats it; it has not run yet.
+        """Records a step without running it; returns what replays it.
 
         Raises:
             RuntimeError: it cannot be recorded.
@@ -64,7 +64,7 @@ class CudaGraph:
         self._noise, self._stream = noise, torch.cuda.Stream(noise.device)
 
     def run(self, once: Callable[[], None]) -> None:
-        """Once, in order with whatever else this process does on the device; a wait of the host is an error."""
+        """Runs a step once, in order with what else this process does on the device; a wait of the host is an error."""
         before = torch.cuda.get_sync_debug_mode()
         self._stream.wait_stream(torch.cuda.current_stream())
         try:
@@ -77,7 +77,7 @@ class CudaGraph:
             torch.cuda.current_stream().wait_stream(self._stream)
 
     def record(self, once: Callable[[], None]) -> Callable[[], None]:
-        """Launches nothing; every launch of the step is kept, with the memory that it uses."""
+        """Records a step and launches nothing; every launch of the step is kept, with the memory that it uses."""
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._noise)
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
@@ -103,12 +103,12 @@ class Recorded:
 
     @property
     def step(self) -> Recordable:
-        """What is recorded."""
+        """The step that is recorded."""
         return self._step
 
     @property
     def noise(self) -> torch.Generator:
-        """That of the step."""
+        """The generator that the step draws noise from."""
         return self._step.noise
 
     def __call__(self, number: int, rows: Tensor, epochs_done: float) -> Tensor:

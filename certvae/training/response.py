@@ -1,4 +1,4 @@
-"""Will alignment wake this network? The local response of arXiv 2605.05813, at a checkpoint.
+"""Measures whether alignment can move a network at all: the local response of arXiv 2605.05813, at a checkpoint.
 
     response = E <T - Tbar, Da>     nats, Da the change of the raw head's logits by one step of Adam along -grad L_TS
 
@@ -78,9 +78,7 @@ def _gradient(vae: Vae, batches: Batches) -> dict[nn.Parameter, Tensor]:
     shared, rows = [*vae.encoder.parameters(), *vae.head.parameters()], 0
     sums = [torch.zeros_like(parameter) for parameter in shared]
     for batch in batches.in_order():
-        if batch.teacher is None:
-            raise ValueError("a response needs teacher rows: give batches that carry them")
-        loss = objective.alignment(batch.teacher, vae.head(vae.encoder(batch.x)[0])) * len(batch.x)
+        loss = objective.alignment(batch.taught, vae.head(vae.encoder(batch.x)[0])) * len(batch.x)
         found = torch.autograd.grad(loss, shared, allow_unused=True)
         sums = [total if part is None else total + part for total, part in zip(sums, found, strict=True)]
         rows += len(batch.x)
@@ -100,9 +98,7 @@ def _logits(vae: Vae, batches: Batches) -> tuple[Tensor, Tensor]:
     """Teacher rows and logits, float64; a small step is a difference of logits that are nearly equal."""
     head, teachers, logits = copy.deepcopy(vae.head).double(), [], []
     for batch in batches.in_order():
-        if batch.teacher is None:
-            raise ValueError("a response needs teacher rows: give batches that carry them")
-        teachers.append(batch.teacher.double())
+        teachers.append(batch.taught.double())
         logits.append(head(vae.encoder(batch.x)[0].double()))
     return torch.cat(teachers), torch.cat(logits)
 

@@ -84,9 +84,7 @@ class Controller(Steering):
         """G_tau of the guard rows, z = mu, nats."""
         loss, rows = 0.0, 0
         for batch in self._guard.in_order():
-            if batch.teacher is None:
-                raise ValueError("a margin needs teacher rows: give guard batches that carry them")
-            found = objective.alignment(batch.teacher, self._vae.head(self._vae.encoder(batch.x)[0]))
+            found = objective.alignment(batch.taught, self._vae.head(self._vae.encoder(batch.x)[0]))
             loss, rows = loss + float(found) * len(batch.x), rows + len(batch.x)
         return self._info - loss / rows - self._control.tau
 
@@ -107,7 +105,7 @@ class Controller(Steering):
             self._slopes, self._pull = self._products(self._pull), None
 
     def after(self, epoch: int, step: int) -> None:
-        """A decision, where one is due."""
+        """Makes and carries out a decision, where one is due."""
         if not self._is_due(step):
             return
         before = self._reading.margin
@@ -126,7 +124,7 @@ class Controller(Steering):
         self.decisions.append(self._row(epoch + 1, step + 1, tentative, undone=undone))
 
     def point(self) -> dict[str, float | None]:
-        """The last decision, for the curve."""
+        """The last decision, as numbers of the curve."""
         last = self.decisions[-1]
         return {f"{PREFIX}{name}": value for name, value in last.items() if name not in ("epoch", "step")}
 

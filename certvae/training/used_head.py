@@ -1,4 +1,4 @@
-"""The shared-safe used head: what training may follow while the raw head is below the constant baseline.
+"""Trains towards a corrected ("used") head while the raw head is worse than the best constant.
 
 It is a map of raw student rows whose parameters are shared by all rows of a batch, so equal raw rows give equal used
 rows: it cannot hide a constant code. Certificates read the raw head alone. Here the training loss of a used head is a

@@ -28,17 +28,12 @@ from certvae.evaluation.diagnostics import (
 from certvae.models.nets import Vae, build
 from certvae.spec.parts import LearnedHead, Mlp, Model
 from certvae.training.batches import Batches, Constant
-from tests.small_cells import MODEL, small_digits
+from tests.small_cells import MODEL
 
 CIFAR100_STD = np.array([0.2673, 0.2564, 0.2762])
 CIFAR10_STD = np.array([0.2470, 0.2435, 0.2616])
 TEACHER = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.25, 0.5, 0.25]])
 SEEING = Model(encoder=Mlp(hidden=(16,), latent=5), head=LearnedHead(hidden=(8,)), decoder_sees_teacher=True)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Dataset:
-    return small_digits(tmp_path_factory.mktemp("digits"))
 
 
 def teacher_of(n: int, classes: int = 4, seed: int = 0) -> np.ndarray:

@@ -14,15 +14,9 @@ from certvae.spec.parts import Gaussian, Mlp, Model, SimplexHead
 from certvae.spec.simplex import Labels
 from certvae.store.artifact import Checkpoints
 from certvae.store.store import Store, Workbench
-from tests.small_cells import small_digits
 
 K = 10
 MODEL = Model(encoder=Mlp(hidden=(24,), latent=12), head=SimplexHead(), decoder_sees_teacher=False)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return small_digits(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

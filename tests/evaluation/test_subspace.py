@@ -15,16 +15,10 @@ from certvae.spec.rescue import Unaligned
 from certvae.training import losses, objective
 from certvae.training.batches import Batches
 from certvae.training.losses import chain_loss
-from tests.small_cells import small_digits
 
 K, D, BETA = 10, 12, 5.0
 MODEL = Model(encoder=Mlp(hidden=(24,), latent=D), head=SimplexHead(beta=BETA), decoder_sees_teacher=False)
 HEAD = SimplexWitness(D, K, BETA)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return small_digits(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -25,17 +25,12 @@ from certvae.training import losses, objective
 from certvae.training.objective import Terms
 from sweeps.tiny_fixed_q import STUDY
 from tests.laws import Cut
-from tests.small_cells import OBJECTIVE, TEACHER, TRAINING, WARM_UP, small_cell, small_digits
+from tests.small_cells import OBJECTIVE, TEACHER, TRAINING, WARM_UP, small_cell
 
 MODES = ("full", "no_align", "rescue")
 STEPS = ("warm_up", "teacher", "no_align", "full", "rescue")
 NAN = float("nan")
 LENIENT = quality.Thresholds(info_share=0, top1_margin=0, high_margin_share=0, usage_share=1, min_mass_share=0)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Dataset:
-    return small_digits(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +47,6 @@ def undisturbed(digits, tmp_path_factory) -> tuple[dict[str, Row], list[str]]:
     store = Store(tmp_path_factory.mktemp("undisturbed") / "store")
     rows = run(small_cell(), digits, store)
     return rows, sorted(executed(store))
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def run(spec: CellSpec, dataset: Dataset, store: Store, split: Split = "guard", **judged: Any) -> dict[str, Row]:

@@ -3,9 +3,6 @@
 import dataclasses
 from typing import Any
 
-import pytest
-
-from certvae.data.dataset import Dataset
 from certvae.evaluation.forecast import spectrum
 from certvae.protocols import chain, forecasting
 from certvae.protocols.forecasting import Pressure
@@ -20,11 +17,6 @@ from tests.laws import StageLaws
 from tests.small_cells import MODEL, small_cell, small_digits, with_noise_in
 
 CONTROLS = ("head_only", "untrained", "full_long", "permuted")
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Dataset:
-    return small_digits(tmp_path_factory.mktemp("digits"))
 
 
 def forecast_modes(spec: CellSpec) -> dict[str, float]:

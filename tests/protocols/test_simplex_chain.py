@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from certvae.canonical import canonical_json
-from certvae.data.dataset import Dataset
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Data, Gaussian, Mlp, Model, SimplexHead, Training
@@ -41,11 +40,6 @@ def cell(seed: int = 0, beta: float = 5.0, epochs: int = 2, **protocol: Any) -> 
         protocol=Witness(**{**given, **protocol}),
         training=Training(epochs=epochs, batch_size=64),
     )
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Dataset:
-    return small_digits(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from certvae.spec.reading import read
 from certvae.spec.rescue import Rescue, Triad
 from certvae.spec.simplex import Labels, PcaGmm, Witness
 from certvae.spec.teachers import FeatureGmm, Given
-from certvae.store.store import Store
 from certvae.teachers import kinds, save_rows
 from certvae.teachers.brought import check_teacher
 from tests.laws import StageLaws
@@ -50,16 +49,6 @@ def broken(x):
 def posterior(x):
     weights = np.exp(3 * x.reshape(len(x), -1) @ MAP)
     return weights / weights.sum(axis=1, keepdims=True)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return small_digits(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store")
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,9 @@ from certvae.protocols.simplex import WitnessProtocol
 from certvae.simplex import log_softmax, vertices, view_gap, witness_logits
 from certvae.spec.cell import CellSpec
 from certvae.spec.simplex import Labels, PcaGmm, Witness
-from certvae.store.store import Store
 from certvae.teachers import kinds
 from certvae.teachers.kinds import LabelTeacher, PixelScores, PixelTeacher, shifted, shifts
-from tests.small_cells import small_digits, with_noise_in
+from tests.small_cells import with_noise_in
 
 K = 4
 SMALL = PcaGmm(
@@ -25,16 +24,6 @@ SMALL = PcaGmm(
 
 def verdict(teacher, facts):
     return WitnessProtocol(CellSpec(), Witness(teacher=teacher)).verdict(facts)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return small_digits(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store")
 
 
 class TestLabels:

@@ -2,7 +2,6 @@
 
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +12,6 @@ from certvae.store.log import note
 from certvae.store.store import Store
 from certvae.tracking.evidence import CURVES, Evidence
 from tests.small_rows import aligned, cell, row, teacher
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def test_curve_stage_and_duration_of_an_object(store: Store) -> None:

@@ -33,7 +33,7 @@ from certvae.training.control import (
 )
 from certvae.training.losses import chain_loss
 from certvae.training.steering import Controller, controlled_loss
-from tests.small_cells import CLASSES, MODEL, OBJECTIVE, small_digits
+from tests.small_cells import CLASSES, MODEL, OBJECTIVE
 
 ALL: tuple[Control, ...] = (Fixed(), Guard(), StudentFirst(), Rollback(), Barrier(), Alternate(), Staged())
 every_control = pytest.mark.parametrize("control", ALL, ids=lambda one: type(one).__name__)
@@ -215,11 +215,6 @@ class TestRefusals:
         with pytest.raises(ConfigFault, match=r"ring must be >= 1, got 0 .* keep at least one state"):
             Rollback(ring=0)
         assert Rollback(ring=1).ring == 1
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Dataset:
-    return small_digits(tmp_path_factory.mktemp("digits"))
 
 
 SCHEDULE = Training(epochs=4, batch_size=50)

@@ -28,16 +28,6 @@ SCHEDULE = Training(epochs=EPOCHS, batch_size=50)
 STEPS = 4  # 216 train rows in batches of 50, the rest left out
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Dataset:
-    return small_digits(tmp_path_factory.mktemp("digits"))
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def bench(store: Store, told: list | None = None, checkpoints: Checkpoints | None = None) -> Workbench:
     report = (told if told is not None else []).append
     return Workbench("cpu", report, checkpoints or Checkpoints(store.disk, "0" * 64), 0.0)

@@ -26,7 +26,6 @@ from certvae.training.recorded import BEFORE, Recorded
 from certvae.training.triad import triad_loss
 from certvae.training.used_head import protected_alignment
 from tests.laws import Cut, CuttingCheckpoints
-from tests.small_cells import small_digits
 
 CLASSES = 4
 MLP = Model(encoder=Mlp(hidden=(32,), latent=6))
@@ -40,11 +39,6 @@ EPOCHS = range(4)
 @pytest.fixture(autouse=True)
 def nothing_said_yet():
     recorded._say.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Dataset:
-    return small_digits(tmp_path_factory.mktemp("digits"))
 
 
 class Again:

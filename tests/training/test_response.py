@@ -11,13 +11,8 @@ from certvae.models.nets import Vae, build, weights
 from certvae.training import objective
 from certvae.training.batches import Batches
 from certvae.training.response import Response, respond
-from tests.small_cells import CLASSES, MODEL, small_digits
+from tests.small_cells import CLASSES, MODEL
 from tests.training.test_control import teacher
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Dataset:
-    return small_digits(tmp_path_factory.mktemp("digits"))
 
 
 def network(dataset: Dataset, *changes: Callable[[Vae], None]) -> Vae:
