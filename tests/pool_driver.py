@@ -3,7 +3,6 @@
 python -m tests.pool_driver FOLDER ADDRESS CELLS        prints {seed: how it ended}; cells wait for the file FOLDER/go
 """
 
-import dataclasses
 import json
 import os
 import sys
@@ -17,23 +16,12 @@ from ray import tune
 
 from certvae.cluster.slots import Place, Slots
 from certvae.engine import executor
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, undivided
+from certvae.engine.dispatch import Dispatcher, Ended, undivided
 from certvae.errors import Fault
-from certvae.spec.cell import CellSpec
 from certvae.store.store import Store
+from tests.ears import Ears
 
 LOCAL = Slots(1, 1.0, 0.0, "not used: a cluster counts its own")
-
-
-class Ears(Listed):
-    """Cells of one config, and how they ended."""
-
-    def __init__(self, seeds: range):
-        super().__init__([Cell(dataclasses.replace(CellSpec(study="pool"), seed=seed)) for seed in seeds])
-        self.said: dict[int, str] = {}
-
-    def heard(self, cell: Cell, ended: Ended) -> None:
-        self.said[cell.spec.seed] = ended.kind
 
 
 def cell_that_waits(config: Mapping[str, Any], *, place: Place) -> None:
@@ -49,14 +37,14 @@ def cell_that_waits(config: Mapping[str, Any], *, place: Place) -> None:
 def main(folder: str, address: str, cells: str) -> int:
     """Runs the cells and returns what a command would."""
     store = Store(Path(folder, "store"), fingerprint={})
-    ears = Ears(range(int(cells)))
+    ears = Ears.of_seeds(range(int(cells)))
     dispatcher = Dispatcher(ears, lambda spec, only: {}, undivided)  # noqa: ARG005 - nothing is shared here
     try:
         executor.run(dispatcher, Place(str(store.path), None, folder), LOCAL, address=address, work=cell_that_waits)
     except Fault as fault:
         print(fault, file=sys.stderr)
         return fault.exit_code
-    print(json.dumps(ears.said))
+    print(json.dumps(ears.kinds))
     return 0
 
 

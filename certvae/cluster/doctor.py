@@ -1,4 +1,4 @@
-"""Is this machine, or every node of a cluster, fit for a long run? Looks, and changes nothing.
+"""Checks whether this machine, or every node of a cluster, is fit for a long run. It changes nothing.
 
 certvae doctor --store DIR
 certvae doctor --store DIR --address 127.0.0.1:6390        every node of a cluster, one by one
@@ -57,17 +57,16 @@ class Finding:
         return f"{line}\n     -> {self.remedy}" if self.remedy else line
 
 
-def examine(store: Path, needed_gb: float = 10.0, lock: Path = LOCK) -> list[Finding]:
+def examine(store: Path, needed_gb: float = 10.0) -> list[Finding]:
     """Everything that can be told from this machine alone.
 
     Args:
         store: the folder of results; it need not be there yet.
         needed_gb: free space that a run wants, in gigabytes.
-        lock: pinned versions.
     """
     return [
         *system(),
-        *versions(lock),
+        *versions(LOCK),
         *cores(),
         *shared_memory(),
         *home(),
@@ -106,7 +105,7 @@ def together(clocks: Sequence[tuple[str, float]], before: float, after: float) -
 
 
 def system(name: str = "", processor: str = "") -> Iterator[Finding]:
-    """Is this a system that the tests run on?
+    """Checks the operating system and processor: are they among those that the tests run on?
 
     Args:
         name, processor: as Python calls those of another machine.
@@ -147,7 +146,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Finding]:  # noqa
 
 
 def home() -> Iterator[Finding]:
-    """Can libraries keep their settings and caches?"""
+    """Checks the home folder: can libraries keep their settings and caches there?"""
     folder = Path.home()
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -235,7 +234,7 @@ def disk(store: Path, needed_gb: float) -> Iterator[Finding]:
 
 
 def store_folder(store: Path) -> Iterator[Finding]:
-    """Is it a store, safe, writable, and on what kind of file system?"""
+    """Checks the folder of the store: safe, writable, and on what kind of file system?"""
     store = store.absolute()
     place = _nearest(store)
     if not os.access(place, os.W_OK | os.X_OK):
@@ -272,7 +271,7 @@ def clock(store: Path) -> Iterator[Finding]:
 
 
 def token() -> Iterator[Finding]:
-    """Is the secret of a Ray cluster readable by this user alone?"""
+    """Checks that the secret of a Ray cluster is readable by this user alone."""
     paths = (os.environ.get("RAY_AUTH_TOKEN_PATH"), "~/.certvae/token", "~/.ray/auth_token")
     found = [path for name in paths if name and (path := Path(name).expanduser()).exists()]
     if not found:
@@ -286,7 +285,7 @@ def token() -> Iterator[Finding]:
 
 
 def free_port(port: int, of: str) -> Iterator[Finding]:
-    """Can this port be listened on? If not, something has it, perhaps a cluster of ours."""
+    """Checks a port: if it cannot be listened on, something has it, perhaps a cluster of ours."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -16,7 +16,7 @@ import psutil
 
 @contextmanager
 def nobody_left() -> Iterator[None]:
-    """Whoever is below this process now ends with the block, also if this process is killed within."""
+    """Ends the processes below this one with the block, also if this process is killed within it."""
     below = {}
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # a helper that has just ended

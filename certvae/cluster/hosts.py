@@ -1,4 +1,4 @@
-"""Hosts of one's own as a Ray cluster: what `ray up` and `ray down` do to machines that others use too.
+"""Runs hosts of one's own as a Ray cluster: what `ray up` and `ray down` do to machines that others use too.
 
 Ray's provider for given hosts brings a cluster down by ending every Ray process that it can see on the head, whoever
 started it, forgets the workers, and trusts whatever host answers. This one ends only what this cluster started, on

@@ -1,4 +1,4 @@
-"""A Ray cluster that is there already: joining it, and asking its nodes the same question."""
+"""Joins a Ray cluster that is there already, and asks all its nodes the same question."""
 
 import logging
 import socket
@@ -19,7 +19,7 @@ Node = Mapping[str, Any]
 
 @contextmanager
 def driver_of(address: str) -> Iterator[None]:
-    """Within the block this process is a driver of a cluster, which goes on afterwards.
+    """Makes this process a driver of a cluster for the length of the block; the cluster goes on afterwards.
 
     Args:
         address: host:port of its head, or auto.

@@ -1,4 +1,4 @@
-"""A cluster that is there already: joined, compared node by node, watched while cells run, and left as it was."""
+"""Runs cells on a cluster that is there: joins it, compares its nodes, watches it, and leaves it as it was."""
 
 import logging
 import shutil
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Room:
-    """What a run has got: a folder for what Ray Tune writes, and slots that may come and go."""
+    """The resources of a run: a folder for what Ray Tune writes, and slots that may come and go."""
 
     scratch: Path
     slots: Slots

@@ -1,4 +1,4 @@
-"""A study on a cluster, from a laptop.
+"""Runs a study on a cluster, from a laptop.
 
     certvae cluster run cluster.yaml sweeps/tiny_fixed_q.py --data digits
     certvae cluster fetch cluster.yaml certvae-store

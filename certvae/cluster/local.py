@@ -1,4 +1,4 @@
-"""A Ray of one run alone: a folder and a token of its own, on this machine alone, and nothing of it left afterwards.
+"""Starts a Ray for one run: its own folder and token, on this machine alone, and nothing left afterwards.
 
 A driver that is killed cannot tidy up, so whoever comes next removes the folders whose driver is dead.
 """
@@ -112,7 +112,7 @@ def remove_abandoned(parent: Path) -> None:
 
 @contextmanager
 def watched(stop: Callable[[Fault], None]) -> Iterator[None]:
-    """Ends the run when a process has ended without which Ray can tell nothing.
+    """Watches the processes without which Ray cannot work, and ends the run when one of them has ended.
 
     They are children of this process, so they are looked at and not asked: Ray ends a driver with a raw line within
     seconds of losing one of them.
@@ -142,7 +142,7 @@ def _lives(process: psutil.Process) -> bool:
 
 @contextmanager
 def on_loopback() -> Iterator[None]:
-    """Whatever is started within the block listens on this host alone.
+    """Lets a Ray that is started within the block listen on this host alone.
 
     Ray takes 127.0.0.1 for a mistake and listens everywhere, unless it is told that there are no clusters here.
     """

@@ -42,7 +42,7 @@ class Facts:
 
 @contextmanager
 def beacon(store: str) -> Iterator[str]:
-    """A file in the store, for as long as a run lasts: who cannot see it sees another folder."""
+    """Keeps a file in the store for as long as a run lasts: a node that cannot see it sees another folder."""
     path = Path(store, "tmp", f"beacon.{owner()}.{uuid.uuid4().hex}")
     path.touch(mode=0o600)
     try:
@@ -76,7 +76,7 @@ def ask(nodes: Iterable[Node], light: str) -> list[Facts]:
 
 
 def check(expected: Facts, found: Sequence[Facts]) -> None:
-    """Compares nodes with the driver.
+    """Compares the facts of nodes with those of the driver.
 
     Raises:
         RayFault: one is odd: the message names its host and what differs.

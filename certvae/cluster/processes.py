@@ -1,4 +1,4 @@
-"""Ends the processes that carry a mark, and their children. Nothing else, whatever its name.
+"""Ends the processes that carry a mark, and their children, and no others.
 
 python -m certvae.cluster.processes SCRATCH         a process is marked when it was started with CERTVAE_SCRATCH=SCRATCH
 

@@ -49,7 +49,7 @@ class Served:
 
     @property
     def uri(self) -> str:
-        """What MLFLOW_TRACKING_URI must be."""
+        """The tracking URI of this server, for MLFLOW_TRACKING_URI."""
         return f"http://{ui.HOST}:{self.port}"
 
     def kill(self) -> bool:

@@ -17,7 +17,6 @@ class Place:
     cache: str
     code: tuple[str, ...] = ()
     """Folders in which code of the user is looked for."""
-    checkpoint_seconds: float = 30.0
     gpu_share: float = 1.0
     """The share of a GPU's memory that a cell may use."""
     deadline_seconds: float | None = None

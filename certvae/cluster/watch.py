@@ -37,7 +37,7 @@ class Stopped(BaseException):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Ray Tune says nothing of a lost worker: `Recovered` says it in a line, and its traceback is in the store."""
+    """Silences what Ray Tune logs of a lost worker: `Recovered` says it in a line; its traceback is in the store."""
     log = logging.getLogger("ray.tune.execution.tune_controller")
     earlier = log.level
     log.setLevel(logging.CRITICAL)
@@ -126,7 +126,7 @@ def _ended() -> RayFault:
 
 
 class Watch:
-    """Knows the nodes of a cluster. Use it as a context.
+    """Follows the nodes of a cluster while cells run. Use it as a context.
 
     Args:
         head: address of the head, as host:port.

@@ -26,7 +26,7 @@ from certvae.spec.goal import Judged
 
 @dataclass(frozen=True)
 class Step:
-    """A config of the path, and the change that led to it."""
+    """One step of the path: a config, the change that led to it, and how it was judged."""
 
     change: str
     spec: CellSpec
@@ -34,7 +34,7 @@ class Step:
 
 
 class Ablation:
-    """The configs between two as a source of cells.
+    """Hands out the cells of all configs between the default and the winner, step by step.
 
     Raises:
         SearchFault: the winner differs from the default in more than values of fields.
@@ -70,7 +70,7 @@ class Ablation:
         (self._open or set()).discard(cell.spec.cell)
 
     def cells(self, spec: CellSpec) -> list[Cell]:
-        """A config on the confirmation seeds, as far as the goal reads it."""
+        """The cells of a config: one per confirmation seed, training only the modes that the goal reads."""
         modes = (self._search.goal.mode, self._search.goal.reference)
         return [Cell(replace(spec, seed=seed), SEARCHED, modes) for seed in self._search.confirmation_seeds]
 
@@ -114,10 +114,10 @@ class Ablation:
 
 
 def changes(base: CellSpec, winner: CellSpec) -> dict[str, Any]:
-    """{field: value} of what tells a winner from the default.
+    """The fields in which the winner differs from the default, with the winner's values.
 
     Raises:
-        SearchFault: there is more to it.
+        SearchFault: they differ in more than values of fields.
     """
     usual = fields(base)
     found = {path: value for path, value in fields(winner).items() if path in usual and usual[path] != value}

@@ -1,4 +1,4 @@
-"""One question to a network of a store: will alignment wake it?"""
+"""`certvae response`: would alignment wake a trained network whose channel may be dead?"""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from certvae.training import environment
 
 
 def response(prefix: str, store: Path, mode: str, data_root: Path | None) -> int:
-    """Prints the answer for the network that a mode of a cell ended with; the exit code says it as well.
+    """Prints whether alignment would wake the network of one mode of a cell; the exit code says the same.
 
     Raises:
         ConfigFault: no cell, or more than one, has a digest that begins so, or its network is not there.

@@ -25,7 +25,7 @@ Report = Callable[[Mapping[str, Any]], None]
 
 
 def attempt(lane: Cell, place: Place, report: Report) -> Ended:
-    """Works, and says how that ended; a failure leaves its traceback beside the store's log.
+    """Runs one lane and returns how it ended; of a failure the traceback is kept beside the store's log.
 
     Raises:
         Exception: a second attempt may mend it: it is no fault, and memory was not short.
@@ -42,7 +42,7 @@ def attempt(lane: Cell, place: Place, report: Report) -> Ended:
 
 
 def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
-    """Trains and judges a cell, or a lane of it; its rows are in the store, and returned.
+    """Trains and judges a cell, or a lane of it; its rows are written to the store and returned.
 
     Raises:
         Censored: the cell's rule says that its config cannot reach what it must.
@@ -63,7 +63,6 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
         fingerprint=environment.fingerprint(device),
         device=device,
         report=hear,
-        checkpoint_seconds=place.checkpoint_seconds,
         recompute=place.recompute,
     )
 

@@ -199,7 +199,7 @@ class Fields:
 
 
 def parse(study: Study, arguments: Sequence[str], target: str | None = None) -> tuple[Run, CellSpec, Goal]:
-    """The run, the cell of seed 0 after all overrides, and what a search maximises.
+    """Reads a command line into the run, the cell of seed 0 after all overrides, and the goal of a search.
 
     The preset depends on the data set, so the options of the run are read first, and what is left are the cell's.
 
@@ -227,7 +227,7 @@ def parse(study: Study, arguments: Sequence[str], target: str | None = None) -> 
 
 
 def prepared(study: Study, run: Run) -> tuple[Run, CellSpec]:
-    """The run with a name for its study, and the preset of its data set before any field is overridden.
+    """Checks the options of a run; returns it with the name of its study, and the preset cell of its data set.
 
     Raises:
         ConfigFault: seeds that are none, an unknown data set or sampler, or a preset that gives no cell.
@@ -246,7 +246,7 @@ def prepared(study: Study, run: Run) -> tuple[Run, CellSpec]:
 
 
 def kept(path: Path, run: Run, usual: str) -> tuple[Run, CellSpec]:
-    """The run on the data of a file that a search has left, and the cell that the file holds.
+    """Reads the winner that a search has left in a file: the run on the data of that search, and its cell.
 
     Args:
         usual: the data set of the study, which a run has when nobody named another.
@@ -278,14 +278,14 @@ def space_of(study: Study, run: Run, base: CellSpec) -> Space | None:
 
 
 def searched(space: Space | None, base: CellSpec, goal: Goal) -> list[str]:
-    """Lines on what a search maximises and what it draws; none where there is nothing to draw from."""
+    """Describes a search, line by line: what it maximises and what it draws; no line where there is no space."""
     if space is None:
         return []
     return [f"search: {goal}", *(f"  draws {line}" for line in drawn(space, base))]
 
 
 def controlled(preset: CellSpec, name: ControlName | Literal["none"] | None) -> CellSpec:
-    """The cell with this controller beside its plain modes; one of that kind which is there keeps its fields.
+    """The cell with modes that this controller guards; a controller of that kind which it has already keeps its fields.
 
     Raises:
         ConfigFault: no mode of the cell has an alignment weight that could be set while it trains.
@@ -301,7 +301,7 @@ def controlled(preset: CellSpec, name: ControlName | Literal["none"] | None) -> 
 
 
 def usual(study: Study) -> Run:
-    """The run of a study that nobody gave an option."""
+    """The options of a run where the user gives none."""
     return Run(
         data=study.data,
         seeds=study.seeds,
@@ -317,7 +317,7 @@ def _run_of(study: Study, arguments: Sequence[str], program: str) -> tuple[Run, 
 
 
 def described(data: str) -> str | Description:
-    """What a preset is asked for: the name of a data set that it was tuned for, or the description of any other.
+    """What a preset is called with: a data set that it was tuned for by its name, or the description of any other.
 
     Raises:
         ConfigFault: it is neither.
@@ -376,7 +376,7 @@ def _described(about: str) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line that runs a study, as it can be typed again."""
+    """The command line that runs a study, in a form that can be typed again."""
 
     target: str | None
     """What `certvae run` was given; None for a script that Python runs."""
@@ -393,12 +393,12 @@ class Command:
 
 
 def remember(command: Command, store: Store, study: str) -> None:
-    """Notes the last command of a study in its store: `certvae run STORE` goes on with it. Scratch."""
+    """Notes the last command of a study in its store, so that `certvae run STORE` can go on with it."""
     note(store.disk, COMMANDS, {"of": study, "study": command.study, "arguments": list(command.arguments)})
 
 
 def anywhere(arguments: Sequence[str], run: Run) -> list[str]:
-    """The same options with whole paths: they mean the same in any folder."""
+    """The same options with absolute paths, so that they mean the same in any folder."""
     folders = {"--store": run.store, "--data-root": run.data_root, "--config": run.config}
     places = {name: str(path.absolute()) for name, path in folders.items() if path}
     if (data := place_of(run.data)) is not None:
@@ -417,7 +417,7 @@ def anywhere(arguments: Sequence[str], run: Run) -> list[str]:
 
 
 def place_of(data: str) -> str | None:
-    """Where data of one's own lie, in any folder; None for a data set that has a name."""
+    """The place of the user's own data, as an absolute path; None for a data set that has a name."""
     kind, _, path = data.partition(":")
     if not is_own(data):
         return None

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from rich.table import Table
 
 from certvae import answers
+from certvae.engine.rows import Row
 
-Row = Mapping[str, Any]
 HEADINGS = ("seeds", "failed", "margin", "least", "largest", "certified", "alive", "PSNR")
 
 
 def compared(rows: Sequence[Row], differences: Mapping[str, str]) -> Table:
-    """A line per config and mode; seeds with a stress-case teacher are counted in the title, and are in no line.
+    """A table with a line per config and mode; seeds with a stress-case teacher are counted in its title alone.
 
     Args:
         rows: of one split, of all configs.

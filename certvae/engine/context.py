@@ -20,14 +20,13 @@ from certvae.errors import ConfigFault
 from certvae.fingerprint import expected, gpu_count
 from certvae.foreign import search_path
 from certvae.protocols import chain
-from certvae.protocols import chain as stages
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
 from certvae.store.store import Store
 
 
 class Context:
-    """Made once, before anything starts.
+    """All that a run needs, made once before anything starts.
 
     Raises:
         Fault: the store or the pool is not what is needed.
@@ -56,15 +55,20 @@ class Context:
             recompute=run.recompute,
         )
 
+    def say(self, *lines: str | None, style: str = "") -> None:
+        """Prints lines as they are: a terminal wraps them, and nothing in them is markup. None and "" print nothing."""
+        for line in filter(None, lines):
+            self.console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
     @property
     def _only_asks(self) -> bool:
-        """A question leaves nothing where it is asked."""
+        """Whether nothing will be computed: then no folder is made and no data set is decoded."""
         run = self.run
         return (run.plan and not run.decode) or run.status or run.explain is not None
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """Found, fetched or opened when it is asked for; for a question, as far as that is without a pixel."""
+        """The data set, fetched and decoded when first needed; a question gets its shape and counts, and no pixel."""
         cache = Path(self.place.cache)
         if self._only_asks:
             return foreseen(self.base.data, self.place.data_root, cache=cache)
@@ -72,7 +76,7 @@ class Context:
 
     @functools.cached_property
     def gate(self) -> Gate:
-        """Of the certify rows of these data."""
+        """Who may look at the certify rows of these data, and what that costs."""
         tested = preconditions(self.dataset).facts if self.dataset.is_decoded else None
         return Gate(
             self.store, self.dataset.name, self.dataset.digest, tested, self.run.looks, again=self.run.recompute
@@ -80,7 +84,7 @@ class Context:
 
 
 HERE = 0
-"""As many workers: this process is the only slot."""
+"""`--workers 0`: lanes run in this process, one after the other, without Ray."""
 
 
 def slots_of(run: Run) -> Slots:
@@ -111,12 +115,12 @@ def _here(run: Run) -> Slots:
 
 
 def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool]:
-    """Tells a row that these stage versions made in this environment.
+    """Returns a test for rows: were they made by these stage versions, in this environment?
 
     Args:
         on_cluster: the devices of a cluster are not those of this machine, so a row's own device is taken for granted.
     """
-    current = {f"stage_version_{stage.name}": stage.version for stage in stages.STAGES}
+    current = {f"stage_version_{stage.name}": stage.version for stage in chain.STAGES}
     here = expected()
     environments = {here["device"]: digest(here)}
 

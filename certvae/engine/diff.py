@@ -32,11 +32,11 @@ class Side:
 
     @property
     def first(self) -> Row:
-        """A row of it: all say the same of their spec, and most of them of all that they were made with."""
+        """One row of the cell: its rows share a spec and, as a rule, what they were made with."""
         return next(iter(self.rows.values()))
 
     def said(self, chosen: Callable[[str], bool]) -> dict[str, str]:
-        """The fields of its rows that are chosen; several values where rows of the cell do not agree."""
+        """The chosen fields of its rows as texts; several values where the rows do not agree."""
         found: dict[str, list[str]] = {}
         for row in self.rows.values():
             for name, value in row.items():
@@ -49,8 +49,7 @@ DIGESTS = (PROGRAM, "environment", "data_digest")
 
 
 def side(store: Store, prefix: str) -> Side:
-    """The rows of the cell whose digest begins so, bounds at the looks of now; of several
-    rows of one thing the newest.
+    """The newest rows of the cell whose digest begins with `prefix`, with bounds at the looks of now.
 
     Raises:
         ConfigFault: the store has no such cell, or more than one.

@@ -1,4 +1,4 @@
-"""Which lane next: a plain object that a scheduler asks and tells. It knows cells and steps, not Ray.
+"""Decides which lane runs next: a plain object that a scheduler asks and tells. It knows cells and steps, not Ray.
 
 A cell is run in lanes: parts of its modes, each on a slot of its own as soon as what they share is published. A lane is
 a cell with only these modes, and the source hears of the cell when its last lane has ended.
@@ -32,7 +32,7 @@ Shared = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Cell:
-    """One chain, or a lane of it."""
+    """A unit of work: one chain (a config and a seed), or a lane of it (some of its modes)."""
 
     spec: CellSpec
     splits: tuple[Split, ...] = ("guard", "certify")
@@ -49,7 +49,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a lane, or a cell, ended. A censored one was hopeless: a decision of the search, which remembers it.
+    """How a lane, or a cell, ended. A censored one was stopped by the search, which remembers that it was hopeless.
 
     Anything else but ok is a failure of this invocation: logged, never stored, tried again next.
     """
@@ -106,7 +106,7 @@ class Listener:
         """A lane gave its slot back."""
 
     def over(self, cell: Cell, ended: Ended) -> None:
-        """The last lane of a cell has ended."""
+        """A cell has ended, with the last of its lanes."""
 
 
 @dataclass(eq=False)
@@ -147,7 +147,7 @@ class _Lane:
 
 
 def undivided(spec: CellSpec, only: Only) -> Sequence[Only]:  # noqa: ARG001 - whatever the cell
-    """A cell as one lane."""
+    """All modes of a cell in one lane."""
     return (only,)
 
 

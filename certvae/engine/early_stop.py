@@ -37,7 +37,7 @@ class Censored(Exception):
 
 @dataclass(frozen=True)
 class Halfway:
-    """What a cell shows halfway: guard margin in nats, guard PSNR and that of the finished reference in dB."""
+    """What a cell shows halfway through training: guard margin (nats), guard PSNR and that of the reference (dB)."""
 
     margin: float | None
     psnr: float | None
@@ -45,15 +45,13 @@ class Halfway:
 
     def value(self, quantity: Quantity, goal: Goal) -> float | None:
         """The quantity as it would be if nothing changed any more; None when a number is missing."""
-        match quantity:
-            case "score":
-                return self.margin
-            case "psnr_drop":
-                return _sum(goal.psnr_drop, self.psnr, _negative(self.reference_psnr))
-            case "psnr_floor":
-                return _sum(self.psnr, _negative(goal.psnr_floor))
-            case "channel":
-                return None
+        if quantity == "score":
+            return self.margin
+        if self.psnr is None:
+            return None
+        if quantity == "psnr_drop" and goal.psnr_drop is not None and self.reference_psnr is not None:
+            return goal.psnr_drop + self.psnr - self.reference_psnr
+        return self.psnr - goal.psnr_floor if quantity == "psnr_floor" and goal.psnr_floor is not None else None
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Need:
 
 @dataclass(frozen=True)
 class StopRule:
-    """What the cells of one config are held against, at one report point of one mode."""
+    """The test that ends hopeless cells of one config, applied at one report point of one mode."""
 
     goal: Goal
     epoch: int
@@ -77,7 +75,7 @@ class StopRule:
     needs: tuple[Need, ...]
 
     def check(self, halfway: Halfway) -> None:
-        """Looks at a cell.
+        """Applies the rule to what a cell shows halfway.
 
         Raises:
             Censored: an upper bound lies below what is wanted.
@@ -187,12 +185,3 @@ def _rest(quantity: Quantity, goal: Goal, judged: Judged, cells: Sequence[Halfwa
     shown = [cell.value(quantity, goal) for cell in cells]
     known = [value for value in shown if value is not None]
     return math.inf if final is None or not known or len(known) < len(shown) else final - min(known)
-
-
-def _sum(*terms: float | None) -> float | None:
-    known = [term for term in terms if term is not None]
-    return sum(known) if len(known) == len(terms) else None
-
-
-def _negative(value: float | None) -> float | None:
-    return None if value is None else -value

@@ -1,4 +1,4 @@
-"""The pool: Ray Tune runs cells on slots. Everything Ray writes is scratch.
+"""Runs cells on a pool of slots through Ray Tune. Everything that Ray writes is scratch.
 
 One lane of a cell is one trial; actors are reused, so torch is imported once per slot. Workers write to the store and
 report how far they are; they open no database. `Tuner.restore` is never called: what is left is the plan minus the

@@ -12,13 +12,13 @@ KEPT = 16  # digits of a cell's digest that name the files of its lanes
 
 
 def kind_of(error: BaseException) -> Kind:
-    """Out of memory, on a GPU or a host, is told apart: it may fit alone."""
+    """The kind of a failure: out of memory, of a GPU or a host, is told apart since the lane may fit alone."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return "out_of_memory" if names & {"OutOfMemoryError", "MemoryError"} else "error"
 
 
 def keep(store: Path, lane: Cell, error: BaseException) -> Ended:
-    """Writes the traceback beside a one-line reason."""
+    """Keeps a failure: its traceback, and its reason in one line."""
     ended = Ended(kind_of(error), f"{type(error).__name__}: {error}".splitlines()[0][:500])
     notes = {"txt": "".join(traceback.format_exception(error)), "json": json.dumps(asdict(ended))}
     for ending, text in notes.items():

@@ -1,4 +1,4 @@
-"""The gate of certify rows: what a run opens, and what that costs every other look, told before and after.
+"""Guards the certify rows: says what a run is about to open and what that costs other looks, and registers it.
 
 Search sees the guard split. A bound on certify rows holds for a student that was fixed before they were looked at, and
 each config that looks makes all bounds on these rows pay: see `certvae.looks`.
@@ -45,7 +45,7 @@ class Gate:
         self._tested = tested or {}
 
     def price(self, configs: Iterable[CellSpec]) -> int:
-        """What delta is divided by once these are open.
+        """The number by which delta is divided once these configs have looked.
 
         Raises:
             StoreFault: more are claimed than were declared, here or before.
@@ -59,7 +59,7 @@ class Gate:
         return max(declared, claimed, 1)
 
     def open(self, configs: Sequence[CellSpec]) -> None:
-        """Registers what these configs claim. Opened again they cost nothing: that is how a run resumes.
+        """Registers the look of each config. One that has looked before costs nothing: that is how a run resumes.
 
         Two drivers that open at once may exceed together what was declared; bounds then pay for what was opened.
 
@@ -80,7 +80,7 @@ class Gate:
             self._store.expect(study, {LOOKS: documents(disk, LOOKS)})
 
     def told(self, configs: Sequence[CellSpec]) -> list[str]:
-        """Which look this is, what it costs the others, and what is wrong with the rows; nothing is opened.
+        """Lines for the user: which look this is, and what it costs the others. Nothing is opened.
 
         Raises:
             StoreFault: see `price`.
@@ -97,11 +97,11 @@ class Gate:
         return [f"certify rows: {_places(places)} of {price}{share}", *(f"  costs {line}" for line in costs)]
 
     def others(self, study: str) -> list[str]:
-        """The looks of other studies at these rows, which pay for those of this one."""
+        """The looks of other studies at the same rows: their bounds pay for the looks of this study too."""
         return [_named(look) for look in Register(self._store.disk).at(self._look()) if look.study != study]
 
     def warnings(self, classes: int) -> list[str]:
-        """What is wrong with the rows themselves."""
+        """Lines on what is wrong with the certify rows themselves, such as leaks and repeats."""
         return warnings(self._tested or None, classes)
 
     def _costs(self, there: Sequence[Look], before: int, after: int) -> list[str]:
@@ -131,7 +131,7 @@ class Gate:
 
 
 def opened_for(store: Store, study: str, seen: Iterable[Mapping[str, Any]] = ()) -> list[str]:
-    """The configs of a study that certify was opened for; none while it is closed.
+    """The configs of a study that have looked at certify rows; none while these are closed.
 
     Args:
         seen: rows of the study, which tell of openings whose record was lost.

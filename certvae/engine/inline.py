@@ -1,4 +1,4 @@
-"""The pool of one slot that is this process: no Ray, no worker. A debugger and a notebook see every frame.
+"""Runs lanes in this process, one after the other: no Ray, no worker. A debugger and a notebook see every frame.
 
 Rows, keys and the table are those of any other pool. What ends this process ends the run, so a lane has no deadline and
 gets no second attempt; the same command goes on.

@@ -47,14 +47,14 @@ class Journal:
         self._times = {(event["number"], event["what"]): event["time"] for event in known}
 
     def asked(self, proposal: Proposal) -> None:
-        """A config begins, now or in an earlier run."""
+        """Shows a config as running; it began now or in an earlier run."""
         self._time(proposal.number, "began")
         with contextlib.suppress(OSError):  # a view may fall behind; the search goes on
             self._study.enqueue_trial(proposal.params, user_attrs={"config_number": proposal.number})
             self._running[proposal.number] = self._study.ask(fixed_distributions=proposal.distributions)
 
     def judged(self, proposal: Proposal, judged: Judged) -> None:
-        """A config has ended; one that ended in an earlier run was not asked for in this one."""
+        """Shows a config as ended; one that ended in an earlier run was never running in this one."""
         self._judged.append(judged)
         ended = finished(proposal, judged, self._goal, Noise.of(self._judged))
         began_at, ended_at = (self._time(proposal.number, what) for what in ("began", "ended"))

@@ -1,4 +1,4 @@
-"""From a command line to an exit code.
+"""Runs a study from its command line, to an exit code.
 
     python sweeps/<study>.py --store DIR        the same command resumes; it computes only what is missing
 

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Time:
 
 
 def overview(base: CellSpec, dataset: Dataset, cells: int, left: int, slots: Slots) -> str:
-    """A run in three lines."""
+    """Study, data and number of cells of a run, in three lines."""
     splits = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in SPLITS)
     shape = " x ".join(map(str, dataset.shape))
     shown = f" ({dataset.substitute})" if dataset.substitute else ""
@@ -109,82 +110,137 @@ def _spectrum(spec: CellSpec, dataset: Dataset, store: Store) -> Artifact:
     return store.call(*given)
 
 
-def estimate(
-    cells: Sequence[Cell],
-    works: Sequence[Work],
-    dataset: Dataset,
-    store: Store,
-    slots: Slots,
-    price: float | None = None,
-) -> Group:
-    """Steps, how often each runs and would run without sharing, time, makespan on this pool, and disk.
+@dataclass(frozen=True)
+class Ahead:
+    """What a run has before it: these cells, as far as the store does not hold their stages, on these slots."""
 
-    Args:
-        price: of an hour of a GPU, or of a core where there is none, in any currency.
-    """
-    if not cells:
-        return Group("nothing is left to run")
-    times = times_of(works, cells[0], dataset, store)
-    unknown = [work.step for work in works if work.runs and times[work.step].seconds is None]
-    beside = f", and {_listed(unknown)} beside it (never timed on this store)" if unknown else ""
-    low, middle, high = _makespans(cells, works, times, slots)
-    hours = [sum(_totals(works, times, bound)) / 3600 * (slots.gpus or 1.0) for bound in range(3)]
-    unit = "GPU-hours" if slots.gpus else "core-hours"
-    low_cost, cost, high_cost = ((price or 0.0) * one for one in hours)
-    paid = "" if price is None else f", {cost:,.2f} ({low_cost:,.2f} to {high_cost:,.2f}) at {price:g} each"
-    return Group(
-        _table(works, times),
-        f"makespan on {slots.count} slots: {clock(middle)} ({clock(low)} to {clock(high)}){beside}",
-        f"{hours[1]:.2f} {unit} ({hours[0]:.2f} to {hours[2]:.2f}){paid}",
-        f"disk: about {disk_needed(cells, works, dataset) / 2**20:,.0f} MiB{_pixels(dataset)}",
-    )
+    cells: Sequence[Cell]
+    dataset: Dataset
+    store: Store
+    slots: Slots
+
+    @cached_property
+    def works(self) -> list[Work]:
+        """The steps of all cells, in the order of a chain; the judging of a cell is never shared."""
+        if not self.cells:
+            return []
+        found = [_found(cell, self.dataset, self.store) for cell in self.cells]
+        walks = [{step.name: (step.stage.name, at) for step, at in steps.items()} for steps in found]
+        works = []
+        for name in chain.steps(self.cells[0].spec):
+            met = [walk[name] for walk in walks if name in walk]
+            missing = {at.key for _, at in met if isinstance(at, Step)}
+            stored = {at.key for _, at in met if isinstance(at, Artifact)}
+            if met:
+                works.append(Work(name, met[0][0], len(missing), len(stored), len(met)))
+        return [*works, Work("judge", "judge", len(self.cells), 0, len(self.cells))]
+
+    @cached_property
+    def times(self) -> dict[str, Time]:
+        """Step -> seconds of one run: as this store has seen it, else as a probe of training says."""
+        cell = self.cells[0]
+        probe = _Probe(cell.spec, self.dataset)
+        judging = [name for split in cell.splits for name in chain.judging_stages(cell.spec, split, cell.only)]
+        stages = {work.step: judging if work.step == "judge" else [work.stage] for work in self.works}
+        return {step: _seen(names, self.store) or probe.time(step) for step, names in stages.items()}
+
+    def estimate(self, price: float | None = None) -> Group:
+        """Steps, how often each runs and would run without sharing, time, makespan on this pool, and disk.
+
+        Args:
+            price: of an hour of a GPU, or of a core where there is none, in any currency.
+        """
+        if not self.cells:
+            return Group("nothing is left to run")
+        unknown = [work.step for work in self.works if work.runs and self.times[work.step].seconds is None]
+        beside = f", and {_listed(unknown)} beside it (never timed on this store)" if unknown else ""
+        low, middle, high = self._makespans()
+        hours = [sum(_totals(self.works, self.times, bound)) / 3600 * (self.slots.gpus or 1.0) for bound in range(3)]
+        unit = "GPU-hours" if self.slots.gpus else "core-hours"
+        low_cost, cost, high_cost = ((price or 0.0) * one for one in hours)
+        paid = "" if price is None else f", {cost:,.2f} ({low_cost:,.2f} to {high_cost:,.2f}) at {price:g} each"
+        pixels = self._to_decode / 2**20
+        images = f", {pixels:,.0f} of them images" if pixels >= 1 else ""
+        return Group(
+            _table(self.works, self.times),
+            f"makespan on {self.slots.count} slots: {clock(middle)} ({clock(low)} to {clock(high)}){beside}",
+            f"{hours[1]:.2f} {unit} ({hours[0]:.2f} to {hours[2]:.2f}){paid}",
+            f"disk: about {self.disk_needed / 2**20:,.0f} MiB{images}",
+        )
+
+    def warning(self) -> str | None:
+        """What to say before a start that takes more than a day; None where it does not, or where nobody can tell.
+
+        Only a run that might be so long pays for a probe: one with many passes over many rows.
+        """
+        if not self.cells or self._image_passes / self.slots.count < PROBED:
+            return None
+        low, middle, high = self._makespans()
+        if middle <= DAY:
+            return None
+        return (
+            f"this takes about {middle / DAY:.1f} days ({low / DAY:.1f} to {high / DAY:.1f}) on {self.slots.count} "
+            "slots. Fewer rows (--limit), epochs (--training.epochs, --warm-up.training.epochs) or --seeds are other "
+            "studies, and shorter; what is done is kept if you stop"
+        )
+
+    def check_disk(self) -> None:
+        """Refuses to start what would not fit.
+
+        Raises:
+            DiskFault: when less is free than 1.2 times the estimate.
+        """
+        if not self.cells:
+            return
+        place = self.store.path
+        free = shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.is_dir())).free
+        if free > SPARE_DISK * self._disk(MOST_WEIGHTS) or free >= SPARE_DISK * self.disk_needed:
+            return
+        raise DiskFault(
+            f"{free / 2**30:.1f} GiB are free, about {SPARE_DISK * self.disk_needed / 2**30:.1f} GiB are needed",
+            "free space, or give another --store",
+            where=str(place),
+            cause=f"{len(self.cells)} cells leave weights and cached teacher rows behind",
+        )
+
+    @cached_property
+    def disk_needed(self) -> int:
+        """Bytes of images, weights and cached teacher rows that are to come, the large part of what a run leaves."""
+        from certvae.models.nets import build  # noqa: PLC0415  (torch: a second, and no start waits for it)
+
+        spec = self.cells[0].spec
+        network = build(spec.model, self.dataset.shape, spec.protocol.teacher.classes, seed=0)
+        return self._disk(4 * sum(parameter.numel() for parameter in network.parameters()))
+
+    def _disk(self, weights: int) -> int:
+        """Bytes that are to come when one network takes `weights` bytes."""
+        rows = len(self.dataset.rows("train")) + len(self.dataset.rows("guard"))
+        targets = 4 * self.cells[0].spec.protocol.teacher.classes * rows
+        runs = {work.step: work.runs for work in self.works if work.step != "judge"}
+        return self._to_decode + targets * runs.pop("teacher", 0) + weights * sum(runs.values())
+
+    @property
+    def _to_decode(self) -> int:
+        """Bytes of images that a run writes first."""
+        return self.dataset.decoded if isinstance(self.dataset, Undecoded) else 0
+
+    @property
+    def _image_passes(self) -> int:
+        schedules = chain.schedules(self.cells[0].spec)
+        epochs = sum(work.runs * schedules[work.step].epochs for work in self.works if work.step in schedules)
+        return epochs * len(self.dataset.rows("train"))
+
+    def _makespans(self) -> tuple[float, float, float]:
+        """Low, middle and high."""
+        cell = self.cells[0]
+        way = _way(cell, chain.lanes(cell.spec, cell.only)[0])
+        low, middle, high = (makespan(self.works, self.times, self.slots.count, way, bound) for bound in range(3))
+        return low, middle, high
 
 
 def _listed(names: Sequence[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _pixels(dataset: Dataset) -> str:
-    """How much of the disk is for what is not decoded yet."""
-    found = _to_decode(dataset) / 2**20
-    return f", {found:,.0f} of them images" if found >= 1 else ""
-
-
-def _to_decode(dataset: Dataset) -> int:
-    """Bytes of images that a run writes first."""
-    return dataset.decoded if isinstance(dataset, Undecoded) else 0
-
-
-def warning(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store, slots: Slots) -> str | None:
-    """What to say before a start that takes more than a day; None where it does not, or where nobody can tell.
-
-    Only a run that might be so long pays for a probe: one with many passes over many rows.
-    """
-    if not cells or _image_passes(cells, works, dataset) / slots.count < PROBED:
-        return None
-    low, middle, high = _makespans(cells, works, times_of(works, cells[0], dataset, store), slots)
-    if middle <= DAY:
-        return None
-    return (
-        f"this takes about {middle / DAY:.1f} days ({low / DAY:.1f} to {high / DAY:.1f}) on {slots.count} slots. Fewer "
-        "rows (--limit), epochs (--training.epochs, --warm-up.training.epochs) or --seeds are other studies, and "
-        "shorter; what is done is kept if you stop"
-    )
-
-
-def _image_passes(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset) -> int:
-    schedules = chain.schedules(cells[0].spec)
-    epochs = sum(work.runs * schedules[work.step].epochs for work in works if work.step in schedules)
-    return epochs * len(dataset.rows("train"))
-
-
-def _makespans(
-    cells: Sequence[Cell], works: Sequence[Work], times: Mapping[str, Time], slots: Slots
-) -> tuple[float, float, float]:
-    way = _way(cells[0], chain.lanes(cells[0].spec, cells[0].only)[0])
-    low, middle, high = (makespan(works, times, slots.count, way, bound) for bound in range(3))
-    return low, middle, high
 
 
 def _table(works: Sequence[Work], times: Mapping[str, Time]) -> Table:
@@ -197,29 +253,6 @@ def _table(works: Sequence[Work], times: Mapping[str, Time]) -> Table:
         clocks = ("?", "?") if time_.seconds is None else (clock(time_.seconds[1]), clock(time_.seconds[1] * work.runs))
         table.add_row(work.step, str(work.runs), str(work.stored), str(work.asked), *clocks, time_.known)
     return table
-
-
-def works_of(cells: Sequence[Cell], dataset: Dataset, store: Store) -> list[Work]:
-    """The steps of all cells, in the order of a chain; the judging of a cell is never shared."""
-    if not cells:
-        return []
-    walks = [{step.name: (step.stage.name, at) for step, at in _found(cell, dataset, store).items()} for cell in cells]
-    works = []
-    for name in chain.steps(cells[0].spec):
-        found = [walk[name] for walk in walks if name in walk]
-        missing = {at.key for _, at in found if isinstance(at, Step)}
-        stored = {at.key for _, at in found if isinstance(at, Artifact)}
-        if found:
-            works.append(Work(name, found[0][0], len(missing), len(stored), len(found)))
-    return [*works, Work("judge", "judge", len(cells), 0, len(cells))]
-
-
-def times_of(works: Sequence[Work], cell: Cell, dataset: Dataset, store: Store) -> dict[str, Time]:
-    """What one run of each step takes: as this store has seen it, else as a probe of training says."""
-    probe = _Probe(cell.spec, dataset)
-    judging = [name for split in cell.splits for name in chain.judging_stages(cell.spec, split, cell.only)]
-    stages = {work.step: judging if work.step == "judge" else [work.stage] for work in works}
-    return {step: _seen(names, store) or probe.time(step) for step, names in stages.items()}
 
 
 def _seen(stages: Sequence[str], store: Store) -> Time | None:
@@ -269,44 +302,6 @@ def _found(cell: Cell, dataset: Dataset, store: Store) -> dict[Step, Artifact | 
     return fold(chain.graph(cell.spec, cell.only), dataset, look)
 
 
-def disk_needed(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset) -> int:
-    """Bytes of images, weights and cached teacher rows that are to come, the large part of what a run leaves behind."""
-    from certvae.models.nets import build  # noqa: PLC0415  (torch: a second, and no start waits for it)
-
-    spec = cells[0].spec
-    network = build(spec.model, dataset.shape, spec.protocol.teacher.classes, seed=0)
-    return _disk(cells, works, dataset, 4 * sum(parameter.numel() for parameter in network.parameters()))
-
-
-def _disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, weights: int) -> int:
-    """The same, given the bytes of one network."""
-    targets = 4 * cells[0].spec.protocol.teacher.classes * (len(dataset.rows("train")) + len(dataset.rows("guard")))
-    runs = {work.step: work.runs for work in works if work.step != "judge"}
-    return _to_decode(dataset) + targets * runs.pop("teacher", 0) + weights * sum(runs.values())
-
-
-def check_disk(cells: Sequence[Cell], works: Sequence[Work], dataset: Dataset, store: Store) -> None:
-    """Refuses to start what would not fit.
-
-    Raises:
-        DiskFault: when less is free than 1.2 times the estimate.
-    """
-    if not cells:
-        return
-    there = next(folder for folder in (store.path, *store.path.parents) if folder.is_dir())
-    free = shutil.disk_usage(there).free
-    if free > SPARE_DISK * _disk(cells, works, dataset, MOST_WEIGHTS):
-        return
-    needed = disk_needed(cells, works, dataset)
-    if free < SPARE_DISK * needed:
-        raise DiskFault(
-            f"{free / 2**30:.1f} GiB are free, about {SPARE_DISK * needed / 2**30:.1f} GiB are needed",
-            "free space, or give another --store",
-            where=str(store.path),
-            cause=f"{len(cells)} cells leave weights and cached teacher rows behind",
-        )
-
-
 class _Probe:
     """Seconds per step of a chain from a few optimiser steps, where the store has not seen any."""
 
@@ -315,7 +310,7 @@ class _Probe:
         self._seconds: float | None = None
 
     def time(self, step: str) -> Time:
-        """Of a step that trains; the others are not known before they ran."""
+        """The estimate for a step that trains; the time of any other is not known before it ran."""
         schedule = chain.schedules(self._spec).get(step)
         if schedule is None:
             return Time(None, "not known yet")

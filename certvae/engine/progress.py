@@ -24,13 +24,13 @@ WIDE_BAR = 24
 
 
 def console() -> Console:
-    """The terminal of this process, or what takes its place in a pipe."""
+    """A console on standard output; in a pipe of a fixed width."""
     found = Console()
     return found if found.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def written(file: TextIO | None = None, *, width: int = PIPE_WIDTH, quiet: bool = False) -> Console:
-    """Plain lines for a file, or for standard output: in a notebook rich would show a page of its own instead."""
+    """A console of plain lines for a file or for standard output, also in a notebook."""
     return Console(file=file, width=width, quiet=quiet, force_terminal=False, force_jupyter=False)
 
 

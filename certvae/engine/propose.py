@@ -83,7 +83,7 @@ def propose(
     sampler: str,
     study_seed: int,
 ) -> tuple[Proposal, CellSpec]:
-    """Asks for config `number`.
+    """Asks the sampler for config `number`; returns its proposal and its spec.
 
     Args:
         told: configs 0..number-lag with their outcomes, in order.
@@ -178,7 +178,7 @@ def spec_of(proposal: Proposal, space: Space, base: CellSpec) -> CellSpec:
 
 
 def exhausted(proposals: Sequence[Proposal]) -> bool:
-    """Whether a space has no config that is not among these: it is finite, and every value was met under every other.
+    """Whether a space has no other config than these: it is finite, and every combination of values was met.
 
     A parameter that is drawn only where another has some value is asked for there alone.
     """
@@ -266,7 +266,7 @@ def digest_seed(study_seed: int, number: int) -> int:
 
 
 def finished(proposal: Proposal, judged: Judged, goal: Goal, noise: Noise) -> FrozenTrial:
-    """COMPLETE with every value and constraint, PRUNED, or FAIL: a missing number is never told as feasible.
+    """A judged config as a trial: COMPLETE, PRUNED or FAIL; a missing number is never told as feasible.
 
     A constraint is told as the goal reads it: what is missed at its certainty. A config that lost its race is told by
     the seeds that it ran: fewer miss by more, and a sampler that was told nothing would ask for its neighbours again.

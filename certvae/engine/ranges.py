@@ -34,7 +34,7 @@ class Range:
     step: float | None = None
 
     def suggest(self, trial: BaseTrial) -> float:
-        """A value of this trial."""
+        """Draws the value of this field for a trial."""
         if not self.whole:
             return trial.suggest_float(self.path, self.low, self.high, log=self.log, step=self.step)
         return trial.suggest_int(self.path, int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
@@ -54,7 +54,7 @@ class Ranges:
 
 
 def ranges(given: Sequence[Sequence[str]], base: CellSpec) -> Ranges:
-    """The space of these ranges around a base.
+    """Reads `--range` options into the space that draws those fields of a base.
 
     Raises:
         ConfigFault: no numeric field, a range that is none, or one whose ends the field does not allow.

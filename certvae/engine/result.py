@@ -8,7 +8,7 @@ It is the run of the command line, with the same store: either goes on with what
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from io import StringIO
@@ -20,6 +20,7 @@ from rich.console import RenderableType
 from certvae.engine import summary
 from certvae.engine.command import Command, Run, anywhere, prepared, usual
 from certvae.engine.progress import written
+from certvae.engine.rows import Row
 from certvae.engine.run import Ending, execute
 from certvae.engine.search import SearchCells
 from certvae.engine.study import Study
@@ -30,7 +31,6 @@ from certvae.spec.fields import replaced
 from certvae.spec.goal import Goal
 from certvae.store.disk import Disk
 
-Row = Mapping[str, Any]
 PATHS = ("store", "data_root", "config")
 REPEATED = {"values": "--values", "ranges": "--range"}
 """Options that are given once per field, as a command line spells them."""

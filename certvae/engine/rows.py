@@ -12,12 +12,12 @@ Modes = Callable[[CellSpec, tuple[str, ...]], tuple[str, ...]]
 
 
 def fresh(row: Row) -> bool:  # noqa: ARG001
-    """For rows that nobody asks how they were made: none is stale."""
+    """A test by which no row is stale, where nobody asks by which text of the program it was made."""
     return False
 
 
 class RowIndex:
-    """Rows by cell.
+    """The usable rows of a study, looked up by cell and by config.
 
     Args:
         rows: what the store holds.

@@ -42,24 +42,38 @@ class Search:
     """Search cells train all modes, and not only those that the goal reads."""
 
     def __post_init__(self) -> None:
+        self._check_seeds()
+        self._check_modes()
+        self._check_ending_early()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a config can be out of reach: of a constraint, or of the best score."""
+        return bool(self.goal.constraints) or not self.goal.pareto
+
+    def _check_seeds(self) -> None:
         check_seeds(self.seeds)
         check_seeds(self.confirmation_seeds)
-        both = sorted(set(self.seeds) & set(self.confirmation_seeds))
-        if both:
+        if both := sorted(set(self.seeds) & set(self.confirmation_seeds)):
             raise SearchFault(
                 f"seeds {both} are both search and confirmation seeds",
                 "give disjoint --search-seeds and --confirmation-seeds",
                 where=self.base.study,
                 cause="a winner confirmed on the seeds that chose it is confirmed by nothing",
             )
-        unknown = sorted({self.goal.mode, self.goal.reference} - set(chain.modes(self.base)))
-        if unknown:
+
+    def _check_modes(self) -> None:
+        there = chain.modes(self.base)
+        if unknown := sorted({self.goal.mode, self.goal.reference} - set(there)):
             raise SearchFault(
-                f"the goal reads {', '.join(unknown)}, and a cell trains {', '.join(chain.modes(self.base))}",
+                f"the goal reads {', '.join(unknown)}, and a cell trains {', '.join(there)}",
                 "name modes of the cell, or add them to it (--modes, where the protocol has a choice)",
                 where="--goal.mode, --goal.reference",
                 cause="a mode that no cell trains would leave every config incomplete",
             )
+
+    def _check_ending_early(self) -> None:
+        """Refuses to censor cells, or to race seeds, where nothing can be said of a config before its end."""
         if self.early_stop is not None and self.goal.kind == "max_kl":
             raise SearchFault(
                 "nothing can be said of a config before its end",
@@ -82,22 +96,17 @@ class Search:
                 cause="a config is dropped after some of its seeds when a constraint or the best score is out of reach",
             )
 
-    @property
-    def bounded(self) -> bool:
-        """Whether a config can be out of reach: of a constraint, or of the best score."""
-        return bool(self.goal.constraints) or not self.goal.pareto
-
     def cells(self, spec: CellSpec, stop: StopRule | None = None) -> list[Cell]:
-        """A config on every search seed, judged on the guard split: what nobody reads of it is not trained."""
+        """The cells of a config in the search: one per search seed, guard split, only the modes that the goal reads."""
         only = () if self.every_mode else (self.goal.mode, self.goal.reference)
         return [Cell(replace(spec, seed=seed), SEARCHED, only, stop=stop) for seed in self.seeds]
 
     def confirmation(self, spec: CellSpec, splits: tuple[Split, ...] = CONFIRMED) -> list[Cell]:
-        """A config on every confirmation seed, all modes."""
+        """The cells of a winner: one per confirmation seed, with all modes."""
         return [Cell(replace(spec, seed=seed), splits) for seed in self.confirmation_seeds]
 
     def rule(self) -> dict[str, Any]:
-        """What a store holds fixed for a study: with another rule the same proposals would mean something else."""
+        """The part of a search that must not change: under another rule its proposals would mean something else."""
         return {
             "config": self.base.config,
             "goal": self.goal,

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from certvae.engine.context import HERE, Context
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
 from certvae.engine.gate import MOST_TOLD, opened_for
 from certvae.engine.journal import Journal
-from certvae.engine.progress import Board
+from certvae.engine.progress import Board, name_of
 from certvae.engine.propose import sketched, spec_of
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, check_rule, going_on, settle_rule
@@ -102,7 +101,7 @@ def _check_kind(run: Run) -> None:
 
 
 def check(spec: CellSpec, dataset: Dataset) -> None:
-    """Refuses what the data cannot give, before anything starts.
+    """Refuses a cell that its data, or a network of one's own, cannot serve, before anything starts.
 
     Raises:
         ConfigFault: more components than rows to fit them on, a controller that decides less than once an epoch, or a
@@ -130,7 +129,7 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
 
 
 def check_device(spec: CellSpec, address: str | None) -> None:
-    """Refuses to compute as the device cannot, before anything starts; workers of a cluster look at their own.
+    """Refuses a precision that this machine's device does not have; workers of a cluster look at their own.
 
     Raises:
         ConfigFault: it does.
@@ -185,27 +184,20 @@ def _planned(context: Context, cells: Sequence[Cell], left: Sequence[Cell], look
     Args:
         looks: which looks at certify rows this is, and what they cost.
     """
-    text = plan.overview(context.base, context.dataset, len(cells), len(left), context.slots)
-    warnings = context.gate.warnings(context.base.protocol.teacher.classes)
-    text = "\n".join([text, *looks, *(f"  {warning}" for warning in warnings)])
-    context.console.print(text, highlight=False, soft_wrap=True)
+    context.say(plan.overview(context.base, context.dataset, len(cells), len(left), context.slots), *looks)
+    for warning in context.gate.warnings(context.base.protocol.teacher.classes):
+        context.say(f"  {warning}")
     if context.run.search:
-        for line in searched(space_of(context.study, context.run, context.base), context.base, context.goal):
-            context.console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if context.rows.warning:
-        context.console.print(context.rows.warning, style="yellow", highlight=False, soft_wrap=True)
-    works = plan.works_of(left, context.dataset, context.store)
+        context.say(*searched(space_of(context.study, context.run, context.base), context.base, context.goal))
+    context.say(context.rows.warning, style="yellow")
+    ahead = plan.Ahead(left, context.dataset, context.store, context.slots)
     if context.run.plan:
-        if ahead := plan.forecast([cell.spec for cell in cells], context.dataset, context.store):
-            context.console.print(ahead, highlight=False, soft_wrap=True)
-        given = (left, works, context.dataset, context.store, context.slots)
-        context.console.print(plan.estimate(*given, context.run.price))
-    plan.check_disk(left, works, context.dataset, context.store)
-    if context.run.plan:
-        return True
-    if (warning := plan.warning(left, works, context.dataset, context.store, context.slots)) is not None:
-        context.console.print(warning, style="yellow", highlight=False, soft_wrap=True)
-    return False
+        context.say(plan.forecast([cell.spec for cell in cells], context.dataset, context.store))
+        context.console.print(ahead.estimate(context.run.price))
+    ahead.check_disk()
+    if not context.run.plan:
+        context.say(ahead.warning(), style="yellow")
+    return context.run.plan
 
 
 class _Collector:
@@ -251,8 +243,8 @@ def _search(context: Context) -> Ending:
     found = summary.best(cells, place_of(context.run.data) or context.run.data, str(context.command or ""))
     if found is not None:
         (folder / BEST).write_text(json.dumps(found, indent=1))
-        context.console.print(f"best config     --config {folder / BEST}", highlight=False, soft_wrap=True)
-    context.console.print(f"optuna study    optuna-dashboard {journal.path}", highlight=False, soft_wrap=True)
+        context.say(f"best config     --config {folder / BEST}")
+    context.say(f"optuna study    optuna-dashboard {journal.path}")
     missing = cells.missing()
     if context.run.ablate and finished and cells.winner is not None:
         path = Ablation(search, cells.spec(cells.winner.config), context.rows)
@@ -355,8 +347,7 @@ class _Live(Listener):
 def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:
     """Runs cells on the pool; False when it was stopped before all had ended."""
     log = context.store.path / "log" / f"{context.base.study}.log"
-    say = partial(context.console.print, highlight=False, markup=False, soft_wrap=True)
-    live = Ledger(context.store, context.base.study).live(say)
+    live = Ledger(context.store, context.base.study).live(context.say)
     with Board(headline, context.console, log) as board:
         dispatcher = Dispatcher(source, chain.shared, chain.lanes, (board, _Live(live, context.rows)))
         if not dispatcher.finished:
@@ -405,8 +396,7 @@ def _shown(context: Context, rows: list[Mapping[str, Any]]) -> list[Mapping[str,
     if others := context.gate.others(context.base.study) if is_certify else []:
         more = f" and {len(others) - MOST_TOLD} more" if len(others) > MOST_TOLD else ""
         text = f"these rows are shared: {', '.join(others[:MOST_TOLD])}{more} pay for the looks of this study as well"
-        text = f"{text}; in MLflow after `certvae ledger --study NAME`"
-        context.console.print(f"looks           {text}", highlight=False, soft_wrap=True)
+        context.say(f"looks           {text}; in MLflow after `certvae ledger --study NAME`")
     return final
 
 
@@ -427,23 +417,16 @@ def _end(
     synced = ledger.sync(context.rows.all(), beside=context.rows.outdated)
     context.store.expect(context.base.study, {})
     if synced.behind:
-        context.console.print(str(synced), style="yellow", highlight=False, markup=False, soft_wrap=True)
+        context.say(str(synced), style="yellow")
     elif finished:
         _show_bundle(context, final)
     report = certvae("report", "--store", str(context.store.path), "--study", context.base.study)
-    context.console.print(f"report          {report}", highlight=False, soft_wrap=True)
-    context.console.print(f"MLflow UI       {ledger.ui_command}", highlight=False, soft_wrap=True)
+    context.say(f"report          {report}", f"MLflow UI       {ledger.ui_command}")
     for cell in missing if finished else ():
         ended = failures.get(cell.spec.cell, Ended("error", "it was not run"))
-        text = f"{cell.spec.config[:6]} seed {cell.spec.seed} failed: {ended.kind}, {ended.reason}"
-        context.console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+        context.say(f"{name_of(cell)} failed: {ended.kind}, {ended.reason}", style="red")
     if not finished or missing:
-        context.console.print(
-            f"nothing is lost. To go on: {context.command or 'call run of this study again'}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        context.say(f"nothing is lost. To go on: {context.command or 'call run of this study again'}")
     if not finished:
         return ExitCode.RESUMABLE
     return ExitCode.INCOMPLETE if missing else ExitCode.DONE
@@ -454,8 +437,7 @@ def _show_bundle(context: Context, final: Sequence[Mapping[str, Any]]) -> None:
     if context.run.bundle or context.run.search:
         from certvae import bundle  # noqa: PLC0415  (torch: two seconds that no other driver need wait)
 
-        say = partial(context.console.print, highlight=False, markup=False, soft_wrap=True)
-        bundle.show(context.store, bundle.best(context.store, final), say)
+        bundle.show(context.store, bundle.best(context.store, final), context.say)
 
 
 def _all_ok(rows: Sequence[Mapping[str, Any]]) -> bool:

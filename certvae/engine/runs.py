@@ -54,7 +54,7 @@ class Asked:
 
 @contextmanager
 def noted(store: Store, study: str, search: int) -> Iterator[list[bool]]:
-    """Notes when a run begins and ends. The block appends whether nothing was left; nothing appended is a stop."""
+    """Notes when a run, the block, begins and ends. The block appends True when nothing is left to run."""
     done: list[bool] = []
     event = {"of": study, "owner": owner()}
     note(store.disk, LOG, {**event, "what": "began", "time": _now(), "search": search})

@@ -29,7 +29,7 @@ GP_CONFIGS = 200
 
 
 def check_sampler(name: str) -> str:
-    """A name of a sampler that can be asked for.
+    """Returns the name of a sampler, if it is one that can be asked for.
 
     Raises:
         ConfigFault: it is none of ours, and no function or class that is there.
@@ -49,7 +49,7 @@ def written(name: str) -> str:
 
 
 def read(text: str) -> str:
-    """The name in what `written` gave."""
+    """The name of a sampler, out of the text that `written` gave."""
     return text.partition(" ")[0]
 
 

@@ -14,7 +14,7 @@ from certvae.engine.dispatch import Cell, Ended
 from certvae.engine.early_stop import Halfway, StopRule, halfway_epoch, learn
 from certvae.engine.gate import Gate, opened_for
 from certvae.engine.journal import Journal
-from certvae.engine.propose import Proposal, Space, exhausted, propose, spec_of
+from certvae.engine.propose import Proposal, exhausted, propose, spec_of
 from certvae.engine.race import Race, entered
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import SEARCHED, Search
@@ -28,14 +28,9 @@ from certvae.tracking.evidence import Evidence
 
 
 def proposals(store: Store, study: str) -> list[Proposal]:
-    """What was proposed so far, in order."""
+    """The proposals that the store holds of a search, in order."""
     documents = store.documents(proposed_kind(study))
     return [Proposal.of(documents[name]) for name in sorted(documents)]
-
-
-def proposed(store: Store, space: Space, base: CellSpec) -> list[CellSpec]:
-    """The configs that were proposed so far, in order."""
-    return [spec_of(proposal, space, base) for proposal in proposals(store, base.study)]
 
 
 def censored(store: Store, study: str) -> dict[str, str]:
@@ -54,7 +49,7 @@ class Asked:
 
 
 class SearchCells:
-    """Cells of a search, then of its confirmation."""
+    """Hands out the cells of a search, config by config, and then those that confirm its winner."""
 
     def __init__(
         self, search: Search, store: Store, rows: RowIndex, journal: Journal | None = None, gate: Gate | None = None
@@ -128,7 +123,7 @@ class SearchCells:
         return self.search.confirmation(spec, SEARCHED) if self.refused else self.search.confirmation(spec)
 
     def headline(self) -> str:
-        """Best so far, in a line."""
+        """How far the search is, and its best config so far, in a line."""
         winner = self.winner
         done = f"{len(self.configs)}/{self._total} configs"
         if winner is None or winner.score is None:
@@ -325,14 +320,14 @@ def _other_space(study: str, number: int, there: str, here: str) -> SearchFault:
 
 
 class StopRules:
-    """Makes the rule of each config in turn; a curve is read once."""
+    """Makes the early-stop rule of each config, from the curves of earlier ones; each curve is read once."""
 
     def __init__(self, search: Search, store: Store, rows: RowIndex):
         self._search, self._rows, self._evidence = search, rows, Evidence(store)
         self._shown: list[list[Halfway]] = []
 
     def next(self, spec: CellSpec, told: Sequence[tuple[Judged, Sequence[Cell]]]) -> StopRule | None:
-        """What the configs that a proposal knows of say about how late it may still improve.
+        """The rule for a new config, learned from those that its proposal knows; None while nothing can be learned.
 
         Args:
             told: configs 0 to k - lag in order, each with its cells.

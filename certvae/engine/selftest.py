@@ -1,4 +1,4 @@
-"""The promise tried through the real command: a short study on real Ray is struck at random moments, and resumed.
+"""Tests crash safety through the real command: a short study on real Ray is struck at random moments, and resumed.
 
 Whatever happens to it, the same command must end with the same table and rows byte for byte, start no finished stage
 again, and tell its shell a documented code. `certvae.store.selftest` tries the store alone, at every I/O step.
@@ -24,11 +24,9 @@ from certvae.spec.parts import Description, Mlp
 from certvae.spec.presets import rescue
 from certvae.spec.rescue import Rescue
 from certvae.store import audit
-from certvae.store.disk import Disk
 from certvae.store.layout import VIEWS
-from certvae.store.log import events
 from certvae.store.records import ROWS
-from certvae.store.store import OBJECTS, STARTS
+from certvae.store.selftest import published, starts
 
 ROOT = Path(__file__).parents[2]
 MOST_RERUNS = 50
@@ -132,7 +130,7 @@ def selftest(kills: int, seed: int, announce: Callable[[str], object] = print) -
         code, said = run.end()
     if code:
         raise RuntimeError(f"the undisturbed study must end with exit code 0, got {code}: {said}")
-    trial = _Trial(results(calm), len(_starts(calm)), kills, random.Random(seed), announce)  # noqa: S311 - only when
+    trial = _Trial(results(calm), len(starts(calm)), kills, random.Random(seed), announce)  # noqa: S311 - only when
     tally = trial.tally
     announce(f"undisturbed: {trial.stages} stages, {len(trial.wanted) - 1} rows")
     while tally.landed < kills and not tally.violations:
@@ -175,7 +173,7 @@ class _Trial:
     def _attempt(self, store: Path) -> tuple[int | None, list[str]]:
         """One run, struck if there are strikes left: its exit code, and what was wrong."""
         strike = STRIKES[self.tally.landed % len(STRIKES)]
-        shown, finished, started = _rows(store), _published(store), len(_starts(store))
+        shown, finished, started = _rows(store), published(store), len(starts(store))
         begins = started + self.chance.randrange(max(1, self.stages - len(finished)))
         moment = _Moment(store, begins, self.chance.uniform(*DELAY))
         strikes, served = self.tally.landed < self.kills, store.with_suffix(".mlflow")
@@ -184,7 +182,7 @@ class _Trial:
             hit = strikes and run.struck(strike, moment, self.chance)
             code, said = run.end()
             left, slowest = run.left()
-        begun = _starts(store)[started:]
+        begun = starts(store)[started:]
         again = [key for key in begun if key in finished]
         found = [
             *_complaints(code, said, left, CODES[strike] if hit else CALM),
@@ -193,7 +191,7 @@ class _Trial:
             *(_healed(store, served) if server else []),
         ]
         if hit:
-            outcomes, extra = self.tally.strikes.setdefault(strike, Outcomes()), len(set(begun) - _published(store))
+            outcomes, extra = self.tally.strikes.setdefault(strike, Outcomes()), len(set(begun) - published(store))
             outcomes.add(code, extra=extra, again=len(again), slowest=slowest, violations=len(found))
             self.announce(f"{self.tally.landed} of {self.kills}: {strike}, exit code {code}, {len(begun)} stages begun")
         return code, [f"after {strike if hit else 'nothing'}: {one}" for one in found]
@@ -212,7 +210,7 @@ class _Moment:
         self._since: float | None = None
 
     def __call__(self) -> bool:
-        if self._since is None and len(_starts(self._store)) >= self._begun:
+        if self._since is None and len(starts(self._store)) >= self._begun:
             self._since = time.monotonic()
         return self._since is not None and time.monotonic() >= self._since + self._delay
 
@@ -258,11 +256,3 @@ def _running(words: list[str], server: Served | None) -> Running:
 
 def _rows(store: Path) -> Results:
     return {place: data for place, data in results(store).items() if place.startswith(ROWS)}
-
-
-def _published(store: Path) -> set[str]:
-    return {path.name for path in (store / OBJECTS).glob("*")}
-
-
-def _starts(store: Path) -> list[str]:
-    return [event["key"] for event in events(Disk(store), STARTS)]

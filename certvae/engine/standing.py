@@ -27,14 +27,14 @@ from certvae.terminal import certvae
 
 
 def studies(store: Store) -> list[str]:
-    """The studies of which a store holds anything."""
+    """The names of all studies of which a store holds rows, rules or runs."""
     return sorted(
         {*records.studies(store.disk)} | store.documents(RULE).keys() | {event["of"] for event in runs.told(store)}
     )
 
 
 def shown(store: Store, study: str | None = None) -> Group:
-    """A study with every cell; what each study comes to, where there are several and none is named.
+    """The state of a study with every cell; where no study is named and there are several, a summary of each.
 
     Raises:
         ConfigFault: the store holds nothing of this study.
@@ -55,7 +55,7 @@ def shown(store: Store, study: str | None = None) -> Group:
 
 
 def show(store: Store, study: str | None = None) -> ExitCode:
-    """Prints it; see `shown`."""
+    """Prints where the studies of a store stand; see `shown`."""
     console().print(shown(store, study), soft_wrap=True)
     return ExitCode.DONE
 
@@ -69,7 +69,7 @@ class Standing:
 
     @cached_property
     def rows(self) -> RowIndex:
-        """All rows, of the same thing made twice those that this code makes on such a machine."""
+        """All rows; of those that were made twice, the one made by this code on such a machine."""
         here = made_here(on_cluster=True)
         found = RowIndex(
             sorted(self.store.rows(self.study), key=here), lambda _: True, chain.modes, self.store.is_stale

@@ -1,4 +1,4 @@
-"""Questions to a store: where does every cell stand, and why is a stage of a cell not there."""
+"""Answers two questions to a store: how far is every cell, and why is a stage of a cell not there?"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

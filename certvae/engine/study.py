@@ -1,4 +1,4 @@
-"""What a study is: a preset per data set, seeds, and where it searches, a space and a goal.
+"""Defines a study: a preset per data set, seeds and, where it can be searched, a space and a goal.
 
 A study is a Python module with one of these in it: no YAML, no registry. To make your own, copy
 `sweeps/search_margin_psnr.py`.
@@ -32,7 +32,7 @@ def only(base: CellSpec) -> tuple[CellSpec, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A question asked of several seeds.
+    """An experiment: one or more configs, each run on several seeds.
 
     Args:
         name: names rows and MLflow experiments.
@@ -93,7 +93,7 @@ def _asked() -> Any:
 
 
 def study_name(study: Study, data: str) -> str:
-    """Rows of different data sets never share a study: its own data set needs no mention."""
+    """The name that rows bear: with the data set, where that is not the study's own."""
     return study.name if data == study.data else f"{study.name}-{re.sub('[^a-z0-9_.]+', '-', data.lower()).strip('-')}"
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from certvae import answers, looks
 from certvae.canonical import finite, plain
 from certvae.engine.compared import compared
-from certvae.engine.rows import fresh
+from certvae.engine.rows import Row, fresh
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
 from certvae.spec import goal as goals
@@ -32,7 +32,6 @@ HOPELESS = (
     "`certvae report` shows every candidate beside the thresholds; give the teacher search more to choose "
     "from (--teacher.*), train its features longer (--warm-up.training.epochs), or relax --teacher.thresholds.*"
 )
-Row = Mapping[str, Any]
 TAU_COLUMNS = tuple(f"margin_tau_{tau:.2f}" for tau in PAPER_TAUS)
 FINAL = read_by("final")
 ROOM = 11  # letters of a mode and of its active units that fit beside everything else into 100 columns
@@ -99,7 +98,7 @@ def folder(store: Path, study: str) -> Path:
 
 
 def differences(rows: Iterable[Row]) -> dict[str, str]:
-    """{config: its values of the fields that all configs of these rows have and do not agree on}."""
+    """What tells configs apart: {config: the fields, with values, on which the configs of these rows differ}."""
     specs = {row["config"]: without_seed(flattened(row["spec"])) for row in rows}
     common = set.intersection(*map(set, specs.values()))
     told = sorted(name for name in common if len({spec[name] for spec in specs.values()}) > 1)
@@ -215,7 +214,7 @@ def _nothing(cells: SearchCells) -> str:
 
 
 def best(cells: SearchCells, data: str, command: str) -> dict[str, Any] | None:
-    """The winner as a file holds it: its cell, which `--config` reads, and how it was found; None where there is none.
+    """The content of `best.json`: the winner's cell, which `--config` reads, and how it was found; None without one.
 
     Args:
         data: where its data are found, from any folder.

@@ -17,7 +17,7 @@ TRUTH = {"true": True, "false": False}
 
 
 def at_values(study: Study, given: Sequence[Sequence[str]]) -> Study:
-    """The study whose configs are its own at every combination of these values; itself where there are none."""
+    """The study with its configs taken at every combination of these values; unchanged without values."""
     if not given:
         return study
     return dataclasses.replace(study, configs=lambda base: configs_at(given, study.configs(base)))

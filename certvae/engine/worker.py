@@ -17,7 +17,7 @@ REPORT_SECONDS = 0.5  # the driver is told at most this often, and whenever a st
 
 
 def run_cell(config: Mapping[str, Any], *, place: Place) -> None:
-    """One trial. The science is imported here, after the number of threads is settled.
+    """Runs one lane as a Ray Tune trial; torch is imported here, after the number of threads is settled.
 
     Failures that a second attempt cannot mend are reported; others are raised, and Ray tries again.
     """
@@ -50,7 +50,7 @@ class Speaker:
             self._send({})
 
     def over(self, ended: Ended) -> None:
-        """The last word of a lane."""
+        """Sends how the lane ended, with all that was not sent yet."""
         self._send({"ended": ended})
 
     def _send(self, more: Mapping[str, Any]) -> None:

@@ -11,22 +11,14 @@ from ray import tune
 
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.engine import executor, failures
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, undivided
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, undivided
 from certvae.engine.worker import Speaker, run_cell
 from certvae.errors import ExitCode
 from certvae.spec.cell import CellSpec
 from certvae.terminal import guarded
+from tests.ears import Ears
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
-
-
-class Ears(Listed):
-    def __init__(self, seeds):
-        super().__init__([Cell(dataclasses.replace(CellSpec(study="pool"), seed=seed)) for seed in seeds])
-        self.said = {}
-
-    def heard(self, cell, ended):
-        self.said[cell.spec.seed] = ended
 
 
 def run(ears, folder, work, slots=SLOTS, **how):
@@ -55,10 +47,10 @@ def fates(config, *, place):
 
 def test_a_cell_that_dies_is_tried_as_often_as_is_said_and_gives_its_slot_to_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(executor, "ATTEMPTS", 1)  # each costs a worker's start
-    ears = Ears([2, 0])
+    ears = Ears.of_seeds([2, 0])
     hub = run(ears, tmp_path, fates, slots=Slots(1, 1.0, 0.0, "one CPU core"), budget_seconds=120.0)
     assert hub.finished
-    assert {seed: ended.kind for seed, ended in ears.said.items()} == {2: "killed", 0: "ok"}
+    assert ears.kinds == {2: "killed", 0: "ok"}
     assert [(tmp_path / f"attempts-{seed}").read_text() for seed in (2, 0)] == ["x", "x"]
 
 
@@ -66,7 +58,7 @@ def test_sigterm_is_heard_when_ray_has_come_and_gone(tmp_path, capsys):
     """After Ray a command died of it without a word, in the middle of its last table."""
 
     def command():
-        assert run(Ears([0]), tmp_path, fates, slots=Slots(1, 1.0, 0.0, "one CPU core")).finished
+        assert run(Ears.of_seeds([0]), tmp_path, fates, slots=Slots(1, 1.0, 0.0, "one CPU core")).finished
         os.kill(os.getpid(), signal.SIGTERM)
         return ExitCode.DONE
 
@@ -76,10 +68,10 @@ def test_sigterm_is_heard_when_ray_has_come_and_gone(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_every_fate_of_a_cell_is_told(tmp_path):
-    ears = Ears(range(6))
+    ears = Ears.of_seeds(range(6))
     hub = run(ears, tmp_path, fates)
     assert hub.finished
-    kinds = {seed: ended.kind for seed, ended in ears.said.items()}
+    kinds = ears.kinds
     assert kinds == {0: "ok", 1: "error", 2: "killed", 3: "ok", 4: "out_of_memory", 5: "ok"}
     attempts = [len((tmp_path / f"attempts-{seed}").read_text()) for seed in range(6)]
     assert attempts == [1, executor.ATTEMPTS, executor.ATTEMPTS, 2, 2, 1]
@@ -98,9 +90,9 @@ def note_gpu(config, *, place):
 
 @pytest.mark.slow
 def test_eight_cells_run_at_once_on_eight_logical_gpus_each_with_its_own(tmp_path):
-    ears = Ears(range(8))
+    ears = Ears.of_seeds(range(8))
     assert run(ears, tmp_path, note_gpu, slots=local_slots(None, 1, 8)).finished
-    assert {ended.kind for ended in ears.said.values()} == {"ok"}
+    assert set(ears.kinds.values()) == {"ok"}
     assert sorted(path.read_text() for path in tmp_path.glob("gpu-*")) == [str(number) for number in range(8)]
 
 
@@ -110,9 +102,9 @@ def slow_cell(config, *, place):
 
 @pytest.mark.slow
 def test_a_budget_stops_cleanly_and_leaves_the_rest_undone(tmp_path):
-    ears = Ears(range(2))
+    ears = Ears.of_seeds(range(2))
     hub = run(ears, tmp_path, slow_cell, budget_seconds=3.0)
-    assert not hub.finished or {ended.kind for ended in ears.said.values()} == {"killed"}
+    assert not hub.finished or set(ears.kinds.values()) == {"killed"}
 
 
 @pytest.mark.slow

@@ -33,11 +33,6 @@ def told_by(one: CellSpec, seed: int = 0) -> dict:
     return named | {"cell": f"{seed:064d}", "split": "certify", "outcome": "ok"}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def test_every_config_is_a_look_and_another_study_name_is_another_one(store):
     three = [config(width=width) for width in (4, 8, 16)]
     gate(store).open(three)

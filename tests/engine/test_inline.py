@@ -12,7 +12,7 @@ from certvae.cluster.slots import Place
 from certvae.engine import failures, inline
 from certvae.engine.command import parse
 from certvae.engine.context import slots_of
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, undivided
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, undivided
 from certvae.errors import ConfigFault, DataFault
 from certvae.protocols import chain
 from certvae.spec.parts import Data
@@ -20,18 +20,8 @@ from certvae.spec.rescue import StudentFirst
 from certvae.store.store import Store
 from certvae.training import environment
 from sweeps import tiny_fixed_q
+from tests.ears import Ears
 from tests.small_cells import OBJECTIVE, small_cell
-
-
-class Ears(Listed):
-    """A list that remembers how its cells ended."""
-
-    def __init__(self, cells):
-        super().__init__(cells)
-        self.said = {}
-
-    def heard(self, cell, ended):
-        self.said[cell.spec.seed] = ended
 
 
 def run(cells, folder, attempt, lanes=undivided, **how):

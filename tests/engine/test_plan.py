@@ -15,24 +15,17 @@ from certvae.engine.progress import clock
 from certvae.errors import DiskFault
 from certvae.protocols import chain
 from certvae.spec.parts import Training
-from certvae.store.store import Store
-from tests.small_cells import MODEL, OBJECTIVE, small_cell, small_digits
+from tests.small_cells import MODEL, OBJECTIVE, small_cell
 
 SLOTS = Slots(count=2, cpus=1, gpus=0, on="one CPU core each")
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return small_digits(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store")
-
-
 def with_lambda(value, seed=0):
     return Cell(small_cell(seed=seed, objective=dataclasses.replace(OBJECTIVE, lambda_ts=value)), ("guard",))
+
+
+def ahead(cells, digits, store, slots=SLOTS):
+    return plan.Ahead(cells, digits, store, slots)
 
 
 def counted(works):
@@ -48,20 +41,20 @@ def shown(*items):
 class TestCounts:
     def test_stages_that_cells_share_are_planned_once(self, digits, store):
         cells = [with_lambda(value, seed) for value in (1.0, 5.0) for seed in (0, 1)]
-        found = counted(plan.works_of(cells, digits, store))
+        found = counted(ahead(cells, digits, store).works)
         assert found["warm_up"] == found["teacher"] == found["no_align"] == (2, 0, 4)
         assert found["full"] == found["rescue"] == (4, 0, 4)
 
     def test_what_the_store_holds_is_not_planned_again(self, digits, store):
         cells = [with_lambda(1.0), with_lambda(5.0)]
         chain.train(cells[0].spec, digits, store)
-        found = counted(plan.works_of(cells, digits, store))
+        found = counted(ahead(cells, digits, store).works)
         assert found["warm_up"] == found["teacher"] == found["no_align"] == (0, 1, 2)
         assert found["full"] == found["rescue"] == (1, 1, 2)
 
     def test_a_planned_run_executes_what_the_plan_counts(self, digits, store):
         cells = [with_lambda(1.0), with_lambda(5.0)]
-        works = plan.works_of(cells, digits, store)
+        works = ahead(cells, digits, store).works
         for cell in cells:
             chain.train(cell.spec, digits, store)
         planned = sum(work.runs for work in works if work.step != "judge")
@@ -70,15 +63,15 @@ class TestCounts:
     def test_modes_that_only_some_cells_train_are_counted_for_these(self, digits, store):
         whole = with_lambda(1.0)
         lean = dataclasses.replace(with_lambda(5.0), only=("full", "no_align"))
-        found = counted(plan.works_of([lean, whole], digits, store))
+        found = counted(ahead([lean, whole], digits, store).works)
         assert found["full"] == (2, 0, 2)
         assert found["rescue"] == (1, 0, 1)
-        assert "rescue" not in counted(plan.works_of([lean], digits, store))
+        assert "rescue" not in counted(ahead([lean], digits, store).works)
         assert list(found) == list(chain.steps(whole.spec))
 
     def test_nothing_left_is_no_plan(self, digits, store):
-        assert plan.works_of([], digits, store) == []
-        assert shown(plan.estimate([], [], digits, store, SLOTS)).strip() == "nothing is left to run"
+        assert ahead([], digits, store).works == []
+        assert shown(ahead([], digits, store).estimate()).strip() == "nothing is left to run"
 
 
 class TestForecast:
@@ -111,14 +104,14 @@ class TestForecast:
 class TestEstimate:
     def test_a_step_that_nobody_timed_is_named_and_not_taken_for_free(self, digits, store):
         cells = [with_lambda(1.0)]
-        text = shown(plan.estimate(cells, plan.works_of(cells, digits, store), digits, store, SLOTS))
+        text = shown(ahead(cells, digits, store).estimate())
         assert "teacher and judge beside it (never timed on this store)" in " ".join(text.split())
         assert "a probe of 8 steps" in text
 
     def test_times_come_from_the_store_once_it_has_seen_a_step(self, digits, store):
         chain.train(with_lambda(1.0).spec, digits, store)
         cells = [with_lambda(5.0)]
-        times = plan.times_of(plan.works_of(cells, digits, store), cells[0], digits, store)
+        times = ahead(cells, digits, store).times
         assert times["full"].known == times["rescue"].known == "2 runs in this store"
         seen = store.seconds("aligned")
         assert times["full"].seconds == (min(seen), sum(seen) / 2, max(seen))
@@ -126,7 +119,7 @@ class TestEstimate:
     def test_judging_takes_as_long_as_the_stages_that_judge_every_mode(self, digits, store):
         cell = with_lambda(1.0)
         chain.judge(chain.train(cell.spec, digits, store), digits, store, "guard")
-        times = plan.times_of(plan.works_of([cell], digits, store), cell, digits, store)
+        times = ahead([cell], digits, store).times
         seen = store.seconds("judge")
         assert times["judge"].seconds == pytest.approx((3 * min(seen), 3 * sorted(seen)[1], 3 * max(seen)))
 
@@ -142,11 +135,10 @@ class TestEstimate:
         cell = Cell(small_cell(), ("guard",))
         chain.judge(chain.train(cell.spec, digits, store), digits, store, "guard")
         fresh = [with_lambda(5.0, seed=1)]
-        works = plan.works_of(fresh, digits, store)
-        times = plan.times_of(works, fresh[0], digits, store)
-        seconds = {step: known.seconds[1] for step, known in times.items() if known.seconds}
+        many = ahead(fresh, digits, store, dataclasses.replace(SLOTS, count=64))
+        seconds = {step: known.seconds[1] for step, known in many.times.items() if known.seconds}
         lane = [seconds[step] for step in ("warm_up", "teacher", "no_align", "rescue")]
-        text = shown(plan.estimate(fresh, works, digits, store, dataclasses.replace(SLOTS, count=64)))
+        text = shown(many.estimate())
         judged = 2 / len(chain.modes(cell.spec)) * seconds["judge"]
         assert f"makespan on 64 slots: {clock(sum(lane) + judged)} " in text
 
@@ -154,7 +146,7 @@ class TestEstimate:
 class TestLongRuns:
     def timed(self, cells, digits, store, monkeypatch, step_seconds):
         monkeypatch.setattr(plan, "probe_step_seconds", lambda *_: step_seconds)
-        return plan.warning(cells, plan.works_of(cells, digits, store), digits, store, SLOTS)
+        return ahead(cells, digits, store).warning()
 
     def long(self, epochs):
         spec = small_cell(training=Training(epochs=epochs, batch_size=64))
@@ -169,25 +161,22 @@ class TestLongRuns:
         assert self.timed(self.long(100_000), digits, store, monkeypatch, 0.01) is None
 
     def test_a_short_run_is_not_even_probed(self, digits, store, monkeypatch):
-        monkeypatch.setattr(plan, "times_of", lambda *_: pytest.fail("it was"))
-        assert self.timed(self.long(3), digits, store, monkeypatch, 1.0) is None
-        assert self.timed([], digits, store, monkeypatch, 1.0) is None
+        monkeypatch.setattr(plan, "probe_step_seconds", lambda *_: pytest.fail("it was"))
+        assert ahead(self.long(3), digits, store).warning() is None
+        assert ahead([], digits, store).warning() is None
 
     def test_hours_have_a_price(self, digits, store, monkeypatch):
         monkeypatch.setattr(plan, "probe_step_seconds", lambda *_: 3.0)
-        cells = self.long(400)
-        works = plan.works_of(cells, digits, store)
-        text = shown(plan.estimate(cells, works, digits, store, SLOTS, price=2.0))
+        text = shown(ahead(self.long(400), digits, store).estimate(price=2.0))
         hours = float(text.partition(" core-hours")[0].split()[-1])
         cost = float(text.partition(" core-hours")[2].partition("), ")[2].split()[0])
         assert cost == pytest.approx(2 * hours, abs=0.02)
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_runs(digits, store, monkeypatch):
-    cells = [with_lambda(1.0)]
-    works = plan.works_of(cells, digits, store)
-    plan.check_disk(cells, works, digits, store)
+    one = ahead([with_lambda(1.0)], digits, store)
+    one.check_disk()
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 0))
     with pytest.raises(DiskFault, match=r"0\.0 GiB are free, about .* are needed"):
-        plan.check_disk(cells, works, digits, store)
+        one.check_disk()

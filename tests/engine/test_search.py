@@ -17,10 +17,10 @@ from certvae.canonical import plain
 from certvae.data.loading import load
 from certvae.engine.dispatch import Ended
 from certvae.engine.gate import opened_for
-from certvae.engine.propose import exhausted, propose, rebuilt, sketched
+from certvae.engine.propose import exhausted, propose, rebuilt, sketched, spec_of
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import Search, settle_rule
-from certvae.engine.search import SearchCells, proposed
+from certvae.engine.search import SearchCells, proposals
 from certvae.engine.space import weights
 from certvae.engine.summary import search_shown
 from certvae.errors import ConfigFault, SearchFault
@@ -157,8 +157,8 @@ class TestReplay:
 
     def test_proposals_are_read_back_as_the_configs_they_were(self, tmp_path):
         cells = searched(search(), tmp_path / "s")
-        again = proposed(Store(tmp_path / "s"), SPACE, BASE)
-        assert [spec.config for spec in again] == [spec.config for spec in cells.specs]
+        again = [spec_of(one, SPACE, BASE) for one in proposals(Store(tmp_path / "s"), BASE.study)]
+        assert again == cells.specs
 
     def test_two_objectives_are_replayed_too(self, tmp_path):
         found = search(goal=Goal(pareto=True), sampler="nsga2")
@@ -397,9 +397,7 @@ class TestReadBack:
             return dataclasses.replace(base, model=dataclasses.replace(base.model, encoder=encoder))
 
         cells = searched(search(space=space, total=4, sampler="grid"), tmp_path / "s")
-        assert [spec.config for spec in proposed(Store(tmp_path / "s"), space, BASE)] == [
-            spec.config for spec in cells.specs
-        ]
+        assert [spec_of(one, space, BASE) for one in proposals(Store(tmp_path / "s"), BASE.study)] == cells.specs
 
     @pytest.mark.parametrize("choices", [[None, 2.0], np.array([1.0, 2.0]), [np.float64(1.5), 3], [True, False]])
     def test_none_and_scalars_of_numpy_are_resumed(self, choices, tmp_path):

@@ -70,7 +70,7 @@ def test_a_row_that_is_missing_another_or_damaged_is_noticed(store, tmp_path):
 
 
 def test_a_strike_falls_after_so_many_stages_have_begun_however_long_that_takes(store):
-    begun = len(trial._starts(store.path))
+    begun = len(trial.starts(store.path))
     assert trial._Moment(store.path, begun, 0.0)()
     assert not trial._Moment(store.path, begun + 1, 0.0)()
     assert not trial._Moment(store.path, begun, 60.0)()

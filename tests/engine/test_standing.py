@@ -17,11 +17,6 @@ from tests import small_rows
 GUARD = ("guard",)
 
 
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def said(store: Store, study: str | None = None) -> str:
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(standing.shown(store, study))

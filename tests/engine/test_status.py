@@ -3,7 +3,6 @@
 import dataclasses
 import io
 
-import pytest
 from rich.console import Console
 
 from certvae.engine import failures
@@ -13,11 +12,6 @@ from certvae.engine.status import shown
 from certvae.protocols import chain
 from certvae.store.store import Store
 from tests import small_rows
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def told(store: Store, rows: list[dict], cells: list[Cell], **censored: str) -> list[str]:
