@@ -1,4 +1,4 @@
-"""What every table and picture must say about its rows: split, seeds, n, failures, tau, versions, substitutes."""
+"""Writes what every table and picture says of its rows: split, seeds, n, failures, tau, versions, substitutes."""
 
 from collections.abc import Iterable
 

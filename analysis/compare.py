@@ -1,4 +1,4 @@
-"""Strict-feasible rows to numbers: per mode, between paired modes, and how many runs are behind them.
+"""Aggregates strict-feasible rows: per mode, between paired modes, and how many runs are behind the numbers.
 
 The seed is the unit of replication, and modes are paired by teacher: `full - no_align` of one seed shares warm-up,
 teacher and data order. With a handful of seeds that means a paired t interval and every seed shown.
@@ -15,7 +15,7 @@ from certvae.spec.modes import contrasts as known_contrasts
 from certvae.spec.modes import expected_sign
 from certvae.spec.quantities import read_by
 
-from .intervals import LEVEL, Method, interval, sign_flip
+from .intervals import LEVEL, interval, sign_flip
 from .views import NO_TEACHER, UNKNOWN, Partition, Refused, Strict, claims, everything, strict_rows
 
 CONFIG = ["study", "config"]
@@ -58,24 +58,22 @@ def differences(strict: Strict, mode: str, reference: str, quantity: str = "marg
     return pairs[[*CELL, "split"]].assign(difference=pairs[quantity] - pairs[f"{quantity}_reference"])
 
 
-def contrast(
-    strict: Strict, mode: str, reference: str, quantity: str = "margin", *, method: Method = "t", level: float = LEVEL
-) -> pd.DataFrame:
+def contrast(strict: Strict, mode: str, reference: str, quantity: str = "margin") -> pd.DataFrame:
     """One line per config: the mean paired difference with its interval and its sign-flip p-value.
 
     Columns: study, config, split, mode, reference, quantity, mean, low, high, level, method, p, p_smallest, n, n_failed
     (pairs). The interval is NaN for fewer than two finished pairs.
 
     Raises:
-        Refused: see `differences`; or a method that would lie for this many seeds.
+        Refused: see `differences`.
     """
     pairs = differences(strict, mode, reference, quantity)
     lines = [
-        {**dict(zip([*CONFIG, "split"], key, strict=True)), **paired(group["difference"].to_numpy(), method, level)}
+        {**dict(zip([*CONFIG, "split"], key, strict=True)), **paired(group["difference"].to_numpy())}
         for key, group in pairs.groupby([*CONFIG, "split"], sort=False)
     ]
     named = pd.DataFrame(lines, columns=[*CONFIG, "split", *_PAIRED])
-    return named.assign(mode=mode, reference=reference, quantity=quantity, level=level, method=method)
+    return named.assign(mode=mode, reference=reference, quantity=quantity, level=LEVEL, method="t")
 
 
 def contrasts(strict: Strict, quantities: Sequence[str] = ("margin", "psnr_01")) -> pd.DataFrame:
@@ -129,18 +127,14 @@ def searches(parts: Partition) -> pd.DataFrame:
 _PAIRED = ("mean", "low", "high", "p", "p_smallest", "n", "n_failed")
 
 
-def paired(differences: np.ndarray, method: Method = "t", level: float = LEVEL) -> dict[str, Any]:
-    """Mean, interval and sign-flip p-value of differences, NaN among them counted as failed.
-
-    Raises:
-        Refused: a method that would lie for this many seeds.
-    """
+def paired(differences: np.ndarray) -> dict[str, Any]:
+    """Mean, interval and sign-flip p-value of differences, NaN among them counted as failed."""
     found = differences[np.isfinite(differences)]
     counts = {"n": len(differences), "n_failed": len(differences) - len(found)}
     if not len(found):
         return dict.fromkeys(_PAIRED, np.nan) | counts
     flips = sign_flip(found)
-    limits = interval(found, method, level) if len(found) > 1 else None
+    limits = interval(found) if len(found) > 1 else None
     return counts | {
         "mean": found.mean(),
         "low": limits.low if limits else np.nan,

@@ -1,4 +1,4 @@
-"""What a page needs to judge its rows anew while thresholds move: the rows themselves, and no conclusion.
+"""Puts into a page the rows that it judges anew while thresholds move: rows, and no conclusion.
 
 The page's script, `live.js`, partitions, counts and ranks as `views`, `tables.answers` and `search` do, with the same
 floating-point operations in the same order; `tests/analysis/test_live.py` holds one against the other.
@@ -15,7 +15,7 @@ import pandas as pd
 
 from certvae.certificate import FLOAT_SLACK
 
-from .parameters import labels
+from .parameters import labels, told_apart
 from .tables.answers import SHOWN
 from .views import NO_TEACHER, QUALITY, Partition, View, everything
 
@@ -47,12 +47,11 @@ def payload(
     """
     rows, guard = everything(parts), None if tried is None else everything(tried)
     teachers = _Teachers()
-    several = rows["config"].nunique() > 1
     return {
         "view": shown(view),
         "slack": FLOAT_SLACK,
         "goal": {name: getattr(view.goal, name) for name in ("mode", "reference", "score", "certainty")},
-        "labels": labels(rows) if several else {},
+        "labels": told_apart(rows),
         "rows": _records(rows, (*NETWORK, *CARD), teachers),
         "tried": None if guard is None else _records(guard, TRIED, teachers),
         "names": {} if guard is None else labels(guard),

@@ -1,4 +1,4 @@
-"""Rows of a store to one frame, and what the rows point at: curves, teacher candidates, pictures.
+"""Loads the rows of a store as one frame, and what they point at: curves, teacher candidates, pictures.
 
     from analysis.compare import summary
     from analysis.views import partition
@@ -91,7 +91,7 @@ def load(
 
 
 def open_store(store: Path | str) -> Disk:
-    """The store for reading; a folder that is none is refused, and none is made.
+    """Opens a store for reading; a folder that is none is refused, and none is made.
 
     Raises:
         StoreFault: no store, a damaged one, or one of another layout.

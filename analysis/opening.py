@@ -1,4 +1,4 @@
-"""The first screen of a page: the question, its answer in words and numbers, the margins behind it, the winner.
+"""Makes the first screen of a page: the question, its answer, the margins behind it, and the winner of a search.
 
 Every mark stands for one network and none for a mean. Places are per cent of the width, so the figure is as wide as the
 screen, and its words keep their size.
@@ -19,7 +19,7 @@ from certvae.spec.goal import Judged
 from certvae.spec.modes import BY_NAME
 
 from .captions import said_tau
-from .parameters import labels
+from .parameters import told_apart
 from .table import ABSENT, text
 from .tables.answers import answer_lines
 from .views import Partition, View, everything
@@ -99,14 +99,14 @@ class Winner:
 
 @dataclass(frozen=True)
 class Opening:
-    """All of the first screen."""
+    """What the first screen of a page shows."""
 
     verdict: str
     sentence: str
     strips: Strips
     asked: tuple[int, ...]
     """Lines that the question is about."""
-    winner: Winner | None = None
+    winner: Winner | None
 
     @property
     def words(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def opening(parts: Partition, view: View, winner: Winner | None = None) -> Openi
     rows = everything(parts)
     lines = answer_lines(parts, view)
     asked = _asked(lines)
-    verdict, sentence = headline([lines[number] for number in asked], view, _names(rows))
+    verdict, sentence = headline([lines[number] for number in asked], view, told_apart(rows))
     return Opening(verdict, sentence, strips(rows, lines, view, span(rows, view)), asked, winner)
 
 
@@ -158,7 +158,7 @@ def span(rows: pd.DataFrame, view: View) -> Axis:
 
 def strips(rows: pd.DataFrame, lines: Sequence[Mapping[str, Any]], view: View, axis: Axis) -> Strips:
     """Every network at its margin, with its bound to the left, one line per config and mode."""
-    names = _names(rows)
+    names = told_apart(rows)
     groups = rows.groupby(["study", "config", "mode", "split"], sort=False).indices.values()
     found = [
         _line(number, line, rows.iloc[places], places, names, axis, view)
@@ -293,10 +293,6 @@ def _mark(row: int, network: pd.Series, y: float, many: bool, axis: Axis, view: 
 def _across(value: float, axis: Axis) -> float:
     """Per cent from the left."""
     return round(100 * (float(value) - axis[0]) / (axis[1] - axis[0]), 3)
-
-
-def _names(rows: pd.DataFrame) -> dict[str, str]:
-    return labels(rows) if rows["config"].nunique() > 1 else {}
 
 
 def _line_name(line: Mapping[str, Any], names: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The report as one HTML file, and tables as CSV, Markdown and LaTeX.
+"""Writes the report as one HTML file, and its tables as CSV, Markdown and LaTeX.
 
 Nothing is fetched, every word of a store is escaped, pictures and downloads are inside. The content policy allows one
 style sheet and one script by their digests, and nothing else, so the page works from a disk and inside a tracker's
@@ -127,7 +127,6 @@ class Page:
     Args:
         title: of the window.
         kicker: which study, data and rows: one line above the question.
-        question: what the page answers.
         opening: the answers of each study.
         warnings: what must be known before any number.
         sections: the rest.
@@ -144,7 +143,6 @@ class Page:
     opening: tuple[tuple[str, Opening], ...]
     sections: Sequence[Section]
     provenance: Mapping[str, str]
-    question: str = QUESTION
     warnings: Sequence[str] = ()
     sliders: Sequence[Slider] = ()
     rows: Mapping[str, Any] | None = None
@@ -168,7 +166,7 @@ def without(caption: str, versions: str) -> str:
 
 
 def page(given: Page) -> str:
-    """The whole file."""
+    """The HTML file of a page."""
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("report.css", "live.js"))
     source = f"script-src '{_digest(script)}'; " if given.rows else ""
     policy = (
@@ -185,7 +183,9 @@ def page(given: Page) -> str:
     environment.globals.update(parts=parts, downloads=downloads, long=LONG, live=LIVE, open=OPEN, height=height)
     environment.tests["picture"] = lambda block: isinstance(block, Plot)
     template = environment.get_template("report.html.j2")
-    return template.render(page=given, style=style, script=script, policy=policy, rows=_embedded(given.rows))
+    return template.render(
+        page=given, style=style, script=script, policy=policy, rows=_embedded(given.rows), question=QUESTION
+    )
 
 
 def sliders(view: View, rows: pd.DataFrame, tried: pd.DataFrame | None) -> list[Slider]:
@@ -209,7 +209,7 @@ def sliders(view: View, rows: pd.DataFrame, tried: pd.DataFrame | None) -> list[
 
 
 def height(panel: Panel) -> int:
-    """Pixels."""
+    """The height of a panel on the page, pixels."""
     return max(LEAST_HEIGHT, LINE_HEIGHT * len(panel.y_ticks))
 
 
@@ -237,7 +237,7 @@ def csv(table: Table) -> str:
 
 
 def markdown(table: Table) -> str:
-    """A pipe table under its title, with the notes below."""
+    """The table in Markdown: a pipe table under its title, with the notes below."""
     lines = [
         [column.heading.translate(_MARKDOWN) for column in table.columns],
         [":--" if column.form == "text" else "--:" for column in table.columns],
@@ -249,7 +249,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A booktabs table float."""
+    """The table in LaTeX: a booktabs float."""
     cells = [[cell.translate(_LATEX) for cell in line] for line in table.texts()]
     headings = [_latex_heading(column.heading) for column in table.columns]
     notes = " ".join(f"{note[:1].upper()}{note[1:]}." for note in table.notes)

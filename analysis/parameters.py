@@ -18,7 +18,7 @@ def parameters(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def fields(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same by their names on the command line of a study, such as `objective.alpha_kl`, without types."""
+    """As `parameters`, by the names of a command line, such as `objective.alpha_kl`, without types."""
     varied = _varied(frame)
     told = varied[[name for name in varied.columns if not name.endswith("type")]]
     return told.rename(columns=lambda name: name.removeprefix("protocol."))
@@ -54,6 +54,11 @@ def labels(frame: pd.DataFrame) -> dict[str, str]:
         if named and len(set(named.values())) == len(named):
             return digests | named
     return digests
+
+
+def told_apart(frame: pd.DataFrame) -> dict[str, str]:
+    """`labels` where there are several configs; nothing where there is one, which needs no name."""
+    return labels(frame) if frame["config"].nunique() > 1 else {}
 
 
 def is_number(values: pd.Series) -> bool:

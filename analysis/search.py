@@ -57,14 +57,11 @@ def configs(
             cause="a search is judged on the guard split, so that certify rows are new to its winner",
         )
     wanted = sorted(set(seeds) or set(guard["seed"]))
-    judged = [
-        judge(str(config), wanted, lines.to_dict("records"), goal, places.get(str(config)))
-        for config, lines in guard.groupby("config", sort=False)
-    ]
-    judged = [
-        replace(one, reason=ended[one.config]) if one.outcome == "incomplete" and one.config in ended else one
-        for one in judged
-    ]
+    judged = []
+    for config, lines in guard.groupby("config", sort=False):
+        one = judge(str(config), wanted, lines.to_dict("records"), goal, places.get(str(config)))
+        stopped = one.outcome == "incomplete" and one.config in ended
+        judged.append(replace(one, reason=ended[one.config]) if stopped else one)
     front = {one.config for one in pareto_front(judged)}
     given = {"study": guard["study"].iloc[0], "split": "guard", "mode": goal.mode, "reference": goal.reference}
     noise = Noise.pooled(judged)
@@ -104,7 +101,7 @@ def goal_of(rows: pd.DataFrame) -> Goal:
     return Goal() if pair is None else Goal(mode=pair[0], reference=pair[1])
 
 
-def importance(scored: pd.DataFrame, varied: pd.DataFrame, score: str = "score") -> pd.DataFrame:
+def importance(scored: pd.DataFrame, varied: pd.DataFrame) -> pd.DataFrame:
     """How much each parameter alone moves the score, over the complete configs.
 
     Columns: parameter, importance, direction, configs. Importance is epsilon squared of Kruskal and Wallis (Tomczak and
@@ -116,7 +113,7 @@ def importance(scored: pd.DataFrame, varied: pd.DataFrame, score: str = "score")
     Raises:
         Refused: fewer than 10 complete configs.
     """
-    complete = scored.dropna(subset=score).drop_duplicates("config")
+    complete = scored.dropna(subset="score").drop_duplicates("config")
     if len(complete) < LEAST_CONFIGS:
         raise Refused(
             f"importance needs at least {LEAST_CONFIGS} complete configs, got {len(complete)}",
@@ -124,7 +121,7 @@ def importance(scored: pd.DataFrame, varied: pd.DataFrame, score: str = "score")
             where="importance",
             cause="with fewer the ranking of parameters is that of chance",
         )
-    values = complete[score].to_numpy(float)
+    values = complete["score"].to_numpy(float)
     found = [_importance(name, varied.loc[complete["config"], name], values) for name in varied.columns]
     columns = ["parameter", "importance", "direction", "configs"]
     return pd.DataFrame(found, columns=columns).sort_values("importance", ascending=False, ignore_index=True)

@@ -1,7 +1,7 @@
-"""What a report consists of: tables and pictures by question, from the material of one study."""
+"""Makes the sections of a report: tables and pictures by question, from the material of one study."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,7 @@ class Material:
         winner: what the search chose, None where there was no search or nothing is feasible.
         seeds: those of the search.
         ended: configs that it ended early -> why.
+        places: where each config lies in the space; see `load.places`.
     """
 
     view: View
@@ -63,11 +64,11 @@ class Material:
     candidates: pd.DataFrame
     pictures: list[Pictures]
     machines: pd.DataFrame
-    teachers: Mapping[str, np.ndarray] = field(default_factory=dict)
-    winner: Winner | None = None
-    seeds: tuple[int, ...] = ()
-    ended: Mapping[str, str] = field(default_factory=dict)
-    places: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    teachers: Mapping[str, np.ndarray]
+    winner: Winner | None
+    seeds: tuple[int, ...]
+    ended: Mapping[str, str]
+    places: Mapping[str, Mapping[str, float]]
 
     @property
     def rows(self) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from .captions import caption, subject
 from .compare import paired
 from .opening import opening, span, strips
 from .page import Page, Section
-from .parameters import differing, labels
+from .parameters import differing, told_apart
 from .sections import Material, plot
 from .table import Column, Table, clean, columns
 from .tables.answers import answer_lines
@@ -161,17 +161,17 @@ def _networks(study: Study) -> pd.DataFrame:
     """Strict-feasible rows with what pairs them."""
     rows = study.material.parts.strict.rows
     versions = [name for name in rows.columns if "version_" in name]
-    return rows.assign(label=rows["config"].map(_named(study.material.rows)))[[*PAIR, *versions, *QUANTITIES]]
+    return rows.assign(label=_labels(rows["config"], study.material.rows))[[*PAIR, *versions, *QUANTITIES]]
 
 
-def _named(rows: pd.DataFrame) -> dict[str, str]:
-    """config -> what tells it from others of its study; nothing where it is the only one."""
-    return labels(rows) if rows["config"].nunique() > 1 else dict.fromkeys(rows["config"], "")
+def _labels(configs: pd.Series, rows: pd.DataFrame) -> pd.Series:
+    """What tells each config from others of its study; empty where it is the only one."""
+    return configs.map(told_apart(rows)).fillna("").astype(object)
 
 
 def _lines(study: Study, view: View) -> pd.DataFrame:
     lines = pd.DataFrame(answer_lines(study.material.parts, view))
-    return lines.assign(label=lines["config"].map(_named(study.material.rows)))[["label", "mode", *SIDE]]
+    return lines.assign(label=_labels(lines["config"], study.material.rows))[["label", "mode", *SIDE]]
 
 
 def _check(studies: Sequence[Study]) -> None:

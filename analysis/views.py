@@ -93,7 +93,6 @@ class Stress:
     """
 
     listed: pd.DataFrame
-    thresholds: Thresholds = Thresholds()
 
     def __post_init__(self) -> None:
         _refuse_duplicates(self.listed)
@@ -120,7 +119,7 @@ def partition(frame: pd.DataFrame, thresholds: Thresholds = Thresholds()) -> Par
     stressed = judged["teacher_status"] == "stress-case"
     return Partition(
         Strict(judged[~stressed], thresholds),
-        Stress(judged[stressed], thresholds),
+        Stress(judged[stressed]),
     )
 
 

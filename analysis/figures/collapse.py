@@ -7,7 +7,6 @@ collapse.collapse_and_rescue(rows, tau=0.10, forecast={"no_align": 1.4, "full": 
 from collections.abc import Mapping
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -17,7 +16,20 @@ from certvae.spec.modes import ordered
 
 from ..captions import caption, subject
 from ..table import clean
-from .drawing import FORMULA, INK, MARGIN, boundary, canvas, drawn, legend, look, mode_handles, titled
+from .drawing import (
+    FORMULA,
+    INK,
+    MARGIN,
+    boundary,
+    canvas,
+    drawn,
+    legend,
+    look,
+    mode_handles,
+    seeds_and_means,
+    titled,
+    weight_axis,
+)
 
 DEAD = 0.05  # nats: below this KL rate a channel carries nothing
 SHOWN = ("no_align", "full", "rescue", "guarded_full", "guarded_rescue")
@@ -40,9 +52,15 @@ def collapse_and_rescue(rows: pd.DataFrame, tau: float, forecast: Mapping[str, f
     panels = figure.subplots(1, len(PANELS))
     for axes, (column, label) in zip(panels, PANELS, strict=True):
         for mode in modes:
-            _drawn_mode(axes, shown[shown["mode"] == mode], column, mode, modes)
+            group = shown[shown["mode"] == mode]
+            values = group[column].clip(lower=SMALLEST) if column == "kl_rate" else group[column]
+            seeds_and_means(axes, group["alpha_kl"], values, look(mode, modes))
         axes.set_ylabel(label, **FORMULA)
-        _weights(axes, shown, dead)
+        weight_axis(axes, shown["alpha_kl"], ".3g")
+        if dead is not None:
+            low, high = axes.get_xlim()
+            axes.axvspan(dead, high, color="C1", alpha=0.1, linewidth=0)
+            axes.set_xlim(low, high)
         for mode, weight in (forecast or {}).items():
             axes.axvline(weight, color=look(mode, modes).colour, linewidth=0.9, linestyle=":")
     panels[1].set_yscale("log")
@@ -58,26 +76,6 @@ def _dead_from(rows: pd.DataFrame) -> float | None:
     plain = rows[rows["mode"] == "no_align"].groupby("alpha_kl")["kl_rate"].max()
     found = plain[plain < DEAD]
     return None if found.empty else float(min(found.index))
-
-
-def _drawn_mode(axes: Axes, group: pd.DataFrame, column: str, mode: str, modes: list[str]) -> None:
-    one = look(mode, modes)
-    values = group[column].clip(lower=SMALLEST) if column == "kl_rate" else group[column]
-    means = values.groupby(group["alpha_kl"]).mean()
-    axes.plot(means.index, means, color=one.colour, linestyle=one.line, linewidth=1.2)
-    axes.scatter(group["alpha_kl"], values, s=16, marker=one.marker, facecolors="none", edgecolors=one.colour)
-
-
-def _weights(axes: Axes, rows: pd.DataFrame, dead: float | None) -> None:
-    axes.set_xscale("log")
-    levels = sorted(set(rows["alpha_kl"]))
-    axes.set_xticks(levels, [f"{level:.3g}" for level in levels])
-    axes.minorticks_off()
-    axes.set_xlabel("alpha_kl")
-    if dead is not None:
-        low, high = axes.get_xlim()
-        axes.axvspan(dead, high, color="C1", alpha=0.1, linewidth=0)
-        axes.set_xlim(low, high)
 
 
 def _explained(dead: float | None, forecast: Mapping[str, float] | None) -> list[Line2D | Patch]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -111,8 +112,30 @@ def mode_handles(modes: Iterable[str], *, line: bool = True) -> list[Line2D]:
     ]
 
 
+def point(label: str, colour: str, marker: str, *, hollow: bool = False, **how: Any) -> Line2D:
+    """The legend entry of a marker."""
+    face = "none" if hollow else colour
+    return Line2D([], [], linestyle="", color=colour, marker=marker, label=label, markerfacecolor=face, **how)
+
+
+def seeds_and_means(axes: Axes, weights: pd.Series, values: pd.Series, one: Look) -> None:
+    """Values of one mode over a weight: every seed a hollow point, and a line through the means over seeds."""
+    means = values.groupby(weights).mean()
+    axes.plot(means.index, means, color=one.colour, linestyle=one.line, linewidth=1.2)
+    axes.scatter(weights, values, s=16, marker=one.marker, facecolors="none", edgecolors=one.colour)
+
+
+def weight_axis(axes: Axes, weights: pd.Series, digits: str, **scale: Any) -> None:
+    """A logarithmic axis of KL weights with a tick at each of them, and no other."""
+    axes.set_xscale("log", **scale)
+    levels = sorted(set(weights))
+    axes.set_xticks(levels, [f"{level:{digits}}" for level in levels])
+    axes.minorticks_off()
+    axes.set_xlabel("alpha_kl")
+
+
 def line_width(lines: int) -> float:
-    """Thinner when many seeds are drawn over each other."""
+    """The width of a line: thinner when many seeds are drawn over each other."""
     return 1.6 if lines <= 4 else 0.8
 
 
@@ -151,7 +174,7 @@ def feasible_region(axes: Axes, least: float, tau: float) -> Patch:
 
 
 def saved(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
-    """The bytes of a file."""
+    """The bytes of a figure as a PNG or PDF file."""
     out = io.BytesIO()
     with mpl.rc_context(), style.context(STYLE, after_reset=True):
         figure.savefig(out, format=kind, metadata=METADATA[kind])

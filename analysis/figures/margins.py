@@ -13,7 +13,7 @@ from certvae.spec.modes import ordered
 
 from ..captions import caption, subject
 from ..compare import CELL
-from ..parameters import labels
+from ..parameters import told_apart
 from ..table import clean
 from ..views import View
 from .drawing import (
@@ -27,6 +27,7 @@ from .drawing import (
     line_width,
     look,
     mode_handles,
+    point,
     psnr_regions,
     titled,
     unclaimed,
@@ -150,11 +151,7 @@ SIDES = (("C0", "o", "certified, bound to the left"), ("C1", "s", "not certified
 
 
 def _sides() -> list[Line2D]:
-    return [
-        Line2D([], [], linestyle="", color=colour, marker=marker, label=words, markerfacecolor=face)
-        for colour, marker, words in SIDES
-        for face in (("none" if marker == "D" else colour),)
-    ]
+    return [point(words, colour, marker, hollow=marker == "D") for colour, marker, words in SIDES]
 
 
 def _certified_counts(axes: Axes, strict: pd.DataFrame, modes: list[str]) -> None:
@@ -173,6 +170,5 @@ def _certified_counts(axes: Axes, strict: pd.DataFrame, modes: list[str]) -> Non
 
 def _line_names(rows: pd.DataFrame) -> pd.Series:
     """The mode of every row, with its config where there are several."""
-    if rows["config"].nunique() == 1:
-        return rows["mode"]
-    return rows["mode"] + ", " + rows["config"].map(labels(rows))
+    names = told_apart(rows)
+    return rows["mode"] + ", " + rows["config"].map(names) if names else rows["mode"]

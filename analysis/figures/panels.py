@@ -113,7 +113,7 @@ class Entry:
 
 
 def panels(figure: Figure) -> tuple[Panel, ...]:
-    """All visible axes; call it before the figure is saved or after, nothing changes it."""
+    """A panel for each visible pair of axes, in reading order; the figure is not changed."""
     with mpl.rc_context(), style.context(STYLE, after_reset=True):
         shown = [axes for axes in figure.axes if axes.get_visible()]
         whole = _plain(figure.get_supylabel())

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullFormatter
 from ..captions import seeds, versions
 from ..parameters import is_number
 from ..views import View
-from .drawing import FORMULA, MARGIN, boundary, canvas, drawn, legend, psnr_regions, titled
+from .drawing import FORMULA, MARGIN, boundary, canvas, drawn, legend, point, psnr_regions, titled
 
 COLUMNS = 3
 MOST_SLICES = 9
@@ -128,7 +128,4 @@ _LOOKS = {True: ("C0", "o"), False: ("C1", "x")}
 
 def _handles() -> list[Line2D]:
     words = {True: "meets the constraint", False: "does not"}
-    return [
-        Line2D([], [], linestyle="", color=colour, marker=marker, label=words[feasible])
-        for feasible, (colour, marker) in _LOOKS.items()
-    ]
+    return [point(words[feasible], *look) for feasible, look in _LOOKS.items()]

@@ -40,11 +40,13 @@ from .drawing import (
     line_width,
     look,
     mode_handles,
+    seeds_and_means,
     titled,
+    weight_axis,
 )
 
 Rows = Float[np.ndarray, "n K"]
-GAIN = 5.0  # of paths whose rows do not name a beta
+GAIN = 5.0  # beta of the path
 MOST_TEACHER_ROWS = 4000  # of a path: its margin is a mean over rows, and more change nothing that can be seen
 ESCAPE_PANELS = (
     ("guard_margin", f"guard {MARGIN}", False),
@@ -89,7 +91,7 @@ def first_teachers(store: Path | str, rows: pd.DataFrame) -> dict[str, Rows]:
 
 
 @drawn
-def margin_energy(rows: pd.DataFrame, teacher: Rows, tau: float, beta: float = GAIN) -> Figure:
+def margin_energy(rows: pd.DataFrame, teacher: Rows, tau: float) -> Figure:
     """Margin against the energy that a code spends inside W: the analytic path, its chord bound, and trained networks.
 
     Args:
@@ -101,7 +103,7 @@ def margin_energy(rows: pd.DataFrame, teacher: Rows, tau: float, beta: float = G
     figure = canvas(8.6, 3.8)
     near, far = figure.subplots(1, 2)
     scales = np.concatenate([np.linspace(0, 0.1, 21), np.linspace(0.1, 1.25, 47)[1:]])
-    path = margin_energy_path(teacher, scales, beta)
+    path = margin_energy_path(teacher, scales, GAIN)
     inside = scales <= 1
     bound = path_lower_bound(teacher, scales[inside])
     for axes in (near, far):
@@ -173,15 +175,11 @@ def stress_grid(rows: pd.DataFrame, teacher: Rows, tau: float) -> Figure:
     panels = figure.subplots(1, 4, sharey=True)
     for axes, (column, label) in zip(panels, STRESS_PANELS, strict=False):
         for mode, group in rows.groupby("mode", sort=False):
-            _stressed(axes, group, column, str(mode), modes)
+            seeds_and_means(axes, group["alpha_kl"], group[column], look(str(mode), modes))
         axes.set_title(label)
     _equilibrium(panels[3], rows, teacher)
     for axes in panels:
-        axes.set_xscale("log", base=2)
-        levels = sorted(set(rows["alpha_kl"]))
-        axes.set_xticks(levels, [f"{level:g}" for level in levels])
-        axes.minorticks_off()
-        axes.set_xlabel("alpha_kl")
+        weight_axis(axes, rows["alpha_kl"], "g", base=2)
     panels[0].set_ylabel(MARGIN, **FORMULA)
     lines = [boundary(axes, tau) for axes in panels]
     legend(figure, [*mode_handles(modes), lines[0]])
@@ -193,14 +191,6 @@ def _trajectories(axes: Axes, curves: pd.DataFrame, column: str, modes: list[str
         one = look(mode, modes)
         for _, points in curves[curves["mode"] == mode].groupby("seed"):
             axes.plot(points["epoch"], points[column], color=one.colour, linestyle=one.line, linewidth=width)
-
-
-def _stressed(axes: Axes, group: pd.DataFrame, column: str, mode: str, modes: list[str]) -> None:
-    one = look(mode, modes)
-    levels = sorted(set(group["alpha_kl"]))
-    means = [group.loc[group["alpha_kl"] == level, column].mean() for level in levels]
-    axes.plot(levels, means, color=one.colour, linestyle=one.line, linewidth=1.2)
-    axes.scatter(group["alpha_kl"], group[column], s=16, marker=one.marker, facecolors="none", edgecolors=one.colour)
 
 
 def _equilibrium(axes: Axes, rows: pd.DataFrame, teacher: Rows) -> None:

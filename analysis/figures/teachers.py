@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from certvae.quality import Thresholds, from_row, judge
 
 from ..captions import caption
-from .drawing import FORMULA, INK, canvas, drawn, legend, titled
+from .drawing import FORMULA, INK, canvas, drawn, legend, point, titled
 
 MOST_TEACHERS = 12
 SPREAD = 0.3  # half the width over which candidates of one search are laid out
@@ -82,13 +82,8 @@ def _status(row: dict, thresholds: Thresholds) -> str:
 
 
 def _handles() -> list[Line2D]:
-    dots = [
-        Line2D([], [], linestyle="", color=colour, marker=marker, markersize=4, label=status)
-        for status, (colour, marker) in _LOOKS.items()
-    ]
-    ring = {"markerfacecolor": "none", "markeredgecolor": "C5", "markersize": 8, "markeredgewidth": 1.6}
     return [
-        *dots,
-        Line2D([], [], linestyle="", marker="o", label="chosen", **ring),
+        *(point(status, *look, markersize=4) for status, look in _LOOKS.items()),
+        point("chosen", "C5", "o", hollow=True, markersize=8, markeredgewidth=1.6),
         Line2D([], [], color=INK, linewidth=1.1, label="threshold (shaded: misses it)"),
     ]

@@ -8,6 +8,7 @@ ranking_table(scored, rows, view)       configs of a search, the best first
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from certvae.certificate import FLOAT_SLACK
 
 from ..captions import seeds
 from ..parameters import labels
-from ..table import ABSENT, Table, columns
+from ..table import ABSENT, Table
 from ..views import DECLARED, Partition, View, claims, everything
 from .margins import CELL, table
 
@@ -27,7 +28,7 @@ RANKING = ("place", "named", "score", "margin_min", "psnr_01", "psnr_change", "s
 SHOWN = 20
 COLLAPSE = {"dead": "dead (collapsed)"}
 """A dead channel, and nothing else, is a collapse."""
-_YES = {True: "yes", False: "no"}
+YES = {True: "yes", False: "no"}
 
 
 def answer_table(parts: Partition, view: View = DECLARED) -> Table:
@@ -40,9 +41,7 @@ def answer_table(parts: Partition, view: View = DECLARED) -> Table:
         "counts, means and smallest values are over strict-feasible seeds; G_tau is the margin minus tau, nats",
     )
     shown = ("label", "mode", *ANSWERS, *COUNTS)
-    made = table("answers", "Head, mean and channel by mode", rows, frame, shown, notes, view.tau)
-    whole = columns(*(() if rows["config"].nunique() == 1 else ("label",)), "mode", *ANSWERS, *COUNTS)
-    return Table(made.name, made.title, made.frame, whole, made.notes)
+    return table("answers", "Head, mean and channel by mode", rows, frame, shown, notes, view.tau, whole=True)
 
 
 def answer_lines(parts: Partition, view: View) -> list[dict[str, object]]:
@@ -64,11 +63,9 @@ def apart_table(parts: Partition, view: View = DECLARED) -> Table:
     rows = parts.stress.listed
     shown = rows.assign(left=rows["margin"] - view.tau, claim=claims(rows["margin"], view.tau))
     shown = shown.assign(teacher_verdict=rows["teacher_verdict"].str.removeprefix("stress-case: "))
-    every = everything(parts)
-    made = table("apart", "Stress cases, apart", every, shown, (*CELL, *APART), (), view.tau)
-    named = () if every["config"].nunique() == 1 else ("label",)
     note = "listed one by one; they enter no mean, no minimum and no count above"
-    return Table(made.name, made.title, made.frame, columns(*named, "seed", "mode", *APART), (*made.notes, note))
+    names = (*CELL, *APART)
+    return table("apart", "Stress cases, apart", everything(parts), shown, names, (note,), view.tau, whole=True)
 
 
 def ranking_table(scored: pd.DataFrame, rows: pd.DataFrame, view: View) -> Table:
@@ -80,7 +77,7 @@ def ranking_table(scored: pd.DataFrame, rows: pd.DataFrame, view: View) -> Table
         view: tau, and the goal that `scored` was made by.
     """
     names = labels(rows)
-    words = {name: scored[name].map(_YES) for name in ("feasible", "front")}
+    words = {name: scored[name].map(YES) for name in ("feasible", "front")}
     frame = scored.assign(place=range(1, len(scored) + 1), named=scored["config"].map(names), **words)
     frame = frame.assign(slack=frame["slack"].where(frame["slack"].abs() < np.inf))
     goal = view.goal
@@ -88,9 +85,9 @@ def ranking_table(scored: pd.DataFrame, rows: pd.DataFrame, view: View) -> Table
         f"{goal.score} margin of {goal.mode} at tau = 0 on guard rows of {seeds(rows['seed'])}; change is the mean "
         f"paired difference to {goal.reference}; an order, not a claim",
     )
-    made = table("ranking", "Configs under this constraint", rows, frame, (*RANKING, *COUNTS, "reason"), notes)
-    whole = columns(*RANKING, *COUNTS, "reason")
-    return Table(made.name, made.title, made.frame, whole, made.notes, lines=SHOWN)
+    names = (*RANKING, *COUNTS, "reason")
+    made = table("ranking", "Configs under this constraint", rows, frame, names, notes, whole=True)
+    return replace(made, lines=SHOWN)
 
 
 def counted(words: Iterable[object]) -> str:

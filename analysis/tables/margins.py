@@ -1,4 +1,4 @@
-"""Rows to the tables of the papers, each a `Table`: numbers in a frame, headings, and notes that name their origin.
+"""Makes the papers' tables from rows, each a `Table`: numbers in a frame, headings, and notes on their origin.
 
 Strict-feasible rows are aggregated, stress cases are listed one by one. In a notebook:
 
@@ -176,14 +176,25 @@ def table(
     shown: Sequence[str | Column],
     notes: Sequence[str],
     tau: float | None = None,
+    *,
+    whole: bool = False,
 ) -> Table:
-    """Names configs where there are several, drops columns that are empty, and says where the rows come from."""
+    """A table that names configs where there are several, and says where its rows come from.
+
+    Args:
+        rows: what the table is about: its caption and its title.
+        frame: the lines.
+        shown: names of columns, or columns; `label` names a config.
+        notes: what a reader must know, after the caption.
+        tau: nats, where margins are held against it.
+        whole: columns without any value stay; else they are left out.
+    """
     named = frame
     several = rows["config"].nunique() > 1 and "config" in frame
     if several:
         named = frame.assign(label=frame["config"].map(labels(rows)))
     every = (column for one in shown for column in ((one,) if isinstance(one, Column) else columns(one)))
     wanted = [column for column in every if column.name != "label" or several]
-    known = present(named, wanted) if len(named) else tuple(wanted)
+    known = present(named, wanted) if len(named) and not whole else tuple(wanted)
     origin = caption(rows, tau)
     return Table(name, clean(f"{title} — {subject(rows)}"), named, known, tuple(map(clean, (origin, *notes))))

@@ -10,11 +10,10 @@ from ..captions import subject
 from ..parameters import parameters
 from ..table import Column, Table, clean, columns
 from ..views import View
+from .answers import SHOWN, YES
 from .margins import SEEDS, table
 
-SHOWN = 20
 SCORES: dict[Score, str] = {"mean": "margin_mean", "worst": "margin_min", "mean-se": "margin_mean_se"}
-_YES = {True: "yes", False: "no"}
 
 
 def config_table(scored: pd.DataFrame, rows: pd.DataFrame, view: View) -> Table:
@@ -27,7 +26,7 @@ def config_table(scored: pd.DataFrame, rows: pd.DataFrame, view: View) -> Table:
     """
     varied, goal = parameters(rows), view.goal
     frame = scored.merge(varied, left_on="config", right_index=True, how="left", suffixes=("", "_parameter"))
-    words = {name: frame[name].map(_YES) for name in ("feasible", "front")}
+    words = {name: frame[name].map(YES) for name in ("feasible", "front")}
     score = "score" if goal.kind == "max_kl" else SCORES[goal.score]
     frame = frame.assign(short=frame["config"].str[:8], **{score: frame["score"]}, **words)
     drawn = [

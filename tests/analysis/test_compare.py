@@ -97,11 +97,6 @@ def test_contrasts_are_those_whose_modes_are_there(tmp_path):
     assert compare.contrasts(parts_of(tmp_path / "one", chains(modes=["full"])).strict).empty
 
 
-def test_a_contrast_refuses_a_bootstrap_of_three_seeds(tmp_path):
-    with pytest.raises(Refused, match="percentile bootstrap"):
-        compare.contrast(parts_of(tmp_path, chains()).strict, "full", "no_align", method="bootstrap")
-
-
 def test_configs_are_never_averaged_over(tmp_path):
     rows = [r for weight in (1.0, 4.0) for r in chains(parameters={"objective.alpha_kl": weight}, margin=weight)]
     found = compare.summary(parts_of(tmp_path, rows).strict, ["margin"])

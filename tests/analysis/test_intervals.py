@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.intervals import BOOTSTRAP_SEEDS, EXACT_SEEDS, interval, sign_flip
+from analysis.intervals import EXACT_SEEDS, interval, sign_flip
 from analysis.views import Refused
 
 WORLDS = 2000
@@ -18,33 +18,11 @@ def test_a_nominal_95_percent_interval_covers_the_mean_of_gaussian_seeds(n):
     assert np.mean([one.low <= 0.7 <= one.high for one in found]) >= 0.935
 
 
-@pytest.mark.parametrize(("n", "honest"), [(3, False), (10, False), (19, False), (40, True)])
-def test_a_percentile_bootstrap_is_refused_where_it_covers_less_than_93_percent(n, honest):
-    generator = np.random.default_rng(0)
-    draws = generator.integers(0, n, size=(400, n))
-    worlds = generator.normal(size=(WORLDS, n))
-    means = np.sort([worlds[:, draw].mean(axis=1) for draw in draws], axis=0)
-    coverage = np.mean((means[9] <= 0) & (means[390] >= 0))
-    assert (coverage >= 0.93) is np.bool_(honest)
-    if honest:
-        assert interval(worlds[0], "bootstrap")
-    else:
-        with pytest.raises(Refused, match=f"needs at least {BOOTSTRAP_SEEDS} seeds, got {n} .*too short"):
-            interval(worlds[0], "bootstrap")
-
-
 def test_the_t_interval_is_that_of_a_paired_t_test():
     values = np.array([0.31, 0.52, 0.18, 0.44])
     known = stats.ttest_1samp(values, 0).confidence_interval(0.9)
     found = interval(values, level=0.9)
     assert (found.low, found.high) == pytest.approx((known.low, known.high), rel=1e-12)
-
-
-def test_a_bootstrap_interval_lies_around_the_mean_and_can_be_repeated():
-    values = np.random.default_rng(0).normal(size=30)
-    first, again = interval(values, "bootstrap"), interval(values, "bootstrap")
-    assert first == again
-    assert first.low < values.mean() < first.high
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, np.nan], [1.0, np.inf]])
