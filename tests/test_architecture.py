@@ -282,6 +282,12 @@ class TestSafety:
     def test_the_lock_is_the_only_lock(self):
         assert not [path.name for path in tracked() if path.name in {"uv.lock", "poetry.lock", "Pipfile.lock"}]
 
+    def test_the_workflow_uses_actions_by_commit(self):
+        """A tag can be moved to other code."""
+        used = re.findall(r"uses: (\S+)", (ROOT / ".github/workflows/ci.yml").read_text())
+        assert used
+        assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one) for one in used)
+
     def test_every_requirement_is_hashed(self):
         """Each pin ends in a continuation line: a hash."""
         pins = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if re.match(r"[a-z0-9]", line)]
