@@ -24,7 +24,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).with_suffix(".toml")
-COPIED = ("certvae", "analysis", "sweeps", "tests", "pyproject.toml", "README.md", "cluster.yaml", "requirements.lock")
+COPIED = (
+    "certvae",
+    "analysis",
+    "sweeps",
+    "tests",
+    "pyproject.toml",
+    "README.md",
+    "cluster.yaml",
+    "requirements.lock",
+    ".github",
+)
 SECONDS = 600
 """Tests that take longer hang, which is noticed too."""
 NO_ANSWER = (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
