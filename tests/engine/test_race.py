@@ -201,7 +201,7 @@ class TestSearch:
     def test_a_search_without_it_is_another_rule(self, tmp_path):
         store = Store(tmp_path / "s")
         settle_rule(search(), store)
-        with pytest.raises(SearchFault, match=r"another race \(None there, 0\.9 here\)"):
+        with pytest.raises(SearchFault, match=r"differs in race \(None there, 0\.9 here\)"):
             settle_rule(search(race=0.9), store)
         settle_rule(search(), store)
 
