@@ -95,7 +95,8 @@ def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
             cause="a store holds several studies, or none was started on it by this version",
         )
     last = known[asked or next(iter(known))]
-    return last["study"], [*last["arguments"], *arguments]
+    here = ("--store", str(store.absolute()))  # it may have been moved or copied since
+    return last["study"], [*last["arguments"], *here, *arguments]
 
 
 def _no_study(target: str, why: str) -> ConfigFault:

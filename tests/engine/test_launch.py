@@ -9,7 +9,7 @@ import pytest
 
 from certvae.__main__ import main
 from certvae.engine import launch
-from certvae.engine.command import Command, remember
+from certvae.engine.command import Command, parse, remember
 from certvae.errors import ConfigFault, ExitCode
 from certvae.store.store import Store
 from tests.sweep_runs import REPOSITORY
@@ -92,6 +92,16 @@ def test_a_store_goes_on_with_the_last_command_of_its_study_from_any_folder(fold
     assert "knows the commands of mine, other" in capsys.readouterr().err
     assert main(["run", str(store.path), "--study", "other", "--plan"]) == 0
     assert "2 cells, 0 done before" in capsys.readouterr().out
+
+
+def test_a_store_that_was_moved_goes_on_where_it_lies(folder, monkeypatch):
+    store = Store(folder / "s")
+    remember(Command(str(folder / "mine.py"), ["--store", str(store.path), "--seeds", "7"]), store, "mine")
+    store.path.rename(folder / "moved")
+    seen = []
+    monkeypatch.setattr(launch, "main", lambda *given: seen.append(parse(*given)[0]))
+    launch.run("moved", [])
+    assert (seen[0].store, seen[0].seeds) == (folder / "moved", (7,))
 
 
 def test_python_and_certvae_are_one_command(tmp_path):
