@@ -4,7 +4,9 @@ import os
 import socket
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +17,8 @@ from certvae.tracking.uri import spelled
 
 START_SECONDS = 180.0
 """Within which it answers; on a machine that does nothing else, five."""
+STARTS = 3
+"""On a new port each: another process may take one before the server does."""
 
 
 class Served:
@@ -26,23 +30,34 @@ class Served:
 
     def __init__(self, folder: Path):
         folder.mkdir(exist_ok=True)
-        with socket.create_server((ui.HOST, 0)) as free:
-            self.port: int = free.getsockname()[1]
-        command, variables = ui.server(spelled(folder / "mlflow.db"), self.port)
-        silent = subprocess.DEVNULL
-        self._child = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **variables}, stdout=silent, stderr=silent
-        )
+        self._folder = folder
 
     def __enter__(self) -> Self:
         """Raises RuntimeError where it does not come up."""
+        for _ in range(STARTS):
+            self._start()
+            if self._comes_up():
+                return self
+            self.kill()
+        raise RuntimeError(f"an MLflow server must answer on port {self.port}, and it does not")
+
+    def _start(self) -> None:
+        with socket.create_server((ui.HOST, 0)) as free:
+            self.port: int = free.getsockname()[1]
+        command, variables = ui.server(spelled(self._folder / "mlflow.db"), self.port)
+        silent = subprocess.DEVNULL
+        self._child = subprocess.Popen(
+            command, cwd=self._folder, env={**os.environ, **variables}, stdout=silent, stderr=silent
+        )
+
+    def _comes_up(self) -> bool:
+        """False where it ended, as it does where somebody else took the port meanwhile."""
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._child.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise RuntimeError(f"an MLflow server must answer on port {self.port}, and it does not")
+        while self._child.poll() is None and time.monotonic() < deadline:
+            if self._answers():
+                return True
             time.sleep(0.2)
-        return self
+        return False
 
     def __exit__(self, *raised: object) -> None:
         self.kill()
@@ -64,5 +79,7 @@ class Served:
         return True
 
     def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((ui.HOST, self.port)) == 0
+        with suppress(OSError, HTTPException), closing(HTTPConnection(ui.HOST, self.port, timeout=5)) as asked:
+            asked.request("GET", "/health")
+            return asked.getresponse().status == HTTPStatus.OK
+        return False

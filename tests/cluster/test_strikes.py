@@ -106,12 +106,29 @@ def test_a_full_disk_is_a_limit_on_the_driver_and_its_workers(running):
     assert {name for name, limit in limits.items() if limit != QUOTA} == {"raylet", "gcs_server"}
 
 
-def test_the_server_alone_is_killed_and_once(tmp_path, monkeypatch):
-    listening = (
-        "import socket, sys, time; held = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
+HEALTHY = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Well(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Well).serve_forever()
+"""
+TAKEN = "raise SystemExit('the port is taken')"
+
+
+def served(monkeypatch, *starts: str) -> None:
+    """Servers that come up one after the other."""
+    given = iter(starts)
+    monkeypatch.setattr(
+        "certvae.tracking.ui.server",
+        lambda uri, port: ([sys.executable, "-c", next(given), str(port)], {}),  # noqa: ARG005
     )
-    command = [sys.executable, "-c", listening]
-    monkeypatch.setattr("certvae.tracking.ui.server", lambda uri, port: ([*command, str(port)], {}))  # noqa: ARG005
+
+
+def test_the_server_alone_is_killed_and_once(tmp_path, monkeypatch):
+    served(monkeypatch, HEALTHY)
     with Served(tmp_path / "served") as server, Running([sys.executable, "-c", LOOP], {}, server) as study:
         assert study.struck("mlflow", at_once, random.Random(0))
         assert not server.kill()
@@ -119,8 +136,15 @@ def test_the_server_alone_is_killed_and_once(tmp_path, monkeypatch):
         assert {one.is_running() for one in study.seen} == {True}
 
 
+def test_a_port_that_somebody_takes_meanwhile_is_left_to_them(tmp_path, monkeypatch):
+    """Who answers there in another language is no server of ours."""
+    served(monkeypatch, TAKEN, HEALTHY)
+    with Served(tmp_path / "served") as server:
+        assert server.kill()
+
+
 def test_a_server_that_does_not_come_up_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("certvae.tracking.ui.server", lambda *_: ([sys.executable, "-c", ""], {}))
+    served(monkeypatch, TAKEN, TAKEN, TAKEN)
     with pytest.raises(RuntimeError, match="must answer on port"), Served(tmp_path / "served"):
         pass
 
