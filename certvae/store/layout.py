@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from certvae.errors import StoreFault
+from certvae.errors import ConfigFault, StoreFault
 from certvae.store.disk import Disk, disk_fault, disk_faults, sweep
 from certvae.store.failpoints import Failpoints
 from certvae.store.folders import Corrupt, crosses, quarantine
@@ -48,20 +48,25 @@ UNMADE = Identity(LAYOUT, "", test_store=False)
 """The identity of a folder that is no store yet and must not become one: it was only asked about."""
 
 
-def open_root(path: Path, *, make: bool = True, test_store: bool = False) -> tuple[Disk, Identity]:
+def open_root(
+    path: Path, *, make: bool = True, reading: bool = False, test_store: bool = False
+) -> tuple[Disk, Identity]:
     """Opens the folder of a store, or makes a new one with mode 0700, and sweeps what dead processes left in `tmp/`.
 
     Args:
         path: the folder.
         make: False leaves nothing where there is no store yet, but meets what making one would meet.
+        reading: write nothing, in a store that is there, and perhaps cannot be written.
         test_store: make a store in which failpoints act; a store keeps for ever what it was made as.
 
     Raises:
+        ConfigFault: a file lies there, or above.
         DiskFault: the folder cannot be made or written; told before any work starts.
         StoreFault: not a store, another layout, not safe, or damaged.
     """
-    root = path.resolve()
+    root = Path(os.path.realpath(path))  # `resolve` raises an error of its own for a link to itself
     with disk_faults("store"):
+        _check_place(root)
         if not make and not root.exists():
             _check_makeable(root)
             return Disk(root), UNMADE
@@ -69,15 +74,15 @@ def open_root(path: Path, *, make: bool = True, test_store: bool = False) -> tup
         safe = is_safe(root, os.geteuid())
         if not safe and os.environ.get(TRUST) != "1":
             raise _unsafe(root)
-        _check_writable(root)
-        try:
-            identity = read_identity(Disk(root))
-        except Corrupt as corrupt:
-            raise _damaged(root, corrupt.reason) from corrupt
+        if not reading:
+            _check_writable(root)
+        identity = _whole_identity(root)
         if identity is None:
             _check_empty(root)
             if not make:
                 return Disk(root), UNMADE
+        elif reading:
+            return Disk(root), identity
         disk = Disk(root, _failpoints(identity.test_store if identity else test_store))
         for name in FOLDERS:
             disk.make_folder(root / name, exist_ok=True)
@@ -89,6 +94,13 @@ def open_root(path: Path, *, make: bool = True, test_store: bool = False) -> tup
             note(disk, "trusted", {"owner": owner(), "uid": root.stat().st_uid, "mode": oct(root.stat().st_mode)})
         sweep(root / "tmp")
     return disk, identity
+
+
+def _whole_identity(root: Path) -> Identity | None:
+    try:
+        return read_identity(Disk(root))
+    except Corrupt as corrupt:
+        raise _damaged(root, corrupt.reason) from corrupt
 
 
 def read_identity(disk: Disk) -> Identity | None:
@@ -134,11 +146,20 @@ def _found(disk: Disk, test_store: bool) -> Identity:
     return read_identity(disk) or identity
 
 
+def _check_place(root: Path) -> None:
+    there = next(place for place in (root, *root.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        kind = "a link to itself" if there.is_symlink() else "a file"
+        raise ConfigFault(
+            f"the store must be a folder, and {there} is {kind}",
+            "name another --store, or move that away",
+            where=str(root),
+        )
+
+
 def _check_makeable(root: Path) -> None:
     """What `mkdir` would say of a folder that is not there."""
     there = next(folder for folder in root.parents if folder.exists())
-    if not there.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root))
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(root))
 

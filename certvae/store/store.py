@@ -14,6 +14,7 @@ published is found, the rest is computed. Locks only save work; no decision is t
 
 import contextlib
 import inspect
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -117,6 +118,7 @@ class Store:
         program: digest of the text that computes, where more than certvae does: see `program_digest`.
         recompute: make again what another text of the program had a part in. Let nothing else run meanwhile.
         make: False makes no folder where there is none: an empty store that can be asked and not written to.
+        reading: write nothing, in a store that is there, and perhaps cannot be written.
         test_store: make a store in which failpoints act.
 
     Raises:
@@ -136,12 +138,14 @@ class Store:
         program: str | None = None,
         recompute: bool = False,
         make: bool = True,
+        reading: bool = False,
         test_store: bool = False,
     ):
-        self.disk, self.identity = open_root(Path(path), make=make, test_store=test_store)
+        how = {"make": make, "reading": reading, "test_store": test_store}
+        self.disk, self.identity = open_root(Path(path), **how)
         self.path = self.disk.root
         self.program = program or program_digest()
-        if self.identity is not UNMADE:
+        if self.identity is not UNMADE and not reading:
             forget_finished(self.disk)
         self._environment = plain(fingerprint or {})
         self._device, self._report, self._seconds = device, report or _silent, checkpoint_seconds
@@ -152,12 +156,12 @@ class Store:
         self.recompute = recompute
 
     @classmethod
-    def existing(cls, path: Path | str) -> Self:
+    def existing(cls, path: Path | str, *, reading: bool = False) -> Self:
         """The store of a folder that is one. Raises StoreFault where there is none, and makes none."""
-        root = Path(path).resolve()
+        root = Path(os.path.realpath(path))
         if not (root / STORE).exists():
             raise no_store(root)
-        return cls(root)
+        return cls(root, reading=reading)
 
     def key(self, stage: Stage, *inputs: Any, **named: Any) -> str:
         """The key of a call, 64 hexadecimal digits; it exists whether or not the call was ever made."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from certvae.errors import DiskFault, StoreFault
+from certvae.errors import ConfigFault, DiskFault, StoreFault
 from certvae.store import disk as scratch
 from certvae.store import layout as module
 from certvae.store.disk import Disk, sweep, temporary
@@ -187,10 +187,42 @@ def test_f22_a_folder_that_cannot_be_written_is_refused_before_any_work(read_onl
     assert list(read_only_folder.iterdir()) == []
 
 
-def test_f22_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_can_be_read(read_only_folder: Path) -> None:
+    """An archive that is mounted so: who asks how its studies stand writes nothing."""
+    read_only_folder.chmod(0o700)
+    os.chown(read_only_folder, os.geteuid(), -1)
+    run_chain(Store(read_only_folder), [0])
+    for path in (read_only_folder, *read_only_folder.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+        if os.geteuid() == 0:
+            os.chown(path, 65_534, 65_534)
+    kept = {path: path.stat().st_mtime_ns for path in read_only_folder.rglob("*")}
+
+    def as_ordinary_user() -> None:
+        if os.geteuid() == 0:
+            os.setuid(65_534)
+        assert Store(read_only_folder, reading=True).rows()
+
+    try:
+        assert ended(forked(as_ordinary_user)) == 0
+        assert kept == {path: path.stat().st_mtime_ns for path in read_only_folder.rglob("*")}
+    finally:
+        for path in read_only_folder.rglob("*"):
+            path.chmod(0o700)
+
+
+IN_THE_WAY = [("file", "a file"), ("file/store", "a file"), ("link", "a link to itself")]
+
+
+@pytest.mark.parametrize("make", [True, False])
+@pytest.mark.parametrize(("name", "found"), IN_THE_WAY)
+def test_f22_a_folder_that_cannot_be_made_is_told(tmp_path: Path, name: str, found: str, make: bool) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DiskFault, match="ENOTDIR"):
-        open_root(tmp_path / "file" / "store")
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    with pytest.raises(ConfigFault, match=f"must be a folder, and .* is {found}"):
+        open_root(tmp_path / name, make=make)
+    (tmp_path / name.partition("/")[0]).rename(tmp_path / "moved away")
+    open_root(tmp_path / name, make=make)
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
