@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from certvae.errors import ConfigFault, ExitCode
-from certvae.terminal import UI_PORT, certvae, guarded
+from certvae.terminal import UI_PORT, certvae, checked_words, guarded
 from certvae.upkeep import STORE, compact, gc, repair, status, verify
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def study_status(store: Path = STORE, study: str | None = None) -> int:
     """
     from certvae.engine import standing
 
-    return standing.show(_opened(store), study)
+    return standing.show(_opened(store, reading=True), study)
 
 
 def report() -> int:
@@ -338,8 +338,8 @@ def diff(
     """
     from certvae.engine.diff import show, side
 
-    first = _opened(store)
-    second = first if other_store is None else _opened(other_store)
+    first = _opened(store, reading=True)
+    second = first if other_store is None else _opened(other_store, reading=True)
     show(side(first, cell), side(second, other))
     return ExitCode.DONE
 
@@ -463,7 +463,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _command(arguments: Sequence[str]) -> int:
     """What follows a study, and all of a report, is read by a command line of its own."""
-    match list(arguments):
+    match checked_words(arguments):
         case ["run", str(study), *rest] if not study.startswith("-"):
             return _study(study, rest)
         case ["cluster", "run", str(config), str(study), *rest] if not config.startswith("-"):
@@ -483,10 +483,10 @@ def _parsed(commands: Mapping[str, Command], arguments: Sequence[str], program: 
     return tyro.extras.subcommand_cli_from_dict(dict(commands), prog=program, description=about, args=list(arguments))
 
 
-def _opened(store: Path) -> "Store":
+def _opened(store: Path, *, reading: bool = False) -> "Store":
     from certvae.store.store import Store
 
-    return Store.existing(store)
+    return Store.existing(store, reading=reading)
 
 
 if __name__ == "__main__":

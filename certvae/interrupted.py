@@ -8,17 +8,22 @@ import os
 import sys
 from types import TracebackType
 
-from certvae.errors import ExitCode
+from certvae.errors import ExitCode, shadowed
 
 _others = sys.excepthook
 
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not issubclass(kind, KeyboardInterrupt) or hasattr(sys, "ps1"):  # there somebody types, and goes on
+    if hasattr(sys, "ps1"):  # there somebody types, and goes on
         _others(kind, error, trace)
-        return
-    print("stopped; nothing is lost.", flush=True)
-    os._exit(ExitCode.RESUMABLE)  # an exit by itself has the code of the signal
+    elif issubclass(kind, KeyboardInterrupt):
+        print("stopped; nothing is lost.", flush=True)
+        os._exit(ExitCode.RESUMABLE)  # an exit by itself has the code of the signal
+    elif (fault := shadowed(error)) is not None:
+        print(fault, file=sys.stderr, flush=True)
+        os._exit(fault.exit_code)
+    else:
+        _others(kind, error, trace)
 
 
 sys.excepthook = _told

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -9,12 +10,13 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from certvae.errors import ConfigFault, DiskFault, ExitCode, Fault
+from certvae.errors import ConfigFault, DiskFault, ExitCode, Fault, shadowed
 from certvae.installed import provider
 
 PROGRAM = Path(__file__).parent
@@ -40,6 +42,21 @@ def _found(name: str) -> bool:
     return found is not None and Path(found).parent == Path(sys.executable).parent
 
 
+def checked_words(arguments: Sequence[str]) -> list[str]:
+    """The words of a command line, none of which is empty: a variable of the shell that is not set would be the current
+    folder where a path is wanted.
+
+    Raises:
+        ConfigFault: there is one.
+    """
+    for before, word in pairwise(("", *arguments)):
+        if not word or re.fullmatch("--[^=]+=", word):
+            after = word.removesuffix("=") or before or "the command"
+            remedy = "give a value, or leave the option away; a variable of the shell that is not set is nothing"
+            raise ConfigFault(f"a value is wanted after {after}, and nothing follows", remedy, where="the command line")
+    return list(arguments)
+
+
 @contextmanager
 def handled(what: signal.Signals, handler: Callable[..., Any] | int) -> Iterator[None]:
     """Sets the handler of a signal within the block; does nothing in a thread other than the main one."""
@@ -53,30 +70,51 @@ def handled(what: signal.Signals, handler: Callable[..., Any] | int) -> Iterator
         signal.signal(what, earlier)
 
 
+@contextmanager
+def variables_kept(*names: str) -> Iterator[None]:
+    """Whatever the block does to these environment variables, afterwards each is what it was, or is not set."""
+    earlier = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in earlier.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+
+
 def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) -> int:
     """Runs a command and returns one of the documented exit codes, whatever it met; no traceback of ours is shown.
 
-    SIGTERM, as pre-emption and Slurm send it, ends it the way Ctrl-C does, whatever it is doing.
+    SIGTERM, as pre-emption and Slurm send it, ends it the way Ctrl-C does, whatever it is doing, and so does the end of
+    its terminal, unless `nohup` said to ignore that.
 
     Args:
         again: the command line that goes on after an interruption.
     """
     try:
-        with handled(signal.SIGTERM, signal.default_int_handler), _printed():
+        with handled(signal.SIGTERM, signal.default_int_handler), _hung_up(), _printed():
             return int(command())
     except Fault as fault:
         return _told(fault)
     except ModuleNotFoundError as error:
+        if (fault := shadowed(error)) is not None:
+            return _told(fault)
         return _told(_missing(error.name) if error.name and not _ours(error.name) else _bug(error))
     except BrokenPipeError:  # whoever read what we print, such as `head`, has seen enough
         return ExitCode.RESUMABLE
     except (KeyboardInterrupt, SystemExit) as stopped:
         if isinstance(stopped, SystemExit) and stopped.code != signal.SIGTERM:  # that one is how Ray hears it
             raise
-        print("stopped; nothing is lost." + (f" To go on: {again()}" if again else ""), flush=True)
+        _say("stopped; nothing is lost." + (f" To go on: {again()}" if again else ""), sys.stdout)
         return ExitCode.RESUMABLE
     except Exception as error:
-        return _told(_disk(error) or _nowhere() or _bug(error))
+        return _told(shadowed(error) or _disk(error) or _nowhere() or _homeless(error) or _bug(error))
+
+
+def _hung_up() -> AbstractContextManager[None]:
+    """SIGHUP is a SIGTERM, whose handler may be another one by then."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return nullcontext() if ignored else handled(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 @contextmanager
@@ -92,12 +130,25 @@ def _printed() -> Iterator[None]:
         try:
             print(end="", flush=True)
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _silence(sys.stdout)
             raise
 
 
+def _silence(stream: TextIO) -> None:
+    """Nobody reads it any more, and the interpreter shall not fail on it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _say(text: object, stream: TextIO) -> None:
+    """The last words of a command; the exit code says enough where a terminal was closed, or a disk is full."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        _silence(stream)
+
+
 def _told(fault: Fault) -> int:
-    print(fault, file=sys.stderr, flush=True)
+    _say(fault, sys.stderr)
     return fault.exit_code
 
 
@@ -133,6 +184,31 @@ def _nowhere() -> Fault | None:
         remedy = "change to a folder that exists, and run the same command"
         return ConfigFault("the folder that this command runs in is gone", remedy, where="the current folder")
     return None
+
+
+def _homeless(error: Exception) -> Fault | None:
+    """The fault for what a library says of a missing home folder."""
+    try:
+        check_home()
+    except Fault as fault:
+        return fault if isinstance(error, RuntimeError) else None
+    return None
+
+
+def check_home() -> None:
+    """What MLflow, Ray and others cannot do without: a home folder, of which they say no more than that it is missing.
+
+    Raises:
+        ConfigFault: there is none.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        raise ConfigFault(
+            "this user has no home folder: HOME is not set, and the system does not know the user",
+            "set HOME to a folder that you can write: `export HOME=DIR`",
+            where=f"user {os.geteuid()}",
+        ) from None
 
 
 def _report(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import pty
+import pwd
 import re
 import shlex
 import signal
@@ -111,6 +113,35 @@ class TestGuarded:
         assert "E-PROC: ZeroDivisionError" in told
         assert "no file, since none could be written (No space left on device)" in told
 
+    @pytest.mark.parametrize(("hears", "code"), [(signal.SIG_DFL, ExitCode.RESUMABLE), (signal.SIG_IGN, ExitCode.DONE)])
+    def test_the_end_of_its_terminal_ends_it_as_ctrl_c_does_unless_that_is_ignored(self, hears, code) -> None:
+        """`nohup` ignores it; else the exit code was that of the signal, and the cursor stayed hidden."""
+
+        def command() -> int:
+            os.kill(os.getpid(), signal.SIGHUP)
+            return ExitCode.DONE
+
+        with terminal.handled(signal.SIGHUP, hears):
+            assert terminal.guarded(command) == code
+            assert signal.getsignal(signal.SIGHUP) == hears
+
+    def test_what_a_library_says_of_a_missing_home_is_told_with_what_mends_it(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A container often runs as a number that its system knows nothing of."""
+
+        def unknown(_: int) -> None:
+            raise KeyError("uid not found")
+
+        monkeypatch.setattr(pwd, "getpwuid", unknown)
+        monkeypatch.delenv("HOME", raising=False)
+        assert terminal.guarded(lambda: len(str(Path.home()))) == ExitCode.WRONG_INPUT
+        assert "export HOME=DIR" in capsys.readouterr().err
+        with pytest.raises(ConfigFault, match="no home folder"):
+            terminal.check_home()
+        monkeypatch.setenv("HOME", str(tmp_path))
+        terminal.check_home()
+
     def test_wrong_flags_keep_the_parsers_own_end(self) -> None:
         with pytest.raises(SystemExit):
             self.ends(SystemExit(2))
@@ -141,6 +172,47 @@ def test_a_shell_that_stands_nowhere_or_hears_nothing(typed: str, code: int, tol
     assert done.returncode == code
     assert told in done.stderr
     assert bool(told) == bool(done.stderr)
+
+
+def test_a_terminal_that_is_gone_changes_no_exit_code() -> None:
+    """Whatever is said then is an error of its own, and the traceback of that was the end."""
+    code = (
+        "import sys, time; from certvae.terminal import guarded\n"
+        "sys.exit(guarded(lambda: print('ready', flush=True) or time.sleep(100)))"
+    )
+    child, shown = pty.fork()
+    if not child:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where `nohup` runs the tests
+        os.execv(sys.executable, [sys.executable, "-c", code])  # noqa: S606
+    assert os.read(shown, 5) == b"ready"
+    os.close(shown)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == ExitCode.RESUMABLE
+
+
+@pytest.mark.parametrize("name", ["queue", "numpy"])
+@pytest.mark.parametrize(
+    ("typed", "code"), [(("-m", "certvae", "status"), ExitCode.REFUSED), (("mine.py",), ExitCode.DONE)]
+)
+def test_a_file_that_hides_a_module_is_named_and_may_have_another_name(
+    name: str, typed: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    """It was a traceback of a library, a bug of ours, or a package that is not installed."""
+    given = {**os.environ, "PYTHONPATH": str(terminal.PROGRAM.parent)}
+    given.pop("PYTHONSAFEPATH", None)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *typed]
+        return subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
+
+    (tmp_path / "mine.py").write_text("from certvae.engine.main import main\nprint('went on')\n")
+    hiding = tmp_path / f"{name}.py"
+    hiding.write_text("x = 1\n")
+    done = run()
+    assert done.returncode == ExitCode.WRONG_INPUT
+    assert done.stderr.startswith(f"E-CONF: {hiding} is imported in place of ")
+    hiding.rename(tmp_path / "my_x.py")
+    assert run().returncode == code
 
 
 SCRIPT = terminal.PROGRAM.parent / "sweeps" / "tiny_fixed_q.py"

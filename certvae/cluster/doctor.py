@@ -27,7 +27,7 @@ from certvae.installed import version
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt
 from certvae.store.layout import is_safe, read_identity
-from certvae.terminal import UI_PORT, certvae
+from certvae.terminal import UI_PORT, certvae, check_home
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 PORTS = {UI_PORT: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dashboard"}
@@ -147,6 +147,11 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Finding]:  # noqa
 
 def home() -> Iterator[Finding]:
     """Checks the home folder: can libraries keep their settings and caches there?"""
+    try:
+        check_home()
+    except Fault as fault:
+        yield Finding("home", "bad", fault.what, fault.remedy)
+        return
     folder = Path.home()
     try:
         with tempfile.TemporaryFile(dir=folder):

@@ -44,6 +44,7 @@ COMMANDS = "commands"
 """The log of a store that holds the commands of its studies."""
 MOST = 100_000
 """More slots or configs than any run has; a slip of the finger is refused."""
+_ADDRESS = re.compile(r"auto|(ray://)?\S+:[0-9]+")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -235,6 +236,10 @@ def prepared(study: Study, run: Run) -> tuple[Run, CellSpec]:
     for seeds in (run.seeds, run.search_seeds, run.confirmation_seeds):
         check_seeds(seeds)
     check_sampler(run.sampler)
+    if run.address is not None and not _ADDRESS.fullmatch(run.address):
+        raise refuse(
+            "--address", "host:port of the head of a cluster, or auto", run.address, "write 127.0.0.1:6390, say"
+        )
     if run.config is not None:
         run, preset = kept(run.config, run, study.data)
     else:
@@ -257,7 +262,7 @@ def kept(path: Path, run: Run, usual: str) -> tuple[Run, CellSpec]:
     try:
         body = json.loads(path.read_text())
         spec, data = read(body["spec"]), str(body["data"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigFault(
             f"no cell can be read: {type(error).__name__}: {str(error) or 'no message'}".splitlines()[0],
             "give views/STUDY/best.json of a store in which a search has ended",
@@ -340,9 +345,9 @@ def _taught(preset: CellSpec, teacher: str) -> CellSpec:
     match kind:
         case "":
             return preset
-        case "given":
+        case "given" if place:
             made = Given(place)
-        case "features":
+        case "features" if place:
             made = FeatureGmm(place, classes=classes)
         case "pixels":
             made = PcaGmm(classes=classes)

@@ -13,7 +13,7 @@ from functools import partial
 from certvae.engine.command import Command, anywhere, parse
 from certvae.engine.progress import console
 from certvae.engine.study import Study
-from certvae.terminal import guarded
+from certvae.terminal import checked_words, guarded
 
 
 def main(study: Study, arguments: Sequence[str] | None = None, target: str | None = None) -> int:
@@ -28,7 +28,7 @@ def main(study: Study, arguments: Sequence[str] | None = None, target: str | Non
 
 
 def _execute(study: Study, given: Sequence[str], target: str | None) -> int:
-    run, base, goal = parse(study, given, target)
+    run, base, goal = parse(study, checked_words(given), target)
     from certvae.engine.run import execute  # noqa: PLC0415  (ray and mlflow: seconds that --help does not need)
 
     return execute(study, run, base, goal, Command(target, anywhere(given, run)), console()).code

@@ -6,9 +6,11 @@ sampler seeded by (study seed, k). Neither worker speed, nor their number, nor a
 
 import json
 import math
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,7 +144,12 @@ def _asked(study: optuna.Study, number: int, space: Space, base: CellSpec, sampl
             trial = study.ask()
         except Exception as error:  # a sampler fails in its own library's way
             raise _no_draw(number, sampler, error) from error
-        spec = drawn_by(space, trial, base, number)
+        try:
+            spec = drawn_by(space, trial, base, number)
+        except TheirFault as fault:
+            if isinstance(error := fault.__cause__, Exception) and _is_samplers(error):
+                raise _no_draw(number, sampler, error) from error
+            raise
     asked = study.get_trials(deepcopy=False)[-1]  # a copy of all trials is a third of an ask at 3,000
     kinds = {name: _resumable(name, kind) for name, kind in asked.distributions.items()}
     params = {name: _plain_choice(name, value) for name, value in asked.params.items()}
@@ -152,6 +159,12 @@ def _asked(study: optuna.Study, number: int, space: Space, base: CellSpec, sampl
     if not same or spec_of(read, space, base).config != spec.config:
         raise _other_when_read(number, space, proposal.params)
     return proposal, spec
+
+
+def _is_samplers(error: Exception) -> bool:
+    """Whether a sampler of Optuna raised it, below a space that asked for what it cannot draw."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return Path(last.filename).is_relative_to(Path(optuna.samplers.__file__).parent)
 
 
 def drawn_by(space: Space, trial: BaseTrial, base: CellSpec, number: int) -> CellSpec:
@@ -300,7 +313,7 @@ def _no_draw(number: int, sampler: str, error: Exception) -> SearchFault:
         f"the sampler {sampler} proposes no config {number}: {str(error).strip() or type(error).__name__}".splitlines()[
             0
         ],
-        "choose another one, such as --sampler tpe",
+        "choose another one, such as --sampler tpe, or ranges that it can draw, such as --range FIELD LOW HIGH STEP",
         where="--sampler",
         cause="it cannot handle this space, or what it was told",
     )

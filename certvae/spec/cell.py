@@ -8,6 +8,7 @@ Stages are given only the branch they read, so branches are cache keys: see `cer
     nats per image for every loss term        epochs for every duration        [0, 1] for every pixel
 """
 
+import re
 from functools import cached_property
 
 from certvae.canonical import digest, plain
@@ -44,8 +45,9 @@ class CellSpec:
     training: Training = Training()
 
     def __post_init__(self) -> None:
-        if not self.study or not set(self.study) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-."):
-            raise refuse("CellSpec.study", "a name of a-z, 0-9, _, - and .", self.study, "choose such a name")
+        if not re.fullmatch(r"[a-z0-9_-][a-z0-9_.-]{0,99}", self.study):
+            wanted = "a name of a-z, 0-9, _, - and ., at most 100 of them and no . first"
+            raise refuse("CellSpec.study", wanted, self.study, "choose such a name")
         if isinstance(self.protocol, Witness):
             check_witness(
                 fixed_head=isinstance(self.model.head, SimplexHead),

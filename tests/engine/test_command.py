@@ -7,8 +7,9 @@ import pytest
 
 from certvae.data.loading import load
 from certvae.engine.command import Command, anywhere, parse, seconds
+from certvae.engine.main import main
 from certvae.engine.run import check
-from certvae.errors import ConfigFault, DataFault
+from certvae.errors import ConfigFault, DataFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec.control import CONTROLS
 from certvae.spec.parts import Mlp, Module
@@ -59,6 +60,14 @@ def test_a_study_of_another_name_is_another_study():
         (["--model.encoder.hidden"], "hidden must be a list with at least one value"),
         (["--goal.psnr-drop", "-1"], "psnr_drop must be >= 0"),
         (["--study", "Bad Name"], "a name of a-z"),
+        (["--study", "."], "a name of a-z"),
+        (["--study", 200 * "x"], "at most 100"),
+        (["--data", "folder:"], "or data of your own: folder:PATH"),
+        (["--data", "npz:"], "or data of your own: folder:PATH"),
+        (["--teacher", "given:"], "teacher must be given:FILE"),
+        (["--teacher", "features:"], "teacher must be given:FILE"),
+        (["--address", "nonsense"], "host:port of the head"),
+        (["--address", "6390"], "host:port of the head"),
         (["--data", "mnits"], "did you mean 'mnist'"),
         (["--data.name", "mnist"], "name must be digits, as --data says"),
     ],
@@ -245,6 +254,22 @@ def test_a_teacher_that_is_not_there_is_told(nets, teacher, said):
 def test_data_of_ones_own_that_are_not_there_are_told(data):
     with pytest.raises(DataFault):
         parse(STUDY, ["--data", data])
+
+
+@pytest.mark.parametrize("words", [["--store", ""], ["--store="], ["--data", "digits", "--study", ""], [""]])
+def test_nothing_where_a_value_is_wanted_is_not_the_current_folder(words, tmp_path, monkeypatch, capsys):
+    """`--store "$STORE"`, where no such variable is set, made a store of the folder that somebody stood in."""
+    monkeypatch.chdir(tmp_path)
+    assert main(STUDY, [*words, "--plan"]) == ExitCode.WRONG_INPUT
+    assert "a variable of the shell that is not set is nothing" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe{", b'{"spec": 1, "data": "digits"}', 30_000 * b"["])
+def test_a_file_that_holds_no_cell_is_told(content, tmp_path):
+    (tmp_path / "best.json").write_bytes(content)
+    with pytest.raises(ConfigFault, match=r"no cell can be read.*give views/STUDY/best\.json"):
+        parse(STUDY, ["--config", str(tmp_path / "best.json")])
 
 
 def test_a_preset_that_gives_no_cell_is_told():

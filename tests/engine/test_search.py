@@ -453,7 +453,7 @@ class TestErrorsOfSpaces:
             ),
             (of_nothing, "tpe", r"config 0 is no CellSpec .* NoneType.*of_nothing, .*test_search\.py:\d+"),
             (of_another_study, "tpe", "config 0 is no CellSpec of this study"),
-            (of_a_continuum, "grid", "step must be given"),
+            (of_a_continuum, "grid", r"sampler grid proposes no config 0: .*step must be given.*--sampler tpe"),
             (lambda trial, base: base[trial], "tpe", r"raised TypeError.*test_search\.py"),
         ],
     )
