@@ -25,8 +25,9 @@ def driver_of(address: str) -> Iterator[None]:
         address: host:port of its head, or auto.
 
     Raises:
-        RayFault: it cannot be joined.
+        RayFault: it cannot be joined, or this process is a driver already.
     """
+    check_free()
     try:
         _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -36,6 +37,21 @@ def driver_of(address: str) -> Iterator[None]:
         yield
     finally:
         end_ray()
+
+
+def check_free() -> None:
+    """Leaves a Ray alone that the caller's own program has started or joined: a process is a driver of one only.
+
+    Raises:
+        RayFault: there is one.
+    """
+    if ray.is_initialized():
+        raise RayFault(
+            "a process is a driver of one Ray, and this one is already",
+            "call ray.shutdown() before, run the study in a process of its own, or without Ray: workers=0",
+            where="this process",
+            cause="its program called ray.init, or used Ray, which calls it",
+        )
 
 
 def alive() -> list[Node]:

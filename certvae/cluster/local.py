@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -19,19 +20,24 @@ from pathlib import Path
 import psutil
 import ray
 from ray._private import ray_constants  # no public call makes a Ray of one host listen on that host alone
+from ray._raylet import AuthenticationTokenLoader  # pyright: ignore[reportAttributeAccessIssue] - no public call forgets a token
 
 from certvae.cluster import SETTLED
 from certvae.cluster.guard import nobody_left
+from certvae.cluster.join import check_free
 from certvae.cluster.joined import Room
 from certvae.cluster.shutdown import end_ray
 from certvae.cluster.slots import Slots
 from certvae.cluster.watch import quiet, stoppable
 from certvae.errors import Fault, RayFault
 from certvae.store.process import is_dead, owner
+from certvae.terminal import variables_kept
 
 PREFIX = "certvae-"
 OWNER = "owner"  # names who made a folder; a path that held it would be too long for Ray's sockets
+SHARED = Path("/dev/shm")  # noqa: S108 - where Ray keeps its objects if it can
 LOOPBACK = "127.0.0.1"
+LOOPBACK_SECONDS = 5.0
 VITAL = ("gcs_server", "raylet")
 LOOK_SECONDS = 0.1
 SOCKET = 103 if sys.platform == "darwin" else 107
@@ -45,10 +51,12 @@ def own_ray(slots: Slots) -> Iterator[Room]:
     """Starts a Ray on this machine that ends with the block, and watches it.
 
     Raises:
-        RayFault: it did not come up, or, later, it was lost.
+        RayFault: it did not come up, or, later, it was lost; or this process has another one.
     """
+    check_free()
     if not SETTLED:
         raise _came_first()
+    _check_loopback()
     scratch = scratch_folder()
     try:
         with quiet(), stoppable() as stop, private_token(scratch), on_loopback():
@@ -62,6 +70,23 @@ def own_ray(slots: Slots) -> Iterator[Room]:
     finally:
         end_ray()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_loopback() -> None:
+    """Ray would wait for minutes for an address that is not up, as in a namespace of its own or a host of IPv6 alone.
+
+    Raises:
+        RayFault: it is not.
+    """
+    try:
+        with socket.create_server((LOOPBACK, 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=LOOPBACK_SECONDS).close()
+    except OSError as error:
+        raise RayFault(
+            f"the processes of a Ray talk over {LOOPBACK}, and it does not answer: {error.strerror or error}",
+            "bring it up (`ip link set lo up`), or run without Ray: --workers 0",
+            where="this machine",
+        ) from error
 
 
 def scratch_folder() -> Path:
@@ -147,13 +172,13 @@ def on_loopback() -> Iterator[None]:
     Ray takes 127.0.0.1 for a mistake and listens everywhere, unless it is told that there are no clusters here.
     """
     earlier = ray_constants.ENABLE_RAY_CLUSTER
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
-        ray_constants.ENABLE_RAY_CLUSTER = earlier
+    with variables_kept(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR):
+        os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        try:
+            yield
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = earlier
 
 
 def start(slots: Slots, folder: Path) -> None:
@@ -162,8 +187,10 @@ def start(slots: Slots, folder: Path) -> None:
     Raises:
         RayFault: it did not come up.
     """
+    shared = {} if os.access(SHARED, os.W_OK) else {"_plasma_directory": str(folder.parent)}
     attempt = partial(
         ray.init,
+        **shared,
         address="local",
         num_cpus=max(1, round(slots.count * slots.cpus)),
         num_gpus=round(slots.count * slots.gpus),
@@ -190,20 +217,35 @@ def secret() -> str:
 
 
 @contextmanager
+def _asked_anew() -> Iterator[None]:
+    """Ray keeps the first token that a process has read: within the block it would keep that of an earlier Ray of the
+    user's own program, and afterwards ours."""
+    keeper = AuthenticationTokenLoader.instance()
+    keeper.reset_cache()
+    try:
+        yield
+    finally:
+        keeper.reset_cache()
+
+
+@contextmanager
 def private_token(scratch: Path) -> Iterator[None]:
     """A token of this process alone, readable by this user alone: nobody else's jobs, and none of ours elsewhere."""
     token = scratch / "token"
     token.touch(mode=0o600)
     token.write_text(secret())
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
-    try:
+    with variables_kept("RAY_AUTH_TOKEN_PATH"), _asked_anew():
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
         yield
-    finally:
-        del os.environ["RAY_AUTH_TOKEN_PATH"]
 
 
 CAUSES = (
     (r"AF_UNIX|socket.*too long", "the path of its sockets is too long", "set TMPDIR to a short folder"),
+    (
+        r"Read-only file system|EROFS",
+        "a folder that Ray writes to is read-only",
+        "set TMPDIR to a folder that you can write, or run without Ray: --workers 0",
+    ),
     (r"No space left|ENOSPC|disk.*full", "a disk is full", "free space in the scratch folder and in /dev/shm"),
     (
         r"Cannot allocate memory|MemoryError|Resource temporarily unavailable|can't start new thread|std::bad_alloc",

@@ -42,7 +42,7 @@ class Context:
             str(self.store.path),
             place_of(run.data) or (run.data_root and str(run.data_root.absolute())),
             str(self.store.path / "data"),
-            code=search_path(),
+            code=() if run.workers == HERE else search_path(),
             gpu_share=1 / run.per_gpu,
             deadline_seconds=seconds(run.deadline, "deadline"),
             recompute=run.recompute,

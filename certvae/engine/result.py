@@ -29,7 +29,9 @@ from certvae.looks import together
 from certvae.spec.cell import CellSpec
 from certvae.spec.fields import replaced
 from certvae.spec.goal import Goal
+from certvae.spec.validation import refuse
 from certvae.store.disk import Disk
+from certvae.tracking.ledger import restored
 
 PATHS = ("store", "data_root", "config")
 REPEATED = {"values": "--values", "ranges": "--range"}
@@ -106,7 +108,7 @@ def run(study: Study, fields: Row, options: Row, *, progress: bool) -> Result:
 
     asked, base, goal = _asked(study, fields, options)
     console = written(quiet=not progress)
-    with environment.restored():
+    with environment.restored(), restored():
         ended = execute(study, asked, base, goal, _command(study, asked, fields, options), console)
     store = asked.store.resolve()
     rows = together(Disk(store), ended.rows, beside=ended.beside)
@@ -119,7 +121,7 @@ def plan(study: Study, fields: Row, options: Row) -> Plan:
 
     asked, base, goal = _asked(study, fields, {**options, "plan": True})
     said = StringIO()
-    with environment.restored():
+    with environment.restored(), restored():
         ended: Ending = execute(study, asked, base, goal, None, written(said))
     return Plan(ended.cells, ended.left, said.getvalue().rstrip())
 
@@ -129,6 +131,9 @@ def _asked(study: Study, fields: Row, options: Row) -> tuple[Run, CellSpec, Goal
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, range) else value for name, value in options.items()
     }
+    for name in PATHS:
+        if given.get(name) == "":
+            raise refuse(name, "a path", "", "name one: nothing would be the current folder")
     given |= {name: Path(given[name]) for name in PATHS if given.get(name) is not None}
     given |= {name: tuple(tuple(map(str, one)) for one in given.get(name, ())) for name in REPEATED}
     goal, limit = given.pop("goal", study.goal), given.get("limit")

@@ -1,6 +1,7 @@
 """One run of a study, in the order a user sees it: data, plan, cells, ledger, table."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +25,7 @@ from certvae.engine.rule import Search, check_rule, going_on, settle_rule
 from certvae.engine.search import SearchCells, censored, proposals
 from certvae.engine.study import Study, configs_of
 from certvae.engine.values import at_values
-from certvae.errors import ConfigFault, ExitCode
+from certvae.errors import ConfigFault, ExitCode, RayFault
 from certvae.looks import together
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
@@ -33,7 +34,7 @@ from certvae.spec.goal import Goal
 from certvae.spec.rescue import Rescue
 from certvae.spec.teachers import FeatureGmm, Given
 from certvae.spec.validation import nearest, refuse
-from certvae.terminal import certvae
+from certvae.terminal import certvae, check_home
 from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger
 
@@ -79,6 +80,7 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
         return Ending(ExitCode.DONE)
     _check_kind(run)
+    check_home()
     if run.workers == HERE:
         _settle()  # before data are read: SciPy, which that imports, looks once at how it shall compute
     return _search(context) if run.search else _plain(context)
@@ -366,6 +368,12 @@ def _on_slots(context: Context, dispatcher: Dispatcher) -> None:
         inline.run(dispatcher, context.place, budget_seconds=context.budget_seconds)
         return
     at = context.run.address
+    if sys.flags.optimize > 1:
+        raise RayFault(
+            "Ray reads the texts of its functions, and this Python has thrown them away",
+            "unset PYTHONOPTIMIZE (and start Python without -OO), or run without Ray: --workers 0",
+            where="this process",
+        )
     dispatcher.waiting("starting Ray" if at is None else f"joining the cluster at {at}")
     from certvae.engine import executor  # noqa: PLC0415  (ray: a second that a question to the store need not wait)
 

@@ -50,6 +50,12 @@ class Taken(Outage):
     remedy = "Unset MLFLOW_TRACKING_URI, and runs go to this store's own database."
 
 
+class Unable(Outage):
+    """What speaks to this database is not installed: repeating never helps."""
+
+    remedy = f"Install it, or: {Taken.remedy[0].lower()}{Taken.remedy[1:]}"
+
+
 class Patience:
     """Makes calls that end in time: one that does not is left to a thread that holds up nobody, not even the exit."""
 
@@ -240,7 +246,8 @@ def outages() -> Iterator[None]:
         raise Outage(str(error)) from error
     except Exception as error:
         text = next(iter(str(error).splitlines()), "")
-        raise Outage(redact(f"{type(error).__name__}: {_USER.sub('//', text)}")) from error
+        kind = Unable if isinstance(error, ImportError) else Outage
+        raise kind(redact(f"{type(error).__name__}: {_USER.sub('//', text)}")) from error
 
 
 def now() -> int:

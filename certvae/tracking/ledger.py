@@ -28,6 +28,7 @@ from certvae.looks import together
 from certvae.store.locks import Held, hold
 from certvae.store.records import BUNDLED, documents
 from certvae.store.store import Store
+from certvae.terminal import variables_kept
 from certvae.tracking import ui
 from certvae.tracking.curves import LiveCurves, Say
 from certvae.tracking.evidence import Evidence
@@ -47,6 +48,8 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per run that a server is told of
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # sees a database that was made anew
 }
+_LEVELS: dict[str, int] = {}
+"""What loggers of MLflow had before they were silenced."""
 Did = Literal["created", "updated", "unchanged"]
 _log = logging.getLogger(__name__)
 
@@ -80,11 +83,13 @@ class Ledger:
         uri: tracking URI; MLFLOW_TRACKING_URI when absent, SQLite in the store when that is not set either.
 
     Raises:
-        ConfigFault: the tracking URI is a folder.
+        ConfigFault: the tracking URI, or the file of the store's own database, is a folder.
     """
 
     def __init__(self, store: Store, study: str, *, uri: str | None = None):
         self._store, self._study, self._uri = store, study, chosen(uri)
+        if self._uri is None:
+            database(store)
         self._experiment: str | None = None
         self._turn = threading.Lock()
         self._patience: Patience | None = None
@@ -255,9 +260,22 @@ def _client() -> ModuleType:
     """What speaks to MLflow. Its import takes 3 to 6 s, so it waits until something is to be written."""
     from certvae.tracking import client  # noqa: PLC0415
 
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what goes wrong is said once, by us
-    logging.getLogger("alembic").setLevel(logging.CRITICAL)
+    for name in ("mlflow", "alembic"):  # what goes wrong is said once, by us
+        _LEVELS.setdefault(name, logging.getLogger(name).level)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return client
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Whatever a ledger does within the block, MLflow waits and speaks afterwards as before: others may use it here."""
+    with variables_kept(*QUIET):
+        try:
+            yield
+        finally:
+            while _LEVELS:
+                name, level = _LEVELS.popitem()
+                logging.getLogger(name).setLevel(level)
 
 
 class Watermark:

@@ -1,6 +1,7 @@
 """Tracking URIs: which one is meant, how the path of a SQLite file is spelt in one, and which are refused. Light."""
 
 import os
+import shlex
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -31,8 +32,19 @@ def chosen(uri: str | None = None) -> str | None:
 
 
 def database(store: Store) -> Path:
-    """The file that the runs of a store are kept in by default."""
-    return store.path.absolute() / "views" / "mlflow.db"
+    """The file that the runs of a store are kept in by default.
+
+    Raises:
+        ConfigFault: a folder lies there.
+    """
+    path = store.path.absolute() / "views" / "mlflow.db"
+    if path.is_dir():
+        raise ConfigFault(
+            "the database of MLflow must be a file, and a folder lies in its place",
+            f"remove it (`rm -r {shlex.quote(str(path))}`): it is made anew from the store; mount no file there",
+            where=str(path),
+        )
+    return path
 
 
 def sqlite_file(uri: str) -> Path | None:

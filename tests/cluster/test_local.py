@@ -13,7 +13,7 @@ import psutil
 import pytest
 from ray.exceptions import OutOfMemoryError
 
-from certvae.cluster import local
+from certvae.cluster import join, local
 from certvae.cluster.slots import Slots
 from certvae.cluster.watch import stoppable
 from certvae.errors import ExitCode, RayFault
@@ -54,6 +54,14 @@ class TestStart:
         assert how["_node_ip_address"] == "127.0.0.1"
         assert how["include_dashboard"] is False
         assert how["num_cpus"] == 2
+
+    def test_objects_lie_elsewhere_where_shared_memory_cannot_be_written(self, monkeypatch, tmp_path):
+        """As in a sandbox; Ray did not start, and the machine was called overloaded."""
+        asked = []
+        monkeypatch.setattr(local, "SHARED", tmp_path / "absent")
+        monkeypatch.setattr(local.ray, "init", lambda **how: asked.append(how))
+        local.start(SLOTS, tmp_path / "ray")
+        assert asked[0]["_plasma_directory"] == str(tmp_path)
 
     @pytest.mark.parametrize(
         ("said", "logged", "cause"),
@@ -193,12 +201,60 @@ def test_a_ray_of_our_own_is_closed_to_others_and_its_loss_is_told(tmp_path, los
         driver.wait()
 
 
-def test_the_token_of_a_run_is_private_and_gone_afterwards(tmp_path):
+@pytest.mark.parametrize("enter", [lambda: local.own_ray(SLOTS), lambda: join.driver_of("127.0.0.1:1")])
+def test_a_ray_of_the_users_own_program_is_left_alone(monkeypatch, enter):
+    """It was shut down under the user's feet, and the machine was called overloaded."""
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.shutdown", lambda: pytest.fail("it is not ours"))
+    with pytest.raises(RayFault, match=r"call ray.shutdown\(\) before, .* workers=0"), enter():
+        pass
+
+
+@pytest.mark.slow
+def test_a_ray_of_the_users_own_program_works_on_and_may_be_ended_before_ours(tmp_path):
+    code = f"""
+import os, sys
+from certvae.cluster.local import own_ray
+from certvae.cluster.slots import Slots
+from certvae.errors import RayFault
+import ray
+
+def one():
+    return 1
+
+os.environ["RAY_AUTH_TOKEN_PATH"] = {str(tmp_path / "token")!r}
+open(os.environ["RAY_AUTH_TOKEN_PATH"], "w").write(32 * "ab")
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+try:
+    with own_ray(Slots(1, 1.0, 0.0, "x")):
+        sys.exit("it was not refused")
+except RayFault:
+    assert ray.get(ray.remote(one).remote()) == 1
+ray.shutdown()
+with own_ray(Slots(1, 1.0, 0.0, "x")):
+    assert ray.is_initialized()
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+assert ray.get(ray.remote(one).remote()) == 1
+assert os.environ["RAY_AUTH_TOKEN_PATH"] == {str(tmp_path / "token")!r}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_address_that_is_not_up_is_told_at_once(monkeypatch):
+    """In a network namespace, or on a host of IPv6 alone, Ray tried for two minutes."""
+    monkeypatch.setattr(local, "LOOPBACK", "192.0.2.1")  # of documents, and of no machine
+    with pytest.raises(RayFault, match=r"talk over 192\.0\.2\.1.*--workers 0"), local.own_ray(SLOTS):
+        pass
+
+
+def test_the_token_of_a_run_is_private_and_gone_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", theirs := str(tmp_path / "theirs"))
     with local.private_token(tmp_path):
         path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
         assert path.stat().st_mode & 0o777 == 0o600
         assert len(path.read_text()) == 64
-    assert "RAY_AUTH_TOKEN_PATH" not in os.environ
+    assert os.environ["RAY_AUTH_TOKEN_PATH"] == theirs
     assert os.environ["RAY_AUTH_MODE"] == "token"
 
 

@@ -1,5 +1,7 @@
 """A study from Python: options by keyword are those of the command line, and a result is frames, words and figures."""
 
+import os
+import sys
 import threading
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from certvae.engine.command import parse
 from certvae.engine.main import main
 from certvae.errors import ConfigFault, ExitCode
 from certvae.spec.goal import Goal
+from certvae.tracking.ledger import QUIET
 from certvae.training import environment
 from sweeps import search_margin_psnr, tiny_fixed_q
 from tests.engine.test_run import SEARCH, simulated
@@ -129,6 +132,25 @@ def test_the_process_computes_afterwards_as_it_did_before(store):
     finally:
         environment.settle()
     assert environment.fingerprint("cpu") == before
+
+
+def test_the_variables_of_the_process_are_afterwards_what_they_were(store, monkeypatch):
+    """A user's own calls of MLflow gave up after five seconds, and tried once."""
+    for name in QUIET:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    before, path = dict(os.environ), list(sys.path)
+    STUDY.run(store=store, progress=False, **FEW)
+    assert dict(os.environ) == before
+    assert sys.path == path
+
+
+@pytest.mark.parametrize("name", ["store", "data_root", "config"])
+def test_an_empty_path_is_not_the_current_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigFault, match=f"{name} must be a path, got ''"):
+        STUDY.run(**{"store": tmp_path / "store", **FEW, name: ""})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_study_of_a_module_is_named_for_the_command_that_goes_on(tmp_path):

@@ -1,6 +1,8 @@
 """The ledger is a view: any number of syncs, in any order, shows the rows of the store and nothing else."""
 
 import json
+import logging
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from certvae.canonical import digest
+from certvae.errors import ConfigFault
 from certvae.store.store import Store
 from certvae.tracking import ledger, views
 from certvae.tracking.ledger import Ledger, Synced, rebuild
@@ -323,3 +326,30 @@ def test_another_database_shows_the_same(store: Store, tmp_path: Path) -> None:
     other = database(ready_store(tmp_path / "other"))
     assert rebuild(store, uri=f"sqlite:///{other}").created == 5
     assert dump(spelled(other)) == text(store)
+
+
+def test_mlflow_speaks_afterwards_as_it_did_before(store: Store) -> None:
+    """A run in a notebook silenced the user's own runs for good."""
+    fill(store, [cell(0)], ("guard",))
+    with ledger.restored():
+        sync(store)
+        assert not logging.getLogger("mlflow").isEnabledFor(logging.ERROR)
+    assert logging.getLogger("mlflow").isEnabledFor(logging.INFO)
+
+
+def test_a_folder_in_place_of_the_database_is_told_and_the_remedy_works(store: Store) -> None:
+    """A container that is asked to mount a file which is not there makes a folder of it."""
+    fill(store, [cell(0)], ("guard",))
+    database(store).unlink(missing_ok=True)
+    database(store).mkdir(parents=True)
+    with pytest.raises(ConfigFault, match="a folder lies in its place") as told:
+        rebuild(store)
+    subprocess.run(re.findall("`(.+)`", told.value.remedy)[0], shell=True, check=True)  # noqa: S602 - as it is shown
+    assert rebuild(store).behind == 0
+
+
+def test_a_database_whose_driver_is_not_installed_is_not_tried_again(store: Store) -> None:
+    fill(store, [cell(0)], ("guard",))
+    told = rebuild(store, uri="mysql://u:p@127.0.0.1:1/x")
+    assert "Unset MLFLOW_TRACKING_URI".lower() in told.reason.lower()
+    assert "Run the same command again" not in told.reason

@@ -94,6 +94,58 @@ class TestSettle:
                 one.allow_tf32 = earlier
 
 
+def switched(*owners: object, to: object, name: str = "fp32_precision") -> None:
+    for one in owners:
+        setattr(one, name, to)
+
+
+BACKENDS = torch.backends
+FOREIGN = {
+    "another type": lambda: torch.set_default_dtype(torch.float64),
+    "another device": lambda: torch.set_default_device("meta"),
+    "no gradients": lambda: torch.set_grad_enabled(False),
+    "autocast": lambda: torch.set_autocast_enabled("cpu", True),
+    "no small numbers": lambda: torch.set_flush_denormal(True),
+    "bf16 in products": lambda: torch.set_float32_matmul_precision("medium"),
+    "TF32 by the older switches": lambda: switched(BACKENDS.cuda.matmul, BACKENDS.cudnn, to=True, name="allow_tf32"),
+    "TF32 by the newer ones": lambda: switched(BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, to="tf32"),
+    "bf16 by the newest rule": lambda: switched(BACKENDS, to="bf16"),
+    "filled tensors": lambda: switched(torch.utils.deterministic, to=True, name="fill_uninitialized_memory"),
+}
+
+
+def modes() -> list[object]:
+    return [read() for read, _, _ in environment.MODES]
+
+
+class TestRestored:
+    """A notebook computes as it likes, and a study in it as everywhere: its numbers bear no mark of the notebook."""
+
+    @pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+    def test_what_a_notebook_has_set_is_not_there_in_a_study_and_is_there_again(self, foreign):
+        with environment.restored():
+            environment.settle()
+            settled = modes()
+        with environment.restored():
+            foreign()
+            before = modes()
+            assert before != settled
+            with environment.restored():
+                environment.settle()
+                assert modes() == settled
+                assert torch.ones(1, requires_grad=True).mul(2).requires_grad
+            assert modes() == before
+
+    def test_a_study_within_a_block_of_torch_leaves_it_for_as_long(self):
+        with torch.inference_mode(), torch.device("meta"):
+            with environment.restored():
+                environment.settle()
+                assert not torch.ones(1, requires_grad=True).mul(2).is_inference()
+                assert torch.ones(1).device.type == "cpu"
+            assert torch.is_inference_mode_enabled()
+            assert torch.ones(1).device.type == "meta"
+
+
 class TestFingerprint:
     def test_is_the_same_whenever_it_is_asked_for(self):
         assert canonical_json(environment.fingerprint("cpu")) == canonical_json(environment.fingerprint("cpu"))
