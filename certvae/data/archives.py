@@ -66,15 +66,21 @@ def folder_files(path: Path) -> Iterator[Files]:
     yield Files(tuple(name for name, _ in entries(path)), lambda name: (path / name).read_bytes())
 
 
-def entries(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every visible file below a folder by its relative name. Links to folders are not followed."""
+def entries(
+    folder: Path | str, prefix: str = "", above: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every visible file below a folder by its relative name. Links are followed, but not back to a folder above."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
     with os.scandir(folder) as found:
         for entry in found:
             if not is_visible(entry.name):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from entries(entry.path, f"{prefix}{entry.name}/")
-            elif entry.is_file():
+            target = Path(entry.path) if entry.is_symlink() else entry  # a path takes a link to itself for nothing
+            if target.is_dir():
+                yield from entries(entry.path, f"{prefix}{entry.name}/", above | {here})
+            elif target.is_file():
                 yield prefix + entry.name, entry
 
 

@@ -192,7 +192,7 @@ def _meaning(key: str) -> tuple[Part, str] | None:
 
 def _require_values(path: Path, which: str, array: np.ndarray) -> None:
     wanted = "uint8 or floats of (n, d), (n, H, W), (n, H, W, C) or (n, C, H, W)"
-    if array.ndim not in (2, 3, 4) or 0 in array.shape[1:]:
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise _refusal(f"{which} have shape {array.shape}", path, wanted)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise _refusal(f"{which} are of {array.dtype}", path, wanted)

@@ -146,6 +146,12 @@ def _sums(train: np.ndarray) -> tuple[Sums, Sums]:
 def _facts(view: View, about: dict[str, Any], blocks: list[_Block]) -> dict[str, Any]:
     n, *shape = view.shape
     mean, std = _moments(blocks, int((view.splits == SPLITS.index("train")).sum()) * shape[1] * shape[2])
+    if not any(std):
+        raise DataFault(
+            f"all pixels of all train images are {', '.join(f'{value:g}' for value in mean)}",
+            "bring images that differ",
+            where=str(about.get("source", "decoding")),
+        )
     facts = about | {
         "layout": LAYOUT,
         "dtype": view.contents.dtype.__name__,

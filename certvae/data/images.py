@@ -5,23 +5,25 @@
     PATH/train/..., PATH/val/..., test     official parts, flat or with class folders in each
 
 Only images are read, and only read: what a system leaves beside them (Thumbs.db, desktop.ini, @eaDir, ._a.png) is no
-part of the data set. Grey images make one channel, all others three. Without `size` all images are of one size; with
-it they are cut to a square about their centre and scaled.
+part of the data set. Grey images make one channel, all others three. They stand upright, as their cameras noted, and
+what is transparent lies on white: so do viewers show them. Without `size` all images are of one size; with it they are
+cut to a square about their centre and scaled.
 """
 
 import functools
 import hashlib
 import io
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from certvae.canonical import digest
 from certvae.data.archives import DAMAGED, entries
@@ -30,9 +32,11 @@ from certvae.data.source import Contents, Unreadable, joined
 from certvae.data.splits import PARTS, Part, Rows, part_of, rows_of
 from certvae.errors import DataFault
 
-UNREADABLE = (*DAMAGED, SyntaxError, Image.DecompressionBombError)
+UNREADABLE = (*DAMAGED, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 """What Pillow raises for images that are cut, changed or huge."""
 _PROGRAMS = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+LYING = (1, 2, 3, 4)
+"""Orientations of a camera, as Exif numbers them, that leave width and height what they are."""
 _GREY, _COLOUR = {"1", "L", "LA"}, {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr", "HSV", "LAB"}
 
 
@@ -45,11 +49,13 @@ def formats() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of an image before a pixel is decoded."""
+    """What is known of an image before a pixel is decoded; its size is that of the image upright."""
 
     sha256: str
     size: tuple[int, int]
     mode: str
+    is_turned: bool
+    is_transparent: bool
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,20 @@ class ImageFolder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names and bytes of the images, and nothing else."""
+        """Names and bytes of the images, and what is done to some of them."""
         names = (name.removeprefix(self.index.top) for name in self.index.names)
         images = {name: header.sha256 for name, header in zip(names, self.headers, strict=True)}
-        return digest({"images": images, "parts": self.index.parts})
+        treated = {what: True for what in (self._turned, self._on_white) if what}
+        return digest({"images": images, "parts": self.index.parts, **treated})
+
+    @property
+    def _turned(self) -> str | None:
+        n = sum(header.is_turned for header in self.headers)
+        return f"{n:,} turned upright" if n else None
+
+    @property
+    def _on_white(self) -> str | None:
+        return "what is transparent lies on white" if any(header.is_transparent for header in self.headers) else None
 
     @contextmanager
     def open(self) -> Iterator[Contents]:
@@ -145,7 +161,7 @@ class ImageFolder:
         sizes = {header.size for header in self.headers}
         scaled = f"cut and scaled to {self.size} pixels" if self.size and sizes != {(self.size, self.size)} else None
         ignored = f"{', '.join(self.index.ignored)} not read" if self.index.ignored else None
-        return joined(f"images of {self.path.name}", rows.note, scaled, ignored)
+        return joined(f"images of {self.path.name}", rows.note, scaled, self._turned, self._on_white, ignored)
 
 
 _Row = tuple[int, str, str]  # the place of its part in PARTS, its class folder or "", its name
@@ -226,8 +242,25 @@ def _headers(path: Path, names: tuple[str, ...], label: str | None) -> tuple[Hea
 
 
 def _header(content: bytes) -> Header:
-    with Image.open(io.BytesIO(content)) as image:
-        return Header(hashlib.sha256(content).hexdigest(), image.size, image.mode)
+    try:
+        opened = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise ValueError("no image" if content else "empty") from None
+    with opened as image:
+        turned = _orientation(image)
+        size = image.size if turned in LYING else (image.height, image.width)
+        return Header(hashlib.sha256(content).hexdigest(), size, image.mode, turned != 1, image.has_transparency_data)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, 1 to 8; a PNG says so before its pixels, which are not decoded to learn it."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    with warnings.catch_warnings(), suppress(*UNREADABLE):  # whose pixels may be whole
+        warnings.simplefilter("ignore")
+        found = image.getexif().get(ExifTags.Base.Orientation)
+        return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return 1
 
 
 def _pixels(
@@ -268,11 +301,15 @@ def decode(path: Path, mode: str, size: tuple[int, int], *, cut: bool) -> np.nda
         OSError: not an image, or a broken one.
     """
     with Image.open(path) as image:
-        if not cut and image.size != size:
-            raise ValueError(f"{image.width} x {image.height} pixels instead of {size[0]} x {size[1]}")
         if cut:
             image.draft(mode, (2 * size[0], 2 * size[1]))
-        pixels = image if image.mode == mode else image.convert(mode)
+        pixels = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+        if pixels.has_transparency_data:
+            pixels = pixels.convert("RGBA")
+            pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
+        pixels = pixels if pixels.mode == mode else pixels.convert(mode)
+        if not cut and pixels.size != size:
+            raise ValueError(f"{pixels.width} x {pixels.height} pixels instead of {size[0]} x {size[1]}")
         return np.asarray(_fitted(pixels, size) if cut else pixels)
 
 
@@ -289,8 +326,8 @@ def _empty(path: Path) -> DataFault:
         what = "it is a file" if path.exists() else "it is not there"
         return _refusal(f"no folder of images: {what}", path, "name a folder, as --data folder:PATH")
     found = sorted({Path(name).suffix or name for name, _ in entries(path)})
-    shown = f"files of {', '.join(found[:5])}" if found else "nothing"
-    return _refusal(f"no images in this folder, but {shown}", path, f"bring images: {', '.join(sorted(formats()))}")
+    shown = f", but files of {', '.join(found[:5])}" if found else ": it is empty"
+    return _refusal(f"no images in this folder{shown}", path, f"bring images: {', '.join(sorted(formats()))}")
 
 
 def _refusal(what: str, path: Path, remedy: str) -> DataFault:

@@ -171,6 +171,7 @@ def test_labels_of_any_integers_are_counted_in_order(tmp_path):
         ({"x_test": BYTES}, "E-DATA: no train images, but 60 others"),
         ({"a": BYTES, "b": BYTES}, "E-DATA: no array of images or vectors among a, b"),
         ({"x": BYTES[:1]}, "E-DATA: 1 images"),
+        ({"x_train": BYTES / 255, "x_test": BYTES[:0] / 255}, "E-DATA: the test values have shape (0, 8, 8)"),
         ({"x": BYTES, "y": np.r_[np.zeros(59, int), 9]}, "a single image in 1 of 2 classes, first 9"),
         ({"x": BYTES / 255, "range": [1, 0]}, "E-DATA: range is [1, 0]"),
     ],

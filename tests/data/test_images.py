@@ -1,5 +1,6 @@
 """A folder of images of one's own: what is read of it, how it is split, and what is wrong with it, in words."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -200,7 +201,7 @@ def test_pixels_that_are_no_bytes_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({}, "E-DATA: no images in this folder, but nothing"),
+        ({}, "E-DATA: no images in this folder: it is empty"),
         ({"a.txt": b"x", "b/c.csv": b"x"}, "no images in this folder, but files of .csv, .txt"),
         ({"0.jpg": jpeg(0)}, "E-DATA: 1 images: two are the least"),
         (images(n=3) | {"birds/0.jpg": jpeg(5, side=16)}, "a single image in 1 of 3 classes, first birds"),
@@ -230,4 +231,68 @@ def test_no_format_asks_another_program():
 def test_a_link_to_a_folder_is_not_followed_in_a_circle(tmp_path):
     folder = write_folder(tmp_path / "pets", images())
     (folder / "cats" / "again").symlink_to(folder)
+    (folder / "cats" / "itself").symlink_to(folder / "cats" / "itself")
     assert len(ImageFolder(folder).index.names) == 20
+
+
+def test_class_folders_may_be_links(tmp_path):
+    """Subsets of large data sets are made so; a linked class was left out, and nothing said of it."""
+    real = write_folder(tmp_path / "real", images())
+    (tmp_path / "linked").mkdir()
+    for label in ("cats", "dogs"):
+        (tmp_path / "linked" / label).symlink_to(real / label)
+    assert opened(tmp_path / "linked").digest == opened(real).digest
+
+
+def test_photographs_stand_upright_and_say_so(tmp_path):
+    """A camera that was held upright notes it, and leaves the rows of its sensor as they are."""
+    pixels = np.arange(2 * 10 * 12 * 16 * 3, dtype=np.uint32).reshape(20, 12, 16, 3) % 251
+    noted = Image.Exif()
+    noted[0x0112] = 6  # to be turned by 90 degrees
+    for form, exif in (("noted", noted), ("plain", Image.Exif())):
+        (tmp_path / form).mkdir()
+        for number, image in enumerate(pixels.astype(np.uint8)):
+            upright = image if form == "noted" else np.rot90(image, -1)
+            Image.fromarray(upright).save(tmp_path / form / f"{number}.webp", lossless=True, exif=exif)
+    turned, plain = opened(tmp_path / "noted"), opened(tmp_path / "plain")
+    assert turned.shape == (3, 16, 12)
+    np.testing.assert_array_equal(turned.images, plain.images)
+    assert "20 turned upright" in (turned.substitute or "")
+    assert "upright" not in (plain.substitute or "")
+
+
+@pytest.mark.parametrize("noted", [b"Exif\0\0junk", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x63\0\0\0"])
+def test_a_note_of_a_camera_that_cannot_be_read_turns_nothing(tmp_path, noted):
+    (tmp_path / "flat").mkdir()
+    for number in range(20):
+        Image.open(io.BytesIO(jpeg(number, side=16))).save(tmp_path / "flat" / f"{number}.jpg", exif=noted)
+    assert "upright" not in (opened(tmp_path / "flat").substitute or "")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_lies_on_white_and_a_title_says_so(tmp_path, mode):
+    """Drawings that are black on nothing were black on black: no image differed from another."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "flat").mkdir()
+    for number in range(20):
+        drawn = np.zeros((16, 16, 4), np.uint8)
+        drawn[..., 3] = 255 * rng.integers(0, 2, (16, 16))
+        image = Image.fromarray(drawn)
+        image = image.quantize(4) if mode == "P" else image.convert(mode)
+        image.save(tmp_path / "flat" / f"{number}.png")
+    dataset = opened(tmp_path / "flat")
+    assert set(np.unique(dataset.images)) == {0, 255}
+    assert "what is transparent lies on white" in (dataset.substitute or "")
+
+
+def test_images_that_are_all_one_colour_are_refused(tmp_path):
+    (tmp_path / "flat").mkdir()
+    for number in range(20):
+        Image.new("L", (16, 16), 7).save(tmp_path / "flat" / f"{number}.png")
+    assert "E-DATA: all pixels of all train images are" in refusal(tmp_path / "flat")
+
+
+@pytest.mark.parametrize(("content", "why"), [(b"", "empty"), (b"<html>404</html>", "no image")])
+def test_a_file_that_is_no_image_is_named_without_a_word_of_its_library(tmp_path, content, why):
+    folder = write_folder(tmp_path / "pets", images() | {"cats/zz.jpg": content})
+    assert f"1 of 21 images are unreadable; first: cats/zz.jpg ({why})" in refusal(folder)
