@@ -1,6 +1,7 @@
 """Runs commands of a terminal to their exit codes, and writes command lines that work where they are typed."""
 
 import errno
+import itertools
 import os
 import re
 import shlex
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +35,28 @@ def python(*arguments: str) -> str:
 def certvae(*arguments: str) -> str:
     """A command of ours in this environment, by its name where the shell finds it, else through this interpreter."""
     return shlex.join(["certvae", *arguments]) if _found("certvae") else python("-m", "certvae", *arguments)
+
+
+def option(arguments: Sequence[str], name: str) -> str | None:
+    """The last value of an option, written `--name value` or `--name=value`; None where there is none."""
+    found = None
+    for word, after in itertools.zip_longest(arguments, arguments[1:]):
+        written, joined, value = word.partition("=")
+        if written.replace("_", "-") == name:
+            found = value if joined else after
+    return found
+
+
+def without(arguments: Sequence[str], names: Collection[str]) -> list[str]:
+    """The arguments but these options of one value each, whichever way they are written."""
+    kept, left = [], iter(arguments)
+    for argument in left:
+        name, joined, _ = argument.partition("=")
+        if name.replace("_", "-") not in names:
+            kept.append(argument)
+        elif not joined:
+            next(left, None)
+    return kept
 
 
 def _found(name: str) -> bool:

@@ -7,7 +7,6 @@
 goes on when the laptop is closed: the same command watches it again, or resumes it. `fetch` brings back what there is.
 """
 
-import itertools
 import re
 import shlex
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from ray.autoscaler._private.cli_logger import cli_logger
 from certvae.canonical import digest
 from certvae.errors import RayFault
 from certvae.store.store import Store
+from certvae.terminal import option
 from certvae.tracking.ledger import Ledger
 
 NODE = "~/certvae/certvae/cluster/node.sh"
@@ -46,7 +46,7 @@ def run(config: str, study: str, arguments: Sequence[str]) -> int:
     ended = re.search(r"exit=(\d+)", code or "")
     if ended is None:
         raise _lost(config, watched is None)
-    print(fetch(config, _store_of(arguments)))
+    print(fetch(config, option(arguments, "--store") or STORE))
     return int(ended[1])
 
 
@@ -79,12 +79,6 @@ def _on_head(config: str, *command: str) -> str | None:
     except (Exception, SystemExit):  # Ray's runners raise what click, subprocess and ssh gave them
         return None
     return said.decode() if isinstance(said, bytes) else said or ""
-
-
-def _store_of(arguments: Sequence[str]) -> str:
-    joined = [one.removeprefix("--store=") for one in arguments if one.startswith("--store=")]
-    after = [value for name, value in itertools.pairwise(arguments) if name == "--store"]
-    return (joined or after or [STORE])[-1]
 
 
 def _lost(config: str, failed: bool) -> RayFault:

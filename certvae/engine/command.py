@@ -37,7 +37,7 @@ from certvae.spec.teachers import FeatureGmm, Given
 from certvae.spec.validation import check_seeds, nearest, refuse, spec
 from certvae.store.log import note
 from certvae.store.store import Store
-from certvae.terminal import certvae, python
+from certvae.terminal import certvae, python, without
 
 HELP_WIDTH = 80
 COMMANDS = "commands"
@@ -411,14 +411,7 @@ def anywhere(arguments: Sequence[str], run: Run) -> list[str]:
     kind, _, place = run.teacher.partition(":")
     if place and not is_reference(place):
         places["--teacher"] = f"{kind}:{Path(place).expanduser().absolute()}"
-    kept, left = [], iter(arguments)
-    for argument in left:
-        name, joined, _ = argument.partition("=")
-        if name.replace("_", "-") not in places:
-            kept.append(argument)
-        elif not joined:
-            next(left, None)
-    return kept + [word for pair in places.items() for word in pair]
+    return without(arguments, places) + [word for pair in places.items() for word in pair]
 
 
 def place_of(data: str) -> str | None:

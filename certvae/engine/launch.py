@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from certvae.foreign import called
 from certvae.store.disk import Disk
 from certvae.store.layout import STORE
 from certvae.store.log import events
-from certvae.terminal import certvae
+from certvae.terminal import certvae, option, without
 
 
 def run(target: str, arguments: Sequence[str]) -> int:
@@ -85,7 +84,7 @@ def _in(module: ModuleType, name: str, target: str) -> Study:
 def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
     """The last command of a store, or of one of its studies, with what is asked for besides."""
     known = {event["of"]: event for event in events(Disk(store.resolve()), COMMANDS)}
-    asked = dict(itertools.pairwise(arguments)).get("--study")
+    asked = option(arguments, "--study")
     if asked not in known and (asked is not None or len(known) != 1):
         raise ConfigFault(
             f"the store knows the commands of {', '.join(known) or 'no study'}"
@@ -95,8 +94,17 @@ def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
             cause="a store holds several studies, or none was started on it by this version",
         )
     last = known[asked or next(iter(known))]
-    here = ("--store", str(store.absolute()))  # it may have been moved or copied since
-    return last["study"], [*last["arguments"], *here, *arguments]
+    return last["study"], [*_here(last["arguments"], store.absolute()), *arguments]
+
+
+def _here(remembered: Sequence[str], store: Path) -> list[str]:
+    """The words of a command in the store that was named, which was moved since, or is a copy of the one in them."""
+    before = option(remembered, "--store") or str(store)
+    words = [
+        Path(store, Path(word).relative_to(before)) if Path(word).is_relative_to(before) else word
+        for word in without(remembered, ["--store"])
+    ]
+    return [*map(str, words), "--store", str(store)]
 
 
 def _no_study(target: str, why: str) -> ConfigFault:

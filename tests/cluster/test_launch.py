@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import pytest
+from ray.autoscaler import sdk
 
 from certvae.__main__ import main
 from certvae.cluster import launch
@@ -122,10 +123,15 @@ class TestRun:
         ([], "certvae-store"),
         (["--data", "digits", "--store", "/shared/one"], "/shared/one"),
         (["--store=/shared/two", "--plan"], "/shared/two"),
+        (["--store=/shared/two", "--store", "/shared/one"], "/shared/one"),
     ],
 )
-def test_the_store_that_is_brought_back(arguments, store):
-    assert launch._store_of(arguments) == store
+def test_the_store_that_is_brought_back(arguments, store, monkeypatch):
+    brought = []
+    monkeypatch.setattr(launch, "fetch", lambda _, asked: brought.append(asked))
+    monkeypatch.setattr(sdk, "run_on_cluster", lambda *_, **__: b"exit=0")
+    assert launch.run("cluster.yaml", "sweeps/triad.py", arguments) == 0
+    assert brought == [store]
 
 
 def test_a_command_line_that_makes_no_sense_is_explained(capsys):

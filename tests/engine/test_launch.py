@@ -1,6 +1,8 @@
 """`certvae run`: a script, module:NAME, or a store that goes on; whatever it is given, the end is a documented one."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from certvae.__main__ import main
+from certvae.canonical import plain
 from certvae.engine import launch
 from certvae.engine.command import Command, parse, remember
 from certvae.errors import ConfigFault, ExitCode
@@ -94,14 +97,30 @@ def test_a_store_goes_on_with_the_last_command_of_its_study_from_any_folder(fold
     assert "2 cells, 0 done before" in capsys.readouterr().out
 
 
-def test_a_store_that_was_moved_goes_on_where_it_lies(folder, monkeypatch):
+@pytest.mark.parametrize("spelling", ["--store {}", "--store={}"])
+def test_a_store_that_was_moved_or_copied_goes_on_where_it_lies(folder, spelling, capsys):
+    store = Store(folder / "a")
+    written = [*spelling.format(store.path).split(), "--config", str(store.path / "kept.json")]
+    remember(Command(str(folder / "mine.py"), ["--seeds", "7", *written]), store, "mine")
+    cell = parse(launch.find("mine.py"), [])[1]
+    (store.path / "kept.json").write_text(json.dumps({"data": "digits", "spec": plain(cell)}))
+    shutil.copytree("a", "copy")
+    before = sorted(Path("a").rglob("*"))
+    assert main(["run", "copy", "--plan", "--decode"]) == 0
+    assert list(Path("copy", "data").iterdir())
+    assert sorted(Path("a").rglob("*")) == before
+    Path("a").rename("b")
+    assert main(["run", "b", "--plan", "--decode"]) == 0
+    assert list(Path("b", "data").iterdir())
+    assert not Path("a").exists()
+
+
+@pytest.mark.parametrize("asked", [["--study", "other"], ["--study=other"], ["--study=mine", "--study", "other"]])
+def test_the_study_of_a_store_is_named_either_way(folder, asked, capsys):
     store = Store(folder / "s")
-    remember(Command(str(folder / "mine.py"), ["--store", str(store.path), "--seeds", "7"]), store, "mine")
-    store.path.rename(folder / "moved")
-    seen = []
-    monkeypatch.setattr(launch, "main", lambda *given: seen.append(parse(*given)[0]))
-    launch.run("moved", [])
-    assert (seen[0].store, seen[0].seeds) == (folder / "moved", (7,))
+    remember(Command(str(folder / "mine.py"), ["--store", str(store.path)]), store, "mine")
+    assert main(["run", "s", *asked, "--plan"]) == ExitCode.WRONG_INPUT
+    assert "knows the commands of mine, not of other" in capsys.readouterr().err
 
 
 def test_python_and_certvae_are_one_command(tmp_path):
