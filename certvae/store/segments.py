@@ -9,16 +9,19 @@ is lost, damaged, or holds a row that was replaced. A row as a dictionary takes 
 asks a million of them for six numbers wants columns. What came after the last `compact` is in no segment.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certvae.store.disk import Disk, disk_faults, remove
+from certvae.errors import StoreFault
+from certvae.store.disk import Disk, disk_fault, disk_faults, remove
 from certvae.store.folders import Corrupt, quarantine
 from certvae.store.layout import VIEWS
-from certvae.store.records import Record, get_record, publish_file, row_paths
+from certvae.store.locks import IDLE, UNSEEN, Held, hold
+from certvae.store.records import Record, checked_name, get_record, publish_file, row_paths
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,12 +36,17 @@ LIMIT = 2**32
 def compact(disk: Disk, study: str) -> tuple[int, int]:
     """Brings the segments of a study up to its rows; returns the rows that they hold, and how many of these are new.
 
-    Killed at any point it has lost nothing: run again, it makes what is missing.
+    Killed at any point it has lost nothing: run again, it makes what is missing. Two at once take turns.
 
     Raises:
         DiskFault: a segment could not be written.
-        StoreFault: the name of the study is not valid.
+        StoreFault: the name of the study is not valid, or whoever compacts it now does not go on.
     """
+    with _alone(disk, checked_name(study)):
+        return _compact(disk, study)
+
+
+def _compact(disk: Disk, study: str) -> tuple[int, int]:
     paths = row_paths(disk, study)
     held = _held(disk, study, paths.keys())
     new, made = sorted(paths.keys() - held), 0
@@ -89,6 +97,21 @@ def check(disk: Disk, path: Path) -> bytes:
     if hashlib.sha256(data).hexdigest() != path.stem:
         raise Corrupt(path, "it has another SHA-256")
     return data
+
+
+@contextlib.contextmanager
+def _alone(disk: Disk, study: str) -> Iterator[None]:
+    """Nobody else writes these segments. A holder that lives is never passed: rows would be there twice."""
+    path, what = disk.root / "lock" / f"segments.{study}", f"the segments of {study}"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(hold(path, idle=IDLE, unseen=UNSEEN, what=what, disk=disk))
+        except Held as waited:
+            remedy = "end that process, then run the same command again"
+            raise StoreFault(str(waited), remedy, where=str(path)) from waited
+        except OSError as error:
+            raise disk_fault(error, "lock") from error
+        yield
 
 
 def _held(disk: Disk, study: str, there: Collection[str]) -> set[str]:

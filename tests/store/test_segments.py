@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +15,12 @@ import pytest
 
 from certvae.__main__ import main
 from certvae.canonical import digest
-from certvae.errors import DiskFault
+from certvae.errors import DiskFault, StoreFault
 from certvae.store import audit, records, segments
 from certvae.store.disk import Disk
 from certvae.store.failpoints import Failpoints
 from certvae.store.folders import Corrupt
+from certvae.store.locks import hold
 from certvae.store.selftest import ended, forked
 from certvae.store.store import Store
 
@@ -99,6 +103,46 @@ def test_a_row_that_was_replaced_takes_its_segment_away(disk):
     assert segments.compact(disk, STUDY) == (5, 5)
     assert told(disk) == as_rows(disk)
     assert 0.75 in segments.columns(disk, STUDY, ["margin"])["margin"].to_pylist()
+
+
+def test_one_of_two_at_once_waits_so_that_no_row_is_there_twice(disk, monkeypatch):
+    began, go_on, read = threading.Event(), threading.Event(), segments.get_record
+
+    def slow(disk, path):
+        began.set()
+        go_on.wait(60)
+        return read(disk, path)
+
+    monkeypatch.setattr(segments, "get_record", slow)
+    first, second = (threading.Thread(target=segments.compact, args=(disk, STUDY)) for _ in range(2))
+    first.start()
+    assert began.wait(60)
+    monkeypatch.setattr(segments, "get_record", read)
+    records.put_row(disk, row(5))
+    second.start()
+    second.join(0.3)
+    go_on.set()
+    first.join()
+    second.join()
+    assert told(disk) == as_rows(disk)
+
+
+def test_who_stops_in_the_middle_is_named_and_ended_lets_the_next_one_go_on(disk, monkeypatch):
+    monkeypatch.setattr(segments, "IDLE", 0.2)
+    lock = disk.root / "lock" / f"segments.{STUDY}"
+
+    def stuck():
+        with hold(lock):
+            signal.pause()
+
+    holder = forked(stuck)
+    while not (lock.exists() and lock.read_text()):
+        time.sleep(0.01)
+    with pytest.raises(StoreFault, match=rf"waited .* for the segments of {STUDY}: process {holder}.*end that process"):
+        segments.compact(disk, STUDY)
+    os.kill(holder, signal.SIGKILL)
+    ended(holder)
+    assert segments.compact(disk, STUDY) == (5, 5)
 
 
 class TestDamage:
