@@ -16,7 +16,8 @@ STORE = Path("certvae-store")
 def verify(store: Path = STORE) -> int:
     """Read and verify every byte; change nothing.
 
-    Exit code is a sum: 1 corrupt, incomplete or surplus entry; 2 wrong owner or mode, or unknown schema; 4 unreadable.
+    Exit code is a sum: 1 corrupt, incomplete or surplus entry; 2 wrong owner or mode, or unknown schema; 4 unreadable;
+    8 gone, though its study lists it.
 
     Args:
         store: Folder of the store.

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from ray.exceptions import RayError
 
@@ -139,7 +139,7 @@ class Watch:
         self._head, self._expected, self._light, self._stop = head, expected, light, stop
         self._nodes = {node["NodeID"]: node for node in alive()}
         self._over = threading.Event()
-        looks = (self._look_at_head, self._look_at_nodes)
+        looks = (self._look_at_head, self._look_at_nodes, self._keep_alight)
         self._threads = [threading.Thread(target=self._repeat, args=(look,), daemon=True) for look in looks]
         self._unheard = 0
 
@@ -186,6 +186,11 @@ class Watch:
         for node in come:
             logger.warning("node %s joined: its slots are used from now on", node["NodeManagerHostname"])
         self._nodes = found
+
+    def _keep_alight(self) -> None:
+        """A beacon of a week ago would be swept as what somebody left behind, and with it the scratch of this run."""
+        with suppress(OSError):
+            os.utime(self._light)
 
 
 def given_up(error: RayError) -> RayFault:

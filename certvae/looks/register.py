@@ -10,6 +10,7 @@ pixels under another name. Seeds and modes of one config are one look; another s
 program that was changed after it had looked and looks again.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -117,7 +118,9 @@ def adopt(disk: Disk) -> None:
 
 
 def register(disk: Disk, look: Look, *, again: bool = False) -> None:
-    """Gives a look the next number, unless it has one; see `Look.is_new`.
+    """Gives a look the first number that is free, unless it has one; see `Look.is_new`.
+
+    That is the next one, or the one of a look whose record was lost: what was listed is there again.
 
     Raises:
         DiskFault: it could not be written.
@@ -126,7 +129,7 @@ def register(disk: Disk, look: Look, *, again: bool = False) -> None:
         known = documents(disk, LOOKS)
         if not look.is_new(map(Look.of, known.values()), again=again):
             return
-        name = f"{max(map(int, known), default=0) + 1:06d}"
+        name = next(name for number in itertools.count(1) if (name := f"{number:06d}") not in known)
         try:
             put_document(disk, LOOKS, name, asdict(look))
         except StoreFault:  # somebody else took the number

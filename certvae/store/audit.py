@@ -3,10 +3,13 @@
 Exit codes of `verify` are a sum of bits and part of the public interface:
 
     0 every entry verified      1 corrupt, incomplete or surplus entry      2 wrong owner or mode, or unknown schema
-    4 something could not be read
+    4 something could not be read         8 what a study has published and listed is gone
 """
 
 import contextlib
+import itertools
+import math
+import os
 import re
 import time
 from collections import Counter
@@ -16,13 +19,14 @@ from pathlib import Path
 
 from certvae.canonical import canonical_json
 from certvae.errors import DiskFault, StoreFault
-from certvae.store.disk import Disk, remove, sweep
+from certvae.store.disk import Disk, parts, remove, sweep
 from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, quarantine
 from certvae.store.layout import DATA, STORE, VIEWS, existing, is_safe, no_store, repair_identity
+from certvae.store.process import running
 from certvae.store.records import PLAN, ROWS, expected, read_record, record_paths
 from certvae.store.segments import all_segments, check
 
-CORRUPT, FOREIGN, UNREADABLE = 1, 2, 4
+CORRUPT, FOREIGN, UNREADABLE, MISSING = 1, 2, 4, 8
 FOLDERS = ("obj", "ckpt", DATA)
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 
@@ -95,6 +99,8 @@ def verify(root: Path) -> Report:
 def repair(root: Path) -> Report:
     """Moves every corrupt entry to quarantine, sweeps `tmp/`, and returns what `verify` finds after that.
 
+    What is gone cannot be moved: it stays a finding until a run, or a copy, brings it back.
+
     Raises:
         DiskFault: an entry could not be moved.
         StoreFault: there is no store.
@@ -134,7 +140,8 @@ def gc(root: Path, *, dry_run: bool = True, older_than_days: float = 7.0) -> lis
     Args:
         root: folder of the store.
         dry_run: change nothing.
-        older_than_days: younger entries may belong to a sweep that runs now; they stay.
+        older_than_days: younger entries may belong to a sweep that runs now; they stay, and so does the scratch of any
+            process that runs.
 
     Raises:
         StoreFault: there is no store.
@@ -146,13 +153,23 @@ def gc(root: Path, *, dry_run: bool = True, older_than_days: float = 7.0) -> lis
     published = {folder.path.name for folder in objects}
     unused = [folder.path for folder in objects if folder.path.name not in kept]
     unused += [ckpt.path for ckpt in folders(disk, "ckpt") if ckpt.body["stage_key"] not in kept - published]
-    old = [path for path in [*unused, *sorted((root / "tmp").iterdir())] if path.lstat().st_mtime < horizon]
+    old = [path for path in unused if _changed(path) < horizon] + list(_left_behind(root / "tmp", horizon))
     for path in () if dry_run else old:
         if path.parent.name == "tmp":
             remove(path)
         else:
             discard(disk, path)
     return old
+
+
+def _left_behind(scratch: Path, horizon: float) -> Iterator[Path]:
+    """Entries of those who do not run here and have changed none since: a driver touches its beacon while it runs."""
+    owned: dict[str, list[Path]] = {}
+    for path in sorted(scratch.iterdir()):
+        owned.setdefault(parts(path.name)[1] or path.name, []).append(path)
+    for owner, paths in owned.items():
+        if running(owner) is None and max(map(_changed, paths)) < horizon:
+            yield from paths
 
 
 def _entries(root: Path) -> Iterator[Path]:
@@ -184,13 +201,13 @@ def _findings(disk: Disk, path: Path) -> Iterator[Finding]:
 
 
 def _missing(disk: Disk) -> Iterator[Finding]:
-    """What a sealed list says must be there, and is not. The list is the entry that does not match."""
-    wanted: dict[str, Path] = {}
+    """What a sealed list says must be there, and is not."""
+    wanted: dict[str, str] = {}
     with contextlib.suppress(DiskFault):  # a list that cannot be read was found as an entry already
         wanted = expected(disk)
-    for place, named_by in wanted.items():
-        if not (disk.root / place).exists():
-            yield Finding(named_by, CORRUPT, f"{place} is gone; run its study again, it is made again")
+    for place, study in wanted.items():
+        if not (path := disk.root / place).exists():
+            yield Finding(path, MISSING, f"it is gone; run study {study} again, or bring it back from a copy")
 
 
 def _check(disk: Disk, path: Path) -> None:
@@ -226,18 +243,33 @@ def _reachable(objects: list[Folder], roots: set[str]) -> set[str]:
 
 
 def _named_by_records(root: Path) -> set[str]:
-    paths = [path for parent in (PLAN, ROWS) for path in record_paths(root / parent)]
-    return {name for path in paths for name in _digests(path.read_bytes())}
+    """Digests in all rows and documents: in those, too, that came in the place of others while these were read."""
+    named: set[str] = set()
+    read: set[Path] = set()
+    while new := {path for parent in (PLAN, ROWS) for path in record_paths(root / parent)} - read:
+        for path in new:
+            with contextlib.suppress(FileNotFoundError):
+                named.update(_digests(path.read_bytes()))
+        read |= new
+    return named
 
 
 def _digests(text: bytes) -> list[str]:
     return [found.decode() for found in _DIGEST.findall(text)]
 
 
+def _changed(path: Path) -> float:
+    """When it was changed, as a time of the clock; for what is gone meanwhile, later than anything."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.lstat().st_mtime
+    return math.inf
+
+
 def _size(root: Path) -> int:
-    """Bytes of all files; some may go while they are counted."""
+    """Bytes of all files and folders; some may go while they are counted."""
     total = 0
-    for path in root.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.lstat().st_size
+    for folder, *names in os.walk(root):
+        for name in itertools.chain(*names):
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(folder, name).lstat().st_size
     return total

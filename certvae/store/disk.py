@@ -251,6 +251,12 @@ def temporary(folder: Path, name: str) -> Path:
     return folder / f"{name}.{owner()}.{uuid.uuid4().hex}"
 
 
+def parts(name: str) -> tuple[str, str]:
+    """What a temporary path of this name is of, and whose; empty where it does not say."""
+    stem, _, made_by = name.rpartition(".")[0].rpartition(".")
+    return stem, made_by
+
+
 def sweep(folder: Path, name: str = "") -> int:
     """Removes what dead processes of this host left in a folder, under one name or any; returns how much.
 
@@ -259,7 +265,7 @@ def sweep(folder: Path, name: str = "") -> int:
     dead, removed = functools.cache(is_dead), 0
     with os.scandir(folder) as entries:
         for entry in entries:
-            stem, _, made_by = entry.name.rpartition(".")[0].rpartition(".")
+            stem, made_by = parts(entry.name)
             if name in ("", stem) and dead(made_by):
                 remove(Path(entry.path))
                 removed += 1

@@ -127,12 +127,10 @@ def expect(disk: Disk, study: str, named: Mapping[str, Iterable[str]]) -> None:
         put_document(disk, EXPECTED, digest(body), body)
 
 
-def expected(disk: Disk) -> dict[str, Path]:
-    """{place in the store of a row or document: the list that holds it}, without rows that were replaced."""
-    gone = _replaced(disk)
-    return {
-        place: path for path, body in _bodies(disk, EXPECTED) for place in body.get("places", ()) if place not in gone
-    }
+def expected(disk: Disk) -> dict[str, str]:
+    """{place in the store of a row or document: the study that listed it}, without rows that were replaced."""
+    gone, lists = _replaced(disk), _bodies(disk, EXPECTED)
+    return {place: body["study"] for body in lists for place in body.get("places", ()) if place not in gone}
 
 
 def publish_file(disk: Disk, path: Path, data: bytes) -> None:
@@ -208,17 +206,17 @@ def _shown(disk: Disk, study: str | None) -> list[Path]:
     return [path for path in paths if _place(disk, path) not in gone] if gone else paths
 
 
-def _bodies(disk: Disk, kind: str) -> Iterator[tuple[Path, Record]]:
-    """Documents of one kind by path; corrupt ones are left out, and left where they are."""
+def _bodies(disk: Disk, kind: str) -> Iterator[Record]:
+    """Documents of one kind; corrupt ones are left out, and left where they are."""
     for path in record_paths(disk.root / PLAN, kind):
         with contextlib.suppress(Corrupt):
             if record := read_record(disk, path):
-                yield path, record["body"]
+                yield record["body"]
 
 
 def _replaced(disk: Disk) -> set[Any]:
     """Places of rows that were made again and are others now."""
-    return {body.get("place") for _, body in _bodies(disk, REPLACED)}
+    return {body.get("place") for body in _bodies(disk, REPLACED)}
 
 
 def _place(disk: Disk, path: Path) -> str:

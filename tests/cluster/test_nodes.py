@@ -3,11 +3,13 @@
 import dataclasses
 import os
 import re
+import socket
+import time
 from pathlib import Path
 
 import pytest
 
-from certvae.cluster import nodes
+from certvae.cluster import nodes, watch
 from certvae.cluster.nodes import Facts, beacon, check, differences, look
 from certvae.errors import RayFault
 from certvae.store.program import program_digest
@@ -81,6 +83,18 @@ def test_a_host_that_may_not_write_is_found(store):
         facts = look(light)
         Path(store, "tmp").chmod(0o700)
     assert "Permission denied" in facts.store
+
+
+def test_a_beacon_stays_young_while_its_run_is_watched(store, monkeypatch):
+    monkeypatch.setattr(watch, "SECONDS", 0.01)
+    monkeypatch.setattr(watch, "alive", list)
+    with beacon(store) as light, socket.create_server(("127.0.0.1", 0)) as head:
+        os.utime(light, (0, 0))
+        with watch.Watch(f"127.0.0.1:{head.getsockname()[1]}", HERE, light, pytest.fail):
+            until = time.monotonic() + 60
+            while Path(light).stat().st_mtime == 0 and time.monotonic() < until:
+                time.sleep(0.01)
+        assert Path(light).stat().st_mtime > 0
 
 
 def test_a_node_says_the_program_that_its_rows_will_say(store):
