@@ -1,7 +1,6 @@
 """Runs commands of a terminal to their exit codes, and writes command lines that work where they are typed."""
 
 import errno
-import itertools
 import os
 import re
 import shlex
@@ -13,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -40,7 +39,7 @@ def certvae(*arguments: str) -> str:
 def option(arguments: Sequence[str], name: str) -> str | None:
     """The last value of an option, written `--name value` or `--name=value`; None where there is none."""
     found = None
-    for word, after in itertools.zip_longest(arguments, arguments[1:]):
+    for word, after in zip_longest(arguments, arguments[1:]):
         written, joined, value = word.partition("=")
         if written.replace("_", "-") == name:
             found = value if joined else after
