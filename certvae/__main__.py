@@ -106,12 +106,13 @@ def certify_latents(
     $ certvae certify-latents --train z_train.npy f_train.npy --certify z.npy f.npy
     $ certvae certify-latents --train z_train.npy f_train.npy --certify z.npy f.npy --logvar v_train.npy v.npy
 
-    A teacher is fitted to the features, the best affine head to the latents of the train rows, and both are held
-    against the certify rows. Exit code 0: the head is certified in the population. 1: it is not, which proves nothing.
+    A teacher is fitted to the features, the best affine head to the latents of the train rows; both are held against
+    the certify rows. Exit code 0: the head is certified in the population. 1: it is not, which proves nothing. 2: wrong
+    input, such as fewer train rows than K.
 
     Args:
         train: Latents (n, d) and features (n, p) of rows that training has seen, .npy files.
-        certify: Latents and features of rows that neither training nor any choice has seen.
+        certify: The same of rows that neither training nor any choice has seen; equal features tell that one has.
         draws: Draws z ~ q(z|x) of the certify rows; with two files, of the train rows and of the certify rows.
         logvar: Log-variances of q(z|x) of the train and of the certify rows: they tell the KL rate and make draws.
         classes: K of the teacher.
@@ -243,15 +244,13 @@ def bundle(
     $ certvae bundle out --mode full --seed 0            as they stand in the final table
     $ certvae bundle out                                 lists what fits, where that is more than one
 
-    In a search only the winner saw certify rows, so it needs no `--config`.
-
     Args:
         out: A new folder.
         store: Folder of the store.
         study: Its study, where the store has several.
         mode: Column `mode` of the table.
         seed: Column `seed` of the table.
-        config: The first digits of its config, where the study has several.
+        config: The first digits of its config, where the study has several; in a search only the winner saw such rows.
         digest_only: Leave the images out, for data that may not be passed on; who verifies must bring them.
         mlflow: Show it in MLflow as well: as files of its run, and as a model that `mlflow.pyfunc.load_model` takes.
     """
@@ -273,21 +272,23 @@ def verify_bundle(
     $ certvae verify out
 
     No training code is imported and nothing in a bundle is run. Exit code 0: every number came out again. 1: refused.
+    2: it is no bundle of this version, or the images that were brought are others, or missing.
 
     Args:
         folder: What `certvae bundle` wrote.
         images: The certify images, .npy, for a bundle that holds their digests alone.
-        load: Read them with the loader of the data set that the bundle names, below CERTVAE_DATA or ./data.
+        load: Read them with the loader of the data set that the bundle names, below CERTVAE_DATA or ./data; labels or
+            views that the teacher reads are then compared as well.
         rigorous: Enclose margin and bound in ball arithmetic as well: no digit of them rests on rounding.
     """
     from certvae import verifier
 
-    brought = None if images is None else _array(images)
+    brought, stated = None if images is None else _array(images), None
     if load:
-        from certvae.bundle import images_of
+        from certvae.bundle import of_data
 
-        brought = images_of(folder)
-    verified = verifier.verify(folder, brought)
+        brought, stated = of_data(folder)
+    verified = verifier.verify(folder, brought, stated)
     print(verified)
     if rigorous:
         from certvae.verifier.rigorous import enclosed

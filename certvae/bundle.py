@@ -2,6 +2,7 @@
 
 The network is written as layers of the verifier's closed set; one that has others is refused. The claim is what the
 verifier computes from these very files, and must be that of the row, up to the float32 in which the row was computed.
+Bounds pay for all claims that the table of its config pays for, in equal shares.
 """
 
 import tempfile
@@ -19,12 +20,12 @@ from certvae.canonical import digest, stage_seed
 from certvae.certificate import CLAIM_SPLIT, Reference
 from certvae.data.dataset import SPLITS, Dataset
 from certvae.data.loading import load
-from certvae.errors import BundleFault, ExitCode, Fault
+from certvae.errors import BundleFault, ExitCode, Fault, NoBundle
 from certvae.evaluation import diagnostics
 from certvae.evaluation.diagnostics import evaluation
 from certvae.evaluation.facts import DELTA, FITTED_ON, affine_heads
 from certvae.evaluation.heads import AffineHead
-from certvae.looks.register import Register
+from certvae.looks import Register, alone, claims_of
 from certvae.models.nets import HIGHEST, LOWEST, Encoder, RawHead, SimplexWitness, Vae
 from certvae.protocols import chain, judging, trained
 from certvae.protocols.judging import Drifting, Permuted
@@ -32,6 +33,7 @@ from certvae.quality import Status
 from certvae.spec.cell import CellSpec
 from certvae.spec.modes import named
 from certvae.spec.reading import read
+from certvae.spec.simplex import PcaGmm
 from certvae.store import environments
 from certvae.store.artifact import Artifact, Checkpoints
 from certvae.store.disk import disk_faults
@@ -44,7 +46,7 @@ from certvae.teachers.brought import KEPT
 from certvae.teachers.kinds import LabelTeacher, PixelTeacher
 from certvae.training.baselines import QuantisedEncoder
 from certvae.verifier import folder as files
-from certvae.verifier.bundle import Computed, assembled, computed, opened, row_digests, shared
+from certvae.verifier.bundle import Computed, assembled, computed, opened, row_digests, tested
 from certvae.verifier.programs import KNOWN, POINT
 
 ROUNDING = float(np.finfo(np.float32).eps) ** 0.5  # nats: a row was computed from float32 means, a bundle in float64
@@ -84,7 +86,7 @@ def chosen(store: Store, choice: Choice) -> Row:
     if len(found) == 1:
         return found[0]
     listed = found or there
-    raise files.NoBundle(
+    raise NoBundle(
         f"{len(found)} of {len(there)} networks fit" if there else "no network was judged on certify rows here",
         f"name one of them:{_options(listed)}" if listed else "run a study to its end first: `certvae run --help`",
         where=str(store.path),
@@ -123,22 +125,24 @@ def write(store: Store, row: Row, out: Path, *, digest_only: bool = False) -> Co
         digest_only: leave the certify images out; who verifies must bring them.
 
     Raises:
-        BundleFault: the network or its teacher cannot be bundled, objects are gone, or the claim does not come out.
+        NoBundle: the network or its teacher cannot be bundled, other data are there, or the folder is.
+        StoreFault: objects are gone.
+        BundleFault: the claim does not come out.
     """
     spec = read(row["spec"])
     dataset = load(spec.data, cache=store.path / DATA, progress=False)
     if dataset.digest != row["data_digest"]:
-        raise BundleFault(
+        raise NoBundle(
             f"the data are {dataset.digest[:12]}, and the row was computed on {row['data_digest'][:12]}",
             "bring the data set of the run back into the store",
             where=str(dataset.path),
         )
     parts = _Parts(store, row, spec, dataset)
     network, weights, rows = parts.network(), parts.weights, parts.rows()
-    record = {"settings": {**parts.settings(), "shared_rows": shared(rows)}, "about": parts.about()}
+    record = {"settings": {**parts.settings(), "shared_rows": tested(rows).facts["leaked"]}, "about": parts.about()}
     made_in = {"machines": environments.of(store.disk, row["environment"])}
     found = computed(assembled(network, weights, rows, record, made_in), parts.images)
-    _check(row, found)
+    _check(store, row, found)
     rows |= {"teacher": found.pairs.teacher} | ({} if digest_only else {"images": parts.images})
     record |= {"claim": dict(found.claim), "words": dict(found.words)}
     documents = {files.NETWORK: network, files.RECORD: record, files.ENVIRONMENT: made_in}
@@ -157,10 +161,10 @@ class Written:
         """The programs body, mu and, but for codes, logvar; their arrays begin with this name.
 
         Raises:
-            BundleFault: it is no encoder of ours, or has a layer that is not in the set.
+            NoBundle: it is no encoder of ours, or has a layer that is not in the set.
         """
         if not (type(encoder) is Encoder or isinstance(encoder, QuantisedEncoder)):
-            raise BundleFault(
+            raise NoBundle(
                 "an encoder of your own has no bundle: a bundle holds no code",
                 "certify what it gives: arrays of `certvae.load`, by `certvae certify` or `certvae certify-latents`",
                 where=type(encoder).__name__,
@@ -175,7 +179,7 @@ class Written:
         return {"body": body, "mu": mu, "logvar": logvar}
 
     def program(self, reads: str, module: nn.Module, name: str) -> dict[str, Any]:
-        """One module that reads one thing. Raises: BundleFault for a layer that is not in the set."""
+        """One module that reads one thing. Raises: NoBundle for a layer that is not in the set."""
         return {"reads": reads, "layers": list(self._layers(module, name))}
 
     def affine(self, head: AffineHead, name: str) -> dict[str, Any]:
@@ -233,6 +237,7 @@ class _Parts:
         return {
             "delta": DELTA,
             "looks": self._looks(),
+            "claims": claims_of(self._store.rows(self._row["study"]), self._row),
             "eps": float(self._teacher.facts["smoothing"]),
             "draw_seed": stage_seed(self._spec.seed, "judge"),
             "scale": float(self._dataset.scale),
@@ -274,8 +279,8 @@ class _Parts:
         match kinds.read(self._teacher, "cpu"):
             case LabelTeacher():
                 found["labels"] = self._dataset.labels[split["certify"]]
-            case PixelTeacher() as teacher:
-                found["views"] = teacher.drawn(self._dataset, "certify")
+            case PixelTeacher(shift=shift, seed=seed):
+                found["views"] = kinds.drawn_views(self._dataset, "certify", shift, seed)
         return found
 
     def _affine(self, vae: Vae) -> dict[str, Any]:
@@ -322,15 +327,16 @@ def mixture_arrays(covariance: str, arrays: Arrays) -> Arrays:
     return {f"teacher.{name}": np.ascontiguousarray(array) for name, array in kept.items()}
 
 
-def _check(row: Row, found: Computed) -> None:
+def _check(store: Store, row: Row, found: Computed) -> None:
     """The claim of the bundle against that of the row, which was computed from float32 means.
 
     Heads that were fitted afterwards were fitted again, on another device perhaps to another head: they are left out.
-    Bounds are compared where both paid for as many looks.
+    Bounds of the row are those that its scores give at the share of the bundle.
     """
-    same_looks = found.claim["looks"] == row["looks"]
+    bounds = alone(store.disk, row, found.claim["delta"] / found.claim["looks"])
+    stated = {name: value for name, value in row.items() if name != "delta" and not name.endswith("_bound")} | bounds
     for name, value in found.claim.items():
-        said = None if "affine" in name or (name.endswith("_bound") and not same_looks) else row.get(name)
+        said = None if "affine" in name else stated.get(name)
         if isinstance(value, float) and isinstance(said, float) and abs(value - said) > ROUNDING * max(1, abs(said)):
             raise BundleFault(
                 f"{name} comes out as {value:.6f}, and the row says {said:.6f}",
@@ -339,8 +345,8 @@ def _check(row: Row, found: Computed) -> None:
             )
 
 
-def _no_bundle(what: str, why: str) -> BundleFault:
-    return BundleFault(f"{what} has no bundle: {why}", "choose another mode; `certvae bundle --help`")
+def _no_bundle(what: str, why: str) -> NoBundle:
+    return NoBundle(f"{what} has no bundle: {why}", "choose another mode; `certvae bundle --help`")
 
 
 def best(store: Store, rows: Iterable[Row]) -> list[Row]:
@@ -381,7 +387,7 @@ def logged(store: Store, row: Row, out: Path | None = None, say: Callable[[str],
         out: where it is; it is made when absent, unless MLflow shows it already.
 
     Raises:
-        BundleFault: the network has none.
+        NoBundle: the network has none.
     """
     from certvae.tracking import models  # noqa: PLC0415 - mlflow takes seconds, and most bundles need none
     from certvae.tracking.client import Outage  # noqa: PLC0415
@@ -398,15 +404,22 @@ def logged(store: Store, row: Row, out: Path | None = None, say: Callable[[str],
     return ExitCode.DONE
 
 
-def images_of(folder: Path) -> np.ndarray:
-    """The certify images of the data set that a bundle names, found as a study finds it.
+def of_data(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The certify images of the data set that a bundle names, found as a study finds it; labels or views that T reads.
 
     Raises:
         BundleFault: the folder is no bundle, or its record is not well formed.
         DataFault: the data set is not there.
     """
+    bundle = opened(folder)
     with files.well_formed(files.RECORD):
-        data = read(opened(folder).record["about"]["spec"]).data
+        spec, name = read(bundle.record["about"]["spec"]), bundle.teacher.stated(bundle.rows)
     with tempfile.TemporaryDirectory() as cache:
-        dataset = load(data, cache=Path(cache))
-        return dataset.images[dataset.rows("certify")]
+        dataset = load(spec.data, cache=Path(cache))
+        rows = dataset.rows("certify")
+        match spec.protocol.teacher:
+            case PcaGmm(shift=shift) if name:
+                stated = kinds.drawn_views(dataset, "certify", shift, stage_seed(spec.seed, "teacher"))
+            case _:
+                stated = dataset.labels[rows] if name else None
+        return dataset.images[rows], stated

@@ -102,6 +102,12 @@ class BundleFault(Fault):
     area = "BUNDLE"
 
 
+class NoBundle(BundleFault):
+    """What was named is no bundle, or is not enough to make or to read one: nothing is claimed, and nothing refused."""
+
+    exit_code = ExitCode.WRONG_INPUT
+
+
 class DeterminismFault(Fault):
     """One key gave two contents: a stage is not deterministic, or changed without a new version."""
 
@@ -115,7 +121,7 @@ class NumberFault(Fault):
 
 
 class TeacherFault(Fault):
-    """No teacher, or one that carries no information."""
+    """No teacher, or one that carries no information. Within a study it is the outcome of a cell."""
 
     area, exit_code = "TEACH", ExitCode.WRONG_INPUT
 

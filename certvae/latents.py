@@ -13,10 +13,11 @@ against certify rows, which neither has seen. So nobody needs to have trained a 
     T  (n, K)  teacher rows, a function of f                   logvar (n, d)  of q(z|x) = N(z, diag exp(logvar))
 
 Features may be anything that is computed without the latent: those of another network, or pixels. Images are flattened.
+They also tell images apart: a certify row whose features equal those of a train row, or of one before it, counts for no
+bound, and with more than 1 % of the first there is no claim about the population; see `certvae.preconditions`.
 """
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -26,10 +27,11 @@ from jaxtyping import Float
 
 from certvae import answers
 from certvae.answers import Channel, Head, Mean
-from certvae.certificate import LEAST, Certificate, Pairs, Reference, View, certify
+from certvae.certificate import LEAST, Certificate, Pairs, Reference, View
 from certvae.errors import ConfigFault
 from certvae.evaluation import diagnostics
 from certvae.evaluation.heads import AffineHead, affine_head
+from certvae.preconditions import Preconditions, digests, warnings, withheld
 from certvae.quality import TeacherQuality, Verdict, judge
 from certvae.spec.rescue import WarmUpGmm
 from certvae.spec.validation import refuse
@@ -94,6 +96,7 @@ class LatentCertificate:
     gain           Lipschitz constant of the head on means, nats per unit of z
     posterior_std  mean standard deviation of q(z|x); None where neither logvar nor draws are given
     kl_rate        nats against N(0, I); None without logvar
+    rows           which certify rows count
     """
 
     teacher: FittedTeacher
@@ -103,6 +106,7 @@ class LatentCertificate:
     posterior_std: float | None
     kl_rate: float | None
     n_train: int
+    rows: Preconditions
 
     @property
     def head(self) -> Head | None:
@@ -125,9 +129,9 @@ class LatentCertificate:
         return answers.collapsed(self.as_row())
 
     def as_row(self) -> dict[str, Any]:
-        """All numbers as one flat dict, by the names that rows of a study have."""
+        """All numbers as one flat dict, by the names that rows of a study have; no bound where there is no claim."""
         draws = self.on_draws
-        return {
+        found = {
             **self.on_means.as_row(),
             "affine_margin": self.on_means.margin,
             "affine_population_bound": self.on_means.population_bound,
@@ -137,22 +141,31 @@ class LatentCertificate:
             "posterior_std": self.posterior_std,
             "kl_rate": self.kl_rate,
             "teacher_status": self.teacher.verdict.status,
+            "withheld": (why := withheld(self.rows.facts)) or None,
+            "preconditions": "; ".join(self._warnings) or None,
         }
+        return {name: None if why and name.endswith("_bound") else value for name, value in found.items()}
+
+    @property
+    def _warnings(self) -> list[str]:
+        return warnings(self.rows.facts, self.on_means.classes)
 
     def summary(self) -> str:
         """Teacher, head, mean and channel in words, each with its numbers."""
-        found, spread = self.on_means, answers.spread_bound(self.as_row()) or 0.0
+        found, row = self.on_means, self.as_row()
+        spread = answers.spread_bound(row) or 0.0
         noise = "unknown without logvar" if self.posterior_std is None else f"{self.posterior_std:.3g}"
-        drawn = "no draws" if self.on_draws is None else f"lower bound on draws {self.on_draws.population_bound:+.4f}"
+        drawn = "no draws" if self.on_draws is None else f"lower bound on draws {_bound(row, 'sampled_affine_')}"
         rate = "" if self.kl_rate is None else f", KL rate {self.kl_rate:.4g} nats"
         sure = f"confidence {1 - found.delta:g}, looks {found.looks}"
         return (
             f"teacher  {self.teacher}\n"
-            f"head     {self.head}: margin {found.margin:+.4f} of I_T {found.info:.4f}, lower bound "
-            f"{found.population_bound:+.4f} ({sure}),\n"
+            + "".join(f"rows     {line}\n" for line in self._warnings)
+            + f"head     {self.head or 'no claim'}: margin {found.margin:+.4f} of I_T {found.info:.4f}, lower bound "
+            f"{_bound(row)} ({sure}),\n"
             f"         an affine head fitted to {self.n_train} train rows, held against {found.n} certify rows; nats\n"
-            f"mean     {self.mean}: spread of the latents at least {spread:.3g}, posterior standard deviation {noise}, "
-            f"gain {self.gain:.3g}\n"
+            f"mean     {self.mean or 'no claim'}: spread of the latents at least {spread:.3g}, posterior standard "
+            f"deviation {noise}, gain {self.gain:.3g}\n"
             f"channel  {self.channel or 'not looked at'}: {drawn}{rate}"
         )
 
@@ -160,6 +173,11 @@ class LatentCertificate:
         return self.summary()
 
     __repr__ = __str__
+
+
+def _bound(row: Mapping[str, Any], head: str = "") -> str:
+    bound = row[f"{head}population_bound"]
+    return "withheld" if bound is None else f"{bound:+.4f}"
 
 
 Latents = tuple[Any, Any]
@@ -179,7 +197,8 @@ def certify_latents(
 ) -> LatentCertificate:
     """Head, mean and channel of an encoder that was trained elsewhere.
 
-    Arrays, tensors (with gradients too) and data frames are taken. Train and certify rows must be of other images.
+    Arrays, tensors (with gradients too) and data frames are taken. Train and certify rows must be of other images:
+    equal features are counted, and with more than 1 % of them there is no claim about the population.
 
     Args:
         train: (z, f), latents and features of rows that training has seen; a fifth is held out of every fit.
@@ -194,19 +213,19 @@ def certify_latents(
         seed: of the rows that are held out, the starts of the mixture, and the draws.
 
     Raises:
-        ConfigFault: rows that do not belong together, are not finite numbers, or lie in both splits; an option out of
-            range.
+        ConfigFault: rows that do not belong together, or are not finite numbers; an option out of range.
         TeacherFault: see `fit_teacher`.
     """
     _check_options(delta, looks)
     (z, f), (z_certify, f_certify) = _pair("train", train), _pair("certify", certify)
     _same("certify: latents", z_certify.shape[1:], "train: latents", z.shape[1:])
     _same("certify: features", f_certify.shape[1:], "train: features", f.shape[1:])
-    _unseen((z, f), (z_certify, f_certify))
     fitted, held = _halves(len(z), seed)
     taught = teacher or _fitted(f[fitted], f[held], classes, SMOOTHING, seed)
     T, T_certify = taught.rows(f), taught.rows(f_certify)
-    given = _Given(T, T_certify, fitted, held, taught.smoothing, delta, looks)
+    names = digests(f)
+    rows = Preconditions.of(digests(f_certify), names, names[:0])
+    given = _Given(T, T_certify, fitted, held, taught.smoothing, delta, looks, rows)
     variances = None if logvar is None else _beside("logvar", logvar, z, z_certify)
     drawn = _draws(draws, variances, z, z_certify, seed)
     head = given.head(z)
@@ -218,6 +237,7 @@ def certify_latents(
         posterior_std=_posterior_std(variances, drawn, z_certify),
         kl_rate=None if variances is None else diagnostics.kl_rate(z_certify, variances[1]),
         n_train=len(z),
+        rows=rows,
     )
 
 
@@ -239,6 +259,7 @@ class _Given:
     smoothing: float
     delta: float
     looks: int
+    rows: Preconditions
 
     def head(self, z: np.ndarray) -> AffineHead:
         return affine_head(z[self.fitted], self.T[self.fitted], z[self.held], self.T[self.held])
@@ -246,7 +267,7 @@ class _Given:
     def certificate(self, head: AffineHead, z: np.ndarray, view: View) -> Certificate:
         pairs = Pairs.from_logits(self.T_certify, head.logits(z), split="certify", view=view)
         reference = Reference(teacher=self.T, split="train")
-        return certify(pairs, delta=self.delta, looks=self.looks, eps=self.smoothing, reference=reference)
+        return self.rows.certify(pairs, delta=self.delta, looks=self.looks, eps=self.smoothing, reference=reference)
 
 
 def _fitted(rows: np.ndarray, held: np.ndarray, classes: int, smoothing: float, seed: int) -> FittedTeacher:
@@ -320,28 +341,12 @@ def _matrix(name: str, given: Any) -> Float[np.ndarray, "n d"]:
         raise ConfigFault(
             f"{name} must have shape (n, d), got {found.shape}", "give one row of numbers per image", where=name
         )
-    rows = found.reshape(len(found), -1)
+    rows = found.reshape(len(found), -1) + 0.0  # -0 is 0, by its bytes as well
     if bad := int((~np.isfinite(rows)).any(axis=1).sum()):
         raise ConfigFault(
             f"{bad} of {len(rows)} rows of {name} are not finite", "look for overflow in the encoder", where=name
         )
     return rows
-
-
-def _unseen(train: tuple[np.ndarray, np.ndarray], certify: tuple[np.ndarray, np.ndarray]) -> None:
-    """Refuses certify rows whose latents and features are both those of a train row: the same image, twice."""
-    seen = set(_digests(*train))
-    leaked = [row for row, found in enumerate(_digests(*certify)) if found in seen]
-    if leaked:
-        raise ConfigFault(
-            f"{len(leaked)} of {len(certify[0])} certify rows are train rows as well, the first is row {leaked[0]}",
-            "bring rows that training has not seen, or leave these out",
-            where="certify",
-        )
-
-
-def _digests(z: np.ndarray, f: np.ndarray) -> Iterator[bytes]:
-    return (hashlib.blake2b(a.tobytes() + b.tobytes(), digest_size=16).digest() for a, b in zip(z, f, strict=True))
 
 
 def _same(name: str, found: tuple[int, ...], other: str, wanted: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ a   (n, K)        logits of the raw head, float64                            row
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,8 @@ class Loaded:
     def certify(self, split: Split = CERTIFY) -> Certificate:
         """The certificate of the raw head on a split, made again from the weights, at the looks of now.
 
-        It is one claim with all of delta / looks; the claims of a table share that by Holm.
+        It is one claim with all of delta / looks; the claims of a table share that by Holm. Rows that do not count are
+        left out of its bounds, as in a table; see `certvae.preconditions`.
 
         Raises:
             StoreFault: certify rows, which were not opened for this config: that is a look, and costs all others.
@@ -160,9 +161,7 @@ class Loaded:
             self._check_opened()
         exam = self._exam(split)
         pairs = exam.pairs(exam.raw_logits())
-        if exam.tested and (idle := int((~exam.tested.counted).sum())):
-            pairs = replace(pairs, split=f"{split}, of which {idle} rows repeat others, or are train or guard rows")
-        return exam.certify(pairs)
+        return exam.certify(pairs) if exam.tested is None else exam.tested.certify(pairs, **exam.options)
 
     @cached_property
     def _bench(self) -> Workbench:

@@ -31,6 +31,7 @@ FLOORS = (
         "fingerprint",
         "foreign",
         "interrupted",
+        "preconditions",
         "properties",
         "quality",
         "terminal",

@@ -14,18 +14,23 @@ import certvae
 from certvae.__main__ import main
 from certvae.answers import channel, head, mean
 from certvae.bundle import ROUNDING, Written, write
-from certvae.data.loading import load
+from certvae.data.loading import describe, load
+from certvae.data.preconditions import preconditions
+from certvae.engine.gate import Gate
 from certvae.errors import BundleFault, ExitCode
-from certvae.looks.register import Look, register
+from certvae.looks import Look, alone, together
+from certvae.looks.register import register
 from certvae.models.nets import build
 from certvae.protocols import chain
 from certvae.spec import presets
 from certvae.spec.baselines import Baselines, VqVae
-from certvae.spec.parts import Module
+from certvae.spec.parts import Data, Module
 from certvae.spec.teachers import Given
 from certvae.store import environments
 from certvae.store.store import Store
 from certvae.teachers import save_rows
+from certvae.training import environment
+from certvae.verifier import folder as files
 from certvae.verifier import verify
 from certvae.verifier.bundle import opened, row_digests
 from tests.protocols.test_simplex_chain import SMALL, cell
@@ -49,10 +54,13 @@ def row_of(store, mode: str) -> chain.Row:
 def same_as_row(row, found) -> None:
     """To the rounding of the float32 means that a row was computed from."""
     numbers = [name for name, value in found.claim.items() if isinstance(value, float) and row.get(name) is not None]
-    assert {"margin", "info", "loss", "population_bound", "sampled_population_bound", "kl_rate"} <= set(numbers)
-    for name in numbers:
+    bounds = {name for name in numbers if name.endswith("_bound")}
+    assert {"population_bound", "sampled_population_bound"} <= bounds
+    assert all(found.claim[name] < row[name] for name in bounds)  # a row pays for one claim
+    assert {"margin", "info", "loss", "kl_rate"} <= set(numbers)
+    for name in set(numbers) - bounds - {"delta"}:
         assert found.claim[name] == pytest.approx(row[name], rel=ROUNDING, abs=ROUNDING), name
-    assert found.words == {"head": head(row), "mean": mean(row), "channel": channel(row)}
+    assert found.words == {"head": head(found.claim), "mean": mean(found.claim), "channel": channel(found.claim)}
 
 
 @pytest.mark.parametrize("mode", ["full", "no_align", "untrained"])
@@ -64,6 +72,49 @@ def test_the_claim_of_a_bundle_is_that_of_the_row(store, mode, tmp_path):
     about = found.bundle.record["about"]
     assert about["spec"] == row["spec"]
     assert about["versions"]["stage_version_judge"] == row["stage_version_judge"]
+
+
+def test_a_bundle_pays_for_every_claim_of_its_table_and_states_no_larger_bound(store, tmp_path):
+    kept, rows = store
+    table = {row["mode"]: row for row in together(kept.disk, rows)}
+    for mode in ("full", "no_align"):
+        row = row_of(store, mode)
+        found = write(kept, row, tmp_path / mode)
+        claims = opened(tmp_path / mode).settings["claims"]
+        assert claims == table[mode]["claims"] == 14  # of four networks, to one of which no head was fitted
+        assert found.claim["delta"] == 0.05 / claims
+        for name, bound in alone(kept.disk, row, 0.05 / claims).items():
+            if "affine" not in name:
+                assert found.claim[name] == pytest.approx(bound, rel=ROUNDING, abs=ROUNDING)
+                assert found.claim[name] <= table[mode][name] + ROUNDING
+    (only,) = together(kept.disk, [row_of(store, "full")])
+    assert only["claims"] == 4
+
+
+def test_rows_that_do_not_count_are_left_out_by_a_table_a_bundle_and_load_alike(tmp_path):
+    """One of 120 certify rows is a train row, and two repeat another: 117 count, for each of them."""
+    digits = load(DATA, cache=tmp_path / "digits", progress=False).images
+    test = digits[180:].copy()
+    test[0], test[1:3] = digits[0], test[3]
+    np.savez(tmp_path / "rows.npz", x_train=digits[:150], x_val=digits[150:180], x_test=test)
+    place = f"npz:{tmp_path / 'rows.npz'}"
+    spec = dataclasses.replace(SPEC, data=Data(name=describe(place).name))
+    kept = Store(tmp_path / "store", fingerprint=environment.fingerprint("cpu"))
+    data = load(spec.data, place, cache=kept.path / "data", progress=False)
+    Gate(kept, data.name, data.digest, preconditions(data).facts).open([spec])
+    (row,) = chain.judge(chain.train(spec, data, kept, only=("full",)), data, kept, "certify")
+    (shown,) = together(kept.disk, [row])
+    write(kept, row, tmp_path / "out")
+    found, loaded = verify(tmp_path / "out"), certvae.load(kept.path, row["study"], "full", 0).certify()
+    assert found.found.rows.counted.sum() == len(test) - 3
+    assert "(1 in train): the bound leaves them out" in str(found)
+    assert "2 certify rows repeat another one" in str(found)
+    assert shown["withheld"] is None
+    assert None not in (found.found.certificate.certified_population, loaded.certified_population)
+    for bound, share in ((found.found.claim["population_bound"], 4), (loaded.population_bound, 1)):
+        assert bound == pytest.approx(alone(kept.disk, row, 0.05 / share)["population_bound"], rel=ROUNDING)
+    for margin in (found.found.certificate.margin, loaded.margin):
+        assert margin == pytest.approx(row["margin"], rel=ROUNDING)
 
 
 def test_a_bundle_pays_for_the_looks_of_now(store, tmp_path):
@@ -153,7 +204,7 @@ def test_a_row_that_says_something_else(store, tmp_path):
 class TestCommands:
     def test_what_fits_is_listed_and_what_is_listed_can_be_typed(self, store, tmp_path, capsys):
         out, at = str(tmp_path / "out"), ["--store", str(store[0].path)]
-        assert main(["bundle", out, *at]) == 2
+        assert main(["bundle", out, *at]) == ExitCode.WRONG_INPUT
         told = capsys.readouterr().err
         assert "4 of 4 networks fit" in told
         line = next(line for line in told.splitlines() if "--mode full" in line)
@@ -163,17 +214,28 @@ class TestCommands:
         assert command
         assert main(shlex.split(command[0])[1:]) == 0
         assert "verified from pixels; by its own account study small, mode full, seed 0" in capsys.readouterr().out
-        assert main(["bundle", out, *at, *shlex.split(line)]) == 2
+        assert main(["bundle", out, *at, *shlex.split(line)]) == ExitCode.WRONG_INPUT
         assert "this one is there" in capsys.readouterr().err
 
     def test_nothing_of_that_name(self, store, tmp_path, capsys):
         assert main(["bundle", str(tmp_path / "out"), "--store", str(store[0].path), "--mode", "rescue"]) == 2
         assert "0 of 4" in capsys.readouterr().err
 
+    def test_a_bundle_of_an_older_format_is_made_again(self, store, tmp_path, capsys, monkeypatch):
+        at = ["--store", str(store[0].path), "--mode", "full"]
+        with monkeypatch.context() as earlier:
+            earlier.setattr(files, "FORMAT", 1)
+            assert main(["bundle", str(tmp_path / "old"), *at]) == 0
+        assert main(["verify", str(tmp_path / "old")]) == ExitCode.WRONG_INPUT
+        assert "has format 1, this program reads format 2" in (told := capsys.readouterr().err)
+        assert "make it again: `certvae bundle`" in told
+        assert main(["bundle", str(tmp_path / "new"), *at]) == 0
+        assert main(["verify", str(tmp_path / "new")]) == 0
+
     def test_digests_alone(self, store, tmp_path, capsys):
         out, images = str(tmp_path / "out"), str(tmp_path / "images.npy")
         assert main(["bundle", out, "--store", str(store[0].path), "--mode", "full", "--digest-only"]) == 0
-        assert main(["verify", out]) == 1
+        assert main(["verify", out]) == ExitCode.WRONG_INPUT
         assert "--images FILE.npy" in capsys.readouterr().err
         dataset = load(DATA, cache=store[0].path / "data", progress=False)
         np.save(images, dataset.images[dataset.rows("certify")])
@@ -181,10 +243,15 @@ class TestCommands:
         assert "verified from pixels" in capsys.readouterr().out
         assert main(["verify", out, "--images", images, "--rigorous"]) == 0
         assert "proved in ball arithmetic" in capsys.readouterr().out
+        np.save(images, dataset.images[:5])
+        assert main(["verify", out, "--images", images]) == ExitCode.WRONG_INPUT
+        assert "the images are not those" in capsys.readouterr().err
+        np.save(images, np.zeros(3))
+        assert main(["verify", out, "--images", images]) == ExitCode.WRONG_INPUT
 
     def test_a_store_without_certified_rows(self, tmp_path, capsys):
         path = Store(tmp_path / "store").path
-        assert main(["bundle", str(tmp_path / "out"), "--store", str(path)]) == 2
+        assert main(["bundle", str(tmp_path / "out"), "--store", str(path)]) == ExitCode.WRONG_INPUT
         assert "run a study to its end first" in capsys.readouterr().err
 
 
@@ -198,7 +265,7 @@ def test_ten_thousand_images_of_mnist_size_take_less_than_half_a_minute(tmp_path
     programs["warm"] = {"reads": "x", "layers": [*programs["body"]["layers"], *programs["mu"]["layers"]]}
     latent = model.encoder.latent
     mixture = {"weights": np.full(10, 0.1), "means": seed.normal(size=(10, latent)), "precision": np.ones((10, latent))}
-    told = {"delta": 0.05, "looks": 1, "eps": 0.02, "draw_seed": 0, "scale": 1 / 255}
+    told = {"delta": 0.05, "looks": 1, "claims": 4, "eps": 0.02, "draw_seed": 0, "scale": 1 / 255}
     digests = {f"digests_{split}": row_digests(images[:0]) for split in ("train", "guard")}
     parts = Parts(
         network={"programs": programs, "teacher": {"kind": "features", "temperature": 1.0, "smoothing": 0.02}},

@@ -133,14 +133,6 @@ def test_rows_that_do_not_belong_together_are_told(change, said):
         certify_latents(**given)
 
 
-def test_train_rows_among_the_certify_rows_are_refused_until_they_are_left_out():
-    both = np.r_[Z, Z_TRAIN[:2]], np.r_[F, F_TRAIN[:2]]
-    with pytest.raises(ConfigFault, match="2 of 502 certify rows are train rows as well, the first is row 500"):
-        certify_latents((Z_TRAIN, F_TRAIN), both, classes=K)
-    found = certify_latents((Z_TRAIN, F_TRAIN), (both[0][:M], both[1][:M]), classes=K)
-    assert found.as_row() == judged(1.0).as_row()
-
-
 def test_means_are_held_against_no_noise_that_nobody_knows():
     found = judged(0.02)
     assert (found.head, found.mean, found.posterior_std) == ("certified", "not shown", None)
@@ -155,8 +147,35 @@ def test_an_option_out_of_range_is_told_before_anything_is_fitted(option):
 
 
 def test_fewer_rows_than_components_are_told():
-    with pytest.raises(TeacherFault, match="50 components for 16 rows"):
+    with pytest.raises(TeacherFault, match="50 components for 16 rows") as caught:
         fit_teacher(F_TRAIN[:20], classes=50)
+    assert "or fewer classes" in caught.value.remedy
+    assert fit_teacher(F_TRAIN[:20], classes=2).quality.classes == 2
+
+
+def test_rows_that_were_trained_on_make_no_claim_about_the_population():
+    found = certify_latents((Z_TRAIN, F_TRAIN), (Z_TRAIN, F_TRAIN), classes=K, logvar=(logvars(-4.0)[0],) * 2)
+    assert (found.head, found.mean, found.channel) == (None, None, "open")
+    assert found.on_means.certified_population is None
+    assert found.on_means.certified_rows
+    assert found.as_row()["population_bound"] is None
+    assert "900 of 900 certify rows lie in other splits (900 in train): no claim about the population" in str(found)
+    assert "head     no claim" in str(found)
+    assert "lower bound withheld" in str(found)
+
+
+def test_a_few_such_rows_are_left_out_of_bounds_and_repetitions_count_once():
+    z, f = Z.copy(), F.copy()
+    z[:4], f[:4] = Z_TRAIN[:4], F_TRAIN[:4]
+    z[10:60], f[10:60] = z[9], f[9]
+    found = certify_latents((Z_TRAIN, F_TRAIN), (z, f), classes=K)
+    kept = np.r_[4:10, 60:M]
+    alone = certify_latents((Z_TRAIN, F_TRAIN), (z[kept], f[kept]), classes=K)
+    assert found.on_means.population_bound == pytest.approx(alone.on_means.population_bound)
+    assert (found.on_means.n, alone.on_means.n) == (M, len(kept))
+    assert found.head == "certified"
+    assert "4 of 500 certify rows lie in other splits (4 in train): the bound leaves them out" in str(found)
+    assert "50 certify rows repeat another one" in str(found)
 
 
 def test_the_command_prints_the_same_words(tmp_path, monkeypatch, capsys):
@@ -178,3 +197,9 @@ def test_the_command_prints_the_same_words(tmp_path, monkeypatch, capsys):
     assert "no array can be read" in capsys.readouterr().err
     assert main(["certify-latents", *files[:-1], "2000"]) == ExitCode.WRONG_INPUT
     assert "fewer classes" in capsys.readouterr().err
+    np.savez("several.npz", Z)
+    assert main(["certify-latents", *files, "--draws", "several.npz"]) == ExitCode.WRONG_INPUT
+    np.save("z_train.npy", Z_TRAIN[:5])
+    np.save("f_train.npy", F_TRAIN[:5])
+    assert main(["certify-latents", *files, "--classes", "10"]) == ExitCode.WRONG_INPUT
+    assert "E-TEACH: 10 components for 4 rows" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def test_leaked_rows_take_the_population_claim_away(store, tmp_path):
     vars(model)["dataset"] = leaking(model.dataset, 3, tmp_path / "data" / "leaking")
     found = model.certify()
     assert found.certified_population is None
-    assert found.split == "certify, of which 3 rows repeat others, or are train or guard rows"
+    assert found.split == "certify, of which 3 rows lie in train or guard"
 
 
 def test_what_it_encodes_is_what_was_judged(store):

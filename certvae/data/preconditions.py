@@ -10,14 +10,14 @@ and those that are in certify more than once.
 import hashlib
 import io
 import json
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 
 from certvae.canonical import canonical_json, digest
 from certvae.data.dataset import BLOCK, SPLITS, Dataset, Split
+from certvae.preconditions import Preconditions, digests
 from certvae.store.folders import Cache, Corrupt, discard, open_folder, publishing
 
 VERSION = 2
@@ -26,32 +26,8 @@ CELLS = 8  # an image is hashed as so many rows and columns of mean brightness
 FLAT = 2 / 255  # neighbouring cells whose brightness differs by less are equal
 ALIKE = 0.9  # share of the signs of two hashes that agree, from which on the pixels are compared
 NEAR = 8 / 255  # root mean square difference of two images that are near-duplicates, in [0, 1] pixel space
-WIDTH = 16  # bytes of a digest of pixels
 HASHED = 128  # certify rows whose hashes are compared with all others at once
 FACTS, UNSEEN, FIRST = "facts.json", "unseen.npy", "first.npy"
-
-
-@dataclass(frozen=True)
-class Preconditions:
-    """What was found of the certify rows of one data set.
-
-    unseen  (n,) rows whose pixels are those of no train or guard row
-    first   (n,) rows whose pixels are those of no certify row before them
-    facts   n and, of these rows:
-            certify             SHA-256 of their pixels in any order: equal rows are one resource, under any name
-            in_train, in_guard  rows whose pixels are those of a train row, of a guard row;  leaked  of either
-            near                further rows that differ from one by noise alone; None for images too small to hash
-            distinct            rows without repetition: the effective n
-    """
-
-    unseen: Bool[np.ndarray, " n"]
-    first: Bool[np.ndarray, " n"]
-    facts: dict[str, Any]
-
-    @property
-    def counted(self) -> Bool[np.ndarray, " n"]:
-        """Rows that a claim about the population may rest on: a repeated row is no new evidence."""
-        return self.unseen & self.first
 
 
 def preconditions(dataset: Dataset) -> Preconditions:
@@ -80,29 +56,19 @@ def preconditions(dataset: Dataset) -> Preconditions:
 
 
 def measured(dataset: Dataset) -> Preconditions:
-    """Tests the certify rows anew. Every image is read once for its digest and once for its hash."""
+    """Tests the certify rows anew, by pixels. Every image is read once for its digest and once for its hash.
+
+    Two more facts: `certify`, SHA-256 of the pixels in any order, since equal rows are one resource under any name;
+    `near`, further rows that differ from a train or guard row by noise alone, None for images too small to hash.
+    """
     rows: dict[Split, Int64[np.ndarray, " m"]] = {split: dataset.rows(split) for split in SPLITS}
-    pixels = _digests(dataset.images)
-    certify = pixels[rows["certify"]]
-    in_train, in_guard = (np.isin(certify, pixels[rows[split]]) for split in ("train", "guard"))
-    unseen, first = ~(in_train | in_guard), np.zeros(len(certify), bool)
-    first[np.unique(certify, return_index=True)[1]] = True
-    facts = {
-        "n": len(certify),
-        "certify": hashlib.sha256(np.sort(certify).tobytes()).hexdigest(),
-        "in_train": int(in_train.sum()),
-        "in_guard": int(in_guard.sum()),
-        "leaked": int((~unseen).sum()),
-        "near": _near(dataset, rows["certify"][unseen], np.concatenate([rows["train"], rows["guard"]])),
-        "distinct": int(first.sum()),
+    pixels = digests(dataset.images)
+    found = Preconditions.of(**{split: pixels[rows[split]] for split in SPLITS})
+    more = {
+        "certify": hashlib.sha256(np.sort(pixels[rows["certify"]]).tobytes()).hexdigest(),
+        "near": _near(dataset, rows["certify"][found.unseen], np.concatenate([rows["train"], rows["guard"]])),
     }
-    return Preconditions(unseen, first, facts)
-
-
-def _digests(images: np.ndarray) -> np.ndarray:
-    """(n,) bytes, equal for equal pixels."""
-    found = (hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=WIDTH).digest() for image in images)
-    return np.frombuffer(b"".join(found), dtype=f"V{WIDTH}")
+    return replace(found, facts=found.facts | more)
 
 
 def _near(dataset: Dataset, rows: Int64[np.ndarray, " m"], others: Int64[np.ndarray, " k"]) -> int | None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from certvae.errors import StoreFault
 from certvae.looks.register import LOOKS, SPLIT, Look, Register, adopt, declare, recorded, register, tell
-from certvae.looks.view import together, warnings
+from certvae.looks.view import together
+from certvae.preconditions import warnings
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.store.records import documents

@@ -5,7 +5,7 @@ T (n, K)  teacher rows of the split       mu (n, d)  posterior means       a (n,
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,12 +24,13 @@ from certvae.certificate import (
     observe,
 )
 from certvae.data.dataset import Dataset, Split
-from certvae.data.preconditions import Preconditions, preconditions
+from certvae.data.preconditions import preconditions
 from certvae.evaluation import diagnostics, heads, units
 from certvae.evaluation.diagnostics import Passage, evaluation
 from certvae.evaluation.heads import AffineHead, affine_head
 from certvae.evaluation.units import Drawn
 from certvae.models.nets import Vae
+from certvae.preconditions import Preconditions
 from certvae.quality import measure
 from certvae.simultaneous import in_sequence
 from certvae.store.artifact import Artifact, Content
@@ -86,8 +87,13 @@ class Exam:
 
     def certify(self, pairs: Pairs) -> Certificate:
         """The certificate of pairs of this split."""
+        return certify(pairs, **self.options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every certificate of this exam is made with."""
         reference = None if self.split == self.reference.split else self.reference
-        return certify(pairs, delta=DELTA, looks=self.looks, eps=self.eps, reference=reference)
+        return {"delta": DELTA, "looks": self.looks, "eps": self.eps, "reference": reference}
 
     def evidence(self, pairs: Pairs, name: str = "") -> dict[str, Found]:
         """What the bound of a claim rests on, as `answers.Kept` reads it; nothing where a bound is no claim."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from certvae.certificate import CLAIM_SPLIT, Evidence
 from certvae.looks.register import Register
+from certvae.preconditions import warnings, withheld
 from certvae.simultaneous import holm, in_sequence
 from certvae.store.artifact import read_arrays
 from certvae.store.disk import Disk
@@ -32,9 +33,7 @@ OTHERS = (
     *("bernstein_bound", "mcdiarmid_bound", "brier_bound", "wald_bound"),
     *(f"{head}_population_bound" for head in ("short_affine", "relabelled", "rotation")),
 )
-"""Bounds that keep no scores: of other kinds, and of heads that no claim rests on."""
-MOST_LEAKED = 0.01
-"""Share of certify rows that may lie in train or guard: the bound leaves them out. With more the claim is withheld."""
+"""Bounds that keep no scores: of other kinds, and of heads that no claim rests on. They read every row."""
 Row = dict[str, Any]
 Claim = tuple[Row, str]
 
@@ -82,30 +81,17 @@ def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{which}: {shown}, which hold together at {_percent(first)}"
 
 
-def warnings(found: Mapping[str, Any] | None, classes: int) -> list[str]:
-    """What a reader must know of certify rows, as they were tested; none where all is well, or nothing was tested."""
-    if found is None:
-        return []
-    n, said = found["n"], []
-    if found["leaked"]:
-        said.append(_leak(found))
-    if found.get("near"):
-        said.append(f"{found['near']:,} of {n:,} certify rows are nearly a train or guard row")
-    if repeated := n - found["distinct"]:
-        said.append(f"{repeated:,} certify rows repeat another one: the bound counts each once")
-    if n < classes:
-        said.append(f"certify has {n:,} rows for {classes:,} classes: no bound can be tight")
-    return said
+def claims_of(rows: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> int:
+    """How many claims share the delta of the config of a row, that of the row among them."""
+    place = (CLAIM_SPLIT, row["study"], row["config"])
+    return len(_claims(dict(one) for one in rows if (one["split"], one["study"], one["config"]) == place))
 
 
-def _leak(found: Mapping[str, Any]) -> str:
-    done = "the bound leaves them out" if _tolerated(found) else "no claim about the population"
-    places = [f"{found[f'in_{split}']:,} in {split}" for split in ("train", "guard") if found[f"in_{split}"]]
-    return f"{found['leaked']:,} of {found['n']:,} certify rows lie in other splits ({', '.join(places)}): {done}"
-
-
-def _tolerated(found: Mapping[str, Any]) -> bool:
-    return found["leaked"] <= MOST_LEAKED * found["n"]
+def alone(disk: Disk, row: Mapping[str, Any], delta: float) -> dict[str, float]:
+    """The bounds of the claims of a row by name, each at this error probability; without those that kept no scores."""
+    arrays = partial(_arrays, disk)
+    found = {head: _bound(of, head, arrays)(delta) for of, head in _claims([dict(row)])}
+    return {f"{head}population_bound": bound for head, bound in found.items() if math.isfinite(bound)}
 
 
 def _restate(members: list[Row], register: Register, price: int | None, arrays: Callable[[str], Any]) -> None:
@@ -114,22 +100,27 @@ def _restate(members: list[Row], register: Register, price: int | None, arrays: 
     looks = price or register.price(look)
     place = next((at for at, one in enumerate(register.at(look), start=1) if one.opening == look.opening), looks)
     tested = register.tested(first.get("data_digest", ""))
-    claims = [(row, head) for row in members for head in HEADS if row.get(f"{head}population_bound") is not None]
-    withheld = "" if tested is None or _tolerated(tested) else _leak(tested)
-    found = [-math.inf] * len(claims) if withheld else _bounds(claims, looks, arrays)
+    claims = _claims(members)
+    why = None if tested is None else withheld(tested) or None
+    idle = tested is not None and bool(tested["leaked"] or tested["distinct"] < tested["n"])
+    found = [-math.inf] * len(claims) if why else _bounds(claims, looks, arrays)
     for (row, head), bound in zip(claims, found, strict=True):
         row[f"{head}population_bound"] = bound if math.isfinite(bound) else None
     counted = [row for row in members if row.get("certified_units") is not None]
     for row in counted:
-        row["certified_units"] = None if withheld else _units(row, row["delta"] / looks / len(counted), arrays)
+        row["certified_units"] = None if why else _units(row, row["delta"] / looks / len(counted), arrays)
     for row in members:
         bound, paid = row.get("population_bound"), row.get("looks", 1)
-        row |= {name: None for name in OTHERS if name in row and (withheld or paid < looks)}
-        row |= {"look": place, "looks": looks, "paid": paid, "withheld": withheld or None}
+        row |= {name: None for name in OTHERS if name in row and (why or idle or paid < looks)}
+        row |= {"look": place, "looks": looks, "paid": paid, "withheld": why}
         row |= {"claims": len(claims), "held": sum(bound > 0 for bound in found)}
         row["preconditions"] = "; ".join(warnings(tested, row.get("classes", 0))) or None
         known = {"betting_bound": bound, "certified_population": None if bound is None else bound > 0}
         row |= {name: value for name, value in known.items() if name in row}
+
+
+def _claims(members: Iterable[Row]) -> list[Claim]:
+    return [(row, head) for row in members for head in HEADS if row.get(f"{head}population_bound") is not None]
 
 
 def _bounds(claims: Sequence[Claim], looks: int, arrays: Callable[[str], Any]) -> list[float]:

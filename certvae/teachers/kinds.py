@@ -120,17 +120,12 @@ class PixelTeacher:
 
     def rows(self, dataset: Dataset, split: Split) -> Rows:
         """T of the view of every row of a split: of the image itself without a shift."""
-        images, drawn = dataset.images[dataset.rows(split)], self.drawn(dataset, split)
+        images, views = dataset.images[dataset.rows(split)], drawn_views(dataset, split, self.shift, self.seed)
         seen = np.empty_like(images)
         for view in shifts(self.shift):
-            has = (drawn == view).all(axis=1)
+            has = (views == view).all(axis=1)
             seen[has] = shifted(images[has], view)
         return self._read(seen, dataset.scale)
-
-    def drawn(self, dataset: Dataset, split: Split) -> Int64[np.ndarray, "n 2"]:
-        """The shift of the view of every row of a split."""
-        views = np.array(shifts(self.shift))
-        return views[np.random.default_rng(self.seed).integers(0, len(views), len(dataset.images))[dataset.rows(split)]]
 
     def views(self, dataset: Dataset, split: Split) -> Float[np.ndarray, "n R K"]:
         """T of every view of every row of a split, float64: views are equally likely, so means over them are exact."""
@@ -145,6 +140,12 @@ class PixelTeacher:
 
     def _read(self, images: UInt8[np.ndarray, "n C H W"], scale: float) -> Rows:
         return self.reader.rows(self.scores.of(images, scale))
+
+
+def drawn_views(dataset: Dataset, split: Split, most: int, seed: int) -> Int64[np.ndarray, "n 2"]:
+    """The shift of the view of every row of a split, by up to so many pixels."""
+    views = np.array(shifts(most))
+    return views[np.random.default_rng(seed).integers(0, len(views), len(dataset.images))[dataset.rows(split)]]
 
 
 def shifts(most: int) -> tuple[Shift, ...]:

@@ -17,14 +17,14 @@ from certvae.tracking.client import Outage, Shown, Tracker
 from certvae.tracking.ledger import Ledger
 from certvae.tracking.runs import cell_key
 from certvae.tracking.uri import chosen, database, spelled, sqlite_file, without_user
-from certvae.verifier.folder import read
+from certvae.verifier.folder import FORMAT, read
 
 REQUIREMENTS = ["certvae[verify]"]
 """Named, because MLflow would otherwise import the model in a process of its own to find out."""
 
 
 NETWORK, SHOWN = "certvae.network", "certvae.shown"
-"""Tags of a model: the run that it belongs to, and what that run says: a bundle of other bounds is replaced."""
+"""Tags of a model: the run that it belongs to; the format and what that run says: a bundle of others is replaced."""
 
 
 def log(store: Store, row: Mapping[str, Any], write: Callable[[Path], object]) -> tuple[str, str]:
@@ -65,17 +65,21 @@ def _there(tracker: Tracker, run: Shown) -> str | None:
     found = None
     for model in tracker.client.search_logged_models([tracker.experiment], f"tags.`{NETWORK}` = '{run.key}'"):
         whole = model.status == LoggedModelStatus.READY and model.source_run_id == run.run_id
-        if whole and model.tags.get(SHOWN) == run.digest:
+        if whole and model.tags.get(SHOWN) == _said(run):
             found = model.model_id
         else:
             tracker.client.delete_logged_model(model.model_id)
     return found
 
 
+def _said(run: Shown) -> str:
+    return f"{FORMAT} {run.digest}"
+
+
 def _logged(tracker: Tracker, run: Shown, bundle: Path) -> str:
     client, name = tracker.client, read(bundle)[0]
     client.log_artifacts(run.run_id, str(bundle), served.BUNDLE)
-    tags = {"certvae.bundle": name, NETWORK: run.key, SHOWN: run.digest}
+    tags = {"certvae.bundle": name, NETWORK: run.key, SHOWN: _said(run)}
     model = client.create_logged_model(tracker.experiment, f"bundle-{name[:12]}", run.run_id, tags=tags)
     target = bundle.with_name("model")
     given = {"python_model": served.__file__, "artifacts": {served.BUNDLE: str(bundle)}}

@@ -1,6 +1,9 @@
 """A bundle in memory, and what its claim is when it is computed again: margins, bounds and words, from pixels.
 
-Every number is float64 and comes from the pixels, the weights, and four settings: delta, looks, eps, draw_seed.
+Every number is float64 and comes from the pixels, the weights, what the teacher is told besides (labels or views), and
+five settings: delta, looks, claims, eps, draw_seed. Each bound is stated at delta / (looks x claims), so whichever of
+the claims of its config was picked, it holds (Bonferroni), and needs none of the others. A table shares the same delta
+by Holm and may state more.
 """
 
 import hashlib
@@ -12,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from certvae import answers
-from certvae.certificate import CLAIM_SPLIT, Certificate, Pairs, Reference, View, certify
-from certvae.errors import BundleFault
+from certvae.certificate import CLAIM_SPLIT, Certificate, Pairs, Reference, View
+from certvae.errors import BundleFault, NoBundle
+from certvae.preconditions import Preconditions, withheld
 from certvae.verifier import folder as files
 from certvae.verifier.folder import well_formed
 from certvae.verifier.programs import Program, programs
@@ -46,7 +50,7 @@ class Bundle:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """delta, looks, eps, draw_seed, scale, shared_rows."""
+        """delta, looks, claims (of the config, which share it), eps, draw_seed, scale, shared_rows."""
         return self.record["settings"]
 
 
@@ -55,6 +59,7 @@ class Computed:
     """The claim as the pixels give it.
 
     claim    every number of it        words  of head, mean and channel        pairs  what the certificate was made of
+    rows     which of them count
     """
 
     claim: Mapping[str, Any]
@@ -62,7 +67,7 @@ class Computed:
     certificate: Certificate
     pairs: Pairs
     reference: Reference
-    shared_rows: int
+    rows: Preconditions
 
 
 def opened(folder: Path) -> Bundle:
@@ -100,21 +105,22 @@ def assembled(
 
 
 def pixels(bundle: Bundle, brought: np.ndarray | None) -> np.ndarray:
-    """The certify images: those of the bundle, or those that were brought, if their digests are those of the bundle.
+    """The certify images: those that were brought, or those of the bundle, if their digests are those of the bundle.
 
     Raises:
-        BundleFault: neither, or other images.
+        NoBundle: neither, or other images were brought.
+        BundleFault: the bundle holds other images.
     """
-    images = bundle.rows.get("images", brought)
+    images = bundle.rows.get("images") if brought is None else brought
     if images is None:
         data = bundle.record["about"].get("data", "the data set")
-        raise BundleFault(
+        raise NoBundle(
             "the bundle holds digests of its images and no image",
             f"bring the {len(bundle.rows['digests_certify'])} certify images of {data}: --images FILE.npy, or --load",
             where=files.ROWS,
         )
-    if not np.array_equal(row_digests(images), bundle.rows["digests_certify"]):
-        raise BundleFault(
+    if images.ndim != 4 or not np.array_equal(row_digests(images), bundle.rows["digests_certify"]):
+        raise (BundleFault if brought is None else NoBundle)(
             "the images are not those that the bundle was made of, or are in another order",
             "bring the rows of the certify split in the order of the data set, in the type they were read in",
             where=files.ROWS,
@@ -128,15 +134,10 @@ def row_digests(images: Iterable[np.ndarray]) -> np.ndarray:
     return np.frombuffer(b"".join(each), np.uint8).reshape(-1, DIGEST)
 
 
-def shared(rows: Mapping[str, np.ndarray]) -> int:
-    """Certify images that are also among those that the bundle says teacher and network were fitted or chosen on."""
-    seen = {row.tobytes() for split in ("train", "guard") for row in rows[f"digests_{split}"]}
-    return sum(row.tobytes() in seen for row in rows["digests_certify"])
-
-
-def repeated(rows: Mapping[str, np.ndarray]) -> int:
-    """Certify images that are among those before them: no bound may take one observation for two."""
-    return len(rows["digests_certify"]) - len(np.unique(rows["digests_certify"], axis=0))
+def tested(rows: Mapping[str, np.ndarray]) -> Preconditions:
+    """Which certify images count: against those that the bundle says teacher and network were fitted or chosen on."""
+    splits = ("certify", "train", "guard")
+    return Preconditions.of(**{split: rows[f"digests_{split}"].view(f"V{DIGEST}").ravel() for split in splits})
 
 
 def computed(bundle: Bundle, images: np.ndarray) -> Computed:
@@ -153,14 +154,12 @@ def computed(bundle: Bundle, images: np.ndarray) -> Computed:
         drawn = mu + np.exp(0.5 * logvar) * noise
         rows = bundle.teacher(images, bundle.rows)
         reference = Reference(teacher=bundle.rows["mean_train_row"][None], split="train")
-        overlap = shared(bundle.rows)
-        idle = overlap + repeated(bundle.rows)
-        split = CLAIM_SPLIT + (f", of which {idle} rows repeat others, or are train or guard rows" if idle else "")
+        counts = tested(bundle.rows)
+        options = {"delta": _share(settings), "looks": settings["looks"], "eps": settings["eps"]}
 
         def certified(program: str, latent: np.ndarray, view: View) -> tuple[Certificate, Pairs]:
-            pairs = Pairs.from_logits(rows, made[program](latent), split=split, view=view)
-            given = {name: settings[name] for name in ("delta", "looks", "eps")}
-            return certify(pairs, **given, reference=reference), pairs
+            pairs = Pairs.from_logits(rows, made[program](latent), split=CLAIM_SPLIT, view=view)
+            return counts.certify(pairs, **options, reference=reference), pairs
 
         certificate, pairs = certified("head", mu, "mu")
         sampled, _ = certified("head", drawn, "sampled")
@@ -174,11 +173,19 @@ def computed(bundle: Bundle, images: np.ndarray) -> Computed:
             claim |= _of(certified("affine_means", mu, "mu")[0], "affine")
             claim |= _of(certified("affine_draws", drawn, "sampled")[0], "sampled_affine")
             claim["affine_gain"] = _gain(made["affine_means"], mu.shape[1])
-        if idle:  # no word may rest on a bound that is no claim
-            claim |= {name: None for name in claim if name.endswith("population_bound")}
+        if withheld(counts.facts):  # no word may rest on a bound that is no claim
+            claim |= {name: None for name in claim if name.endswith("_bound")}
         claim = {name: files.finite(value) for name, value in claim.items()}
         words = {question: answer(claim) for question, answer in WORDS.items()}
-        return Computed(claim, words, certificate, pairs, reference, overlap)
+        return Computed(claim, words, certificate, pairs, reference, counts)
+
+
+def _share(settings: Mapping[str, Any]) -> float:
+    """Of delta, for each claim. Raises ValueError unless they are counted."""
+    claims = settings["claims"]
+    if type(claims) is not int or claims < 1:
+        raise ValueError(f"claims: wanted a whole number >= 1, found {claims!r}")
+    return settings["delta"] / claims
 
 
 def _of(found: Certificate, name: str) -> dict[str, Any]:

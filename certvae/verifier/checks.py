@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from certvae.errors import BundleFault
+from certvae.preconditions import warnings
 from certvae.verifier.bundle import Bundle, Computed, computed, opened, pixels
 from certvae.verifier.folder import REMEDY, well_formed
 from certvae.verifier.programs import CHUNK
@@ -21,49 +22,84 @@ ALONE = 8  # rows that are also read by themselves
 WIDTH = 96  # characters of a line
 TRUST = (
     "what a bundle cannot show: that teacher and network were made without the certify rows, that the reference row is "
-    "the mean over train rows, that nobody looked at these rows more often than it says, that no seed was picked"
+    "the mean over train rows, that nobody looked at these rows more often than it says, that it was picked among no "
+    "more claims than it says"
 )
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """A bundle whose every claim came out again."""
+    """A bundle whose every claim came out again.
+
+    compared  labels or views that the teacher reads were compared with those of the data set
+    """
 
     bundle: Bundle
     found: Computed
+    compared: bool = False
 
     def __str__(self) -> str:
         about, words = self.bundle.record["about"], self.found.words
         made = ", ".join(f"{name} {_shown(about[name])}" for name in ("study", "mode", "seed", "data") if name in about)
         return "\n".join(
             [
-                f"verified from pixels; by its own account {made}",
+                f"verified from {self._rests_on}; by its own account {made}",
                 str(self.found.certificate),
+                *(f"  {line}" for line in warnings(self.found.rows.facts, self.found.certificate.classes)),
+                f"  {self._shared}",
                 "  " + "; ".join(f"{question} {word or 'not asked'}" for question, word in words.items()),
-                *(f"  {line}" for line in textwrap.wrap(TRUST, WIDTH)),
+                *(f"  {line}" for line in textwrap.wrap(TRUST + self._believed, WIDTH)),
                 f"bundle {self.bundle.name}",
             ]
         )
 
+    @property
+    def _stated(self) -> str:
+        return self.bundle.teacher.stated(self.bundle.rows)
 
-def verify(folder: Path, images: np.ndarray | None = None) -> Verified:
+    @property
+    def _rests_on(self) -> str:
+        match self._stated, self.compared:
+            case "", _:
+                return "pixels"
+            case name, True:
+                return f"pixels and the {name} of the data set"
+            case name, _:
+                return f"{name} that the bundle states, and pixels"
+
+    @property
+    def _believed(self) -> str:
+        return f", that the {self._stated} are those of these images" if self._stated and not self.compared else ""
+
+    @property
+    def _shared(self) -> str:
+        delta, claims = self.bundle.settings["delta"], self.bundle.settings["claims"]
+        return f"the {claims} claims of its config share {delta:g} equally: all such bounds hold together"
+
+
+def verify(folder: Path, images: np.ndarray | None = None, stated: np.ndarray | None = None) -> Verified:
     """Recomputes a bundle from its pixels.
 
     Args:
         images: the certify images, for a bundle that holds their digests alone.
+        stated: labels or views of the data set, for a bundle whose teacher reads them.
 
     Raises:
+        NoBundle: it is none of this version, or images are missing.
         BundleFault: the bundle is refused; the fault says why.
     """
     bundle = opened(folder)
     with well_formed("rows.safetensors"):
         images = pixels(bundle, images)
         check_rows_alone(bundle, images)
+        name = bundle.teacher.stated(bundle.rows)
+        if stated is not None and name and not np.array_equal(bundle.rows[name], stated):
+            raise _refused(f"{name} are not those of the data set")
     found = computed(bundle, images)
     with well_formed("record.json"):
         _compare(bundle, found)
-    return Verified(bundle, found)
+    return Verified(bundle, found, compared=stated is not None)
 
 
 def check_rows_alone(bundle: Bundle, images: np.ndarray) -> None:
@@ -92,9 +128,9 @@ def _compare(bundle: Bundle, found: Computed) -> None:
     record, settings = bundle.record, bundle.settings
     if not isinstance(record["about"], Mapping):
         raise TypeError("about is no object")
-    if settings["shared_rows"] != found.shared_rows:
+    if settings["shared_rows"] != (leaked := found.rows.facts["leaked"]):
         raise _refused(
-            f"{found.shared_rows} certify images are among those that teacher and network were made on, and the record "
+            f"{leaked} certify images are among those that teacher and network were made on, and the record "
             f"says {settings['shared_rows']}"
         )
     teacher, recorded = found.pairs.teacher, bundle.rows["teacher"]

@@ -22,9 +22,10 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from certvae.errors import BundleFault, ExitCode
+from certvae.errors import BundleFault, NoBundle
 
-FORMAT = 1
+FORMAT = 2
+"""2: bounds pay for every claim of the config, and `settings` says how many; 1 stated each at the whole delta."""
 MANIFEST = "MANIFEST.json"
 NETWORK, RECORD, ENVIRONMENT = "network.json", "record.json", "environment.json"
 WEIGHTS, ROWS = "weights.safetensors", "rows.safetensors"
@@ -66,17 +67,12 @@ def write(folder: Path, documents: Mapping[str, Any], arrays: Mapping[str, Array
     return name
 
 
-class NoBundle(BundleFault):
-    """There is none: nothing was claimed, and nothing is refused."""
-
-    exit_code = ExitCode.WRONG_INPUT
-
-
 def read(folder: Path) -> tuple[str, dict[str, bytes]]:
     """The name of a bundle and the bytes of its files, all of them verified.
 
     Raises:
-        BundleFault: no bundle, one of a newer version, a file too many or too few, or another byte anywhere.
+        NoBundle: no bundle, or one of another version.
+        BundleFault: a file too many or too few, or another byte anywhere.
     """
     try:
         return _read(folder)
@@ -89,9 +85,12 @@ def read(folder: Path) -> tuple[str, dict[str, bytes]]:
 def _read(folder: Path) -> tuple[str, dict[str, bytes]]:
     name, manifest = _manifest(folder)
     if (version := manifest.get("format")) != FORMAT:
-        raise BundleFault(
+        is_older = isinstance(version, int) and version < FORMAT
+        raise NoBundle(
             f"the bundle has format {version!r}, this program reads format {FORMAT}",
-            "verify it with the version of certvae that its record names, or a newer one",
+            "make it again: `certvae bundle`, on the store"
+            if is_older
+            else "verify it with a newer version of certvae",
             where=str(folder),
         )
     with well_formed(MANIFEST):

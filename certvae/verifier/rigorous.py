@@ -14,7 +14,7 @@ from functools import reduce
 import numpy as np
 from flint import arb, ctx
 
-from certvae.certificate import ORDERS, TILTS
+from certvae.certificate import ORDERS, TILTS, Pairs
 from certvae.errors import BundleFault
 from certvae.verifier.bundle import Computed
 
@@ -48,8 +48,8 @@ def enclosed(found: Computed) -> Enclosure:
     """
     before, ctx.prec = ctx.prec, BITS
     try:
-        rows = _Rows(found)
-        margin, bound = rows.margin(), rows.bound()
+        margin = _Rows(found, found.pairs).margin()
+        bound = _Rows(found, found.rows.kept(found.pairs)).bound()
     finally:
         ctx.prec = before
     certificate = found.certificate
@@ -62,12 +62,12 @@ def enclosed(found: Computed) -> Enclosure:
 class _Rows:
     """T, log S and r in balls."""
 
-    def __init__(self, found: Computed):
+    def __init__(self, found: Computed, pairs: Pairs):
         certificate = found.certificate
         self._found = certificate
-        self._classes, self._n = certificate.classes, certificate.n
-        self._teacher = [_normalised(row) for row in found.pairs.teacher.tolist()]
-        self._student = [_log_softmax(row) for row in found.pairs.log_student.tolist()]
+        self._n, self._classes = pairs.teacher.shape
+        self._teacher = [_normalised(row) for row in pairs.teacher.tolist()]
+        self._student = [_log_softmax(row) for row in pairs.log_student.tolist()]
         self._eta = arb(certificate.eta)
         given = _normalised(found.reference.rows(None)[0].tolist())
         self._reference = [(1 - self._eta) * r + self._eta / self._classes for r in given]

@@ -1,5 +1,8 @@
 """T(x) of a bundle, in float64: a Gaussian mixture on features or on principal components of pixels; smoothed labels.
 
+A mixture on features is a function of pixels. Labels are not, and neither are the views that a mixture on pixels may
+see: they stand in the bundle, and whoever wrote them chose T with them. `stated` names what T so rests on.
+
 points (n, p)   features, whitened where there is a map         T (n, K)  posteriors, tempered and smoothed
 precision       (K, p) of a diagonal mixture; (K or 1, p, p) Cholesky factors of precisions of a full or shared one
 """
@@ -22,6 +25,10 @@ class Labels:
     classes: int
     smoothing: float
 
+    def stated(self, rows: Arrays) -> str:  # noqa: ARG002 - whatever they are
+        """What of the rows T rests on besides pixels."""
+        return "labels"
+
     def __call__(self, images: np.ndarray, rows: Arrays) -> np.ndarray:  # noqa: ARG002 - it looks at no image
         return _smooth(np.eye(self.classes)[rows["labels"]], self.smoothing)
 
@@ -38,6 +45,10 @@ class Mixture:
     smoothing: float
     scale: float
     warm: Program | None
+
+    def stated(self, rows: Arrays) -> str:
+        """What of the rows T rests on besides pixels: views, unless each is the image itself."""
+        return "views" if self.warm is None and rows["views"].any() else ""
 
     def __call__(self, images: np.ndarray, rows: Arrays) -> np.ndarray:
         features = self.warm(images, self.scale) if self.warm else self._scores(shifted(images, rows["views"]))

@@ -11,8 +11,9 @@ from certvae.data.loading import load
 from certvae.data.preconditions import preconditions
 from certvae.engine.gate import Gate
 from certvae.engine.summary import show, table_text
-from certvae.looks import sentence, together, warnings
+from certvae.looks import sentence, together
 from certvae.looks.view import HEADS, OTHERS
+from certvae.preconditions import warnings
 from certvae.protocols import chain
 from certvae.simultaneous import holm, in_sequence
 from certvae.spec.parts import Data, Training
@@ -187,6 +188,7 @@ def test_a_few_leaked_rows_are_left_out_of_the_bound(digits, tmp_path):
     now = together(store.disk, rows)
     assert "3 of 360 certify rows lie in other splits (3 in train): the bound leaves them out" in shown(store, now)
     assert None not in bounds(now)
+    assert all(row.get(name) is None for row in now for name in OTHERS)  # they read rows that do not count
 
 
 def shown(store: Store, rows) -> str:

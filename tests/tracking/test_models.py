@@ -14,6 +14,7 @@ from certvae.engine.gate import Gate
 from certvae.spec.reading import read
 from certvae.tracking import models
 from certvae.tracking.client import Outage
+from certvae.verifier import folder
 from certvae.verifier.bundle import opened
 from tests.small_bundles import DATA, judged
 from tests.small_cells import small_cell
@@ -75,6 +76,16 @@ def test_a_bundle_of_other_bounds_takes_the_place_of_the_first(store, tmp_path):
     _, second = models.log(kept, row, partial(bundles.write, kept, row))
     assert second != first
     assert models.log(kept, row, pytest.fail)[1] == second
+
+
+def test_a_bundle_of_an_older_format_is_made_anew(store, monkeypatch):
+    kept, (row,) = store
+    made = partial(bundles.write, kept, row)
+    with monkeypatch.context() as earlier:
+        for module in (folder, models):
+            earlier.setattr(module, "FORMAT", 1)
+        _, first = models.log(kept, row, made)
+    assert models.log(kept, row, made)[1] != first
 
 
 class TestBest:

@@ -8,7 +8,13 @@ from pathlib import Path
 from tests.small_bundles import bundled
 
 ROOT = Path(__file__).parents[2]
-NEEDED = ("certvae.answers", "certvae.certificate", "certvae.errors", "certvae.verifier")
+NEEDED = (
+    "certvae.answers",
+    "certvae.certificate",
+    "certvae.errors",
+    "certvae.preconditions",
+    "certvae.verifier",
+)
 TERMINAL = (
     "certvae.__main__",
     "certvae.installed",

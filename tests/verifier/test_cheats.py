@@ -1,5 +1,6 @@
 """Every cheat by itself, with what catches it; the table in certvae/README.md lists them."""
 
+import dataclasses
 import hashlib
 import pickle
 import shutil
@@ -11,13 +12,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certvae.bundle import of_data
 from certvae.errors import BundleFault
 from certvae.verifier import folder as files
 from certvae.verifier import verify
 from certvae.verifier.bundle import opened
 from certvae.verifier.checks import check_rows_alone
 from certvae.verifier.programs import Program
-from tests.small_bundles import Parts, bundled, forged
+from certvae.verifier.rigorous import enclosed
+from tests.protocols.test_simplex_chain import SMALL, cell
+from tests.small_bundles import DATA, Parts, bundled, forged
 
 FIRED = Path("fired")
 MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -79,7 +83,7 @@ class TestBytes:
         with monkeypatch.context() as later:
             later.setattr(files, "FORMAT", files.FORMAT + 1)
             parts.write(target)
-        refused(target, f"format {files.FORMAT + 1}", "a newer one")
+        refused(target, f"format {files.FORMAT + 1}", "a newer version")
 
 
 class Fires:
@@ -180,11 +184,20 @@ class TestClaim:
             forged(honest, target, lambda parts: parts.record["words"].update({question: "fine"})), question, "fine"
         )
 
-    def test_fewer_looks_or_another_level(self, honest, target):
-        def change(parts: Parts) -> None:
-            parts.record["settings"]["delta"] = 0.5
+    @pytest.mark.parametrize(("name", "value"), [("delta", 0.5), ("looks", 2), ("claims", 1)])
+    def test_other_looks_claims_or_level(self, honest, target, name, value):
+        assert opened(honest).settings["claims"] == 4
+        change = {name: value}
+        refused(forged(honest, target, lambda parts: parts.record["settings"].update(change)), "from pixels")
 
-        refused(forged(honest, target, change), "from pixels")
+    @pytest.mark.parametrize("claims", [0, 0.25, "1", None, True])
+    def test_claims_that_are_not_counted(self, honest, target, claims):
+        refused(forged(honest, target, lambda parts: parts.record["settings"].update(claims=claims)), "claims: wanted")
+
+    def test_what_is_shown_says_how_many_claims_share_the_error(self, honest):
+        verified = verify(honest)
+        assert verified.found.certificate.delta == 0.05 / 4
+        assert "the 4 claims of its config share 0.05 equally" in str(verified)
 
     def test_a_gain_that_hides_a_dead_channel(self, honest, tmp_path):
         """Means shrunk, the head blown up: the margin on means is what it was, and the channel carries nothing."""
@@ -249,19 +262,85 @@ class TestTeacher:
         parts.record["settings"]["shared_rows"] = 1
         parts.recorded()
         said = str(verify(parts.write(target)))
-        assert "1 rows repeat others, or are train or guard rows" in said
+        assert "certify, of which 1 rows lie in train or guard" in said
+        assert "1 of 60 certify rows lie in other splits (1 in guard): no claim about the population" in said
         assert "in the population  no claim" in said
         assert "head not asked; mean not asked; channel open" in said
         assert parts.record["claim"]["population_bound"] is None
 
-    def test_rows_that_repeat_make_no_claim_on_a_population(self, honest, target):
+    def test_rows_that_repeat_count_once(self, honest, target):
+        """Thirty times the row that the head does best at: its margin rises, and its bound does not."""
         parts = Parts.of(honest)
-        for name in ("digests_certify", "images", "teacher"):
-            parts.rows[name][7] = parts.rows[name][3]
+        pairs = parts.claim().pairs
+        best = (pairs.teacher * pairs.log_student).sum(axis=1).argmax()
+        for name in ("digests_certify", "images"):
+            parts.rows[name][:30] = parts.rows[name][best]
         parts.recorded()
-        said = str(verify(parts.write(target)))
-        assert "of which 1 rows repeat others" in said
-        assert "in the population  no claim" in said
+        verified = verify(parts.write(target))
+        said, counts = str(verified), verified.found.rows
+        assert "certify rows repeat another one: the bound counts each once" in said
+        once = Parts.of(target)
+        for name in ("digests_certify", "images"):
+            once.rows[name] = once.rows[name][counts.counted]
+        alone = once.claim().claim
+        bounds = [name for name in alone if name.endswith("_bound") and "affine" not in name]
+        assert {name: verified.found.claim[name] for name in bounds if "sampled" not in name} == pytest.approx(
+            {name: alone[name] for name in bounds if "sampled" not in name}
+        )
+        assert verified.found.claim["n"] == 60 > alone["n"]
+        low, high = enclosed(verified.found).bound
+        assert low - 1e-9 <= alone["betting_bound"] <= high + 1e-9
+
+
+class TestStated:
+    """What a teacher is told besides pixels is chosen by whoever writes the bundle."""
+
+    @pytest.fixture(scope="class")
+    def labelled(self, tmp_path_factory) -> Path:
+        spec = dataclasses.replace(cell(), data=DATA)
+        return bundled(tmp_path_factory.mktemp("labelled"), spec, "rst")[0]
+
+    @pytest.fixture(scope="class")
+    def viewed(self, tmp_path_factory) -> Path:
+        spec = dataclasses.replace(cell(teacher=dataclasses.replace(SMALL, shift=1)), data=DATA)
+        return bundled(tmp_path_factory.mktemp("viewed"), spec, "rst")[0]
+
+    def test_labels_that_are_what_an_untrained_network_says(self, labelled, target):
+        """They certify its head, so it is never said that pixels did; those of the data set show the cheat."""
+        parts, random = Parts.of(labelled), np.random.default_rng(0)
+        truth = parts.rows["labels"]
+        for _ in range(50):  # a forger draws until it suits
+            for name in sorted(parts.weights.keys() - {"head.weight"}):
+                drawn = 2 * random.normal(size=parts.weights[name].shape) / np.sqrt(parts.weights[name].shape[-1])
+                parts.weights[name] = drawn.astype(parts.weights[name].dtype)
+            parts.rows["labels"] = parts.claim().pairs.log_student.argmax(axis=1)
+            if parts.claim().claim["margin"] > 0:
+                break
+        parts.recorded()
+        verified = verify(parts.write(target))
+        assert verified.found.claim["margin"] > 0
+        assert "verified from pixels" not in str(verified)
+        assert str(verified).startswith("verified from labels that the bundle states, and pixels;")
+        assert "that the labels are those of these images" in " ".join(str(verified).split())
+        with pytest.raises(BundleFault, match="labels are not those of the data set"):
+            verify(target, stated=truth)
+        honest = str(verify(labelled, stated=truth))
+        assert honest.startswith("verified from pixels and the labels of the data set;")
+        assert "that the labels are those" not in " ".join(honest.split())
+
+    def test_views_that_suit_the_head(self, viewed, target):
+        parts = Parts.of(viewed)
+        truth = parts.rows["views"]
+        parts.rows["views"] = -truth
+        parts.recorded()
+        assert str(verify(parts.write(target))).startswith("verified from views that the bundle states, and pixels;")
+        with pytest.raises(BundleFault, match="views are not those of the data set"):
+            verify(target, stated=truth)
+        assert of_data(viewed)[1].tolist() == truth.tolist()
+
+    def test_a_mixture_on_features_is_told_nothing(self, honest):
+        assert of_data(honest)[1] is None
+        assert str(verify(honest)).startswith("verified from pixels;")
 
 
 def test_names_of_a_foreign_hand_send_no_codes_to_a_terminal(honest, target):

@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 
 from certvae.certificate import Pairs, Reference, certify
 from certvae.errors import BundleFault
+from certvae.preconditions import Preconditions
 from certvae.verifier.bundle import Computed
 from certvae.verifier.rigorous import enclosed
+
+
+def every(n: int) -> Preconditions:
+    """All rows count."""
+    return Preconditions.of(np.arange(n), train=np.array([]), guard=np.array([]))
 
 
 def claimed(n: int, classes: int, sharpness: float, delta: float = 0.05, looks: int = 1) -> Computed:
@@ -18,7 +24,7 @@ def claimed(n: int, classes: int, sharpness: float, delta: float = 0.05, looks: 
     pairs = Pairs.from_logits(teacher, logits, split="certify")
     reference = Reference(teacher=generator.dirichlet(np.full(classes, 0.2), 500), split="train")
     certificate = certify(pairs, delta=delta, looks=looks, reference=reference)
-    return Computed({}, {}, certificate, pairs, reference, 0)
+    return Computed({}, {}, certificate, pairs, reference, every(n))
 
 
 @settings(max_examples=8)
@@ -45,7 +51,7 @@ def test_hard_labels():
     labels = np.eye(3)[np.arange(30) % 3]
     pairs = Pairs.from_logits(labels, 4 * labels, split="certify")
     reference = Reference(teacher=labels, split="train")
-    found = Computed({}, {}, certify(pairs, reference=reference), pairs, reference, 0)
+    found = Computed({}, {}, certify(pairs, reference=reference), pairs, reference, every(30))
     low, high = enclosed(found).margin
     assert low <= np.log(3) - np.log(np.exp(4) + 2) + 4 <= high
 
