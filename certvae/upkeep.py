@@ -1,12 +1,8 @@
 """The commands of `certvae store`, which look after a store."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from certvae.errors import ExitCode
-
-if TYPE_CHECKING:
-    from certvae.store.audit import Report
 
 # ruff: noqa: PLC0415 - `certvae certify` is installed without what a store needs
 
@@ -24,18 +20,22 @@ def verify(store: Path = STORE) -> int:
     """
     from certvae.store import audit
 
-    return _audited(audit.verify(store.resolve()))
+    print(found := audit.verify(store.resolve()))
+    return found.exit_code
 
 
 def repair(store: Path = STORE) -> int:
     """Move corrupt entries to quarantine and verify again; the next run computes them again.
+
+    Exit code is 5 while something is left that cannot be moved: what is gone, unreadable, or not safe.
 
     Args:
         store: Folder of the store.
     """
     from certvae.store import audit
 
-    return _audited(audit.repair(store.resolve()))
+    print(found := audit.repair(store.resolve()))
+    return ExitCode.REFUSED if found.findings else ExitCode.DONE
 
 
 def status(store: Path = STORE) -> int:
@@ -56,7 +56,7 @@ def gc(store: Path = STORE, remove: bool = False, older_than_days: float = 7.0) 
     Args:
         store: Folder of the store.
         remove: Remove them as well.
-        older_than_days: Younger ones may belong to a sweep that runs now, and stay.
+        older_than_days: Younger ones may belong to a sweep that runs now, and stay; so does the scratch of one.
     """
     from certvae.store import audit
 
@@ -70,20 +70,19 @@ def gc(store: Path = STORE, remove: bool = False, older_than_days: float = 7.0) 
 def compact(store: Path = STORE) -> int:
     """Write the rows of every study by column as well, for pyarrow and DuckDB; the rows stay, and are the truth.
 
+    Bounds on the population are left out: a row holds them as if its claim were the only one. Those that hold together
+    stand in the tables of `certvae report`; `certvae.looks.together` gives them in Python.
+
     Args:
         store: Folder of the store.
     """
+    from certvae.looks.view import RESTATED
     from certvae.store import segments
     from certvae.store.layout import VIEWS, existing
     from certvae.store.records import studies
 
     disk = existing(store.resolve())
     for study in studies(disk):
-        held, new = segments.compact(disk, study)
+        held, new = segments.compact(disk, study, RESTATED)
         print(f"{held} rows, {new} of them new, in {disk.root / VIEWS / study / segments.FOLDER}")
     return ExitCode.DONE
-
-
-def _audited(found: "Report") -> int:
-    print(found)
-    return found.exit_code

@@ -30,10 +30,9 @@ def preset(data: str | Description) -> CellSpec:
 def space(trial: BaseTrial, base: CellSpec) -> CellSpec:
     """alpha_kl, lambda_ts and beta, in coordinates that the model can tell apart.
 
-    Without reconstruction the equilibrium margin depends on lambda_ts beta^2 / alpha_kl alone, so the three weights
-    have about one degree of freedom. The search draws that ratio, alpha_kl, and beta at a fixed ratio, which sets the
-    radius of the code against the posterior noise; lambda_ts follows. Nothing here changes the teacher: a search over
-    K or smoothing would only buy a larger I_T. Neither is a view, such as tau, searched.
+    Without reconstruction the equilibrium margin depends on lambda_ts beta^2 / alpha_kl alone: the search draws that
+    ratio, alpha_kl, and beta at a fixed ratio, which sets the radius of the code against the posterior noise; lambda_ts
+    follows. The teacher stays: a search over K or smoothing would only buy a larger I_T. No view, as tau, is drawn.
     """
     protocol = protocol_of(base)
     alpha_kl = trial.suggest_float("alpha_kl", protocol.alpha_kl / 4, protocol.alpha_kl * 8, log=True)

@@ -43,6 +43,15 @@ def test_verify_and_repair(store: Store, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["store", "verify", "--store", str(store.path)]) == 0
 
 
+def test_what_repair_cannot_mend_ends_with_a_documented_code(store: Store) -> None:
+    [row] = (store.path / "rows" / "selftest").iterdir()
+    row.chmod(0o666)
+    assert main(["store", "verify", "--store", str(store.path)]) == FOREIGN
+    assert main(["store", "repair", "--store", str(store.path)]) == ExitCode.REFUSED
+    row.chmod(0o600)
+    assert main(["store", "repair", "--store", str(store.path)]) == ExitCode.DONE
+
+
 def test_what_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["store", "verify", "--store", str(tmp_path)]) == FOREIGN
     assert main(["store", "status", "--store", str(tmp_path)]) == 5

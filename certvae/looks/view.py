@@ -34,6 +34,12 @@ OTHERS = (
     *(f"{head}_population_bound" for head in ("short_affine", "relabelled", "rotation")),
 )
 """Bounds that keep no scores: of other kinds, and of heads that no claim rests on. They read every row."""
+RESTATED = (
+    *(f"{head}population_bound" for head in HEADS),
+    *("betting_bound", "certified_population", "certified_units"),
+    *OTHERS,
+)
+"""All columns that `together` restates: as a row has them, they are those of one claim alone."""
 Row = dict[str, Any]
 Claim = tuple[Row, str]
 

@@ -6,7 +6,8 @@
 
 Rows remain the truth, one JSON file each. A segment is derived: published whole or not at all, and made again when it
 is lost, damaged, or holds a row that was replaced. A row as a dictionary takes 23 kB of memory and 0.1 ms, so whoever
-asks a million of them for six numbers wants columns. What came after the last `compact` is in no segment.
+asks a million of them for six numbers wants columns. What came after the last `compact` is in no segment, nor are
+columns that mean something in a row alone, such as bounds that did not pay for other claims.
 """
 
 import contextlib
@@ -33,27 +34,30 @@ NAME = "digest"
 LIMIT = 2**32
 
 
-def compact(disk: Disk, study: str) -> tuple[int, int]:
+def compact(disk: Disk, study: str, without: Collection[str] = ()) -> tuple[int, int]:
     """Brings the segments of a study up to its rows; returns the rows that they hold, and how many of these are new.
 
     Killed at any point it has lost nothing: run again, it makes what is missing. Two at once take turns.
+
+    Args:
+        without: columns that are left out; a segment that has one is made again.
 
     Raises:
         DiskFault: a segment could not be written.
         StoreFault: the name of the study is not valid, or whoever compacts it now does not go on.
     """
     with _alone(disk, checked_name(study)):
-        return _compact(disk, study)
+        return _compact(disk, study, without)
 
 
-def _compact(disk: Disk, study: str) -> tuple[int, int]:
+def _compact(disk: Disk, study: str, without: Collection[str]) -> tuple[int, int]:
     paths = row_paths(disk, study)
-    held = _held(disk, study, paths.keys())
+    held = _held(disk, study, paths.keys(), without)
     new, made = sorted(paths.keys() - held), 0
     for start in range(0, len(new), ROWS):
         found = {name: get_record(disk, paths[name]) for name in new[start : start + ROWS]}
         if whole := {name: row for name, row in found.items() if row is not None}:
-            _publish(disk, study, whole)
+            _publish(disk, study, whole, without)
             held |= whole.keys()
             made += len(whole)
     return len(held), made
@@ -114,28 +118,29 @@ def _alone(disk: Disk, study: str) -> Iterator[None]:
         yield
 
 
-def _held(disk: Disk, study: str, there: Collection[str]) -> set[str]:
-    """Names of rows in segments; one that is damaged, or holds what is no row any more, is taken away."""
+def _held(disk: Disk, study: str, there: Collection[str], without: Collection[str]) -> set[str]:
+    """Names of rows in segments; one that is damaged, or holds what is no row any more or unwanted, is taken away."""
     held: set[str] = set()
     for path in segments(disk, study):
         try:
-            names = set(_columns(disk, path, [NAME])[NAME].to_pylist())
+            found = _columns(disk, path, [NAME, *without])
         except Corrupt as corrupt:
             quarantine(disk, path, corrupt.reason)
             continue
-        if names <= set(there) - held:
+        names = set(found[NAME].to_pylist())
+        if found.column_names == [NAME] and names <= set(there) - held:
             held |= names
         else:
             remove(path)
     return held
 
 
-def _publish(disk: Disk, study: str, rows: dict[str, Record]) -> None:
+def _publish(disk: Disk, study: str, rows: dict[str, Record], without: Collection[str]) -> None:
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import parquet  # noqa: PLC0415
 
     sink = pa.BufferOutputStream()
-    parquet.write_table(_table(rows), sink, compression="zstd")
+    parquet.write_table(_table(rows, without), sink, compression="zstd")
     data = sink.getvalue().to_pybytes()
     place = disk.root / VIEWS / study / FOLDER
     with disk_faults("columns", len(data)):
@@ -143,11 +148,11 @@ def _publish(disk: Disk, study: str, rows: dict[str, Record]) -> None:
     publish_file(disk, place / f"{hashlib.sha256(data).hexdigest()}.parquet", data)
 
 
-def _table(rows: dict[str, Record]) -> "pa.Table":
-    """A column for each name that any row has; without those in which no row has anything."""
+def _table(rows: dict[str, Record], without: Collection[str]) -> "pa.Table":
+    """A column for each name that any row has; without these, and those in which no row has anything."""
     import pyarrow as pa  # noqa: PLC0415
 
-    names = sorted({name for row in rows.values() for name in row})
+    names = sorted({name for row in rows.values() for name in row}.difference(without))
     named = {name: [row.get(name) for row in rows.values()] for name in names}
     filled = {name: values for name, values in named.items() if any(value is not None for value in values)}
     return pa.table({NAME: list(rows), **{name: _array(values) for name, values in filled.items()}})

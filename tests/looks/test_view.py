@@ -12,7 +12,7 @@ from certvae.data.preconditions import preconditions
 from certvae.engine.gate import Gate
 from certvae.engine.summary import show, table_text
 from certvae.looks import sentence, together
-from certvae.looks.view import HEADS, OTHERS
+from certvae.looks.view import HEADS, OTHERS, RESTATED
 from certvae.preconditions import warnings
 from certvae.protocols import chain
 from certvae.simultaneous import holm, in_sequence
@@ -65,6 +65,20 @@ def test_a_single_claim_at_one_look_is_what_the_row_says(run):
         alone = {name: value for name, value in row.items() if not name.endswith("_population_bound")}
         [now] = together(store.disk, [alone])
         assert (now["population_bound"], now["claims"]) == (row["population_bound"], 1)
+
+
+def test_every_bound_of_a_row_is_one_that_the_view_restates(run):
+    """But for that on the spread of the rows themselves, which no chance is in."""
+    store, rows = run
+    bounds = {name for row in rows for name in row if name.endswith("_bound") or name == "certified_population"}
+    assert bounds - {"spread_lower_bound"} <= set(RESTATED)
+    changed = {
+        name
+        for row, now in zip(rows, together(store.disk, rows, price=3), strict=True)
+        for name in row.keys() & now.keys()
+        if row[name] != now[name]
+    }
+    assert changed - {"looks"} <= set(RESTATED)
 
 
 def test_the_claims_of_a_config_share_its_delta_by_holm(run):

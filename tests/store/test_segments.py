@@ -16,6 +16,7 @@ import pytest
 from certvae.__main__ import main
 from certvae.canonical import digest
 from certvae.errors import DiskFault, StoreFault
+from certvae.looks.view import RESTATED
 from certvae.store import audit, records, segments
 from certvae.store.disk import Disk
 from certvae.store.failpoints import Failpoints
@@ -103,6 +104,23 @@ def test_a_row_that_was_replaced_takes_its_segment_away(disk):
     assert segments.compact(disk, STUDY) == (5, 5)
     assert told(disk) == as_rows(disk)
     assert 0.75 in segments.columns(disk, STUDY, ["margin"])["margin"].to_pylist()
+
+
+def test_a_column_that_is_left_out_goes_from_older_segments_too(disk):
+    segments.compact(disk, STUDY)
+    before = segments.segments(disk, STUDY)
+    assert segments.compact(disk, STUDY, ["margin", "unheard of"]) == (5, 5)
+    assert "margin" not in segments.columns(disk, STUDY).column_names
+    assert not set(before) & set(segments.segments(disk, STUDY))
+    assert segments.compact(disk, STUDY, ["margin", "unheard of"]) == (5, 0)
+
+
+def test_the_command_leaves_out_bounds_that_did_not_pay_for_other_claims(disk, capsys):
+    records.put_row(disk, row(5, population_bound=0.5, certified_population=True, spread_lower_bound=1.0))
+    assert main(["store", "compact", "--store", str(disk.root)]) == 0
+    there = segments.columns(disk, STUDY).column_names
+    assert "spread_lower_bound" in there
+    assert not set(there) & set(RESTATED)
 
 
 def test_one_of_two_at_once_waits_so_that_no_row_is_there_twice(disk, monkeypatch):
