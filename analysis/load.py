@@ -11,6 +11,8 @@ Rows of different code versions, environments or splits are not mixed unless ask
 of one experiment. Values that are not finite or not available are NaN: never feasible, never averaged in silence.
 """
 
+import contextlib
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,14 +25,14 @@ import pandas as pd
 from certvae import answers
 from certvae.errors import StoreFault
 from certvae.looks import together
-from certvae.spec.goal import RULE, Goal, ended_kind, proposed_kind
+from certvae.spec.goal import BEST, RULE, Goal, ended_kind, proposed_kind
 from certvae.spec.modes import ordered
 from certvae.spec.quantities import QUANTITIES
 from certvae.store import environments
 from certvae.store.artifact import read_arrays, read_facts
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
-from certvae.store.layout import read_identity
+from certvae.store.layout import VIEWS, read_identity
 from certvae.store.log import events
 from certvae.store.records import documents, get_document, rows, studies
 from certvae.store.store import OBJECTS
@@ -126,6 +128,13 @@ def remembered(store: Path | str, study: str) -> dict[str, Any] | None:
     """The last command of a study, `study` (script or module) and `arguments`; None where nobody noted it."""
     known = [event for event in events(open_store(store), COMMANDS) if event["of"] == study]
     return known[-1] if known else None
+
+
+def best(store: Path | str, study: str) -> str | None:
+    """The config that a search has left in its file as the best; None where it left none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads(Path(store, VIEWS, study, BEST).read_text())["config"]
+    return None
 
 
 def curves(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:

@@ -15,8 +15,9 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from certvae.certificate import FLOAT_SLACK
-from certvae.spec.goal import Judged
+from certvae.spec.goal import BEST, Judged
 from certvae.spec.modes import BY_NAME
+from certvae.store.layout import VIEWS
 
 from .captions import said_tau
 from .parameters import told_apart
@@ -40,13 +41,6 @@ CONTROLS = {
 """What makes a claim believable: networks that the method must not, or need not, certify."""
 MANY_MARKS = 12  # networks in one line of the figure; more are drawn without their bounds
 MOST_LINES = 24
-SEARCHING = (
-    *("--search", "--search-seeds", "--confirmation-seeds", "--sampler", "--lag", "--early-stop", "--every-mode"),
-    *("--range", "--race", "--ablate"),
-    *("--search-seed", "--seeds", "--study", "--store", "--data-root", "--workers", "--per-gpu", "--logical-gpus"),
-    *("--address", "--budget", "--deadline", "--plan", "--status", "--explain", "--bundle", "--no-bundle"),
-)
-"""Options of a run that say how it searched and where; none of them belongs to a config."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +176,7 @@ def winner(best: Judged, fresh: Judged | None, name: str, command: str, goal_sco
     Args:
         best: judged on the search seeds.
         fresh: judged on seeds that the search did not have, None where there are none.
-        name, command: how it is called, and what trains it.
+        name, command: how it is called, and what shows it again.
         goal_score: which score its value is.
         kept: the probability that it keeps its constraints, given the noise of seeds; NaN where nothing tells of that.
     """
@@ -208,48 +202,32 @@ def confirmed(best: Judged, fresh: Judged | None) -> str:
     )
 
 
-def command(remembered: Mapping[str, Any] | None, study: str, flags: Mapping[str, Any]) -> str:
-    """A command line that trains one config: that of the study without its search, and the config's own fields.
+def command(remembered: Mapping[str, Any] | None, store: Path, study: str, seeds: Sequence[int]) -> str:
+    """A command line on the winner of a search, under the name of its study: under another it would be another look.
 
-    It can be typed here, or in the folder of the script: a page that is passed on names no folder of this machine.
+    It can be typed here, or where script and store lie: a page that is passed on names no folder of this machine.
 
     Args:
         remembered: the last command of the study, from the log of its store; None where nobody noted it.
-        study: its name.
-        flags: dotted field -> value, of what differs between configs.
+        store: its folder.
+        seeds: fresh ones that ran the config which the search has left in its file: the same cells, and nothing to
+            train. Without any the search goes on, and confirms its winner.
     """
-    script, given = "STUDY.py", []
-    if remembered is not None:
-        path = Path(remembered["study"])
-        script = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
-        given = _kept(remembered["arguments"], flags)
-    own = [part for name, value in flags.items() for part in (_flag(name), f"{value:.10g}" if _float(value) else value)]
-    return shlex.join(["certvae", "run", script, "--study", f"{study}-winner", *map(str, (*given, *own))])
+    if remembered is None:
+        return ""
+    script, store = _near(Path(remembered["study"])), _near(store.absolute())
+    again = ["--config", store / VIEWS / study / BEST, "--seeds", *seeds, "--store", store]
+    words = [script, "--study", study, *again] if seeds else [store, "--study", study]
+    return shlex.join(["certvae", "run", *map(str, words)])
 
 
-def _kept(arguments: Iterable[str], flags: Mapping[str, Any]) -> list[str]:
-    """Arguments without the options of a search, and without those that a config sets itself."""
-    kept, keep = [], True
-    own = {_flag(name) for name in flags}
-    for argument in arguments:
-        if argument.startswith("--"):
-            name = argument.partition("=")[0].replace("_", "-")
-            keep = name not in SEARCHING and not name.startswith("--goal.") and name not in own
-        if keep:
-            kept.append(argument)
-    return kept
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _near(path: Path) -> Path:
+    """From here, where it lies below; else by its own name."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
 
 
 def _decibels(value: float) -> str:
     return f"{value:+.2f} dB".replace("-", "−")
-
-
-def _float(value: Any) -> bool:
-    return isinstance(value, float)
 
 
 def _asked(lines: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:

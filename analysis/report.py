@@ -34,7 +34,7 @@ from .figures.simplex import first_teachers
 from .live import payload
 from .opening import Opening, Winner, command, opening, winner
 from .page import Page, Plot, Section, bundle, page, sliders, without
-from .parameters import fields, labels
+from .parameters import labels
 from .sections import Material, sections
 from .studies import Study, page_of
 from .table import Table, clean
@@ -296,10 +296,9 @@ def _winner(
     if best is None:
         return None
     last = load.remembered(request.store, request.study)
-    names = labels(frame)
-    flags = {name: value for name, value in fields(frame).loc[chosen].items() if pd.notna(value)}
-    line = command(last, request.study, flags)
-    return winner(best, other, names[chosen], line, view.goal.score, scored["kept"].iloc[0])
+    kept = load.best(request.store, request.study) == chosen
+    line = command(last, request.store, request.study, fresh if kept else ())
+    return winner(best, other, labels(frame)[chosen], line, view.goal.score, scored["kept"].iloc[0])
 
 
 def _embedded(material: Material, first: Opening) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from certvae.looks import together
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.control import check_every
-from certvae.spec.goal import Goal
+from certvae.spec.goal import BEST, Goal
 from certvae.spec.rescue import Rescue
 from certvae.spec.teachers import FeatureGmm, Given
 from certvae.spec.validation import nearest, refuse
@@ -38,7 +38,6 @@ from certvae.terminal import certvae, check_home
 from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger
 
-BEST = "best.json"
 """The winner of a search, in the folder of its views."""
 LEDGER_SECONDS = 10.0  # the end of a run waits at most so long for live curves that are still on their way
 

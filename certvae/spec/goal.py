@@ -33,6 +33,8 @@ from certvae.spec.validation import refuse, spec
 Row = Mapping[str, Any]
 RULE = "search"
 """Kind of the document by which a store fixes how a study is searched: its goal and its seeds among others."""
+BEST = "best.json"
+"""Name of the file of its winner, among the views of a search."""
 Score = Literal["mean", "worst", "mean-se"]
 SEEDS_FOR_AN_ERROR = 2
 BY_MEANS = 0.5

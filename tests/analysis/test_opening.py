@@ -1,10 +1,11 @@
-"""The first screen: which verdict, which winner, and a command that trains it."""
+"""The first screen: which verdict, which winner, and a command that shows it again."""
 
-import shlex
+import json
 from pathlib import Path
 
 import pytest
 
+from analysis import search
 from analysis.load import load
 from analysis.opening import command, opening
 from analysis.report import Request, gather
@@ -77,21 +78,16 @@ def test_marks_lie_where_margins_are(tmp_path):
     assert (full.sure, plain.sure) == (True, False)
 
 
-def test_a_command_keeps_what_a_config_is_made_of_and_nothing_of_the_search():
-    last = {
-        "study": "/somewhere/sweeps/mine.py",
-        "arguments": shlex.split(
-            "--data digits --limit 400 --search 8 --search-seeds 0 1 --goal.psnr-drop 1.0 --store x --lag=2 "
-            "--training.epochs 5 --objective.lambda-ts 3 --every-mode --model.encoder.channels 8 16"
-        ),
-    }
-    assert command(last, "mine", {"objective.lambda_ts": 0.1 + 0.2, "training.batch": 64}) == (
-        "certvae run mine.py --study mine-winner --data digits --limit 400 --training.epochs 5 "
-        "--model.encoder.channels 8 16 --objective.lambda-ts 0.3 --training.batch 64"
+def test_the_command_of_a_winner_goes_on_with_its_search_until_that_is_confirmed():
+    last = {"study": "/somewhere/sweeps/mine.py", "arguments": ["--search", "8", "--store", "x", "--looks", "1"]}
+    assert command(last, Path("/somewhere/a b"), "mine", [7, 8]) == (
+        "certvae run mine.py --study mine --config 'a b/views/mine/best.json' --seeds 7 8 --store 'a b'"
     )
-    assert command(None, "mine", {}) == "certvae run STUDY.py --study mine-winner"
+    assert command(last, Path("/somewhere/a b"), "mine", []) == "certvae run 'a b' --study mine"
+    assert command(None, Path("/somewhere/a b"), "mine", [7, 8]) == ""
     below = {"study": str(Path.cwd() / "sweeps" / "mine.py"), "arguments": []}
-    assert command(below, "mine", {}) == "certvae run sweeps/mine.py --study mine-winner"
+    assert command(below, Path("stores", "s"), "mine", [7]).endswith("--seeds 7 --store stores/s")
+    assert command(below, Path("stores", "s"), "mine", [7]).startswith("certvae run sweeps/mine.py --study mine")
 
 
 class TestWinner:
@@ -117,7 +113,19 @@ class TestWinner:
             "Confirmed on 2 fresh seeds: +1.8750 nats, the PSNR constraint held (slack +1.10 dB); optimism of the "
             "search −0.0650 nats."
         )
-        assert found.command == f"certvae run mine.py --study {STUDY}-winner --objective.lambda-ts 5"
+        assert found.command == f"certvae run {store.name} --study {STUDY}"
+
+    @pytest.mark.parametrize(("left", "shown"), [(0, True), (-1, False)], ids=["the same", "another"])
+    def test_what_the_search_has_left_is_shown_again_where_it_is_the_winner(self, store, left, shown):
+        guard = search.configs(partition(load(store, mix=("splits",))), Goal(), range(3))
+        folder = store / "views" / STUDY
+        folder.mkdir(parents=True)
+        (folder / "best.json").write_text(json.dumps({"config": guard["config"].iloc[left]}))
+        material, _ = gather(Request(store=store, study=STUDY))
+        assert material.winner is not None
+        assert (
+            f"--config {store.name}/views/{STUDY}/best.json --seeds 7 8 --store {store.name}" in material.winner.command
+        ) is shown
 
     def test_without_fresh_seeds_it_says_so(self, tmp_path):
         rows = [

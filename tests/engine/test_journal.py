@@ -1,6 +1,7 @@
 """The journal of a search: it grows while the search runs, keeps times over runs, and its winner can be run again."""
 
 import json
+import shlex
 from datetime import datetime
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from analysis.opening import command
 from certvae.engine import summary
 from certvae.engine.command import parse
 from certvae.engine.journal import Journal
@@ -117,6 +119,14 @@ def test_the_winner_of_a_search_is_run_again_from_its_file(tmp_path, capsys, mon
     assert parse(study, ["--config", str(path)])[1].config == cells.winner.config
     assert main(study, ["--config", str(path), "--seeds", "200", "--store", str(store)]) == 0
     assert "1 cells, 1 done before" in capsys.readouterr().out
+    _, _, _, *words = shlex.split(command({"study": "a.py", "arguments": []}, store, run.study, [200]))
+    looks = sorted((store / "plan" / "looks").iterdir())
+    monkeypatch.chdir(tmp_path)
+    assert main(study, words) == 0
+    said = capsys.readouterr().out
+    assert "1 cells, 1 done before" in said
+    assert "certify rows: look 1 of 1, opened before" in said
+    assert sorted((store / "plan" / "looks").iterdir()) == looks
     assert main(study, ["--config", str(path), "--data", "mnist", "--store", str(store)]) == 2
     assert "leave --data away" in capsys.readouterr().err
     assert (summary.best(cells, "digits", "") or {})["spec"] == body["spec"]
