@@ -37,7 +37,7 @@ def certvae(*arguments: str) -> str:
 
 
 def option(arguments: Sequence[str], name: str) -> str | None:
-    """The last value of an option, written `--name value` or `--name=value`; None where there is none."""
+    """The last value of an option, whether a space or an = stands before it; None where there is none."""
     found = None
     for word, after in zip_longest(arguments, arguments[1:]):
         written, joined, value = word.partition("=")
