@@ -151,10 +151,6 @@ class TestMemory:
         assert len(few.scores) == len(few.rows) == 500
         assert few.plain().thresholds[:3] == pytest.approx(plain(digits).thresholds[:3], rel=0.1)
 
-    def test_images_that_never_change_have_one_threshold_of_zero(self, tmp_path):
-        data = planted(np.zeros((40, 1, 2, 2), np.uint8), tmp_path / "black")
-        assert plain(data, _model(Bernoulli())).thresholds.tolist() == [0.0]
-
 
 class TestAligned:
     def test_without_weight_it_is_the_plain_forecast(self, digits):

@@ -83,10 +83,12 @@ class TestCommand:
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
-        [(["ffffff"], "0 cells with rows"), (["", "--mode", "mine"], "mode must be a mode of a cell")],
+        [(["ffffff"], "0 cells with rows"), (["CELL", "--mode", "mine"], "mode must be a mode of a cell")],
     )
     def test_what_is_not_there_is_told(self, ended, capsys, arguments, said):
-        assert main(["response", *arguments, "--store", str(ended[3])]) == 2
+        spec, *_, folder = ended
+        given = [word.replace("CELL", spec.cell) for word in arguments]
+        assert main(["response", *given, "--store", str(folder)]) == 2
         assert said in capsys.readouterr().err
 
     def test_a_network_that_is_gone_is_not_trained_again(self, ended, tmp_path, capsys):
