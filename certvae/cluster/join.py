@@ -66,7 +66,9 @@ def ask(nodes: Iterable[Node], question: Callable[..., Any], *given: Any, second
         RayFault: some do not answer within so many seconds.
     """
     asked = {_named(node): _on(node, question).remote(*given) for node in nodes}
-    answered, silent = ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds) if asked else ([], [])
+    if not asked:
+        return []  # where there is none, `ray.get` would start a Ray of its own
+    answered, silent = ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds)
     if silent:
         names = ", ".join(name for name, answer in asked.items() if answer in silent)
         raise RayFault(

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from certvae.cluster import nodes, watch
 from certvae.cluster.nodes import Facts, beacon, check, differences, look
@@ -83,6 +84,13 @@ def test_a_host_that_may_not_write_is_found(store):
         facts = look(light)
         Path(store, "tmp").chmod(0o700)
     assert "Permission denied" in facts.store
+
+
+def test_to_ask_nobody_starts_no_ray(store):
+    """It did, and a minute after that had ended it took the process along."""
+    with beacon(store) as light:
+        assert nodes.ask([], light) == []
+    assert not ray.is_initialized()
 
 
 def test_a_beacon_stays_young_while_its_run_is_watched(store, monkeypatch):
