@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 
 from certvae import answers
-from certvae.errors import StoreFault
 from certvae.looks import together
 from certvae.spec.goal import BEST, RULE, Goal, ended_kind, proposed_kind
 from certvae.spec.modes import ordered
@@ -32,7 +31,7 @@ from certvae.store import environments
 from certvae.store.artifact import read_arrays, read_facts
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
-from certvae.store.layout import VIEWS, read_identity
+from certvae.store.layout import VIEWS, existing
 from certvae.store.log import events
 from certvae.store.records import documents, get_document, rows, studies
 from certvae.store.store import OBJECTS
@@ -98,12 +97,7 @@ def open_store(store: Path | str) -> Disk:
     Raises:
         StoreFault: no store, a damaged one, or one of another layout.
     """
-    disk = Disk(Path(store).resolve())
-    if read_identity(disk) is None:
-        raise StoreFault(
-            "wanted a store, found none", "give --store the folder that the study was run with", where=str(disk.root)
-        )
-    return disk
+    return existing(Path(store).resolve())
 
 
 def searched(store: Path | str, study: str) -> tuple[Goal, tuple[int, ...]] | None:

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from certvae.certificate import FLOAT_SLACK
-from certvae.spec.goal import BEST, Judged
+from certvae.spec.goal import BEST, NO_NOISE, Judged
 from certvae.spec.modes import BY_NAME
 from certvae.store.layout import VIEWS
 
@@ -181,7 +181,7 @@ def winner(best: Judged, fresh: Judged | None, name: str, command: str, goal_sco
         kept: the probability that it keeps its constraints, given the noise of seeds; NaN where nothing tells of that.
     """
     apart = f", {best.n_stress} stress cases apart" if best.n_stress else ""
-    sure = "by the mean alone, as single seeds know no noise" if np.isnan(kept) else f"with a probability of {kept:.0%}"
+    sure = NO_NOISE if np.isnan(kept) else f"with a probability of {kept:.0%}"
     sentence = (
         f"{goal_score} margin {text(best.score, 'signed')} nats over {best.n} strict-feasible search seeds{apart}, "
         f"PSNR {text(best.psnr, 'coarse')} dB, slack {_decibels(best.slack)}, kept {sure}"

@@ -117,7 +117,7 @@ def test_what_is_not_there_is_told_with_what_is(store, asked, there):
 
 
 def test_a_folder_that_is_no_store_is_not_made_one(tmp_path):
-    with pytest.raises(StoreFault, match="give the folder that the sweep was given"):
+    with pytest.raises(StoreFault, match="the folder that the study was run with"):
         certvae.load(tmp_path / "none", "small", "full", 0)
     assert not (tmp_path / "none").exists()
 

@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import ray
 
-BARE_SECONDS = 0.005
-"""For so long SIGTERM may have the system's handler."""
+LOOK_SECONDS = 0.005
+"""Between two times that the handler is put back."""
 
 
 def end_ray() -> None:
     """Ends the Ray of this process; whoever is stopped meanwhile waits until it has ended."""
     with ThreadPoolExecutor(1) as aside:
         ending = aside.submit(ray.shutdown)
-        while wait([ending], BARE_SECONDS).not_done:
+        while wait([ending], LOOK_SECONDS).not_done:
             _put_back()
         _put_back()
         ending.result()

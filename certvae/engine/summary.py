@@ -26,7 +26,6 @@ from certvae.tracking.runs import flattened, without_seed
 
 SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
 SHOWN_REASONS = 5
-BY_MEAN = "by the mean alone, as single seeds know no noise"
 HOPELESS = (
     "stopped: no search seed has a strict-feasible teacher, and nothing that is searched changes a teacher. "
     "`certvae report` shows every candidate beside the thresholds; give the teacher search more to choose "
@@ -200,7 +199,7 @@ def feasible(judged: Sequence[Judged], goal: Goal) -> str:
     noise, certainty = goals.Noise.pooled(judged), goal.certainty
     found = [noise.kept(one) for one in judged if one.feasible]
     if not noise.is_known:
-        return f"{len(found)} feasible, {BY_MEAN}"
+        return f"{len(found)} feasible, {goals.NO_NOISE}"
     return f"{len(found)} feasible, {sum(kept >= certainty for kept in found)} of them at {certainty:.0%}"
 
 
@@ -283,7 +282,7 @@ def winner_text(winner: Judged, judged: Sequence[Judged], goal: Goal, drawn: Map
     seeds = f"{winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases)"
     second = next((one for one in others if one.feasible and one.config != winner.config), None)
     chosen = "by all configs together" if noise.together else f"before it was chosen among {len(judged)}"
-    sure = f"with a probability of {noise.kept(winner):.0%} {chosen}" if noise.is_known else BY_MEAN
+    sure = f"with a probability of {noise.kept(winner):.0%} {chosen}" if noise.is_known else goals.NO_NOISE
     beside = f"; runner-up {second.config[:12]} {_score(second, goal)}" if second else ""
     beside += f", {noise.kept(second):.0%}" if second and noise.is_known else ""
     kept = f", kept {sure}{beside}" if goal.kind == "margin" else ""

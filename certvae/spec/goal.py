@@ -39,6 +39,8 @@ Score = Literal["mean", "worst", "mean-se"]
 SEEDS_FOR_AN_ERROR = 2
 BY_MEANS = 0.5
 """The certainty at which noise does not enter."""
+NO_NOISE = "by the mean alone, as single seeds know no noise"
+"""How surely a constraint is kept, in words, where no config has two seeds."""
 SCORE = "score"
 NO_STRICT_TEACHER = "no seed has a strict-feasible teacher"
 Constraint = Literal["psnr_drop", "psnr_floor", "channel"]

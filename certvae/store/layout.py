@@ -201,7 +201,9 @@ def existing(root: Path) -> Disk:
 
 def no_store(root: Path) -> StoreFault:
     """The fault for a folder that was never made a store."""
-    return StoreFault(f"there is no {STORE}", "give the folder that the sweep was given", where=str(root))
+    return StoreFault(
+        f"wanted a store, found no {STORE}", "give --store the folder that the study was run with", where=str(root)
+    )
 
 
 def _unsafe(root: Path) -> StoreFault:

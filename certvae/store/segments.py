@@ -67,7 +67,7 @@ def columns(disk: Disk, study: str, names: Sequence[str] | None = None) -> "pa.T
     """Some columns of the segments of a study, or all; each segment is compared with its SHA-256.
 
     Where a row has no such column, or None, there is null. Texts are dictionary-encoded, a category in pandas: most are
-    those of many rows, and written out they would be two thirds of the memory. Only `digest` is another in each.
+    those of many rows, and written out they would double the memory. Only `digest` is another in each.
 
     Raises:
         Corrupt: a segment is not what was written; `certvae store repair` moves it away, and `compact` makes it again.

@@ -42,7 +42,7 @@ def test_what_is_not_finite_or_not_there_is_nan(tmp_path):
 
 
 def test_a_folder_that_is_no_store_is_refused_and_not_made(tmp_path):
-    with pytest.raises(StoreFault, match="wanted a store, found none"):
+    with pytest.raises(StoreFault, match="wanted a store, found no STORE"):
         load.load(tmp_path / "misspelt")
     assert not (tmp_path / "misspelt").exists()
 

@@ -271,7 +271,7 @@ def test_a_command_line_sets_the_view(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--store", "nowhere", "--study", "s"], 5, "E-STORE: wanted a store, found none"),
+        (["--store", "nowhere", "--study", "s"], 5, "E-STORE: wanted a store, found no STORE.json"),
         (["--study", "other"], 2, "E-COMP: wanted rows of study 'other', found none"),
         (["--study", STUDY, "--tau", "9"], 2, "tau must be inside"),
         (["--study", STUDY, "--only", "split"], 2, "--only must be COLUMN=TEXT, got 'split'"),

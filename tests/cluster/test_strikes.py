@@ -2,9 +2,12 @@
 
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
@@ -136,11 +139,29 @@ def test_the_server_alone_is_killed_and_once(tmp_path, monkeypatch):
         assert {one.is_running() for one in study.seen} == {True}
 
 
+def in_another_language(listening: socket.socket) -> None:
+    """Answers as a gRPC server does, until it is closed."""
+    with suppress(OSError):
+        while True:
+            with listening.accept()[0] as caller:
+                caller.sendall(b"\0\0\x18\4")
+
+
 def test_a_port_that_somebody_takes_meanwhile_is_left_to_them(tmp_path, monkeypatch):
     """Who answers there in another language is no server of ours."""
-    served(monkeypatch, TAKEN, HEALTHY)
+    starts, strangers = iter(("import time; time.sleep(1)", HEALTHY)), []
+
+    def start(uri, port):
+        if not strangers:
+            strangers.append(socket.create_server(("127.0.0.1", port)))
+            threading.Thread(target=in_another_language, args=(strangers[0],), daemon=True).start()
+        return [sys.executable, "-c", next(starts), str(port)], {}
+
+    monkeypatch.setattr("certvae.tracking.ui.server", start)
     with Served(tmp_path / "served") as server:
+        assert server.port != strangers[0].getsockname()[1]
         assert server.kill()
+    strangers[0].close()
 
 
 def test_a_server_that_does_not_come_up_is_said(tmp_path, monkeypatch):

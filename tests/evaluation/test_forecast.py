@@ -151,6 +151,9 @@ class TestMemory:
         assert len(few.scores) == len(few.rows) == 500
         assert few.plain().thresholds[:3] == pytest.approx(plain(digits).thresholds[:3], rel=0.1)
 
+    def test_rows_that_never_change_have_one_threshold_of_zero(self):
+        assert module.of_rows(np.zeros((40, 4)), Bernoulli(), 4).thresholds.tolist() == [0.0]
+
 
 class TestAligned:
     def test_without_weight_it_is_the_plain_forecast(self, digits):

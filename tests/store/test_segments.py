@@ -235,4 +235,4 @@ def test_the_command_says_what_it_wrote_and_refuses_what_is_no_store(disk, tmp_p
     assert main(["store", "compact", "--store", str(disk.root)]) == 0
     assert "5 rows, 5 of them new, in " in capsys.readouterr().out
     assert main(["store", "compact", "--store", str(tmp_path)]) != 0
-    assert "there is no STORE.json" in capsys.readouterr().err
+    assert "found no STORE.json" in capsys.readouterr().err
