@@ -8,7 +8,8 @@ import os
 import sys
 from types import TracebackType
 
-from certvae.errors import ExitCode, shadowed
+from certvae.errors import ExitCode
+from certvae.shadowing import shadowed
 
 _others = sys.excepthook
 

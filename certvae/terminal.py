@@ -16,8 +16,9 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, TextIO
 
-from certvae.errors import ConfigFault, DiskFault, ExitCode, Fault, shadowed
+from certvae.errors import ConfigFault, DiskFault, ExitCode, Fault
 from certvae.installed import provider
+from certvae.shadowing import shadowed
 
 PROGRAM = Path(__file__).parent
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)

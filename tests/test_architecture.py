@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("certvae", "sweeps", "analysis")
 FLOORS = (
     {"errors", "certificate", "drift", "installed", "machine", "simplex", "simultaneous"},
+    {"shadowing"},
     {
         "answers",
         "canonical",
