@@ -19,6 +19,7 @@ TERMINAL = (
     "certvae.__main__",
     "certvae.installed",
     "certvae.interrupted",
+    "certvae.shadowing",
     "certvae.terminal",
     "certvae.upkeep",
 )  # of the command line
