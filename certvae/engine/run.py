@@ -38,7 +38,6 @@ from certvae.terminal import certvae, check_home
 from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger
 
-"""The winner of a search, in the folder of its views."""
 LEDGER_SECONDS = 10.0  # the end of a run waits at most so long for live curves that are still on their way
 
 
