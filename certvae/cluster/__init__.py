@@ -15,6 +15,8 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Workers that wait for a first task have not the variables that Ray Tune asks for, and would be ended unused.
+    "RAY_prestart_worker_first_driver": "0",
     # Ray Tune gives up the whole run when Ray ends a worker to save memory; it starts one again that the system ended.
     "RAY_memory_monitor_refresh_ms": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 
 from certvae.cluster import nodes
 from certvae.cluster.join import alive, driver_of
@@ -75,18 +76,25 @@ def _now(watch: Watch, per_gpu: int, most: int | None) -> int:
         return 0  # all workers are gone for now
 
 
-class Recovered(tune.Callback):
-    """Says that a cell starts again: Ray Tune does so in silence."""
+class Recovered(FIFOScheduler):
+    """Says that a cell starts again: Ray Tune does so in silence.
+
+    A scheduler hears of it as a callback does; for the sake of a callback Ray Tune imports MLflow, half a second.
+    """
 
     def __init__(self, attempts: int):
+        super().__init__()
         self._attempts = attempts
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-        cell = trial.config["cell"][0]
-        logger.warning(
-            "%s seed %d lost its worker: attempt %d of %d",
-            *(cell.spec.config[:6], cell.spec.seed, trial.num_failures + 1, self._attempts),
-        )
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """A lane has lost its worker; after the last attempt it has failed, which is said elsewhere."""
+        super().on_trial_error(tune_controller, trial)
+        if trial.num_failures < self._attempts:
+            cell = trial.config["cell"][0]
+            logger.warning(
+                "%s seed %d lost its worker: attempt %d of %d",
+                *(cell.spec.config[:6], cell.spec.seed, trial.num_failures + 1, self._attempts),
+            )
 
 
 def _on_this_store(config: Mapping[str, Any], *, place: Place, work: Callable[..., None], light: str) -> None:

@@ -48,6 +48,7 @@ def run(
             tune.with_resources(room.work_of(work, place), partial(_bundle, slots=room.slots)),
             tune_config=tune.TuneConfig(
                 search_alg=_Cells(dispatcher, Path(place.store), room.count),
+                scheduler=Recovered(ATTEMPTS),
                 num_samples=-1,
                 max_concurrent_trials=MOST_SLOTS,
                 reuse_actors=True,
@@ -56,7 +57,6 @@ def run(
             run_config=tune.RunConfig(
                 name="cells",
                 storage_path=str(room.scratch),
-                callbacks=[Recovered(ATTEMPTS)],
                 failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
                 verbose=0,
             ),

@@ -1,6 +1,7 @@
 """What runs in a worker process: one lane of a cell, its progress, and how it ended."""
 
 import faulthandler
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from certvae.cluster.slots import Place
 from certvae.engine import failures
 from certvae.engine.dispatch import Cell, Ended
 
-REPORT_SECONDS = 0.5  # the driver is told at most this often, and whenever a step begins
+REPORT_SECONDS = 0.5  # the driver is told at once that work has begun, and then at most this often
 
 
 def run_cell(config: Mapping[str, Any], *, place: Place) -> None:
@@ -42,7 +43,7 @@ class Speaker:
 
     def __init__(self) -> None:
         self._events: list[dict[str, Any]] = []
-        self._sent = time.monotonic()
+        self._sent = -math.inf
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         self._events.append(dict(event))

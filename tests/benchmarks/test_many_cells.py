@@ -1,6 +1,8 @@
-"""Trivial cells through real Ray on four workers: that none is lost, and what the driver needs for each meanwhile.
+"""Trivial cells through real Ray: that none is lost, and what the driver needs for each meanwhile.
 
-CERTVAE_CELLS=10000 python -m pytest -m slow tests/benchmarks/test_many_cells.py -s       a thousand when absent
+CERTVAE_CELLS=10000 CERTVAE_SLOTS=64 python -m pytest -m slow tests/benchmarks/test_many_cells.py -s
+
+A thousand on four slots when absent; 64 workers want 10 GB of memory.
 """
 
 import os
@@ -17,7 +19,7 @@ from certvae.spec.cell import CellSpec
 from tests.benchmarks.test_sweep_speed import trivial
 
 CELLS = int(os.environ.get("CERTVAE_CELLS", "1000"))
-SLOTS = Slots(4, cpus=0.5, gpus=0.0, on="logical")
+SLOTS = Slots(int(os.environ.get("CERTVAE_SLOTS", "4")), cpus=0.5, gpus=0.0, on="logical")
 PARTS = 10
 
 

@@ -45,13 +45,15 @@ def fates(config, *, place):
             tune.report({"events": [{"at": "judge"}], "ended": Ended("ok")})
 
 
-def test_a_cell_that_dies_is_tried_as_often_as_is_said_and_gives_its_slot_to_the_next(tmp_path, monkeypatch):
-    monkeypatch.setattr(executor, "ATTEMPTS", 1)  # each costs a worker's start
+def test_a_cell_that_dies_is_tried_as_often_as_is_said_and_gives_its_slot_to_the_next(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(executor, "ATTEMPTS", 2)  # each costs a worker's start
     ears = Ears.of_seeds([2, 0])
     hub = run(ears, tmp_path, fates, slots=Slots(1, 1.0, 0.0, "one CPU core"), budget_seconds=120.0)
     assert hub.finished
     assert ears.kinds == {2: "killed", 0: "ok"}
-    assert [(tmp_path / f"attempts-{seed}").read_text() for seed in (2, 0)] == ["x", "x"]
+    assert [(tmp_path / f"attempts-{seed}").read_text() for seed in (2, 0)] == ["xx", "x"]
+    told = [one.message.split(" ", 1)[1] for one in caplog.records if "lost" in one.message]
+    assert told == ["seed 2 lost its worker: attempt 2 of 2"]
 
 
 def test_sigterm_is_heard_when_ray_has_come_and_gone(tmp_path, capsys):
