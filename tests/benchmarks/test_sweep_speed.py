@@ -10,10 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from optuna.distributions import FloatDistribution
@@ -35,6 +33,7 @@ from certvae.store.store import Store
 from certvae.tracking.ledger import Watermark
 from certvae.tracking.uri import database
 from certvae.training import environment
+from tests.benchmarks.trivial import trivial
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
 REPOSITORY = Path(__file__).parents[2]
@@ -100,11 +99,6 @@ def test_two_slots_are_busy_with_stages(tmp_path, capsys):
     with capsys.disabled():
         print(f"\n64 cells on 2 slots: {makespan:.1f} s, stages {stages:.1f} s; {ratio:.3f} times their share")
     assert ratio <= 1.10
-
-
-def trivial(config: Mapping[str, Any], *, place: Place) -> None:
-    """A cell that does nothing but end."""
-    executor.tune.report({"events": [], "ended": Ended("ok")})
 
 
 TRIALS = 1000
