@@ -55,10 +55,10 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(_LATER[name]), name)
     except ModuleNotFoundError as error:
-        from certvae.installed import provider  # noqa: PLC0415
+        from certvae.installed import remedy  # noqa: PLC0415
 
         needed = error.name or ""
-        text = f"certvae.{name} needs {needed}, which is not installed: run `pip install '{provider(needed)}'`"
+        text = f"certvae.{name} needs {needed}, which is not installed: {remedy(needed)}"
         raise ModuleNotFoundError(text, name=needed) from error
 
 

@@ -1,12 +1,12 @@
-"""What is installed beside us: versions of packages, and which extra of ours brings one that is missing."""
+"""What is installed beside us: versions of packages, and what to run for one that is missing."""
 
 import functools
 import re
 from importlib import metadata
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "mpl_toolkits": "matplotlib"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "flint": "python-flint", "mpl_toolkits": "matplotlib"}
 """Top-level modules that are not named like the package that brings them."""
-ALL = "all"
+TRAIN, ALL = "train", "all"
 OURS = "certvae"
 
 
@@ -25,17 +25,25 @@ def packages() -> dict[str, str]:
     return dict(sorted((name.lower().replace("_", "-"), version) for name, version in found if name))
 
 
-def provider(module: str) -> str:
-    """What pip must be given for a module: ours with the extra that brings it, or, where none does, its own name."""
+def remedy(module: str) -> str:
+    """What brings a module that is missing: our extra that needs it, from a checkout, or where none does, its own name.
+
+    From a checkout, because there is no release: where packages are published our name may be somebody else's.
+    """
     top = module.partition(".")[0]
-    wanted = DISTRIBUTIONS.get(top, top)
+    wanted = DISTRIBUTIONS.get(top, top.replace("_", "-"))
     try:
         requirements = metadata.requires(OURS) or []
     except metadata.PackageNotFoundError:  # run from a folder, and not installed
-        return f"{OURS}[{ALL}]"
+        return _ours(ALL)
     named = [one for one in requirements if re.split(r"[\[<>=!~; ]", one)[0].lower() == wanted.lower()]
     if not named:
-        return wanted
+        return f"run `pip install '{wanted}'`"
     extras = [found[1] for one in named if (found := re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", one))]
-    extra = next((one for one in extras if one not in (ALL, "dev")), ALL if extras else "")
-    return f"{OURS}[{extra}]" if extra else OURS
+    if TRAIN in extras:  # others hold it and more
+        return _ours(TRAIN)
+    return _ours(next((one for one in extras if one not in (ALL, "dev")), ALL if extras else ""))
+
+
+def _ours(extra: str) -> str:
+    return f"run `pip install '.{f'[{extra}]' if extra else ''}'` in the checkout of {OURS}"

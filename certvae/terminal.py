@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from certvae.errors import ConfigFault, DiskFault, ExitCode, Fault
-from certvae.installed import provider
+from certvae.installed import remedy
 from certvae.shadowing import shadowed
 
 PROGRAM = Path(__file__).parent
@@ -63,6 +63,11 @@ def _found(name: str) -> bool:
     """Whether the shell finds this name, and finds it in this environment."""
     found = shutil.which(name)
     return found is not None and Path(found).parent == Path(sys.executable).parent
+
+
+def or_none(default: str) -> str:
+    """How a help shows a default that may be empty: by the word for it."""
+    return f"(default: {default})" if default.strip("'") else "(default: none)"
 
 
 def checked_words(arguments: Sequence[str]) -> list[str]:
@@ -182,7 +187,7 @@ def _ours(module: str) -> bool:
 def _missing(module: str) -> Fault:
     return ConfigFault(
         f"the package {module.partition('.')[0]!r} is not installed",
-        f"run `pip install '{provider(module)}'`",
+        remedy(module),
         where="this environment",
         cause="it is an extra, or a study imports it: a certificate needs numpy alone",
     )

@@ -163,4 +163,4 @@ def test_the_name_is_there_before_what_it_needs_is_imported():
 def test_a_name_whose_packages_are_absent_says_what_to_install():
     code = "import sys; sys.modules['torch'] = None; import certvae; certvae.load"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
-    assert "certvae.load needs torch, which is not installed: run `pip install 'certvae[" in told
+    assert "certvae.load needs torch, which is not installed: run `pip install '.[" in told

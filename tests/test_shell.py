@@ -1,6 +1,7 @@
 """What a user is told to type works where it is typed, and every end has a documented code."""
 
 import errno
+import itertools
 import os
 import pty
 import pwd
@@ -9,6 +10,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +63,8 @@ class TestGuarded:
 
     def test_a_missing_package_names_its_extra(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.ends(ModuleNotFoundError("No module named 'ray'", name="ray.tune")) == ExitCode.WRONG_INPUT
-        assert re.search(r"'ray' is not installed .* run `pip install 'certvae(\[\w+\])?'`", capsys.readouterr().err)
+        said = capsys.readouterr().err
+        assert re.search(r"'ray' is not installed .* run `pip install '\.\[\w+\]'` in the checkout", said)
 
     def test_an_interruption_says_how_to_go_on(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.ends(KeyboardInterrupt()) == ExitCode.RESUMABLE
@@ -246,6 +250,26 @@ class TestInstalled:
         wanted = ["numpy>=2.2", 'ray[tune]==2.60.*; extra == "all"', "ray[tune]==2.60.*; extra == 'sweep'"]
         wanted += ["scikit-learn>=1.8; extra == 'all'"]
         monkeypatch.setattr(installed.metadata, "requires", {installed.OURS: wanted}.get)
-        assert installed.provider("ray.tune") == "certvae[sweep]"
-        assert installed.provider("sklearn.datasets") == "certvae[all]"
-        assert (installed.provider("numpy"), installed.provider("unheard_of")) == ("certvae", "unheard_of")
+        ours = "run `pip install '.{}'` in the checkout of certvae"
+        assert installed.remedy("ray.tune") == ours.format("[sweep]")
+        assert installed.remedy("sklearn.datasets") == ours.format("[all]")
+        assert installed.remedy("numpy") == ours.format("")
+        assert installed.remedy("unheard_of") == "run `pip install 'unheard-of'`"
+
+    @pytest.mark.parametrize(
+        ("module", "extra"),
+        [("torch", "train"), ("sklearn", "train"), ("ray.tune", "sweep"), ("pandas", "report"), ("flint", "rigorous")],
+    )
+    def test_the_extra_that_is_named_brings_the_module(self, module: str, extra: str) -> None:
+        """By the file that pip reads in a checkout."""
+        assert installed.remedy(module) == f"run `pip install '.[{extra}]'` in the checkout of certvae"
+        wanted = installed.DISTRIBUTIONS.get(module, module.partition(".")[0])
+        assert any(re.match(rf"{wanted}\b", one) for one in brought(extra))
+
+
+def brought(extra: str) -> Iterator[str]:
+    """What an extra asks for, those in it included."""
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
+    for one in project["optional-dependencies"][extra]:
+        inner = re.fullmatch(r"certvae\[(.+)\]", one)
+        yield from itertools.chain(*map(brought, inner[1].split(","))) if inner else (one,)
