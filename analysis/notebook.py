@@ -22,7 +22,7 @@ SHOWN = {
     "loss": "L_TS",
     "margin": "margin",
     "population_bound": "bound",
-    "student_info": "MI",
+    "student_info": "I_S",
     "psnr_01": "PSNR",
     "active_units": "AU",
 }

@@ -35,7 +35,7 @@ TAU_COLUMNS = tuple(f"margin_tau_{tau:.2f}" for tau in PAPER_TAUS)
 FINAL = read_by("final")
 ROOM = 11  # letters of a mode and of its active units that fit beside everything else into 100 columns
 HEADINGS = (
-    *("teacher", "I_T", "L_TS", "margin", *(f"-{tau:.2f}" for tau in PAPER_TAUS), "bound", "MI", "PSNR", "AU"),
+    *("teacher", "I_T", "L_TS", "margin", *(f"-{tau:.2f}" for tau in PAPER_TAUS), "bound", "I_S", "PSNR", "AU"),
     *("mean", "channel"),
 )
 COLUMNS = (*FINAL[: FINAL.index("margin") + 1], *TAU_COLUMNS, *FINAL[FINAL.index("margin") + 1 :])
@@ -121,9 +121,10 @@ def table_shown(rows: Sequence[Row], difference: str = "", stale: Callable[[Row]
     title += f"; {difference}" if difference else ""
     claimed = [first.get("preconditions") or "", looks.sentence(rows)]
     caption = (
-        "I_T, L_TS, margin = I_T - L_TS, margin minus tau, its population bound, and MI in nats; PSNR in dB on "
-        "[0, 1] pixels; AU active units. mean: do posterior means vary with the image; channel: do draws carry "
-        "information. Only a dead channel is a collapse. "
+        "I_T, L_TS, margin = I_T - L_TS, margin minus tau and its population bound in nats. I_S: information of the "
+        "head's own rows in nats, a diagnostic, not I(x; z). PSNR in dB on [0, 1] pixels. AU: units whose mean has a "
+        "variance above 0.01. mean: do posterior means vary with the image; channel: do draws carry information. "
+        "Only a dead channel is a collapse. "
         + "".join(f"{text[0].upper()}{text[1:]}. " for text in claimed if text)
         + "What is not positive proves nothing."
     )

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from certvae.engine.summary import COLUMNS, SHORT, differences, show, table_shown, table_text, with_taus
+from certvae.evaluation.diagnostics import ACTIVE_VARIANCE
 from certvae.quality import PAPER_TAUS
 
 
@@ -77,6 +78,12 @@ def test_it_fits_100_columns_and_shows_a_failed_mode():
     assert max(map(len, text.splitlines())) <= 100
     assert "diverged" in text
     assert "…" not in text
+
+
+def test_the_caption_says_what_the_columns_are():
+    caption = str(table_shown(ROWS).caption)
+    assert f"a variance above {ACTIVE_VARIANCE:g}." in caption
+    assert "I_S: information of the head's own rows in nats, a diagnostic, not I(x; z)." in caption
 
 
 def test_stale_rows_bear_a_star_and_the_caption_says_why():
