@@ -27,6 +27,7 @@ from certvae.spec.validation import refuse
 from certvae.store.disk import disk_faults
 from certvae.store.program import PROGRAM, is_stale, program_digest, told
 from certvae.store.records import studies
+from certvae.terminal import or_none
 
 from . import load, search
 from .captions import caption, seeds, stage_versions, subject, versions
@@ -46,7 +47,7 @@ DESCRIPTIVE = (
 )
 LEADING = " Of {count} configs the one that leads the search is shown; the others are under Search."
 
-
+OR_NONE = tyro.conf.arg(help_behavior_hint=or_none)
 Bound = float | Literal["searched", "none"]
 """A bound on PSNR in dB: that of the search, none, or another one."""
 
@@ -55,11 +56,11 @@ Bound = float | Literal["searched", "none"]
 class Request:
     """What a report is asked for."""
 
-    studies: tyro.conf.Positional[tuple[str, ...]] = ()
+    studies: Annotated[tyro.conf.Positional[tuple[str, ...]], OR_NONE] = ()
     """One study, or several to stand beside each other: names in the store, or DIR:NAME for a study of another one."""
     store: Path = Path("certvae-store")
     """Folder of the store."""
-    study: str = ""
+    study: Annotated[str, OR_NONE] = ""
     """Name of the study; the only one of the store when absent."""
     out: Path | None = None
     """Folder to write to; views/report/STUDY in the store when absent."""

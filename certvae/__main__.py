@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from certvae.errors import ConfigFault, ExitCode
-from certvae.terminal import UI_PORT, certvae, checked_words, guarded
+from certvae.terminal import UI_PORT, certvae, checked_words, guarded, or_none
 from certvae.upkeep import STORE, compact, gc, repair, status, verify
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415 - a command imports what it needs when it is called: numpy for one, all of Ray for another
 
 KILLS = 200  # of a store alone
+OR_NONE = tyro.conf.arg(help_behavior_hint=or_none)
 Command = Callable[..., int]
 
 
@@ -47,7 +48,8 @@ def certify(
     $ certvae certify teacher.npy logits.npy      rows of one split, on which nothing was chosen
 
     The claims: the margin is positive on these rows; it exceeds tau on them; its lower bound over the population of
-    such rows is positive. Exit code 0: the first is certified. 1: it is not, which proves nothing.
+    such rows is positive. Exit code 0: the claim on these rows is certified, whatever becomes of the other two
+    (`certify-latents` goes by the population claim). 1: it is not, which proves nothing.
 
     Args:
         teacher: File of an array (n, K), .npy: probabilities of a teacher that never saw the latent.
@@ -94,7 +96,7 @@ def certify_latents(
     train: tuple[Path, Path],
     certify: tuple[Path, Path],
     *,
-    draws: tuple[Path, ...] = (),
+    draws: Annotated[tuple[Path, ...], OR_NONE] = (),
     logvar: tuple[Path, Path] | None = None,
     classes: int = 10,
     delta: float = 0.05,
@@ -107,8 +109,8 @@ def certify_latents(
     $ certvae certify-latents --train z_train.npy f_train.npy --certify z.npy f.npy --logvar v_train.npy v.npy
 
     A teacher is fitted to the features, the best affine head to the latents of the train rows; both are held against
-    the certify rows. Exit code 0: the head is certified in the population. 1: it is not, which proves nothing. 2: wrong
-    input, such as fewer train rows than K.
+    the certify rows. Exit code 0: the head is certified in the population (`certify` goes by the claim on its rows). 1:
+    it is not, which proves nothing. 2: wrong input, such as fewer train rows than K.
 
     Args:
         train: Latents (n, d) and features (n, p) of rows that training has seen, .npy files.
@@ -171,7 +173,7 @@ def study_status(store: Path = STORE, study: str | None = None) -> int:
 def report() -> int:
     """Write a study as one page, with every table and figure as files; `certvae report --help` lists its options.
 
-    $ certvae report --store certvae-store --study tiny_fixed_q
+    $ certvae report --store certvae-store --study tiny_fixed_q-digits
     """
     return _report(("--help",))
 
@@ -235,7 +237,7 @@ def bundle(
     study: str | None = None,
     mode: str | None = None,
     seed: int | None = None,
-    config: str = "",
+    config: Annotated[str, OR_NONE] = "",
     digest_only: bool = False,
     mlflow: bool = False,
 ) -> int:
@@ -428,16 +430,18 @@ def cluster_fetch(config: tyro.conf.Positional[Path], store: tyro.conf.Positiona
 
 def store_commands() -> int:
     """Look after a store: verify, repair, status, gc, compact."""
-    return _parsed(STORE_COMMANDS, ("--help",), "certvae store")
+    return _group("store", ("--help",))
 
 
 def cluster_commands() -> int:
     """A study on a cluster, from a laptop: run, fetch."""
-    return _parsed(CLUSTER_COMMANDS, ("--help",), "certvae cluster")
+    return _group("cluster", ("--help",))
 
 
-STORE_COMMANDS: Mapping[str, Command] = {one.__name__: one for one in (verify, repair, status, gc, compact)}
-CLUSTER_COMMANDS: Mapping[str, Command] = {"run": cluster_run, "fetch": cluster_fetch}
+GROUPS: Mapping[str, Mapping[str, Command]] = {
+    "store": {one.__name__: one for one in (verify, repair, status, gc, compact)},
+    "cluster": {"run": cluster_run, "fetch": cluster_fetch},
+}
 COMMANDS: Mapping[str, Command] = {
     "certify": certify,
     "certify-latents": certify_latents,
@@ -471,16 +475,18 @@ def _command(arguments: Sequence[str]) -> int:
             return _cluster_run(config, study, rest)
         case ["report", *rest]:
             return _report(rest)
-        case ["store", *rest] if rest:
-            return _parsed(STORE_COMMANDS, rest, "certvae store")
-        case ["cluster", *rest] if rest:
-            return _parsed(CLUSTER_COMMANDS, rest, "certvae cluster")
+        case ["store" | "cluster" as group, *rest] if rest:
+            return _group(group, rest)
         case _:
-            return _parsed(COMMANDS, arguments, "certvae")
+            return _parsed(COMMANDS, arguments, "certvae", __doc__)
 
 
-def _parsed(commands: Mapping[str, Command], arguments: Sequence[str], program: str) -> int:
-    about = f"{__doc__}\n{ExitCode.legend()}"
+def _group(name: str, arguments: Sequence[str]) -> int:
+    return _parsed(GROUPS[name], arguments, f"certvae {name}", COMMANDS[name].__doc__)
+
+
+def _parsed(commands: Mapping[str, Command], arguments: Sequence[str], program: str, about: str | None) -> int:
+    about = f"{about}\n\n{ExitCode.legend()}"
     return tyro.extras.subcommand_cli_from_dict(dict(commands), prog=program, description=about, args=list(arguments))
 
 

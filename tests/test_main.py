@@ -24,6 +24,7 @@ from certvae.tracking import ui
 from certvae.tracking.ledger import Ledger
 from tests.small_ledgers import STUDY, database, locked, ready_store, text, wait_until
 from tests.small_rows import cell, fill
+from tests.typed import help_of
 
 
 @pytest.fixture
@@ -219,6 +220,22 @@ def without_extras(*arguments: str, folder: Path) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize(("group", "known"), [("store", "Look after a store"), ("cluster", "A study on a cluster")])
+def test_a_group_of_commands_says_what_it_is_for(group: str, known: str) -> None:
+    said = help_of(group)
+    assert known in said
+    assert "certvae certify teacher.npy" not in said  # that is of the command above it
+    assert said == help_of(group, "--help")
+    assert "certvae certify teacher.npy" in help_of()
+
+
+@pytest.mark.parametrize("words", [(), ("certify-latents",), ("bundle",), ("report",), ("sweeps/tiny_fixed_q.py",)])
+def test_no_help_shows_an_empty_default(words: tuple[str, ...]) -> None:
+    said = " ".join(help_of(*words).split())
+    assert not re.search(r"\(default: *('')? *\)", said)
+    assert words == () or "(default: none)" in said
+
+
 class TestCertify:
     @pytest.fixture
     def arrays(self, tmp_path: Path) -> Path:
@@ -240,6 +257,13 @@ class TestCertify:
         done = without_extras("certify", "teacher.npy", "constant.npy", folder=arrays)
         assert done.returncode == 1
         assert "on these rows      not certified" in done.stdout
+
+    def test_the_exit_code_is_that_of_the_claim_on_these_rows(self, arrays: Path, monkeypatch, capsys) -> None:
+        monkeypatch.chdir(arrays)
+        for name in ("teacher", "logits"):
+            np.save(f"few_{name}.npy", np.load(f"{name}.npy")[:10])
+        assert main(["certify", "few_teacher.npy", "few_logits.npy"]) == ExitCode.DONE
+        assert "in the population  not certified" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         "given", [("logits.npy", "teacher.npy"), ("absent.npy", "logits.npy"), ("teacher.npy", "x.npy", "--delta", "0")]

@@ -15,7 +15,6 @@ from certvae.engine.command import parse
 from certvae.engine.study import Study
 from tests.sweep_runs import REPOSITORY
 
-GROUPS = {"store": command_line.STORE_COMMANDS, "cluster": command_line.CLUSTER_COMMANDS}
 ANY_STUDY = "sweeps.search_margin_psnr:STUDY"
 """What a placeholder such as STUDY stands for."""
 
@@ -47,8 +46,10 @@ def _read(words: Sequence[str]) -> None:
             tyro.cli(Request, args=rest)
         case [str(script), *rest] if script.endswith(".py"):
             parse(study(script), rest)
-        case [group, *rest] if group in GROUPS:
-            tyro.extras.subcommand_cli_from_dict({name: idle(one) for name, one in GROUPS[group].items()}, args=rest)
+        case [group, *rest] if group in command_line.GROUPS:
+            tyro.extras.subcommand_cli_from_dict(
+                {name: idle(one) for name, one in command_line.GROUPS[group].items()}, args=rest
+            )
         case _:
             known = {name: idle(one) for name, one in command_line.COMMANDS.items()}
             tyro.extras.subcommand_cli_from_dict(known, args=list(words))

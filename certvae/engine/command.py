@@ -37,7 +37,7 @@ from certvae.spec.teachers import FeatureGmm, Given
 from certvae.spec.validation import check_seeds, nearest, refuse, spec
 from certvae.store.log import note
 from certvae.store.store import Store
-from certvae.terminal import certvae, python, without
+from certvae.terminal import certvae, or_none, python, without
 
 HELP_WIDTH = 80
 COMMANDS = "commands"
@@ -46,6 +46,7 @@ MOST = 100_000
 """More slots or configs than any run has; a slip of the finger is refused."""
 _ADDRESS = re.compile(r"auto|(ray://)?\S+:[0-9]+")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+OR_NONE = tyro.conf.arg(help_behavior_hint=or_none)
 
 
 OWN = tyro.constructors.ConstructorRegistry()
@@ -95,14 +96,14 @@ class Run:
     data: str
     """The data set: digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet-200, or your own: folder:PATH,
     npz:PATH or module:FUNCTION."""
-    teacher: str = ""
+    teacher: Annotated[str, OR_NONE] = ""
     """Another teacher than the study's: given:FILE (rows of an .npz), features:FILE, features:module:FUNCTION or
     features:torchvision:NAME (a mixture on them), pixels (a mixture on principal components), or labels."""
     seeds: tuple[int, ...]
     """Seeds of a plain run; each is one cell per config."""
-    only: tuple[str, ...] = ()
+    only: Annotated[tuple[str, ...], OR_NONE] = ()
     """Of a plain run: train these modes and what they begin with; all of them when absent."""
-    study: str = ""
+    study: Annotated[str, OR_NONE] = ""
     """Names rows and the MLflow experiment. Another name is another study, and another look at the same certify rows.
     The study's own, with the data set where that is another one or yours, when absent."""
     looks: Annotated[int, Ge(1), Le(MOST)] | None = None
@@ -149,7 +150,8 @@ class Run:
     """Who proposes configs. auto: Gaussian processes (gp) up to config 200 and tpe from there, or what the search began
     with. MODULE:FUNCTION: what it returns when called with seed=..., such as optuna.samplers:CmaEsSampler."""
     lag: Annotated[int, Ge(1)] = 8
-    """Config k is proposed from the outcomes of configs 0 to k - lag: more runs at once, and knows less."""
+    """Config k is proposed from the outcomes of configs 0 to k - lag: a larger lag keeps more slots busy, and each
+    proposal knows less."""
     early_stop: Annotated[float, Gt(0), Lt(1)] | None = None
     """Censor a cell halfway when, with this confidence, its config cannot become feasible or the best: 0.9, say."""
     race: Annotated[float, Gt(0), Lt(1)] | None = None
@@ -173,8 +175,8 @@ class Run:
     """Show a bundle of the certified network with the largest bound in MLflow, as files of its run and as a model: up
     to four seconds of a core. A search does so by itself."""
     recompute: bool = False
-    """Make again what another text of the program had a part in, which --status calls stale. The old results are
-    replaced; let nothing else use the store meanwhile."""
+    """Compute stale rows again, those that another source code of certvae or of a module of yours made, and replace
+    them. Let nothing else use the store meanwhile."""
     plan: bool = False
     """Print what would run, how long it may take and what is shared, and stop; nothing is downloaded, decoded or
     written."""

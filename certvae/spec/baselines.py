@@ -23,6 +23,7 @@ class Vanilla:
 
     name: ClassVar[str] = "vanilla"
     alpha_kl: Weight = 1.0
+    """KL weight."""
 
 
 @spec
@@ -32,6 +33,7 @@ class BetaVae:
     strength: Literal["low", "high"]
     """Against the KL weight of vanilla."""
     alpha_kl: Weight
+    """KL weight."""
 
     @property
     def name(self) -> str:
@@ -61,6 +63,7 @@ class FreeBits:
 
     name: ClassVar[str] = "free_bits"
     alpha_kl: Weight = 1.0
+    """KL weight."""
     nats: Weight = 0.05
     """Free per latent unit, as a mean over the batch."""
 
@@ -71,6 +74,7 @@ class Gmvae:
 
     name: ClassVar[str] = "gmvae"
     alpha_kl: Weight = 1.0
+    """KL weight."""
 
 
 @spec
@@ -83,7 +87,9 @@ class VqVae:
     name: ClassVar[str] = "vq_vae"
     alpha_kl: ClassVar[None] = None
     codes: Annotated[int, Ge(2), Le(65_536)] = 512
+    """Entries of the codebook."""
     commitment: Weight = 0.25
+    """Weight of the squared distance between what the encoder says and its code."""
 
 
 @spec
@@ -93,6 +99,7 @@ class InfoVae:
 
     name: ClassVar[str] = "info_vae"
     alpha_kl: Weight = 0.1
+    """KL weight."""
     mmd: Weight = 100.0
     """Weight of the squared maximum mean discrepancy."""
 
@@ -120,6 +127,7 @@ class Baselines:
     warm_up: WarmUp = WarmUp()
     teacher: WarmUpGmm | PcaGmm | Labels | FeatureGmm | Given = WarmUpGmm()
     baselines: tuple[Baseline, ...] = SEVEN
+    """Which are trained."""
     lambda_ts: Positive | None = None
     """Adds aligned_<name> of each: the same objective and this weight of L_TS, from the same initialisation."""
 

@@ -172,7 +172,8 @@ class Model:
     head: LearnedHead | SimplexHead = field(default_factory=LearnedHead)
     likelihood: Gaussian | Bernoulli = field(default_factory=Gaussian)
     decoder_sees_teacher: bool = True
-    """The decoder reads z and T(x); the certificate never looks at the decoder."""
+    """The decoder reads z and T(x). The certificate never looks at the decoder, but PSNR and the weight at which a code
+    dies depend on what it reads."""
     network: Module | None = None
     """A network of your own in place of encoder and decoder: module:function, and options as name=value."""
 
@@ -203,8 +204,11 @@ class Training:
     """How long and how fast one stage trains, with Adam."""
 
     epochs: Count = 60
+    """Passes over the train rows: of each mode, or of the warm-up."""
     batch_size: Count = 256
+    """Train rows of a step."""
     learning_rate: Positive = 1e-3
+    """Step size of Adam."""
     gradient_clip: Positive = 5.0
     """Largest norm of the gradient."""
     report_every: Count = 1

@@ -41,7 +41,7 @@ class Unaligned:
     alpha_kl: Weight = 1.0
     """KL weight."""
     lambda_bal: Weight = 1.0
-    """Weight of the student's usage balance."""
+    """Weight of KL(mean head row of a batch || uniform): against heads that use few classes."""
     kl_ramp_epochs: CountOrNone = 0
     """Epochs in which the KL weight grows linearly from 0."""
     lambda_active: Weight | None = None
@@ -66,7 +66,7 @@ class Objective:
     lambda_ts: Weight = 5.0
     """Alignment weight, > 0."""
     lambda_bal: Weight = 1.0
-    """Weight of the student's usage balance."""
+    """Weight of KL(mean head row of a batch || uniform): against heads that use few classes."""
     kl_ramp_epochs: CountOrNone = 0
     """Epochs in which the KL weight grows linearly from 0."""
     lambda_active: Weight | None = None

@@ -39,14 +39,17 @@ class PcaGmm:
     whitening: Several[Count] = (16, 32, 64)
     """Numbers of whitened principal components to try."""
     covariance: Several[Covariance] = ("diag", "tied", "full")
+    """Shapes of the covariance to try."""
     regulariser: Several[Weight] = (1e-4, 1e-2)
     """Added to the diagonal of covariances."""
     temperature: Several[Positive] = (1.0, 2.0, 5.0)
     """Posterior logits are divided by it: raw posteriors in many dimensions are nearly one-hot."""
     initialisations: Count = 3
+    """Starts of k-means to try."""
     fit_rows: Annotated[int, Ge(2)] = 20_000
     """At most so many train rows are used for a fit."""
     max_iterations: Count = 100
+    """Steps of EM at most."""
     smoothing: Share = 0.05
     """eps of T = (1 - eps) posterior + eps / K, > 0: the analytic code needs strictly positive rows."""
     energy_budget: Positive = 1.0
@@ -81,7 +84,9 @@ class Prefit:
     """Encoder means are first fitted to the analytic code of the teacher: E ||P_W mu - scale mu*||^2."""
 
     epochs: Count = 5
+    """Passes over the train rows."""
     learning_rate: Positive = 1e-3
+    """Step size of Adam."""
     scale: Annotated[float, Gt(0), Le(1)] = 0.3
     """The scaled code of rst_alpha_prefit. rst_prefit uses 1; 0.3 is near the equilibrium scale at alpha_kl = 8."""
     rest_weight: Weight = 0.01
@@ -93,7 +98,9 @@ class Escape:
     """How an escape from a low-margin start is recorded: one point before the first step, then every few steps."""
 
     points: Count = 100
+    """Points after the first."""
     steps_per_point: Count = 4
+    """Steps of training between two points."""
     low_scale: Annotated[float, Gt(0), Le(1)] = 0.02
     """Scale of the prefit that escape_prefit starts from."""
 

@@ -26,14 +26,17 @@ class Gmm:
     whitening: Several[CountOrNone] = (0, 16, 32, 64)
     """PCA-whitening dimensions to try; 0 leaves the features as they are."""
     covariance: Several[Covariance] = ("diag", "tied", "spherical")
+    """Shapes of the covariance to try."""
     regulariser: Several[Weight] = (1e-4, 1e-3, 1e-2)
     """Added to the diagonal of covariances."""
     temperature: Several[Positive] = (1.0, 2.0, 4.0)
     """Posterior logits are divided by it: larger is softer."""
     initialisations: Count = 3
+    """Starts of k-means to try."""
     fit_rows: Annotated[int, Ge(2)] = 50_000
     """At most so many train rows are used for a fit."""
     max_iterations: Count = 100
+    """Steps of EM at most."""
     smoothing: Share = 0.01
     """eps of T = (1 - eps) posterior + eps / K. The smoothed rows are the teacher."""
     thresholds: Thresholds = Thresholds()
