@@ -83,6 +83,7 @@ class Context:
         )
 
 
+MOST_THREADS = 256
 HERE = 0
 """`--workers 0`: lanes run in this process, one after the other, without Ray."""
 
@@ -132,3 +133,29 @@ def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool
         return made_by.items() <= current.items() and row["environment"] == environments[device]
 
     return is_current
+
+
+def apart(row: Mapping[str, Any]) -> str:
+    """What sets a row apart from those that are made here: versions of stages, threads and mode of its process.
+
+    Empty where none of these does, so that the packages, Python or the device are other ones.
+    """
+    now = {stage.name: stage.version for stage in chain.STAGES}
+    was = {name: row.get(f"stage_version_{name}", version) for name, version in now.items()}
+    stages = (f"{name} of version {was[name]}, not {version}" for name, version in now.items() if was[name] != version)
+    process = _processes(row.get("device", expected()["device"])).get(row["environment"])
+    return ", ".join([*stages, *filter(None, [process])])
+
+
+@functools.cache
+def _processes(device: str) -> dict[str, str]:
+    """{environment: its threads and mode} of processes that differ in nothing else: a row holds the digest alone."""
+    here = {**expected(), "device": device}
+    threads, modes = range(1, MOST_THREADS + 1), (True, False)
+    others = ({"threads": count, "deterministic": mode} for count in threads for mode in modes)
+    return {
+        digest({**here, **other}): ", ".join(
+            f"{name} {value}, not {here[name]}" for name, value in other.items() if value != here[name]
+        )
+        for other in others
+    }

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group
 
 from certvae.engine import runs, status, summary
-from certvae.engine.context import made_here
+from certvae.engine.context import apart, made_here
 from certvae.engine.dispatch import Cell
 from certvae.engine.progress import console
 from certvae.engine.rows import Row, RowIndex
@@ -104,7 +104,7 @@ class Standing:
             yield f"{run}{self._next(run)}"
         if rule is not None and goal is not None:
             yield from self._search(goal, rule, run.search if run else 0)
-        yield status.counted(self.rows, self.cells, self.censored)
+        yield status.counted(self.rows, self.cells, self.censored, dict.fromkeys(map(apart, self.rows.outdated)))
 
     def _next(self, run: Asked) -> str:
         """What a run computes at this moment, or what goes on with it."""

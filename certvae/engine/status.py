@@ -1,6 +1,6 @@
 """Answers two questions to a store: how far is every cell, and why is a stage of a cell not there?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -45,13 +45,19 @@ def shown(store: Store, rows: RowIndex, cells: Sequence[Cell], censored: Mapping
     return Group(table, *warning)
 
 
-def counted(rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str]) -> str:
-    """How many cells have ended, and of how many configs they are."""
+def counted(rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str], apart: Iterable[str] = ()) -> str:
+    """How many cells have ended, and of how many configs they are.
+
+    Args:
+        apart: what sets rows apart that are made again here.
+    """
     configs = len({cell.spec.config for cell in cells})
     done, stopped = sum(bool(rows.of(cell)) for cell in cells), sum(cell.spec.cell in censored for cell in cells)
     of = f"{len(cells)} cells of {configs} configs" if configs > 1 else f"{len(cells)} cells"
     ended = f", {stopped} ended early" if stopped else ""
+    told = "; ".join(filter(None, apart))
     older = f"; {len(rows.outdated)} rows were made by other code or in another environment"
+    older += f" ({told})" if told else ""
     return f"{done} of {of} done{ended}" + (f"{older}, and a run here makes them again" if rows.outdated else "")
 
 

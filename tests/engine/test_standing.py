@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from certvae.canonical import digest
 from certvae.engine import runs, standing
 from certvae.engine.dispatch import Cell
 from certvae.errors import ConfigFault
+from certvae.fingerprint import expected
+from certvae.protocols import judging
 from certvae.store.log import note
 from certvae.store.process import owner
 from certvae.store.store import STARTS, Store
@@ -93,6 +96,15 @@ def test_rows_of_other_code_are_done_and_said_to_be_made_again_here(store):
     for mode in small_rows.MODES:
         store.put_row({**small_rows.row(store, cells(0)[0].spec, mode), "environment": "f" * 64})
     assert "1 of 1 cells done; 3 rows were made by other code or in another environment" in said(store)
+
+
+def test_rows_of_another_process_and_stage_say_what_was_other(store):
+    notebook = digest({**expected(), "threads": 2, "deterministic": False})
+    for mode in small_rows.MODES:
+        made = {"environment": notebook, "device": expected()["device"]}
+        store.put_row({**small_rows.row(store, cells(0)[0].spec, mode), **made})
+    wanted = f"judge of version 1, not {judging.judge.version}, threads 2, not 1, deterministic False, not True"
+    assert f"in another environment ({wanted}), and a run here makes them again" in said(store)
 
 
 def test_a_spec_of_another_version_is_left_out(store):
