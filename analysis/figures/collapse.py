@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import StrMethodFormatter
 
+from certvae.answers import DEAD_RATE
 from certvae.spec.modes import ordered
 
 from ..captions import caption, subject
@@ -31,10 +32,10 @@ from .drawing import (
     weight_axis,
 )
 
-DEAD = 0.05  # nats: below this KL rate a channel carries nothing
 SHOWN = ("no_align", "full", "rescue", "guarded_full", "guarded_rescue")
-PANELS = (("margin", MARGIN), ("kl_rate", "KL rate, nats"), ("active_units", "active units"))
 SMALLEST = 1e-4  # nats: what is below is drawn there
+RATE = f"KL rate, nats ({SMALLEST:g} or less at the bottom)"
+PANELS = (("margin", MARGIN), ("kl_rate", RATE), ("active_units", "active units"))
 
 
 @drawn
@@ -65,16 +66,18 @@ def collapse_and_rescue(rows: pd.DataFrame, tau: float, forecast: Mapping[str, f
             axes.axvline(weight, color=look(mode, modes).colour, linewidth=0.9, linestyle=":")
     panels[1].set_yscale("log")
     panels[1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    panels[1].axhline(DEAD, color=INK, linewidth=0.8)
+    floor = panels[1].axhline(
+        DEAD_RATE, color=INK, linewidth=0.8, linestyle="--", label=f"dead below a KL rate\nof {DEAD_RATE:g} nats"
+    )
     line = boundary(panels[0], tau)
-    legend(figure, [*mode_handles(modes), line, *_explained(dead, forecast)])
+    legend(figure, [*mode_handles(modes), line, floor, *_explained(dead, forecast)])
     return titled(figure, f"Collapse, prevention and rescue — {clean(subject(rows))}", caption(rows, tau))
 
 
 def _dead_from(rows: pd.DataFrame) -> float | None:
     """The least KL weight at which the plain code of every seed carries nothing."""
     plain = rows[rows["mode"] == "no_align"].groupby("alpha_kl")["kl_rate"].max()
-    found = plain[plain < DEAD]
+    found = plain[plain < DEAD_RATE]
     return None if found.empty else float(min(found.index))
 
 

@@ -144,7 +144,7 @@ def boundary(axes: Axes, tau: float) -> Line2D:
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, tau - 0.06 * (high - low)), max(high, tau + 0.06 * (high - low)))
     unclaimed(axes, tau)
-    return axes.axhline(tau, color=INK, linewidth=1.1, label=f"certified above tau = {tau:.2f}")
+    return axes.axhline(tau, color=INK, linewidth=1.1, label=f"margin above tau = {tau:.2f}")
 
 
 def unclaimed(axes: Axes, below: float) -> None:

@@ -41,6 +41,9 @@ def test_three_panels_with_the_forecast_and_a_floor_for_dead_codes(rows):
     lines = [line for line in figure.axes[1].lines if line.get_label().startswith("_")]
     assert min(float(min(line.get_ydata())) for line in lines if len(line.get_ydata()) == 3) == collapse.SMALLEST
     assert any(list(line.get_xdata()) == [1.4, 1.4] for line in figure.axes[0].lines)
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "dead below a KL rate\nof 0.05 nats" in words
+    assert "margin above tau = 0.10" in words
     assert saved(figure, "png").startswith(b"\x89PNG")
 
 
