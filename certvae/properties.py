@@ -5,8 +5,8 @@ A nonconstant statistic of the teacher that a head matches below its constant ba
 choice within a part. By the chain rule of KL the margin is the sum of both kinds, `G_0(partition)` and for every part g
 `E[T_g (KL(T|g || Tbar|g) - KL(T|g || S|g))]`, where T_g adds up the classes of g and T|g is the teacher within it.
 
-Every term is at most 0 for a constant student, so each that is positive certifies on its own, on these rows: a head
-that tells superclasses apart and nothing within them has collapsed in part, and the terms say where.
+Every term is at most 0 for a constant student, so each that is positive certifies on its own, on these rows: the head
+tells the parts, or the classes of that part, apart. One that is not positive proves nothing; a part of one class has 0.
 """
 
 from collections.abc import Sequence

@@ -25,12 +25,12 @@ from certvae.store.store import Store
 from tests import demo_table
 from tests.rooms import PICTURE, edges, picture
 from tests.small_cells import small_cell, small_digits
-from tests.test_architecture import PACKAGES, ROOT, module_of, sources
+from tests.test_architecture import PACKAGES, ROOT, module_of, sources, tree
 from tests.typed import help_of
 
 FOLDERS = ("", ".github/", ".github/examples/", *(f"{package}/" for package in PACKAGES), "sweeps/clusters/")
 PAGES = [path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}*.md"))]
-README_LINES = 150
+README_LINES = 190
 CERTVAE = "certvae"
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ANY_STUDY = "sweeps/tiny_fixed_q.py"  # has the options of a study of one's own
@@ -66,7 +66,8 @@ def written(page: Path) -> list[str]:
         line for body in (*fenced(page, ""), *indented(FENCED.sub("", text))) for line in joined(body).splitlines()
     ]
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCED.sub("", text))]
-    return [line.split(" #")[0].split("   ")[0].strip() for line in (*lines, *spans)]
+    said = (line.split(" #")[0].split("   ")[0].strip() for line in (*lines, *spans))
+    return [re.sub(r"^PYTHONPATH=\S+ ", "", line) for line in said]
 
 
 def joined(text: str) -> str:
@@ -126,6 +127,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         features = np.eye(10)[generator.integers(0, 10, n)] + 0.1 * generator.normal(size=(n, 10))
         np.save(here / f"f{end}.npy", features)
         np.save(here / f"z{end}.npy", features[:, :4])
+        np.save(here / f"v{end}.npy", np.full((n, 4), -4.0))
     dataset, store = small_digits(here / "cache"), Store(here / "store")
     for seed in (0, 1):
         rescue = replace(small_cell(seed=seed), data=Data(name="digits", limit=240, certify_limit=60))
@@ -242,6 +244,22 @@ class TestFacts:
         rows = re.findall(r"^\| (.+?) \| (\d+) \| \S", (ROOT / ".github" / "CHANGELOG.md").read_text(), re.MULTILINE)
         said = {(name, int(version)) for names, version in rows for name in re.findall(r"`(\w+)`", names)}
         assert {(one.name, n) for one in chain.STAGES for n in range(2, one.version + 1)} <= said
+
+    def test_every_option_of_a_study_says_what_it_is(self):
+        """What `--help` prints beside it is the text below a field; a field that is a spec itself has its class."""
+        paths = (*sources("certvae/spec"), ROOT / "certvae" / "engine" / "command.py")
+        found = [node for path in paths for node in tree(path).body if isinstance(node, ast.ClassDef)]
+        groups = {node.name for node in found} | {"Thresholds"}
+        silent = [
+            f"{spec.name}.{ast.unparse(field.target)}"
+            for spec in found
+            if "spec" in map(ast.unparse, spec.decorator_list) and spec.name != "CellSpec"
+            for field, below in itertools.pairwise([*spec.body, ast.Pass()])
+            if isinstance(field, ast.AnnAssign) and not groups & set(re.findall(r"\w+", ast.unparse(field.annotation)))
+            if "ClassVar" not in ast.unparse(field.annotation)
+            if not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant))
+        ]
+        assert silent == []
 
     def test_the_citation_is_of_this_version(self):
         assert f"\nversion: {certvae.__version__}\n" in (ROOT / "CITATION.cff").read_text()

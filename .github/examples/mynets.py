@@ -1,6 +1,7 @@
 """Two networks of one's own, a residual one and a vision transformer, for images of any size that their strides divide.
 
-    certvae run sweeps/tiny_fixed_q.py --model.network mynets:ResNetVae width=32
+    PYTHONPATH=.github/examples certvae run sweeps/tiny_fixed_q.py --data digits --model.decoder-sees-teacher \
+      --model.network mynets:ResNetVae width=16 --teacher labels
 
 Both normalise each image by itself (GroupNorm, LayerNorm) and drop nothing out: rows must not influence each other, and
 a run that resumes must end with the same bytes. `certvae.testing.NetworkLaws` tests that, and so does every run.
