@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from certvae.canonical import digest
+from certvae.canonical import digest, leaves
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.data.dataset import Dataset
 from certvae.data.loading import foreseen, load
@@ -83,7 +83,6 @@ class Context:
         )
 
 
-MOST_THREADS = 256
 HERE = 0
 """`--workers 0`: lanes run in this process, one after the other, without Ray."""
 
@@ -135,27 +134,9 @@ def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool
     return is_current
 
 
-def apart(row: Mapping[str, Any]) -> str:
-    """What sets a row apart from those that are made here: versions of stages, threads and mode of its process.
-
-    Empty where none of these does, so that the packages, Python or the device are other ones.
-    """
-    now = {stage.name: stage.version for stage in chain.STAGES}
-    was = {name: row.get(f"stage_version_{name}", version) for name, version in now.items()}
-    stages = (f"{name} of version {was[name]}, not {version}" for name, version in now.items() if was[name] != version)
-    process = _processes(row.get("device", expected()["device"])).get(row["environment"])
-    return ", ".join([*stages, *filter(None, [process])])
-
-
-@functools.cache
-def _processes(device: str) -> dict[str, str]:
-    """{environment: its threads and mode} of processes that differ in nothing else: a row holds the digest alone."""
-    here = {**expected(), "device": device}
-    threads, modes = range(1, MOST_THREADS + 1), (True, False)
-    others = ({"threads": count, "deterministic": mode} for count in threads for mode in modes)
-    return {
-        digest({**here, **other}): ", ".join(
-            f"{name} {value}, not {here[name]}" for name, value in other.items() if value != here[name]
-        )
-        for other in others
-    }
+def apart(row: Mapping[str, Any], store: Store) -> str:
+    """What sets a row apart from those that are made here: versions of stages, and what it was judged in."""
+    now = {"stages": {stage.name: stage.version for stage in chain.STAGES}, **expected()}
+    stages = {name: row.get(f"stage_version_{name}", version) for name, version in now["stages"].items()}
+    was = dict(leaves({"stages": stages, **store.environment(row.get("key_judged", ""))}))
+    return ", ".join(f"{name} {was[name]}, not {here}" for name, here in leaves(now) if was.get(name, here) != here)

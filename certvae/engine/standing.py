@@ -104,7 +104,8 @@ class Standing:
             yield f"{run}{self._next(run)}"
         if rule is not None and goal is not None:
             yield from self._search(goal, rule, run.search if run else 0)
-        yield status.counted(self.rows, self.cells, self.censored, dict.fromkeys(map(apart, self.rows.outdated)))
+        reasons = dict.fromkeys(apart(row, self.store) for row in self.rows.outdated)
+        yield status.counted(self.rows, self.cells, self.censored, reasons)
 
     def _next(self, run: Asked) -> str:
         """What a run computes at this moment, or what goes on with it."""

@@ -15,7 +15,7 @@ from certvae.protocols import judging
 from certvae.store.log import note
 from certvae.store.process import owner
 from certvae.store.store import STARTS, Store
-from tests import small_rows
+from tests import analysis_rows, small_rows
 
 GUARD = ("guard",)
 
@@ -99,11 +99,12 @@ def test_rows_of_other_code_are_done_and_said_to_be_made_again_here(store):
 
 
 def test_rows_of_another_process_and_stage_say_what_was_other(store):
-    notebook = digest({**expected(), "threads": 2, "deterministic": False})
+    notebook = {**expected(), "threads": 2, "deterministic": False}
+    judged = Store(store.path, fingerprint=notebook).call(analysis_rows.teacher, 0)
     for mode in small_rows.MODES:
-        made = {"environment": notebook, "device": expected()["device"]}
+        made = {"environment": digest(notebook), "key_judged": judged.key}
         store.put_row({**small_rows.row(store, cells(0)[0].spec, mode), **made})
-    wanted = f"judge of version 1, not {judging.judge.version}, threads 2, not 1, deterministic False, not True"
+    wanted = f"stages.judge 1, not {judging.judge.version}, threads 2, not 1, deterministic False, not True"
     assert f"in another environment ({wanted}), and a run here makes them again" in said(store)
 
 
