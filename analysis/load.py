@@ -174,7 +174,7 @@ def machines(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The first rows of a split and their reconstructions by one network, uint8 (n, C, H, W)."""
+    """Rows spread over a split and their reconstructions by one network, uint8 (n, C, H, W)."""
 
     seed: int
     mode: str

@@ -10,38 +10,30 @@ They are diagnostics.
 past the latent: by a decoder that is shown T, for example.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
-from jaxtyping import Float
 
-from certvae.certificate import FLOAT_SLACK, Pairs
+from certvae.certificate import FLOAT_SLACK, Pairs, observe
 from certvae.evaluation.facts import Exam, Fact
-from certvae.quality import measure
 from certvae.training.triad import Read
 
-Rows = Float[np.ndarray, "n K"]
 
-
-def margin(teacher: Rows, log_student: Rows) -> float:
-    """I - E KL of two rows per image, nats: 0 at the best constant student, at most I."""
-    rows = teacher.astype(np.float64) / teacher.sum(axis=1, keepdims=True, dtype=np.float64)
-    entropy = -np.sum(rows * np.log(np.where(rows > 0, rows, 1.0)), axis=1).mean()
-    cross = -np.sum(np.where(rows > 0, rows * log_student, 0.0), axis=1).mean()
-    return measure(rows).info - float(cross - entropy)
-
-
-def edges(teacher: Rows, log_seen: Rows, log_student: Rows) -> dict[str, Fact]:
-    """Margins of the three edges, and the flag.
+def edges(head: Pairs, through: Pairs) -> dict[str, Fact]:
+    """Margins of the three edges, nats, and the flag.
 
     Args:
-        log_seen: log T(xhat).
+        head: T(x) and S(z).
+        through: T(x) and T(xhat), of the same rows.
     """
-    head, through = margin(teacher, log_student), margin(teacher, log_seen)
+    back = replace(head, teacher=np.exp(through.log_student))
+    of_head, of_through, of_back = (observe(pairs).margin for pairs in (head, through, back))
     return {
-        "edge_head": head,
-        "edge_through": through,
-        "edge_back": margin(np.exp(log_seen), log_student),
-        "bypass": through > FLOAT_SLACK >= head,
+        "edge_head": of_head,
+        "edge_through": of_through,
+        "edge_back": of_back,
+        "bypass": of_through > FLOAT_SLACK >= of_head,
     }
 
 
@@ -51,6 +43,5 @@ def of_exam(exam: Exam, read: Read) -> dict[str, Fact]:
     found = []
     for batch in exam.batches.in_order():
         mu = exam.vae.encoder(batch.x)[0]
-        found.append(read(torch.sigmoid(exam.vae.decoder(mu, exam.targets(batch, mu)))).double().cpu().numpy())
-    pairs: Pairs = exam.pairs(exam.raw_logits())
-    return edges(exam.teacher.astype(np.float64), np.concatenate(found), pairs.log_student)
+        found.append(read(torch.sigmoid(exam.vae.decoder(mu, exam.targets(batch, mu)))).cpu().numpy())
+    return edges(exam.pairs(exam.raw_logits()), exam.pairs(np.concatenate(found)))

@@ -294,12 +294,12 @@ def _code(seen: Passage) -> dict[str, Fact]:
 
 @torch.inference_mode()
 def pictures(exam: Exam) -> dict[str, np.ndarray]:
-    """The first rows of the split and their reconstructions, uint8 (n, C, H, W)."""
-    batch = next(exam.batches.in_order())
-    first = Batch(batch.x[:PICTURES], None if batch.teacher is None else batch.teacher[:PICTURES])
-    mu = exam.vae.encoder(first.x)[0]
-    x_hat = torch.sigmoid(exam.vae.decoder(mu, exam.targets(first, mu)))
-    return {name: _bytes(x) for name, x in (("originals", first.x), ("reconstructions", x_hat))}
+    """Rows spread evenly over the split, which may be sorted, and their reconstructions, uint8 (n, C, H, W)."""
+    n = len(exam.teacher)
+    batch = exam.batches.at(torch.from_numpy(np.linspace(0, n - 1, min(PICTURES, n), dtype=np.int64)))
+    mu = exam.vae.encoder(batch.x)[0]
+    x_hat = torch.sigmoid(exam.vae.decoder(mu, exam.targets(batch, mu)))
+    return {name: _bytes(x) for name, x in (("originals", batch.x), ("reconstructions", x_hat))}
 
 
 def _bytes(x: torch.Tensor) -> np.ndarray:

@@ -99,7 +99,7 @@ Reads = Raw | Protected | Drifting | Edges | Levels | Permuted | Unguided | Simp
 """What a judgement reads besides what all of them read."""
 
 
-@stage(version=5)
+@stage(version=6)
 def judge(subject: Subject, look: Look, reads: Reads, *, bench: Workbench) -> Content:
     """Certificate, diagnostics and pictures of one network on one split."""
     from certvae.evaluation import facts

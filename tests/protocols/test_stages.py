@@ -29,6 +29,7 @@ from tests.small_cells import (
     TRAINING,
     WARM_UP,
     small_digits,
+    with_images,
     with_noise_in,
 )
 
@@ -426,13 +427,22 @@ class TestDecoder:
 
 
 class TestJudgement:
-    def test_pictures_are_the_first_rows_of_the_split(self, store):
+    def test_pictures_are_rows_spread_over_the_split(self, store):
         pictures = judged(store, aligned(store)).arrays
         rows = digits(store)
-        expected = np.round(rows.images[rows.rows("certify")[:8]].astype(np.float32) / 16 * 255).astype(np.uint8)
+        shown = rows.rows("certify")[[0, 8, 16, 25, 33, 42, 50, 59]]
+        expected = np.round(rows.images[shown].astype(np.float32) / 16 * 255).astype(np.uint8)
         np.testing.assert_array_equal(pictures["originals"], expected, strict=True)
         assert pictures["reconstructions"].shape == expected.shape
         assert pictures["reconstructions"].dtype == np.uint8
+
+    def test_pictures_of_rows_sorted_by_class_are_of_several(self, store):
+        rows = digits(store)
+        images, certify = rows.images.copy(), rows.rows("certify")
+        images[certify, :, 0] = np.sort(rows.labels[certify])[:, None, None]  # the top line of an image is its class
+        by_class = with_images(rows, images, store.path / "data" / "sorted", "certify rows sorted by class")
+        shown = judged(store, aligned(store), dataset=by_class).arrays["originals"]
+        assert len(np.unique(shown[:, 0, 0, 0])) == 8
 
     def test_looks_are_paid_for_by_the_bound_alone(self, store):
         once, often = (judged(store, aligned(store), looks=looks).facts for looks in (1, 20))
@@ -489,7 +499,7 @@ def test_numbers_of_this_stage_version_are_known(store):
         ("teacher", 1): pytest.approx(0.529045, rel=1e-3),
         ("no_align", 1): pytest.approx(10.3991, rel=1e-3),
         ("aligned", 1): pytest.approx(14.0294, rel=1e-3),
-        ("judge", 5): pytest.approx(-0.0392063, rel=1e-3),
+        ("judge", 6): pytest.approx(-0.0392063, rel=1e-3),
     }
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from certvae.evaluation.edges import edges, margin
+from certvae.certificate import Pairs
+from certvae.evaluation.edges import edges
 from certvae.models.nets import build
 from certvae.spec.rescue import Triad
 from certvae.training.batches import Batch
@@ -16,28 +17,32 @@ T = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.25, 0.5, 0.2
 S = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4], [0.3, 0.4, 0.3]])
 
 
-def test_a_margin_is_that_of_the_certificate():
-    assert margin(T, np.log(S)) == pytest.approx(0.1790704287, abs=1e-9)
+def pairs(student: np.ndarray) -> Pairs:
+    return Pairs(teacher=T, log_student=np.log(student), split="certify")
+
+
+def test_the_margin_of_the_head_is_that_of_the_certificate():
+    assert edges(pairs(S), pairs(T))["edge_head"] == pytest.approx(0.1790704287, abs=1e-9)
 
 
 def test_a_perfect_reconstruction_leaves_no_loss_on_the_edge_through_it():
-    found = edges(T, np.log(T), np.log(S))
+    found = edges(pairs(S), pairs(T))
     assert found["edge_through"] == pytest.approx(0.2205271460, abs=1e-9)  # I_T
     assert found["edge_head"] == pytest.approx(found["edge_back"], abs=1e-12)
     assert found["bypass"] is False
 
 
 def test_the_constant_baseline_of_each_edge_has_margin_zero():
-    constant = np.log(np.broadcast_to(T.mean(axis=0), T.shape))
-    found = edges(T, constant, constant)
+    constant = pairs(np.broadcast_to(T.mean(axis=0), T.shape))
+    found = edges(constant, constant)
     assert [found[name] for name in ("edge_head", "edge_through", "edge_back")] == pytest.approx([0, 0, 0], abs=1e-12)
     assert found["bypass"] is False
 
 
 def test_a_reconstruction_that_tells_what_the_head_does_not_is_a_bypass():
-    constant = np.log(np.broadcast_to(T.mean(axis=0), T.shape))
-    assert edges(T, np.log(T), constant)["bypass"] is True
-    assert edges(T, np.log(T), np.log(S[[1, 2, 3, 0]]))["bypass"] is True
+    constant = np.broadcast_to(T.mean(axis=0), T.shape)
+    assert edges(pairs(constant), pairs(T))["bypass"] is True
+    assert edges(pairs(S[[1, 2, 3, 0]]), pairs(T))["bypass"] is True
 
 
 class TestLoss:
