@@ -83,17 +83,23 @@ def function(reference: str, wanted: str) -> Callable[..., Any]:
             cause="it was changed after this run began, or it is another one on this host",
         )
     if _loaded.get(module) != wanted or module not in sys.modules:
-        _import(module)
-        _loaded[module] = wanted
-    given = getattr(sys.modules[module], name, None)
-    if not callable(given):
-        known = sorted(key for key, value in vars(sys.modules[module]).items() if callable(value) and key[0] != "_")
-        raise ConfigFault(
-            f"{module} has no function or class {name}; it has {', '.join(known) or 'none'}",
-            "name one of them",
-            where=str(_file(module)),
-        )
+        for one in _texts(_file(module), module):  # what was imported before may be of an older text
+            sys.modules.pop(one.removesuffix(".py").removesuffix("/__init__").replace("/", "."), None)
+    given = _member(module, name)
+    _loaded[module] = wanted
     return given
+
+
+def brought(reference: str) -> Callable[..., Any]:
+    """What `module:function` names, of the text that is there now; an installed one is what its package has.
+
+    Raises:
+        ConfigFault, TheirFault: as `function`.
+    """
+    if is_installed(reference):
+        module, _, name = reference.partition(":")
+        return _member(module, name)
+    return function(reference, source(reference))
 
 
 def search_path() -> tuple[str, ...]:
@@ -160,7 +166,7 @@ def _module(reference: str) -> str:
 
 
 @contextlib.contextmanager
-def _importable() -> Iterator[None]:
+def importable() -> Iterator[None]:
     """Modules of the working directory can be imported, and what is imported leaves no byte code beside them: that of
     an older text of the same second and length would be taken for it."""
     here, writes = str(Path.cwd()), sys.dont_write_bytecode
@@ -180,7 +186,7 @@ def _file(module: str) -> Path:
     Raises:
         ConfigFault: nowhere, or not in Python.
     """
-    with _importable():
+    with importable():
         found = _spec(module)
     if module == "__main__" or found is None or found.origin is None or not found.origin.endswith(".py"):
         raise ConfigFault(
@@ -240,23 +246,30 @@ def _below(folder: Path, parts: list[str]) -> Iterator[Path]:
         yield from (path for path in candidates if path.is_file())
 
 
-def _import(module: str) -> None:
-    """Imports a module and its neighbours anew: what was imported before may be of an older text.
+def _member(module: str, name: str) -> Callable[..., Any]:
+    """A function or class of a module, which is imported unless it was.
 
     Raises:
-        TheirFault: it raises something.
-        ConfigFault: it needs what is not installed.
+        TheirFault: the import raises something.
+        ConfigFault: it needs what is not installed, or there is no such function.
     """
-    file = _file(module)
-    for name in _texts(file, module):
-        sys.modules.pop(name.removesuffix(".py").removesuffix("/__init__").replace("/", "."), None)
-    with _importable():
+    where = str(_file(module))
+    with importable():
         try:
-            called(importlib.import_module, module)
+            loaded = called(importlib.import_module, module)
         except ModuleNotFoundError as error:
             raise ConfigFault(
-                f"{module} does not import: {error}", "install what it needs, or mend the import", where=str(file)
+                f"{module} does not import: {error}", "install what it needs, or mend the import", where=where
             ) from error
+    given = getattr(loaded, name, None)
+    if not callable(given):
+        known = sorted(key for key, value in vars(loaded).items() if callable(value) and key[0] != "_")
+        raise ConfigFault(
+            f"{module} has no function or class {name}; it has {', '.join(known) or 'none'}",
+            "name one of them",
+            where=where,
+        )
+    return given
 
 
 def _is_theirs(filename: str) -> bool:

@@ -151,6 +151,7 @@ def describe(name: str, *, size: int | None = None) -> Description:
 
     Raises:
         DataFault: no such data set, or what lies there is none.
+        ConfigFault, TheirFault: a function that is not there, or raises.
     """
     if not is_own(name):
         official = named(name)

@@ -11,31 +11,26 @@ A worker needs neither: it opens the decoded copy, whose name holds the digest.
 """
 
 import functools
-import importlib
-import re
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from certvae import foreign
 from certvae.data.arrays import Arrays, read_arrays
 from certvae.data.images import ImageFolder
 from certvae.data.source import Source
 from certvae.data.splits import part_of
 from certvae.errors import DataFault
+from certvae.foreign import called
 from certvae.spec.parts import DIGEST_LENGTH, OWN, Data
-
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def is_own(name: str) -> bool:
     """Whether a text says where data of the user's own lie, in one of the three forms above."""
     kind, _, place = name.partition(":")
-    return (place != "" and kind in ("folder", "npz")) or _FUNCTION.fullmatch(name) is not None
+    return (place != "" and kind in ("folder", "npz")) or foreign.is_reference(name)
 
 
 def name_of(place: str, source: Source) -> str:
@@ -53,16 +48,16 @@ def source_of(place: str, size: int | None, *, progress: bool = True) -> Source:
 
     Raises:
         DataFault: nothing, or what is no data set.
+        ConfigFault, TheirFault: a function that is not there, or raises.
     """
-    kind, _, rest = place.partition(":")
-    path = Path(rest).expanduser().absolute()
+    path = Path(place.partition(":")[2]).expanduser().absolute()
     match _kind(place):
         case "folder":
             return ImageFolder(path, size, progress)
         case "npz":
             return read_arrays(path)
         case _:
-            return called(kind, rest)
+            return returned(place)
 
 
 def own(data: Data, place: str | Path | None, *, progress: bool = True) -> Source:
@@ -96,45 +91,16 @@ def _kind(place: str) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def called(module: str, function: str) -> Arrays:
+def returned(place: str) -> Arrays:
     """What a function returns, as arrays; kept, since it is asked for its name first and for its rows then.
 
     Raises:
-        DataFault: the module does not import, has no such function, or the function raises or returns something else;
-            an error of the user's code is shown as theirs, with file and line.
+        DataFault: it returns something else.
+        ConfigFault: it is not there, or its module does not import.
+        TheirFault: it raises something.
     """
-    place = f"{module}:{function}"
-    with _importable(Path.cwd()):
-        loaded = _theirs(place, "import", lambda: importlib.import_module(module))
-        found = getattr(loaded, function, None)
-        if not callable(found):
-            known = sorted(name for name, value in vars(loaded).items() if callable(value) and name[0] != "_")
-            what = f"{module} has no function {function}; it has {', '.join(known) or 'none'}"
-            raise _refusal(what, place, "name one of its functions")
-        return Arrays.of(Path(place), _named(place, _theirs(place, "call", found)))
-
-
-@contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Modules of the working directory can be imported, wherever this program was started from."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-
-
-def _theirs(place: str, what: str, action: Callable[[], Any]) -> Any:
-    try:
-        return action()
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        theirs = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
-        line, cause = place, ""
-        if theirs:
-            line, cause = f"{theirs[-1].filename}:{theirs[-1].lineno}", "an error in code that is yours"
-        told = f"{place} cannot be {what}ed: {type(error).__name__}: {error}"
-        raise DataFault(told, "mend it there, or install what it needs", where=line, cause=cause) from error
+    with foreign.importable():  # what it imports when it runs may lie beside it
+        return Arrays.of(Path(place), _named(place, called(foreign.brought(place))))
 
 
 def _named(place: str, found: Any) -> dict[str, np.ndarray]:
@@ -170,7 +136,7 @@ def _no_rows(place: str, value: Any) -> DataFault:
 
 def _items(place: str, part: str, items: Any) -> dict[str, np.ndarray]:
     """A torch Dataset, or a list: every item is x or (x, y)."""
-    found = _theirs(place, "read", lambda: [items[number] for number in range(len(items))])
+    found = [called(items.__getitem__, number) for number in range(len(items))]
     is_labelled = bool(found) and isinstance(found[0], tuple | list) and len(found[0]) == 2
     values = [_array(item[0] if is_labelled else item) for item in found]
     shapes = {value.shape for value in values}

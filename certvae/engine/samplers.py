@@ -9,15 +9,13 @@ A sampler is made anew for each config, seeded by (seed of the study, number of 
 of the study it is given: what it would keep in itself is lost. `python -m tests.benchmarks.samplers` compares them.
 """
 
-import importlib
 import warnings
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import optuna
 from optuna.samplers import BaseSampler
 
 from certvae import foreign
-from certvae.errors import ConfigFault
 from certvae.foreign import called, is_reference
 from certvae.spec.validation import nearest, refuse
 
@@ -38,7 +36,7 @@ def check_sampler(name: str) -> str:
         return name
     if not is_reference(name):
         raise refuse("sampler", f"one of {', '.join(NAMES)}, or module:function", name, nearest(name, NAMES))
-    _brought(name)
+    foreign.brought(name)
     return name
 
 
@@ -74,20 +72,9 @@ def sampler_of(name: str, number: int, seed: int) -> BaseSampler:
                 return optuna.samplers.RandomSampler(seed=seed)
             case "grid":
                 return optuna.samplers.BruteForceSampler(seed=seed)
-        made = called(_brought(name), seed=seed)
+        made = called(foreign.brought(name), seed=seed)
     if not isinstance(made, BaseSampler):
         raise refuse(
             "sampler", f"what returns an Optuna sampler; {name} returns", made, "return one, made with the seed"
         )
     return made
-
-
-def _brought(reference: str) -> Any:
-    """The function or class of that name; an installed one is what its package has."""
-    if not foreign.is_installed(reference):
-        return foreign.function(reference, foreign.source(reference))
-    module, _, name = reference.partition(":")
-    found = getattr(importlib.import_module(module), name, None)
-    if not callable(found):
-        raise ConfigFault(f"{module} has no function or class {name}", "name one that it has", where="--sampler")
-    return found

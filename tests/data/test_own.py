@@ -9,8 +9,9 @@ import pytest
 
 from certvae.canonical import digest
 from certvae.data.loading import describe, load
-from certvae.data.own import called, is_own
-from certvae.errors import ConfigFault, DataFault
+from certvae.data.own import is_own, returned
+from certvae.errors import ConfigFault, DataFault, ExitCode, Fault
+from certvae.foreign import TheirFault
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Conv, Data, Description, Mlp
@@ -49,6 +50,9 @@ def datasets():
 def wrong_shape(): return X[0, 0]
 def wrong_labels(): return X, Y[:-1]
 def raises(): return 1 / 0
+class Torn(Items):
+    def __getitem__(self, i): return {}[i]
+def torn(): return Torn(range(40))
 def text(): return "x"
 number = 3
 """
@@ -60,8 +64,8 @@ def here(tmp_path, monkeypatch) -> Iterator[Path]:
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    called.cache_clear()
-    for name in ("my_rows", "broken"):
+    returned.cache_clear()
+    for name in ("my_rows", "broken", "lazy", "beside"):
         sys.modules.pop(name, None)
 
 
@@ -88,7 +92,7 @@ def test_a_function_and_a_file_of_the_same_arrays_have_the_same_rows(here):
 
 def test_a_worker_opens_the_decoded_copy_and_calls_nothing(here):
     first = opened("my_rows:pair", here / "cache")
-    called.cache_clear()
+    returned.cache_clear()
     (here / "my_rows.py").unlink()
     sys.modules.pop("my_rows")
     assert load(Data(name=first.name), cache=here / "cache", progress=False) == first
@@ -97,36 +101,35 @@ def test_a_worker_opens_the_decoded_copy_and_calls_nothing(here):
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("absent_module:f", "E-DATA: absent_module:f cannot be imported: ModuleNotFoundError"),
-        ("broken:f", "broken:f cannot be imported: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
-        ("my_rows:absent", "E-DATA: my_rows has no function absent; it has Items, alone"),
-        ("my_rows:number", "my_rows has no function number"),
-        ("my_rows:raises", "E-DATA: my_rows:raises cannot be called: ZeroDivisionError"),
+        ("absent_module:f", "E-CONF: no module absent_module that is written in Python is found"),
+        ("broken:f", "E-CONF: broken does not import: No module named 'nothing_of_this_name'"),
+        ("my_rows:absent", "E-CONF: my_rows has no function or class absent; it has Items, Torn, alone"),
+        ("my_rows:number", "my_rows has no function or class number"),
+        ("my_rows:raises", "E-CONF: raises raised ZeroDivisionError"),
+        ("my_rows:torn", "E-CONF: __getitem__ raised KeyError"),
         ("my_rows:text", "E-DATA: my_rows:text returns a str"),
         ("my_rows:wrong_shape", "E-DATA: the train values have shape (8,)"),
         ("my_rows:wrong_labels", "E-DATA: the train labels have shape (39,)"),
     ],
 )
 def test_what_is_wrong_is_named(place, words):
-    with pytest.raises(DataFault) as raised:
+    with pytest.raises(Fault) as raised:
         describe(place)
     assert words in str(raised.value)
+    assert raised.value.exit_code == ExitCode.WRONG_INPUT
 
 
 def test_an_error_of_the_user_names_the_file_and_the_line(here):
-    with pytest.raises(DataFault) as raised:
+    with pytest.raises(TheirFault) as raised:
         describe("my_rows:raises")
     line = MODULE[: MODULE.index("def raises")].count("\n") + 1
-    assert raised.value.where == f"{here / 'my_rows.py'}:{line}"
-    with pytest.raises(DataFault) as raised:
-        describe("broken:f")
-    assert raised.value.where == f"{here / 'broken.py'}:1"
+    assert raised.value.where == f"{here / 'my_rows.py'}:{line}, `def raises(): return 1 / 0`"
 
 
-def test_a_module_that_is_not_there_is_no_error_in_a_file():
-    with pytest.raises(DataFault) as raised:
-        describe("absent_module:f")
-    assert (raised.value.where, raised.value.cause) == ("absent_module:f", "")
+def test_a_function_may_import_what_lies_beside_it_when_it_is_called(here):
+    (here / "beside.py").write_text("from my_rows import X\n")
+    (here / "lazy.py").write_text("def rows():\n    from beside import X\n    return X\n")
+    assert describe("lazy:rows").name == describe("my_rows:alone").name
 
 
 def test_a_kind_alone_names_no_place():
