@@ -16,10 +16,11 @@ from ray import tune
 
 from certvae.cluster.slots import Place, Slots
 from certvae.engine import executor
-from certvae.engine.dispatch import Dispatcher, Ended, undivided
+from certvae.engine.dispatch import Dispatcher, Ended
 from certvae.errors import Fault
 from certvae.store.store import Store
 from tests.ears import Ears
+from tests.simulated_pool import undivided
 
 LOCAL = Slots(1, 1.0, 0.0, "not used: a cluster counts its own")
 

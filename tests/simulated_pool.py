@@ -117,6 +117,11 @@ def run(
     return listener.ended_cells
 
 
+def undivided(spec: CellSpec, only: Only) -> Sequence[Only]:
+    """All modes of a cell in one lane."""
+    return (only,)
+
+
 @dataclass(frozen=True)
 class Timed:
     """How long a pool took: seconds, and the least that any order could take."""

@@ -90,8 +90,8 @@ class Idx:
 
     @contextmanager
     def open(self) -> Iterator[Contents]:
-        unpacked = [_unpacked(file) for file in self.files]
-        train, train_labels, test, test_labels = map(_read, self.files, unpacked)
+        contents = [unpacked(file) for file in self.files]
+        train, train_labels, test, test_labels = map(parsed, self.files, contents)
         _check_shapes(self.path, train, train_labels, test, test_labels)
         train_note = counted(len(train), _ROWS[0], "train images")
         test_note = counted(len(test), _ROWS[1], "test images")
@@ -100,12 +100,12 @@ class Idx:
             np.concatenate([train_labels, test_labels]),
             n_train=len(train),
             classes=10,
-            deviation=joined(train_note, test_note) or self._deviation(unpacked),
+            deviation=joined(train_note, test_note) or self._deviation(contents),
         )
 
-    def _deviation(self, unpacked: list[bytes]) -> str | None:
+    def _deviation(self, contents: list[bytes]) -> str | None:
         """Whether the right number of images are the right ones."""
-        if tuple(hashlib.sha256(content).hexdigest() for content in unpacked) == _UNPACKED.get(self.name):
+        if tuple(hashlib.sha256(content).hexdigest() for content in contents) == _UNPACKED.get(self.name):
             return None
         pinned = [sha256 for _, _, sha256 in _FILES[self.name]]
         return None if [file_digest(file) for file in self.files] == pinned else "not the official files"
@@ -122,16 +122,8 @@ def _official(name: Name) -> Official:
 MNIST, FASHION_MNIST = _official("mnist"), _official("fashion-mnist")
 
 
-def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
-    """The array in an idx file, with or without .gz.
-
-    Raises:
-        DataFault: truncated, or not an idx file of unsigned bytes.
-    """
-    return _read(path, _unpacked(path))
-
-
-def _unpacked(path: Path) -> bytes:
+def unpacked(path: Path) -> bytes:
+    """The bytes of a file, with or without .gz. Raises DataFault where it is truncated."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return Bounded(file, LARGEST_STREAM).read()
@@ -139,7 +131,8 @@ def _unpacked(path: Path) -> bytes:
         raise damaged(path, reason) from reason
 
 
-def _read(path: Path, content: bytes) -> UInt8[np.ndarray, "..."]:
+def parsed(path: Path, content: bytes) -> UInt8[np.ndarray, "..."]:
+    """The array in an idx file. Raises DataFault where it is truncated, or holds no unsigned bytes."""
     try:
         return _array(content)
     except DAMAGED as reason:

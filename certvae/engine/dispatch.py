@@ -146,11 +146,6 @@ class _Lane:
         return next(iter(self.missing.values()), None)
 
 
-def undivided(spec: CellSpec, only: Only) -> Sequence[Only]:  # noqa: ARG001 - whatever the cell
-    """All modes of a cell in one lane."""
-    return (only,)
-
-
 class Dispatcher:
     """Hands out lanes by token and hears how they fare.
 

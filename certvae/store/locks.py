@@ -93,21 +93,6 @@ class KeyLocks:
             # The object is there, so whoever comes now finds it and needs no lock: the file may go.
             remove(self._path(key))
 
-    def busy(self, key: str) -> bool:
-        """True when somebody, this process included, holds the key right now. Never waits."""
-        with disk_faults("lock"):
-            try:
-                descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return False
-            try:
-                _lock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, self._path(key))
-            except BlockingIOError:
-                return True
-            finally:
-                os.close(descriptor)
-            return False
-
     def _enter(self, held: contextlib.ExitStack, key: str, what: str) -> bool:
         """False when the file system has no locks."""
         lock = hold(self._path(key), idle=IDLE, unseen=UNSEEN, what=what, disk=self._disk)
@@ -153,7 +138,7 @@ def _taken(descriptor: int, wait: _Wait) -> int | None:
     try:
         while os.fstat(descriptor).st_nlink:
             with contextlib.suppress(BlockingIOError):
-                wait.supported = _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, wait.path)
+                wait.supported = _lock(descriptor, wait.path)
                 return descriptor
             wait.look()
             time.sleep(pause)
@@ -180,10 +165,10 @@ def _holder(path: Path) -> tuple[str, float | None]:
     return f"{who}, which cannot be seen from this host, has held it for {age:.0f} s", None
 
 
-def _lock(descriptor: int, operation: int, path: Path) -> bool:
+def _lock(descriptor: int, path: Path) -> bool:
     """False when the file system has no locks."""
     try:
-        fcntl.flock(descriptor, operation)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             error.filename = str(path)

@@ -209,10 +209,6 @@ class Store:
         with self._locks.hold(request.key, f"stage {stage.name}"):
             return self._find(request) or self._execute(request)
 
-    def busy(self, stage: Stage, *inputs: Any, **named: Any) -> bool:
-        """Whether some process is making this artifact at this moment; returns at once."""
-        return self._locks.busy(self.key(stage, *inputs, **named))
-
     def healing(self, action: Callable[[], T]) -> T:
         """Runs an action; when it meets a corrupt artifact of this store, makes that again and then runs it again.
 

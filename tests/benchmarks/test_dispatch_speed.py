@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import pytest
 
-from certvae.engine.dispatch import AHEAD, Cell, Dispatcher, Ended, Listed, Only, Shared, undivided
+from certvae.engine.dispatch import AHEAD, Cell, Dispatcher, Ended, Listed, Only, Shared
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
-from tests.simulated_pool import Timed, timed
+from tests.simulated_pool import Timed, timed, undivided
 
 ASKS = 2000
 SLOTS = 8

@@ -14,9 +14,10 @@ import pytest
 
 from certvae.cluster.slots import Place, Slots
 from certvae.engine import executor  # before Ray itself: it settles what Ray reads when it is imported
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, undivided
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener
 from certvae.spec.cell import CellSpec
 from tests.benchmarks.trivial import trivial
+from tests.simulated_pool import undivided
 
 CELLS = int(os.environ.get("CERTVAE_CELLS", "1000"))
 SLOTS = Slots(int(os.environ.get("CERTVAE_SLOTS", "4")), cpus=0.5, gpus=0.0, on="logical")

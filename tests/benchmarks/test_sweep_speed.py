@@ -20,7 +20,7 @@ from certvae import fingerprint
 from certvae.cluster.slots import Place, Slots
 from certvae.data.loading import load
 from certvae.engine import executor  # before Ray itself: it settles what Ray reads when it is imported
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, undivided
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener
 from certvae.engine.propose import Proposal, spec_of
 from certvae.engine.rule import CONFIRMED, SEARCHED
 from certvae.engine.space import weights as space
@@ -34,6 +34,7 @@ from certvae.tracking.ledger import Watermark
 from certvae.tracking.uri import database
 from certvae.training import environment
 from tests.benchmarks.trivial import trivial
+from tests.simulated_pool import undivided
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
 REPOSITORY = Path(__file__).parents[2]

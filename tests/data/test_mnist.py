@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,13 +25,17 @@ def small(folder, **kwargs) -> mnist.Idx:
     return found
 
 
+def read(file: Path) -> np.ndarray:
+    return mnist.parsed(file, mnist.unpacked(file))
+
+
 @pytest.mark.parametrize("shape", [(5,), (3, 2), (2, 3, 4)])
 def test_idx_comes_back(tmp_path, shape):
     array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     (tmp_path / "raw").write_bytes(idx(array))
     (tmp_path / "packed.gz").write_bytes(gzip.compress(idx(array)))
-    np.testing.assert_array_equal(mnist.read_idx(tmp_path / "raw"), array)
-    np.testing.assert_array_equal(mnist.read_idx(tmp_path / "packed.gz"), array)
+    np.testing.assert_array_equal(read(tmp_path / "raw"), array)
+    np.testing.assert_array_equal(read(tmp_path / "packed.gz"), array)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +54,7 @@ def test_idx_comes_back(tmp_path, shape):
 def test_a_file_that_is_no_idx_file_is_named(tmp_path, content):
     (tmp_path / "bad-idx").write_bytes(content)
     with pytest.raises(DataFault, match="E-DATA: bad-idx cannot be read"):
-        mnist.read_idx(tmp_path / "bad-idx")
+        read(tmp_path / "bad-idx")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])
@@ -57,7 +62,7 @@ def test_a_truncated_gz_is_named(tmp_path, keep):
     packed = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, 1000, dtype=np.uint8)))
     (tmp_path / "cut.gz").write_bytes(packed[:keep])
     with pytest.raises(DataFault, match=r"E-DATA: cut\.gz cannot be read"):
-        mnist.read_idx(tmp_path / "cut.gz")
+        read(tmp_path / "cut.gz")
 
 
 @settings(deadline=None)
@@ -66,7 +71,7 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("damaged") / "bad-idx"
     file.write_bytes(content)
     with contextlib.suppress(DataFault):
-        assert mnist.read_idx(file).size == len(content) - 4 - 4 * content[3]
+        assert read(file).size == len(content) - 4 - 4 * content[3]
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path):

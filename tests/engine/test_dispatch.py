@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from certvae.engine import dispatch
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, undivided
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed
 from certvae.engine.early_stop import StopRule
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
 from certvae.spec.rescue import Objective, Rescue
+from tests.simulated_pool import undivided
 
 OK = Ended("ok")
 

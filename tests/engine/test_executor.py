@@ -11,12 +11,13 @@ from ray import tune
 
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.engine import executor, failures
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, undivided
+from certvae.engine.dispatch import Cell, Dispatcher, Ended
 from certvae.engine.worker import Speaker, run_cell
 from certvae.errors import ExitCode
 from certvae.spec.cell import CellSpec
 from certvae.terminal import guarded
 from tests.ears import Ears
+from tests.simulated_pool import undivided
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
 

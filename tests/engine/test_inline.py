@@ -12,7 +12,7 @@ from certvae.cluster.slots import Place
 from certvae.engine import failures, inline
 from certvae.engine.command import parse
 from certvae.engine.context import slots_of
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, undivided
+from certvae.engine.dispatch import Cell, Dispatcher, Ended
 from certvae.errors import ConfigFault, DataFault
 from certvae.protocols import chain
 from certvae.spec.parts import Data
@@ -21,6 +21,7 @@ from certvae.store.store import Store
 from certvae.training import environment
 from sweeps import tiny_fixed_q
 from tests.ears import Ears
+from tests.simulated_pool import undivided
 from tests.small_cells import OBJECTIVE, small_cell
 
 

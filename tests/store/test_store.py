@@ -22,6 +22,7 @@ from certvae.store.folders import MANIFEST, Corrupt
 from certvae.store.log import events
 from certvae.store.selftest import ended, forked
 from certvae.store.store import STARTS, Stage, Store, Workbench, stage
+from tests.lock_files import busy
 
 
 @stage(version=1)
@@ -187,7 +188,7 @@ class TestCall:
         with pytest.raises(NumberFault):
             store.call(unlucky)
         assert store.find(unlucky) is None
-        assert not store.busy(unlucky)
+        assert not busy(store.path, store.key(unlucky))
         store.call(unlucky)
         assert len(attempts) == 2
         assert names(store) == ["unlucky"]
@@ -304,7 +305,7 @@ class TestHealing:
         stranger = Store(store.path)
         with pytest.raises(Corrupt, match="run the same command again"):
             stranger.call(total, drawn, twice)
-        assert not stranger.busy(total, drawn, twice)
+        assert not busy(stranger.path, stranger.key(total, drawn, twice))
         again, _ = self.chain(stranger)
         assert again == drawn
 
@@ -410,13 +411,13 @@ class TestSeveralProcesses:
             return Content({}, {})
 
         holder = forked(lambda: Store(tmp_path, report=lambda _: signal.pause()).call(endless))
-        while not store.busy(endless):
+        while not busy(store.path, store.key(endless)):
             time.sleep(0.001)
         assert store.find(endless) is None
         os.kill(holder, signal.SIGKILL)
         store.call(endless)
         assert ended(holder) == -signal.SIGKILL
-        assert not store.busy(endless)
+        assert not busy(store.path, store.key(endless))
 
     def test_a_stopped_holder_is_passed_and_may_go_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nobody waits for ever for a process that somebody stopped; waking up, it finds its work done."""
