@@ -35,7 +35,8 @@ from certvae.spec.modes import named
 from certvae.spec.reading import read
 from certvae.spec.simplex import PcaGmm
 from certvae.store import environments
-from certvae.store.artifact import Artifact, Checkpoints
+from certvae.store.artifact import Artifact
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.disk import disk_faults
 from certvae.store.layout import DATA
 from certvae.store.lookup import newest, object_of

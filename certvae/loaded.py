@@ -33,7 +33,8 @@ from certvae.protocols.judging import Look, Subject
 from certvae.spec.cell import CellSpec
 from certvae.spec.reading import read
 from certvae.spec.validation import refuse
-from certvae.store.artifact import Artifact, Checkpoints
+from certvae.store.artifact import Artifact
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.layout import DATA
 from certvae.store.lookup import newest, object_of
 from certvae.store.store import Store, Workbench

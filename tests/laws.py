@@ -31,7 +31,8 @@ from certvae.evaluation.diagnostics import HEAD_ROWS, head_logits
 from certvae.models.nets import Vae, build
 from certvae.protocols.judging import Look, Raw, Reads, Subject
 from certvae.spec.parts import Model
-from certvae.store.artifact import Artifact, Checkpoints, Content
+from certvae.store.artifact import Artifact, Content
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Stage, Store, Workbench
 from tests.populations import population
 

@@ -74,7 +74,7 @@ MAY_IMPORT = {
 """Whom a room may import besides numpy and jaxtyping."""
 ANALYSIS = ARRAYS | {"pandas", "scipy", "matplotlib", "mpl_toolkits", "jinja2", "tyro"}
 LONGEST_FUNCTION, LONGEST_FILE, LONGEST_STUDY = 60, 500, 62
-RESTRICTED_UNPICKLER = ROOT / "certvae" / "data" / "cifar.py"
+RESTRICTED_UNPICKLER = ROOT / "certvae" / "data" / "pickled.py"
 TRUSTED_BASE = 670  # lines of the one file that a sceptic audits
 REGISTRIES = [
     ".".join(parts)
@@ -262,7 +262,7 @@ class TestSafety:
 
     def test_the_one_unpickler_is_restricted(self):
         used = {name for name, _ in calls(RESTRICTED_UNPICKLER) if "pickle" in name.lower()}
-        assert used == {"pickle.UnpicklingError", "pickletools.genops"}
+        assert used == {"pickletools.genops"}
         reader = next(
             node for node in tree(RESTRICTED_UNPICKLER).body if isinstance(node, ast.ClassDef) and node.name == "_Plain"
         )

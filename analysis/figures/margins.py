@@ -37,6 +37,8 @@ MOST_LINES = 30
 MANY_MARKS = 12  # networks of one line; more are drawn without their bounds
 SPREAD = 0.6  # of the distance between lines, over which the networks of one are laid out
 ZOOM = 0.3  # nats; the taus of the papers lie below
+SIDES = (("C0", "o", "certified, bound to the left"), ("C1", "s", "not certified"), ("0.5", "D", "stress case, apart"))
+"""Colour, marker and words of a network; a stress case is hollow."""
 
 
 @drawn
@@ -144,10 +146,6 @@ def _strip(axes: Axes, networks: pd.DataFrame, place: int, tau: float) -> None:
     for (colour, marker, _), mine in zip(SIDES, (sure & ~stressed, ~sure & ~stressed, stressed), strict=True):
         face = "none" if marker == "D" else colour
         axes.scatter(networks["margin"][mine], spread[mine], s=26, marker=marker, facecolors=face, edgecolors=colour)
-
-
-SIDES = (("C0", "o", "certified, bound to the left"), ("C1", "s", "not certified"), ("0.5", "D", "stress case, apart"))
-"""Colour, marker and words of a network; a stress case is hollow."""
 
 
 def _sides() -> list[Line2D]:

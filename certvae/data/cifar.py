@@ -5,21 +5,18 @@ a reader that knows numpy's array constructor and nothing else, so that a folder
 """
 
 import hashlib
-import io
-import pickle
-import pickletools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from certvae.data.archives import tar_files
 from certvae.data.download import Pinned
+from certvae.data.pickled import plain_dict
 from certvae.data.source import Contents, Official, counted, file_digest, files_digest, joined
 from certvae.errors import DataFault
 
@@ -132,7 +129,7 @@ class Cifar:
             batch = plain_dict(contents[name])
             images = _of_kind(batch["data"], np.uint8).reshape(-1, 3, 32, 32)
             labels = _of_kind(np.array(batch[self.layout.label]), np.integer).astype(np.int64)
-        except (pickle.UnpicklingError, KeyError, AttributeError, TypeError, ValueError, OverflowError) as reason:
+        except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as reason:
             raise self._fault(f"{name} is no batch of images: {reason}") from reason
         if labels.shape != images.shape[:1]:
             raise self._fault(f"{name} has {len(images):,} images and labels of shape {labels.shape}")
@@ -157,50 +154,8 @@ def _official(parts: Layout) -> Official:
 
 CIFAR10, CIFAR100 = _official(TEN), _official(HUNDRED)
 
-_NAMES = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
-
-
-class _Plain(pickle.Unpickler):
-    """Builds plain data and numpy arrays, and calls nothing else."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if (module_name, global_name) not in _NAMES:
-            raise pickle.UnpicklingError(f"it asks to run '{module_name}.{global_name}'")
-        return super().find_class(module_name, global_name)
-
-
-def plain_dict(content: bytes) -> dict[str, Any]:
-    """The dict that a pickle holds, with byte strings as keys decoded; nothing in it can run.
-
-    It is walked once before: a cut one, or one that asks for more memory than it has bytes, is not unpickled.
-
-    Raises:
-        pickle.UnpicklingError: not a pickle of a dict, cut off, or one that asks for anything but numpy's arrays.
-    """
-    try:
-        for code, number, _ in pickletools.genops(content):
-            if code.name == "LONG_BINPUT" and isinstance(number, int) and number > len(content):
-                raise ValueError("a memo larger than the file")
-        value = _Plain(io.BytesIO(content), encoding="bytes").load()
-        return {_text(key): item for key, item in value.items()}
-    except _BROKEN as reason:
-        raise pickle.UnpicklingError(f"not a pickle of plain data: {reason}") from reason
-
-
-_BROKEN = (ValueError, TypeError, AttributeError, LookupError, EOFError, ArithmeticError, MemoryError)
-
 
 def _of_kind(array: np.ndarray, kind: type[np.integer]) -> np.ndarray:
     if not np.issubdtype(array.dtype, kind):
         raise ValueError(f"an array of {array.dtype} instead of {kind.__name__}")
     return array
-
-
-def _text(key: Any) -> str:
-    return key.decode() if isinstance(key, bytes) else key

@@ -17,7 +17,7 @@ from certvae.store.lookup import cell_of, newest
 from certvae.store.program import PROGRAM
 from certvae.store.store import Store
 
-DIGITS = 12  # of a digest
+DIGESTS, DIGITS = (PROGRAM, "environment", "data_digest"), 12  # fields of a row, and what is shown of each
 SPLITS = ("guard", "certify", "train")
 NUMBERS = tuple(one for one in QUANTITIES if one.form != "text" and one.name not in ("seed", "split"))
 ABSENT = "-"
@@ -43,9 +43,6 @@ class Side:
                 if chosen(name):
                     found.setdefault(name, []).append(str(value)[:DIGITS] if name in DIGESTS else str(value))
         return {name: ", ".join(dict.fromkeys(values)) for name, values in found.items()}
-
-
-DIGESTS = (PROGRAM, "environment", "data_digest")
 
 
 def side(store: Store, prefix: str) -> Side:

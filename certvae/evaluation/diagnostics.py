@@ -24,6 +24,8 @@ from certvae.training.batches import Batches, Targets, cached
 ACTIVE_VARIANCE = 0.01  # a latent unit is active when Var_x(mu_j) exceeds this, strictly
 USED_SHARE = 0.1  # a class is used when its argmax frequency reaches this share of 1 / K
 HEAD_ROWS = 8192  # rows per call of the float64 head
+EVALUATION_ROWS = 512  # rows per batch wherever nothing is trained
+GPU_EVALUATION_ROWS = 2048  # a card waits for each launch; without gradients a pass holds two layers, not all of them
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ def passage(vae: Vae, batches: Batches, targets: Targets = cached) -> Passage:
         mus.append(mu)
         logvars.append(logvar)
     return Passage(_array(torch.cat(mus)), _array(torch.cat(logvars)), _array(torch.stack(squares).sum(dim=0)) / pixels)
+
+
+def features(vae: Vae, dataset: Dataset, split: Split, bench: Workbench) -> Float[np.ndarray, "n d"]:
+    """Posterior means of every row of a split."""
+    return passage(vae, evaluation(dataset, split, None, bench)).mu
+
+
+def evaluation(dataset: Dataset, split: Split, targets: Float[np.ndarray, "n K"] | None, bench: Workbench) -> Batches:
+    """All rows of a split in order, in batches for a pass without gradients."""
+    rows = EVALUATION_ROWS if bench.device == "cpu" else GPU_EVALUATION_ROWS
+    return Batches(dataset, split, targets, rows, bench.device)
 
 
 @torch.inference_mode()
@@ -126,6 +139,20 @@ def guard_numbers(head: nn.Module, seen: Passage, teacher: Float[np.ndarray, "n 
     return {name: value if value is not None and np.isfinite(value) else None for name, value in numbers.items()}
 
 
+def pairing_p_value(pairs: Pairs, permutations: int, generator: np.random.Generator) -> float:
+    """How often a random pairing of student with teacher rows has as small a loss: a test of independence.
+
+    Exact under independence, for both views; a constant S gives 1. Re-pairing moves the cross-entropy only.
+    Raises ValueError for permutations < 1.
+    """
+    if permutations < 1:
+        raise ValueError(f"permutations must be >= 1, got {permutations}.")
+    observed = cross_entropies(pairs.teacher, pairs.log_student).mean()
+    shuffled = (generator.permutation(pairs.log_student) for _ in range(permutations))
+    as_small = sum(bool(cross_entropies(pairs.teacher, s).mean() <= observed + 1e-12) for s in shuffled)
+    return (1 + as_small) / (1 + permutations)
+
+
 def _margins(seen: Observed) -> dict[str, float]:
     return {
         "guard_info": seen.info,
@@ -146,32 +173,3 @@ def _in_subspace(head: nn.Module, seen: Passage, teacher: Float[np.ndarray, "n K
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
-
-
-EVALUATION_ROWS = 512  # rows per batch wherever nothing is trained
-GPU_EVALUATION_ROWS = 2048  # a card waits for each launch; without gradients a pass holds two layers, not all of them
-
-
-def features(vae: Vae, dataset: Dataset, split: Split, bench: Workbench) -> Float[np.ndarray, "n d"]:
-    """Posterior means of every row of a split."""
-    return passage(vae, evaluation(dataset, split, None, bench)).mu
-
-
-def evaluation(dataset: Dataset, split: Split, targets: Float[np.ndarray, "n K"] | None, bench: Workbench) -> Batches:
-    """All rows of a split in order, in batches for a pass without gradients."""
-    rows = EVALUATION_ROWS if bench.device == "cpu" else GPU_EVALUATION_ROWS
-    return Batches(dataset, split, targets, rows, bench.device)
-
-
-def pairing_p_value(pairs: Pairs, permutations: int, generator: np.random.Generator) -> float:
-    """How often a random pairing of student with teacher rows has as small a loss: a test of independence.
-
-    Exact under independence, for both views; a constant S gives 1. Re-pairing moves the cross-entropy only.
-    Raises ValueError for permutations < 1.
-    """
-    if permutations < 1:
-        raise ValueError(f"permutations must be >= 1, got {permutations}.")
-    observed = cross_entropies(pairs.teacher, pairs.log_student).mean()
-    shuffled = (generator.permutation(pairs.log_student) for _ in range(permutations))
-    as_small = sum(bool(cross_entropies(pairs.teacher, s).mean() <= observed + 1e-12) for s in shuffled)
-    return (1 + as_small) / (1 + permutations)

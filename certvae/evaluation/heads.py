@@ -29,6 +29,7 @@ ROUND = 5  # steps between two looks at the guard rows
 HISTORY = 10  # steps that L-BFGS remembers
 PATIENCE = 3  # rounds without a better guard loss
 MAX_ROUNDS = 100
+SHORT_STEPS, SHORT_RATE, SHORT_BATCH = 200, 1e-3, 256
 
 
 @dataclass(frozen=True)
@@ -93,53 +94,6 @@ def rotation_head(mu: Latents, T: Rows, beta: float) -> AffineHead:
     return AffineHead(weight, beta * V @ target - weight @ centre)
 
 
-class _Task:
-    """Mean KL of a teacher to an affine head, up to the teacher's entropy, on the rows of one split."""
-
-    def __init__(self, z: Latents, T: Rows, device: str):
-        ones = np.ones((len(z), 1))
-        self._inputs = torch.from_numpy(np.concatenate([z, ones], axis=1)).to(device)
-        self._teacher = torch.from_numpy(np.asarray(T, dtype=np.float64)).to(device)
-
-    def loss(self, parameters: Tensor) -> Tensor:
-        return functional.cross_entropy(self._inputs @ parameters, self._teacher)
-
-    def tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self._inputs.device)
-
-
-def _descend(train: _Task, guard: _Task, start: Float[np.ndarray, "d+1 K"]) -> Float[np.ndarray, "d+1 K"]:
-    """Weights and, as last row, the bias: those of the round with the least guard loss."""
-    parameters = train.tensor(start).clone().requires_grad_(True)
-    optimiser = Lbfgs([parameters], max_iter=ROUND, history_size=HISTORY, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = train.loss(parameters) + WEIGHT_DECAY / 2 * parameters[:-1].square().sum()
-        loss.backward()
-        return loss
-
-    best, least, waited = start, _value(guard, parameters), 0
-    for _ in range(MAX_ROUNDS):
-        optimiser.step(closure)
-        found = _value(guard, parameters)
-        if found < least:
-            best, least, waited = parameters.detach().cpu().numpy().copy(), found, 0
-        else:
-            waited += 1
-        if waited == PATIENCE:
-            break
-    return best
-
-
-@torch.no_grad()
-def _value(task: _Task, parameters: Tensor) -> float:
-    return float(task.loss(parameters))
-
-
-SHORT_STEPS, SHORT_RATE, SHORT_BATCH = 200, 1e-3, 256
-
-
 def relabelling(teacher: Rows, log_student: Rows) -> Int64[np.ndarray, " K"]:
     """`order` with the least E KL(T || S[:, order]) among all one-to-one maps of classes (Hungarian method).
 
@@ -185,3 +139,47 @@ def label_probe(
 def accuracy(logits: Rows, y: Int64[np.ndarray, " n"]) -> float:
     """Share of rows whose largest logit is at the true label."""
     return float((logits.argmax(axis=1) == y).mean())
+
+
+class _Task:
+    """Mean KL of a teacher to an affine head, up to the teacher's entropy, on the rows of one split."""
+
+    def __init__(self, z: Latents, T: Rows, device: str):
+        ones = np.ones((len(z), 1))
+        self._inputs = torch.from_numpy(np.concatenate([z, ones], axis=1)).to(device)
+        self._teacher = torch.from_numpy(np.asarray(T, dtype=np.float64)).to(device)
+
+    def loss(self, parameters: Tensor) -> Tensor:
+        return functional.cross_entropy(self._inputs @ parameters, self._teacher)
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._inputs.device)
+
+
+def _descend(train: _Task, guard: _Task, start: Float[np.ndarray, "d+1 K"]) -> Float[np.ndarray, "d+1 K"]:
+    """Weights and, as last row, the bias: those of the round with the least guard loss."""
+    parameters = train.tensor(start).clone().requires_grad_(True)
+    optimiser = Lbfgs([parameters], max_iter=ROUND, history_size=HISTORY, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = train.loss(parameters) + WEIGHT_DECAY / 2 * parameters[:-1].square().sum()
+        loss.backward()
+        return loss
+
+    best, least, waited = start, _value(guard, parameters), 0
+    for _ in range(MAX_ROUNDS):
+        optimiser.step(closure)
+        found = _value(guard, parameters)
+        if found < least:
+            best, least, waited = parameters.detach().cpu().numpy().copy(), found, 0
+        else:
+            waited += 1
+        if waited == PATIENCE:
+            break
+    return best
+
+
+@torch.no_grad()
+def _value(task: _Task, parameters: Tensor) -> float:
+    return float(task.loss(parameters))

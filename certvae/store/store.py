@@ -25,7 +25,8 @@ from typing import Any, Self, TypeVar
 import certvae.store.audit as audit
 import certvae.store.records as records
 from certvae.canonical import SCHEMA, digest, plain
-from certvae.store.artifact import Artifact, Checkpoints, Content, forget_finished, read_facts, refuse_non_finite
+from certvae.store.artifact import Artifact, Content, read_facts, refuse_non_finite
+from certvae.store.checkpoints import Checkpoints, forget_finished
 from certvae.store.folders import Corrupt, Folder, discard, open_folder, other_bytes, publish, quarantine
 from certvae.store.layout import STORE, UNMADE, no_store, open_root
 from certvae.store.locks import KeyLocks

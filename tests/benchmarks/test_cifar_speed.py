@@ -15,7 +15,7 @@ from certvae.data.loading import load
 from certvae.models.nets import build
 from certvae.spec.parts import Data, Training
 from certvae.spec.presets import rescue
-from certvae.store.artifact import Checkpoints
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench
 from certvae.training import objective
 from certvae.training.batches import Batches

@@ -15,7 +15,7 @@ from certvae.spec.control import Control, Guard
 from certvae.spec.parts import Data, Training
 from certvae.spec.presets import rescue
 from certvae.spec.rescue import Objective
-from certvae.store.artifact import Checkpoints
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench
 from certvae.training import loop
 from certvae.training.batches import Batches

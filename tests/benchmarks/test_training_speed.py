@@ -15,7 +15,7 @@ from certvae.data.source import Contents
 from certvae.models.nets import Vae, build
 from certvae.spec.parts import Conv, Model, Training
 from certvae.spec.rescue import Unaligned
-from certvae.store.artifact import Checkpoints
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench
 from certvae.training import loop as training
 from certvae.training.batches import Batch, Batches

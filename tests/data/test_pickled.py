@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certvae.data.cifar import plain_dict
+from certvae.data.pickled import plain_dict
 from tests.small_data import Evil, batch, damaged, real_data
 
 # How Python 2 wrote the official batches: byte strings, and arrays whose bytes are one.
@@ -50,7 +50,7 @@ def test_plain_dicts_come_back(value):
 def test_a_malicious_pickle_leaves_no_marker(tmp_path, protocol):
     marker = tmp_path / "marker"
     content = pickle.dumps({"data": Evil(os.mkdir, str(marker))}, protocol=protocol)
-    with pytest.raises(pickle.UnpicklingError, match=r"asks to run 'posix\.mkdir'"):
+    with pytest.raises(ValueError, match=r"asks to run 'posix\.mkdir'"):
         plain_dict(content)
     assert not marker.exists()
 
@@ -69,7 +69,7 @@ def test_a_malicious_pickle_leaves_no_marker(tmp_path, protocol):
     ],
 )
 def test_refuses_what_is_not_plain(content):
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError):
         plain_dict(content)
 
 
@@ -77,7 +77,7 @@ def test_refuses_what_is_not_plain(content):
 def test_a_damaged_pickle_is_read_or_refused(content):
     try:
         read = plain_dict(content)
-    except pickle.UnpicklingError:
+    except ValueError:
         return
     assert isinstance(read, dict)
 

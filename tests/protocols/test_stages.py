@@ -17,7 +17,8 @@ from certvae.protocols.trained import network, teacher_rows
 from certvae.spec.control import Control, Guard, Rollback, Staged
 from certvae.spec.parts import Bernoulli, Mlp, Model, Training
 from certvae.spec.rescue import Curriculum, Objective, SafeMix, Triad
-from certvae.store.artifact import Artifact, Checkpoints, Content
+from certvae.store.artifact import Artifact, Content
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench, stage
 from certvae.teachers.kinds import FeatureTeacher
 from tests.laws import JudgementLaws, StageLaws

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from certvae.errors import StoreFault
-from certvae.store.artifact import ARRAYS, Checkpoints, Content
+from certvae.store.artifact import ARRAYS, Content
 from certvae.store.audit import CORRUPT, FOREIGN, MISSING, UNREADABLE, gc, repair, status, verify
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.folders import Cache, discard, publishing
 from certvae.store.layout import STORE
 from certvae.store.sealed import seal

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from certvae.errors import DeterminismFault, DiskFault
-from certvae.store.artifact import ARRAYS, Checkpoints, Content, forget_finished
+from certvae.store.artifact import ARRAYS, Content
+from certvae.store.checkpoints import Checkpoints, forget_finished
 from certvae.store.disk import Disk
 from certvae.store.failpoints import Failpoints
 

@@ -9,7 +9,7 @@ import torch
 from certvae.protocols import stages
 from certvae.protocols.trained import network
 from certvae.spec.parts import Covariance
-from certvae.store.artifact import Checkpoints
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench
 from certvae.teachers.differentiable import ReadingTeacher
 from certvae.teachers.kinds import FeatureTeacher

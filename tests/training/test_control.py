@@ -17,7 +17,7 @@ from certvae.models.nets import Vae, build, weights
 from certvae.spec.control import Alternate, Barrier, Control, Fixed, Guard, Rollback, Staged, StudentFirst
 from certvae.spec.parts import Training
 from certvae.spec.rescue import Objective, Rescue
-from certvae.store.artifact import Checkpoints
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench
 from certvae.training import loop
 from certvae.training.batches import Batches

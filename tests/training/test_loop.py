@@ -15,7 +15,8 @@ from certvae.data.dataset import Dataset
 from certvae.errors import DataFault, NumberFault
 from certvae.models.nets import Vae, build, weights
 from certvae.spec.parts import Training
-from certvae.store.artifact import Checkpoints, Content
+from certvae.store.artifact import Content
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench
 from certvae.training import loop, objective
 from certvae.training.batches import Batch, Batches

@@ -14,7 +14,8 @@ from certvae.models.nets import build, weights
 from certvae.spec.parts import Conv, Gaussian, Mlp, Model, Training
 from certvae.spec.rescue import Objective, Triad, Unaligned
 from certvae.spec.rescue import SharedAffine as Affine
-from certvae.store.artifact import Checkpoints, Content
+from certvae.store.artifact import Content
+from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench
 from certvae.training import environment, loop, recorded
 from certvae.training.batches import Batches
