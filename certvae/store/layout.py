@@ -48,15 +48,11 @@ UNMADE = Identity(LAYOUT, "", test_store=False)
 """The identity of a folder that is no store yet and must not become one: it was only asked about."""
 
 
-def open_root(
-    path: Path, *, make: bool = True, reading: bool = False, test_store: bool = False
-) -> tuple[Disk, Identity]:
+def open_root(path: Path, *, test_store: bool = False) -> tuple[Disk, Identity]:
     """Opens the folder of a store, or makes a new one with mode 0700, and sweeps what dead processes left in `tmp/`.
 
     Args:
         path: the folder.
-        make: False leaves nothing where there is no store yet, but meets what making one would meet.
-        reading: write nothing, in a store that is there, and perhaps cannot be written.
         test_store: make a store in which failpoints act; a store keeps for ever what it was made as.
 
     Raises:
@@ -64,25 +60,10 @@ def open_root(
         DiskFault: the folder cannot be made or written; told before any work starts.
         StoreFault: not a store, another layout, not safe, or damaged.
     """
-    root = Path(os.path.realpath(path))  # `resolve` raises an error of its own for a link to itself
     with disk_faults("store"):
-        _check_place(root)
-        if not make and not root.exists():
-            _check_makeable(root)
-            return Disk(root), UNMADE
+        root = _place(path)
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        safe = is_safe(root, os.geteuid())
-        if not safe and os.environ.get(TRUST) != "1":
-            raise _unsafe(root)
-        if not reading:
-            _check_writable(root)
-        identity = _whole_identity(root)
-        if identity is None:
-            _check_empty(root)
-            if not make:
-                return Disk(root), UNMADE
-        elif reading:
-            return Disk(root), identity
+        identity = _identity(root)
         disk = Disk(root, _failpoints(identity.test_store if identity else test_store))
         for name in FOLDERS:
             disk.make_folder(root / name, exist_ok=True)
@@ -90,10 +71,46 @@ def open_root(
         identity = identity or _found(disk, test_store)
         if test_store and not identity.test_store:
             raise _no_test_store(root)
-        if not safe:
+        if not is_safe(root, os.geteuid()):
             note(disk, "trusted", {"owner": owner(), "uid": root.stat().st_uid, "mode": oct(root.stat().st_mode)})
         sweep(root / "tmp")
     return disk, identity
+
+
+def ask_root(path: Path) -> tuple[Disk, Identity]:
+    """`open_root` where there is a store. Elsewhere it leaves nothing, and meets what making one would meet."""
+    with disk_faults("store"):
+        root = _place(path)
+        if not root.exists():
+            _check_makeable(root)
+        elif _identity(root) is not None:
+            return open_root(root)
+    return Disk(root), UNMADE
+
+
+def read_root(path: Path) -> tuple[Disk, Identity]:
+    """Opens the folder of a store that is there, and perhaps cannot be written: nothing is.
+
+    Raises: as `open_root`, and StoreFault where there is no store.
+    """
+    with disk_faults("store"):
+        root = _place(path)
+        if root.exists():
+            _check_safe(root)
+        identity = _whole_identity(root)
+    if identity is None:
+        raise no_store(root)
+    return Disk(root), identity
+
+
+def _identity(root: Path) -> Identity | None:
+    """What STORE.json says of a folder that is safe and can be written; None in an empty one."""
+    _check_safe(root)
+    _check_writable(root)
+    identity = _whole_identity(root)
+    if identity is None:
+        _check_empty(root)
+    return identity
 
 
 def _whole_identity(root: Path) -> Identity | None:
@@ -146,7 +163,9 @@ def _found(disk: Disk, test_store: bool) -> Identity:
     return read_identity(disk) or identity
 
 
-def _check_place(root: Path) -> None:
+def _place(path: Path) -> Path:
+    """Where it lies, with nothing but folders on the way."""
+    root = Path(os.path.realpath(path))  # `resolve` raises an error of its own for a link to itself
     there = next(place for place in (root, *root.parents) if os.path.lexists(place))
     if not there.is_dir():
         kind = "a link to itself" if there.is_symlink() else "a file"
@@ -155,6 +174,12 @@ def _check_place(root: Path) -> None:
             "name another --store, or move that away",
             where=str(root),
         )
+    return root
+
+
+def _check_safe(root: Path) -> None:
+    if not is_safe(root, os.geteuid()) and os.environ.get(TRUST) != "1":
+        raise _unsafe(root)
 
 
 def _check_makeable(root: Path) -> None:

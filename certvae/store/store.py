@@ -28,7 +28,7 @@ from certvae.canonical import SCHEMA, digest, plain
 from certvae.store.artifact import Artifact, Content, read_facts, refuse_non_finite
 from certvae.store.checkpoints import Checkpoints, forget_finished
 from certvae.store.folders import Corrupt, Folder, discard, open_folder, other_bytes, publish, quarantine
-from certvae.store.layout import STORE, UNMADE, no_store, open_root
+from certvae.store.layout import STORE, UNMADE, ask_root, no_store, open_root, read_root
 from certvae.store.locks import KeyLocks
 from certvae.store.log import events, note
 from certvae.store.process import owner
@@ -142,8 +142,12 @@ class Store:
         reading: bool = False,
         test_store: bool = False,
     ):
-        how = {"make": make, "reading": reading, "test_store": test_store}
-        self.disk, self.identity = open_root(Path(path), **how)
+        if reading:
+            self.disk, self.identity = read_root(Path(path))
+        elif make:
+            self.disk, self.identity = open_root(Path(path), test_store=test_store)
+        else:
+            self.disk, self.identity = ask_root(Path(path))
         self.path = self.disk.root
         self.program = program or program_digest()
         if self.identity is not UNMADE and not reading:

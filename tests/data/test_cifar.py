@@ -58,7 +58,7 @@ def test_a_malicious_folder_leaves_no_marker(tmp_path):
     marker = tmp_path / "marker"
     evil = pickle.dumps({"data": Evil(os.mkdir, str(marker)), "fine_labels": [0]}, protocol=2)
     write_folder(tmp_path, cifar_files("cifar100") | {"cifar-100-python/train": evil})
-    with pytest.raises(DataFault, match="E-DATA: train is no batch of images: .* it asks to run"):
+    with pytest.raises(DataFault, match=r"E-DATA: train is no batch of images: .* it asks to run"):
         found("cifar100", tmp_path).open().__enter__()
     assert not marker.exists()
 

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,17 @@ from certvae.store import layout as module
 from certvae.store.disk import Disk, sweep, temporary
 from certvae.store.failpoints import Failpoints
 from certvae.store.folders import Corrupt
-from certvae.store.layout import FOLDERS, STORE, TRUST, open_root, read_identity, repair_identity
+from certvae.store.layout import (
+    FOLDERS,
+    STORE,
+    TRUST,
+    UNMADE,
+    ask_root,
+    open_root,
+    read_identity,
+    read_root,
+    repair_identity,
+)
 from certvae.store.log import events
 from certvae.store.process import owner
 from certvae.store.sealed import seal
@@ -214,15 +225,25 @@ def test_a_store_that_cannot_be_written_can_be_read(read_only_folder: Path) -> N
 IN_THE_WAY = [("file", "a file"), ("file/store", "a file"), ("link", "a link to itself")]
 
 
-@pytest.mark.parametrize("make", [True, False])
+@pytest.mark.parametrize("opened", [open_root, ask_root])
 @pytest.mark.parametrize(("name", "found"), IN_THE_WAY)
-def test_f22_a_folder_that_cannot_be_made_is_told(tmp_path: Path, name: str, found: str, make: bool) -> None:
+def test_f22_a_folder_that_cannot_be_made_is_told(tmp_path: Path, name: str, found: str, opened: Any) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "link")
     with pytest.raises(ConfigFault, match=f"must be a folder, and .* is {found}"):
-        open_root(tmp_path / name, make=make)
+        opened(tmp_path / name)
     (tmp_path / name.partition("/")[0]).rename(tmp_path / "moved away")
-    open_root(tmp_path / name, make=make)
+    opened(tmp_path / name)
+
+
+def test_what_is_no_store_is_not_read_and_not_made_one(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(StoreFault, match=f"wanted a store, found no {STORE}"):
+            read_root(path)
+        assert ask_root(path)[1] is UNMADE
+    assert list(tmp_path.iterdir()) == []
+    _, identity = open_root(tmp_path)
+    assert read_root(tmp_path)[1] == ask_root(tmp_path)[1] == identity
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
