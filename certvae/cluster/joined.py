@@ -25,25 +25,25 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Room:
+class Pool:
     """The resources of a run: a folder for what Ray Tune writes, and slots that may come and go."""
 
     scratch: Path
     slots: Slots
     count: Callable[[], int]
     """How many cells may run now."""
-    light: str = ""
-    """The store's beacon, where nodes must prove that they see this store."""
+    probe: str = ""
+    """The probe file of the store, where nodes must prove that they see this store."""
 
     def work_of(self, work: Callable[..., None], place: Place) -> Any:
         """The work with all that it needs besides a cell, as Ray Tune wants it."""
-        if not self.light:
+        if not self.probe:
             return tune.with_parameters(work, place=place)
-        return tune.with_parameters(_on_this_store, place=place, work=work, light=self.light)
+        return tune.with_parameters(_on_this_store, place=place, work=work, probe=self.probe)
 
 
 @contextmanager
-def joined(address: str, place: Place, most: int | None = None) -> Iterator[Room]:
+def joined(address: str, place: Place, most: int | None = None) -> Iterator[Pool]:
     """Joins a cluster and watches it; the cluster goes on when the run has ended.
 
     Args:
@@ -56,15 +56,15 @@ def joined(address: str, place: Place, most: int | None = None) -> Iterator[Room
     """
     per_gpu = round(1 / place.gpu_share)
     scratch = Path(place.store, "tmp", f"tune.{owner()}.{uuid.uuid4().hex}")
-    with quiet(), nodes.beacon(place.store) as light, stoppable() as stop:
+    with quiet(), nodes.probe_file(place.store) as probe, stoppable() as stop:
         try:
             with driver_of(address):
-                here = nodes.look(light)
-                nodes.check(here, nodes.ask(alive(), light))
-                watching = Watch(ray.get_runtime_context().gcs_address, replace(here, store=""), light, stop)
+                here = nodes.look(probe)
+                nodes.check(here, nodes.ask(alive(), probe))
+                watching = Watch(ray.get_runtime_context().gcs_address, replace(here, store=""), probe, stop)
                 with watching as watch, stop.on_sigterm():
                     slots = cluster_slots([node["Resources"] for node in watch.nodes], per_gpu, most)
-                    yield Room(scratch, slots, partial(_now, watch, per_gpu, most), light)
+                    yield Pool(scratch, slots, partial(_now, watch, per_gpu, most), probe)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -97,12 +97,12 @@ class Recovered(FIFOScheduler):
             )
 
 
-def _on_this_store(config: Mapping[str, Any], *, place: Place, work: Callable[..., None], light: str) -> None:
+def _on_this_store(config: Mapping[str, Any], *, place: Place, work: Callable[..., None], probe: str) -> None:
     """Does the work where the store is the driver's; a node that joined a moment ago may see another folder.
 
     Raises:
         RayFault: it is another one. Nothing has been written then.
     """
-    if not Path(light).exists():
-        raise nodes.no_store_here(light)
+    if not Path(probe).exists():
+        raise nodes.no_store_here(probe)
     work(config, place=place)

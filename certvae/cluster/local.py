@@ -25,7 +25,7 @@ from ray._raylet import AuthenticationTokenLoader  # pyright: ignore[reportAttri
 from certvae.cluster import SETTLED
 from certvae.cluster.guard import nobody_left
 from certvae.cluster.join import check_free
-from certvae.cluster.joined import Room
+from certvae.cluster.joined import Pool
 from certvae.cluster.shutdown import end_ray
 from certvae.cluster.slots import Slots
 from certvae.cluster.watch import quiet, stoppable
@@ -47,7 +47,7 @@ BELOW = len("/certvae-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/so
 
 
 @contextmanager
-def own_ray(slots: Slots) -> Iterator[Room]:
+def own_ray(slots: Slots) -> Iterator[Pool]:
     """Starts a Ray on this machine that ends with the block, and watches it.
 
     Raises:
@@ -64,7 +64,7 @@ def own_ray(slots: Slots) -> Iterator[Room]:
             with nobody_left():
                 try:
                     with watched(stop), stop.on_sigterm():
-                        yield Room(scratch / "tune", slots, lambda: slots.count)
+                        yield Pool(scratch / "tune", slots, lambda: slots.count)
                 finally:
                     end_ray()
     finally:

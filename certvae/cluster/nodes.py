@@ -41,9 +41,9 @@ class Facts:
 
 
 @contextmanager
-def beacon(store: str) -> Iterator[str]:
+def probe_file(store: str) -> Iterator[str]:
     """Keeps a file in the store for as long as a run lasts: a node that cannot see it sees another folder."""
-    path = Path(store, "tmp", f"beacon.{owner()}.{uuid.uuid4().hex}")
+    path = Path(store, "tmp", f"probe.{owner()}.{uuid.uuid4().hex}")
     path.touch(mode=0o600)
     try:
         yield str(path)
@@ -51,28 +51,28 @@ def beacon(store: str) -> Iterator[str]:
         path.unlink(missing_ok=True)
 
 
-def look(light: str) -> Facts:
+def look(probe: str) -> Facts:
     """The facts of the host that this runs on.
 
     Args:
-        light: path of the store's beacon; an answer is written beside it and removed.
+        probe: path of the store's probe file; an answer is written beside it and removed.
     """
     return Facts(
         host=platform.node(),
         python=platform.python_version(),
         packages={name: version(name) or "absent" for name in PACKAGES},
         program=program_digest()[:SHORT],
-        store=_reach(Path(light)),
+        store=_reach(Path(probe)),
     )
 
 
-def ask(nodes: Iterable[Node], light: str) -> list[Facts]:
+def ask(nodes: Iterable[Node], probe: str) -> list[Facts]:
     """The facts of nodes, asked all at once.
 
     Raises:
         RayFault: some do not answer.
     """
-    return join.ask(nodes, look, light, seconds=SECONDS)
+    return join.ask(nodes, look, probe, seconds=SECONDS)
 
 
 def check(expected: Facts, found: Sequence[Facts]) -> None:
@@ -104,23 +104,23 @@ def differences(expected: Facts, facts: Facts) -> Iterator[str]:
         yield f"another text of this program ({facts.program}, not {expected.program})"
 
 
-def no_store_here(light: str) -> RayFault:
+def no_store_here(probe: str) -> RayFault:
     """The fault of a worker that does not see the driver's store."""
     return RayFault(
-        f"this node sees another folder under {Path(light).parents[1]} than the driver",
+        f"this node sees another folder under {Path(probe).parents[1]} than the driver",
         "mount it and run the same command again",
         where=platform.node(),
     )
 
 
-def _reach(light: Path) -> str:
+def _reach(probe: Path) -> str:
     """Why this store cannot be used from here, or nothing."""
-    answer = light.with_name(f"answer.{owner()}.{uuid.uuid4().hex}")
+    answer = probe.with_name(f"answer.{owner()}.{uuid.uuid4().hex}")
     try:
-        if not light.exists():
-            return f"{light.parents[1]} on this host is {SEPARATE}" if light.parents[1].exists() else "it is not there"
+        if not probe.exists():
+            return f"{probe.parents[1]} on this host is {SEPARATE}" if probe.parents[1].exists() else "it is not there"
         answer.touch(mode=0o600)
         answer.unlink()
     except OSError as error:
-        return f"{error.strerror} ({light.parents[1]}, user {os.geteuid()})"
+        return f"{error.strerror} ({probe.parents[1]}, user {os.geteuid()})"
     return ""

@@ -131,15 +131,15 @@ class Watch:
     Args:
         head: address of the head, as host:port.
         expected: what every node must be; one that joins and is not ends the run.
-        light: the store's beacon.
+        probe: path of the store's probe file.
         stop: ends the run with a fault.
     """
 
-    def __init__(self, head: str, expected: Facts, light: str, stop: Callable[[Fault], None]):
-        self._head, self._expected, self._light, self._stop = head, expected, light, stop
+    def __init__(self, head: str, expected: Facts, probe: str, stop: Callable[[Fault], None]):
+        self._head, self._expected, self._probe, self._stop = head, expected, probe, stop
         self._nodes = {node["NodeID"]: node for node in alive()}
         self._over = threading.Event()
-        looks = (self._look_at_head, self._look_at_nodes, self._keep_alight)
+        looks = (self._look_at_head, self._look_at_nodes, self._keep_fresh)
         self._threads = [threading.Thread(target=self._repeat, args=(look,), daemon=True) for look in looks]
         self._unheard = 0
 
@@ -178,7 +178,7 @@ class Watch:
         for node in gone:
             logger.warning("node %s lost: its cells start again on other nodes", node["NodeManagerHostname"])
         try:
-            check(self._expected, ask(come, self._light))
+            check(self._expected, ask(come, self._probe))
         except Fault as fault:
             self._over.set()
             self._stop(fault)
@@ -187,10 +187,10 @@ class Watch:
             logger.warning("node %s joined: its slots are used from now on", node["NodeManagerHostname"])
         self._nodes = found
 
-    def _keep_alight(self) -> None:
-        """A beacon of a week ago would be swept as what somebody left behind, and with it the scratch of this run."""
+    def _keep_fresh(self) -> None:
+        """A probe file of a week ago would be swept as what somebody left behind, and the scratch of this run too."""
         with suppress(OSError):
-            os.utime(self._light)
+            os.utime(self._probe)
 
 
 def given_up(error: RayError) -> RayFault:

@@ -14,7 +14,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
-from certvae.cluster.joined import Recovered, Room, joined
+from certvae.cluster.joined import Pool, Recovered, joined
 from certvae.cluster.local import own_ray
 from certvae.cluster.slots import Place, Slots
 from certvae.engine import failures
@@ -43,11 +43,11 @@ def run(
         most: at most so many slots of a cluster.
         work: what a worker does with a lane; tests give something shorter.
     """
-    with _ray(slots, place, address, most) as room:
+    with _ray(slots, place, address, most) as pool:
         tune.Tuner(
-            tune.with_resources(room.work_of(work, place), partial(_bundle, slots=room.slots)),
+            tune.with_resources(pool.work_of(work, place), partial(_bundle, slots=pool.slots)),
             tune_config=tune.TuneConfig(
-                search_alg=_Cells(dispatcher, Path(place.store), room.count),
+                search_alg=_Cells(dispatcher, Path(place.store), pool.count),
                 scheduler=Recovered(ATTEMPTS),
                 num_samples=-1,
                 max_concurrent_trials=MOST_SLOTS,
@@ -56,14 +56,14 @@ def run(
             ),
             run_config=tune.RunConfig(
                 name="cells",
-                storage_path=str(room.scratch),
+                storage_path=str(pool.scratch),
                 failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
                 verbose=0,
             ),
         ).fit()
 
 
-def _ray(slots: Slots, place: Place, address: str | None, most: int | None) -> AbstractContextManager[Room]:
+def _ray(slots: Slots, place: Place, address: str | None, most: int | None) -> AbstractContextManager[Pool]:
     return own_ray(slots) if address is None else joined(address, place, most)
 
 
@@ -74,14 +74,14 @@ def _bundle(config: Mapping[str, Any], slots: Slots) -> tune.PlacementGroupFacto
 class _Cells(Searcher):
     """What Ray Tune asks for the next lane, and tells how it ended."""
 
-    def __init__(self, dispatcher: Dispatcher, store: Path, room: Callable[[], int]):
+    def __init__(self, dispatcher: Dispatcher, store: Path, slots: Callable[[], int]):
         super().__init__(metric=None, mode=None)
-        self._dispatcher, self._store, self._room = dispatcher, store, room
+        self._dispatcher, self._store, self._slots = dispatcher, store, slots
         self._running = 0
         self._is_first = True
 
     def suggest(self, trial_id: str) -> Any:
-        lane = self._dispatcher.next(trial_id) if self._running < self._room() else None
+        lane = self._dispatcher.next(trial_id) if self._running < self._slots() else None
         if lane is None:
             self._begun()
             return Searcher.FINISHED if self._dispatcher.finished else None

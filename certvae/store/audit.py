@@ -163,7 +163,7 @@ def gc(root: Path, *, dry_run: bool = True, older_than_days: float = 7.0) -> lis
 
 
 def _left_behind(scratch: Path, horizon: float) -> Iterator[Path]:
-    """Entries of those who do not run here and have changed none since: a driver touches its beacon while it runs."""
+    """Entries of those who do not run here and have changed none since: a driver that runs touches its probe file."""
     owned: dict[str, list[Path]] = {}
     for path in sorted(scratch.iterdir()):
         owned.setdefault(parts(path.name)[1] or path.name, []).append(path)

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from certvae.cluster import nodes, watch
-from certvae.cluster.nodes import Facts, beacon, check, differences, look
+from certvae.cluster.nodes import Facts, check, differences, look, probe_file
 from certvae.errors import RayFault
 from certvae.store.program import program_digest
 from certvae.store.store import Store
@@ -58,8 +58,8 @@ def test_what_is_compared_is_what_enters_a_key_and_ray():
 
 
 def test_a_host_sees_the_store_that_the_driver_sees(store):
-    with beacon(store) as light:
-        facts = look(light)
+    with probe_file(store) as probe:
+        facts = look(probe)
     assert facts.store == ""
     check(facts, [facts])
     assert list(Path(store, "tmp").iterdir()) == []
@@ -67,44 +67,44 @@ def test_a_host_sees_the_store_that_the_driver_sees(store):
 
 def test_a_host_with_a_store_of_its_own_is_found(store, tmp_path):
     """The same path on a host whose folder is not mounted: a store, but not this one."""
-    with beacon(store) as light:
+    with probe_file(store) as probe:
         other = Store(tmp_path / "other", fingerprint={}).path
-        facts = look(str(other / "tmp" / Path(light).name))
+        facts = look(str(other / "tmp" / Path(probe).name))
     assert nodes.SEPARATE in facts.store
 
 
 def test_a_host_without_the_folder_is_found(tmp_path):
-    assert look(str(tmp_path / "nowhere" / "tmp" / "beacon")).store == "it is not there"
+    assert look(str(tmp_path / "nowhere" / "tmp" / "probe")).store == "it is not there"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_host_that_may_not_write_is_found(store):
-    with beacon(store) as light:
+    with probe_file(store) as probe:
         Path(store, "tmp").chmod(0o500)
-        facts = look(light)
+        facts = look(probe)
         Path(store, "tmp").chmod(0o700)
     assert "Permission denied" in facts.store
 
 
 def test_to_ask_nobody_starts_no_ray(store):
     """It did, and a minute after that had ended it took the process along."""
-    with beacon(store) as light:
-        assert nodes.ask([], light) == []
+    with probe_file(store) as probe:
+        assert nodes.ask([], probe) == []
     assert not ray.is_initialized()
 
 
 def test_a_beacon_stays_young_while_its_run_is_watched(store, monkeypatch):
     monkeypatch.setattr(watch, "SECONDS", 0.01)
     monkeypatch.setattr(watch, "alive", list)
-    with beacon(store) as light, socket.create_server(("127.0.0.1", 0)) as head:
-        os.utime(light, (0, 0))
-        with watch.Watch(f"127.0.0.1:{head.getsockname()[1]}", HERE, light, pytest.fail):
+    with probe_file(store) as probe, socket.create_server(("127.0.0.1", 0)) as head:
+        os.utime(probe, (0, 0))
+        with watch.Watch(f"127.0.0.1:{head.getsockname()[1]}", HERE, probe, pytest.fail):
             until = time.monotonic() + 60
-            while Path(light).stat().st_mtime == 0 and time.monotonic() < until:
+            while Path(probe).stat().st_mtime == 0 and time.monotonic() < until:
                 time.sleep(0.01)
-        assert Path(light).stat().st_mtime > 0
+        assert Path(probe).stat().st_mtime > 0
 
 
 def test_a_node_says_the_program_that_its_rows_will_say(store):
-    with beacon(store) as light:
-        assert program_digest().startswith(look(light).program)
+    with probe_file(store) as probe:
+        assert program_digest().startswith(look(probe).program)

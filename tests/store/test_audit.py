@@ -330,14 +330,14 @@ class TestGc:
         assert mine.exists()
 
     def test_so_does_that_of_one_elsewhere_who_has_touched_any_of_it(self, store: Store) -> None:
-        names = ("beacon.host-1-1.x", "tune.host-1-1.x", "beacon.host-2-2.x", "nobodys")
-        beacon, scratch, *left = (store.path / "tmp" / name for name in names)
-        for path in (beacon, scratch, *left):
+        names = ("probe.host-1-1.x", "tune.host-1-1.x", "nobodys", "probe.host-2-2.x")
+        probe, scratch, *left = (store.path / "tmp" / name for name in names)
+        for path in (probe, scratch, *left):
             path.touch()
             os.utime(path, (0, 0))
-        os.utime(beacon)
+        os.utime(probe)
         assert gc(store.path, dry_run=False) == left
-        assert beacon.exists()
+        assert probe.exists()
         assert scratch.exists()
 
     def test_without_rows_nothing_is_referred_to(self, store: Store) -> None:
