@@ -170,13 +170,15 @@ def importable() -> Iterator[None]:
     """Modules of the working directory can be imported, and what is imported leaves no byte code beside them: that of
     an older text of the same second and length would be taken for it."""
     here, writes = str(Path.cwd()), sys.dont_write_bytecode
-    sys.path.append(here)
+    added = [here] if here not in sys.path else []
+    sys.path += added
     sys.dont_write_bytecode = True
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        sys.path.remove(here)
+        for folder in added:
+            sys.path.remove(folder)
         sys.dont_write_bytecode = writes
 
 

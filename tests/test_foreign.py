@@ -1,5 +1,6 @@
 """Code of a user: what its name depends on, which text is run, and how its faults are told."""
 
+import sys
 import textwrap
 from pathlib import Path
 
@@ -72,6 +73,14 @@ class TestSource:
 
 
 class TestFunction:
+    def test_it_leaves_the_path_as_it_was_where_the_working_directory_is_first_on_it(self, folder, monkeypatch):
+        """As for `python study.py`: what lies there goes on before what is installed."""
+        path = [str(folder), *sys.path]
+        monkeypatch.setattr("sys.path", [*path])
+        write(folder / "looked_for.py", "def build(): ...\n")
+        function("looked_for:build", source("looked_for:build"))
+        assert sys.path == path
+
     def test_the_text_that_is_named_is_run_whatever_was_imported_before(self, folder):
         write(folder / "versions.py", "from versioned import number\ndef build():\n    return number\n")
         for number in (1, 2):  # the same second, the same length
@@ -105,7 +114,7 @@ class TestFunction:
         monkeypatch.chdir(tmp_path_factory.mktemp("worker"))
         with pytest.raises(ConfigFault, match="no module elsewhere"):
             function("elsewhere:build", wanted)
-        monkeypatch.setattr("sys.path", [*__import__("sys").path])
+        monkeypatch.setattr("sys.path", [*sys.path])
         foreign.look_in(looked)
         assert function("elsewhere:build", wanted)() == 3
 
