@@ -44,6 +44,27 @@ SOCKET = 103 if sys.platform == "darwin" else 107
 """The longest path of a socket, in bytes."""
 BELOW = len("/certvae-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 """What Ray needs of that below the folder that it is given."""
+CAUSES = (
+    (r"AF_UNIX|socket.*too long", "the path of its sockets is too long", "set TMPDIR to a short folder"),
+    (
+        r"Read-only file system|EROFS",
+        "a folder that Ray writes to is read-only",
+        "set TMPDIR to a folder that you can write, or run without Ray: --workers 0",
+    ),
+    (r"No space left|ENOSPC|disk.*full", "a disk is full", "free space in the scratch folder and in /dev/shm"),
+    (
+        r"Cannot allocate memory|MemoryError|Resource temporarily unavailable|can't start new thread|std::bad_alloc",
+        "memory, or the number of processes that this user may have, is used up",
+        "give fewer --workers, or raise the limit (`ulimit -u`, the memory of the container)",
+    ),
+    (r"Permission denied|Operation not permitted", "this user may not write there", "set TMPDIR to your own folder"),
+    (
+        r"timed out|failed to start|did not start",
+        "the machine is overloaded",
+        "run the same command when it is less busy",
+    ),
+)
+"""Words of Ray or the system -> what is wrong, and what to do."""
 
 
 @contextmanager
@@ -237,29 +258,6 @@ def private_token(scratch: Path) -> Iterator[None]:
     with variables_kept("RAY_AUTH_TOKEN_PATH"), _asked_anew():
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
         yield
-
-
-CAUSES = (
-    (r"AF_UNIX|socket.*too long", "the path of its sockets is too long", "set TMPDIR to a short folder"),
-    (
-        r"Read-only file system|EROFS",
-        "a folder that Ray writes to is read-only",
-        "set TMPDIR to a folder that you can write, or run without Ray: --workers 0",
-    ),
-    (r"No space left|ENOSPC|disk.*full", "a disk is full", "free space in the scratch folder and in /dev/shm"),
-    (
-        r"Cannot allocate memory|MemoryError|Resource temporarily unavailable|can't start new thread|std::bad_alloc",
-        "memory, or the number of processes that this user may have, is used up",
-        "give fewer --workers, or raise the limit (`ulimit -u`, the memory of the container)",
-    ),
-    (r"Permission denied|Operation not permitted", "this user may not write there", "set TMPDIR to your own folder"),
-    (
-        r"timed out|failed to start|did not start",
-        "the machine is overloaded",
-        "run the same command when it is less busy",
-    ),
-)
-"""Words of Ray or the system -> what is wrong, and what to do."""
 
 
 def _came_first() -> RayFault:

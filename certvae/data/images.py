@@ -37,6 +37,7 @@ UNREADABLE = (*DAMAGED, SyntaxError, Image.DecompressionBombError, Image.Decompr
 _PROGRAMS = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 LYING = (1, 2, 3, 4)
 """Orientations of a camera, as Exif numbers them, that leave width and height what they are."""
+_Row = tuple[int, str, str]  # the place of its part in PARTS, its class folder or "", its name
 _GREY, _COLOUR = {"1", "L", "LA"}, {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr", "HSV", "LAB"}
 
 
@@ -162,9 +163,6 @@ class ImageFolder:
         scaled = f"cut and scaled to {self.size} pixels" if self.size and sizes != {(self.size, self.size)} else None
         ignored = f"{', '.join(self.index.ignored)} not read" if self.index.ignored else None
         return joined(f"images of {self.path.name}", rows.note, scaled, self._turned, self._on_white, ignored)
-
-
-_Row = tuple[int, str, str]  # the place of its part in PARTS, its class folder or "", its name
 
 
 def _index(path: Path) -> Index:

@@ -35,6 +35,8 @@ from certvae.training.steering import Controller, controlled_loss
 
 HELD: tuple[Split, ...] = ("train", "guard")
 """The splits whose teacher rows are cached."""
+Goal = tuple[Unaligned, float]
+"""The objective without alignment, and the weight of alignment."""
 
 
 def network(dataset: Dataset, model: Model, classes: int, trained: Artifact, bench: Workbench) -> Vae:
@@ -169,10 +171,6 @@ def response_of(vae: Vae, dataset: Dataset, teacher: Artifact, schedule: Trainin
     """Whether one step of alignment, as this schedule takes it, moves the network towards the teacher."""
     train, guard = (evaluation(dataset, split, teacher.arrays[f"targets_{split}"], bench) for split in HELD)
     return respond(vae, train, guard, schedule.learning_rate)
-
-
-Goal = tuple[Unaligned, float]
-"""The objective without alignment, and the weight of alignment."""
 
 
 def train_live(
