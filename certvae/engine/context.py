@@ -138,5 +138,7 @@ def apart(row: Mapping[str, Any], store: Store) -> str:
     """What sets a row apart from those that are made here: versions of stages, and what it was judged in."""
     now = {"stages": {stage.name: stage.version for stage in chain.STAGES}, **expected()}
     stages = {name: row.get(f"stage_version_{name}", version) for name, version in now["stages"].items()}
-    was = dict(leaves({"stages": stages, **store.environment(row.get("key_judged", ""))}))
-    return ", ".join(f"{name} {was[name]}, not {here}" for name, here in leaves(now) if was.get(name, here) != here)
+    made_in = store.environment(row.get("key_judged", ""))
+    was = dict(leaves({"stages": stages, **made_in}))
+    found = ", ".join(f"{name} {was[name]}, not {here}" for name, here in leaves(now) if was.get(name, here) != here)
+    return found or ("" if made_in else "which one is not noted, as of a chain in Python")

@@ -108,6 +108,14 @@ def test_rows_of_another_process_and_stage_say_what_was_other(store):
     assert f"in another environment ({wanted}), and a run here makes them again" in said(store)
 
 
+def test_rows_of_a_chain_in_python_say_that_nothing_is_noted(store):
+    judged = Store(store.path).call(analysis_rows.teacher, 0)
+    now = {"environment": "f" * 64, "key_judged": judged.key, "stage_version_judge": judging.judge.version}
+    for mode in small_rows.MODES:
+        store.put_row({**small_rows.row(store, cells(0)[0].spec, mode), **now})
+    assert "in another environment (which one is not noted, as of a chain in Python), and" in said(store)
+
+
 def test_a_spec_of_another_version_is_left_out(store):
     runs.ask(store, "small", cells(0))
     (event,) = runs.told(store)
