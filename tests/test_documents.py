@@ -104,6 +104,12 @@ def targets(page: Path) -> set[str]:
     return {target for line in written(page) for target in re.findall(r"^make ([\w-]+)", line)}
 
 
+def anchors(page: Path) -> set[str]:
+    """Headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def photographs(folder: Path) -> None:
     """A folder per kind, as a user has them."""
     for kind in range(8):
@@ -203,6 +209,12 @@ class TestPages:
     def test_links_and_pictures_lead_somewhere(self, page):
         links = re.findall(r"\]\((?!https?:)([^)#]+)", FENCED.sub("", page.read_text()))
         assert [link for link in links if not (page.parent / link).exists()] == []
+
+    @pages
+    def test_links_into_a_page_meet_a_heading(self, page):
+        links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", FENCED.sub("", page.read_text()))
+        lost = [place for other, place in links if place not in anchors(page.parent / other if other else page)]
+        assert lost == []
 
     def test_the_first_page_is_short(self):
         assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
