@@ -191,9 +191,10 @@ def _file(module: str) -> Path:
     with importable():
         found = _spec(module)
     if module == "__main__" or found is None or found.origin is None or not found.origin.endswith(".py"):
+        there = f"start the command where {module.replace('.', '/')}.py lies, or set PYTHONPATH to that folder"
         raise ConfigFault(
             f"no module {module} that is written in Python is found",
-            f"start the command where {module.replace('.', '/')}.py lies, or set PYTHONPATH to that folder",
+            "put the function into a file beside this one, and name that" if module == "__main__" else there,
             where=f"{Path.cwd()}, sys.path",
         )
     return Path(found.origin)

@@ -59,7 +59,7 @@ class TestSource:
             ("brought", "no module:function"),
             ("not.there:build", "no module not.there"),
             ("math:sin", "no module math that is written in Python"),
-            ("__main__:build", "no module __main__"),
+            ("__main__:build", "no module __main__ .*put the function into a file"),
         ],
     )
     def test_what_is_no_module_is_refused(self, folder, reference, told):
