@@ -39,6 +39,6 @@ def is_stale(row: Mapping[str, Any], program: str) -> bool:
 def told(stale: int, of: int) -> str:
     """What is said of rows that are stale, and what to do."""
     return (
-        f"{stale} of {of} rows are stale: another text of the program made them, or had a part in them; "
+        f"{stale} of {of} rows are stale: another source code of certvae, or of a module of yours, had a part in them; "
         "the study with --recompute makes them again"
     )
