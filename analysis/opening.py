@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from certvae.certificate import FLOAT_SLACK
-from certvae.spec.goal import BEST, NO_NOISE, Judged
+from certvae.spec.goal import BEST
 from certvae.spec.modes import BY_NAME
 from certvae.store.layout import VIEWS
 
@@ -170,38 +170,6 @@ def strips(rows: pd.DataFrame, lines: Sequence[Mapping[str, Any]], view: View, a
     )
 
 
-def winner(best: Judged, fresh: Judged | None, name: str, command: str, goal_score: str, kept: float) -> Winner:
-    """The config that a search chose, in words.
-
-    Args:
-        best: judged on the search seeds.
-        fresh: judged on seeds that the search did not have, None where there are none.
-        name, command: how it is called, and what shows it again.
-        goal_score: which score its value is.
-        kept: the probability that it keeps its constraints, given the noise of seeds; NaN where nothing tells of that.
-    """
-    apart = f", {best.n_stress} stress cases apart" if best.n_stress else ""
-    sure = NO_NOISE if np.isnan(kept) else f"with a probability of {kept:.0%}"
-    sentence = (
-        f"{goal_score} margin {text(best.score, 'signed')} nats over {best.n} strict-feasible search seeds{apart}, "
-        f"PSNR {text(best.psnr, 'coarse')} dB, slack {_decibels(best.slack)}, kept {sure}"
-    )
-    return Winner(name, command, sentence, confirmed(best, fresh))
-
-
-def confirmed(best: Judged, fresh: Judged | None) -> str:
-    """What fresh seeds say of the winner, on guard rows: score, slack, and how much the search overstated it."""
-    if fresh is None:
-        return "Not confirmed yet: no seed that the search did not have has ended."
-    if fresh.score is None or best.score is None:
-        return f"Not confirmed: {fresh.reason}."
-    held = "held" if fresh.feasible else "did not hold"
-    return (
-        f"Confirmed on {fresh.n} fresh seeds: {text(fresh.score, 'signed')} nats, the PSNR constraint {held} (slack "
-        f"{_decibels(fresh.slack)}); optimism of the search {text(best.score - fresh.score, 'signed')} nats."
-    )
-
-
 def command(remembered: Mapping[str, Any] | None, store: Path, study: str, seeds: Sequence[int]) -> str:
     """A command line on the winner of a search, under the name of its study: under another it would be another look.
 
@@ -224,10 +192,6 @@ def command(remembered: Mapping[str, Any] | None, store: Path, study: str, seeds
 def _near(path: Path) -> Path:
     """From here, where it lies below; else by its own name."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
-
-
-def _decibels(value: float) -> str:
-    return f"{value:+.2f} dB".replace("-", "−")
 
 
 def _asked(lines: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:

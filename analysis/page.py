@@ -28,9 +28,11 @@ from .views import View
 HERE = Path(__file__).parent
 MOST_BYTES = 60_000  # a larger table is not put into the page a second time for download
 LONG = 48  # letters; a longer cell may break into lines
-LIVE = ("answers", "apart", "ranking")
+LIVE = ("answers", "apart")
 """Tables that follow the thresholds."""
-OPEN = (*LIVE, "paired_differences", "beside_studies", "differences_of_studies")
+ORDER = "ranking"
+"""One that does so where the script can judge the configs of a search."""
+OPEN = (*LIVE, ORDER, "paired_differences", "beside_studies", "differences_of_studies")
 """Tables that a reader sees without asking; all others are folded."""
 LEAST_HEIGHT, LINE_HEIGHT = 190, 26  # pixels of a panel, and of a line of one that lists things
 _KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"), "tex": ("LaTeX", "application/x-tex")}
@@ -150,6 +152,11 @@ class Page:
     versions: str = ""
     subject: str = ""
 
+    @property
+    def live(self) -> tuple[str, ...]:
+        """The tables that follow its thresholds."""
+        return () if not self.rows else (*LIVE, ORDER) if self.rows["tried"] else LIVE
+
     def headed(self, title: str) -> str:
         """The title of a table or a picture without what the page is about as a whole."""
         return title.removesuffix(f" — {self.subject}") if self.subject else title
@@ -180,7 +187,7 @@ def page(given: Page) -> str:
         undefined=StrictUndefined,
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    environment.globals.update(parts=parts, downloads=downloads, long=LONG, live=LIVE, open=OPEN, height=height)
+    environment.globals.update(parts=parts, downloads=downloads, long=LONG, open=OPEN, height=height)
     environment.tests["picture"] = lambda block: isinstance(block, Plot)
     template = environment.get_template("report.html.j2")
     return template.render(

@@ -22,7 +22,9 @@ import tyro
 
 from certvae.errors import Fault
 from certvae.quality import Thresholds
-from certvae.spec.goal import Goal, judge
+from certvae.spec import goal as goals
+from certvae.spec.found import confirmation_words, winner_words
+from certvae.spec.goal import Goal, Judged
 from certvae.spec.validation import refuse
 from certvae.store.disk import disk_faults
 from certvae.store.program import PROGRAM, is_stale, program_digest, told
@@ -33,12 +35,12 @@ from . import load, search
 from .captions import caption, seeds, stage_versions, subject, versions
 from .figures.simplex import first_teachers
 from .live import payload
-from .opening import Opening, Winner, command, opening, winner
+from .opening import Opening, Winner, command, opening
 from .page import Page, Plot, Section, bundle, page, sliders, without
 from .parameters import labels
 from .sections import Material, sections
 from .studies import Study, page_of
-from .table import Table, clean
+from .table import Table, clean, minus
 from .views import DECLARED, View, everything, partition
 
 DESCRIPTIVE = (
@@ -175,7 +177,7 @@ def build(request: Request, material: Material, warnings: Sequence[str]) -> tupl
             sections=made,
             provenance=_provenance(material, made),
             warnings=warnings,
-            sliders=sliders(material.view, rows, None if material.tried is None else everything(material.tried)),
+            sliders=sliders(material.view, rows, None if material.moved is None else everything(material.moved)),
             rows=_embedded(material, first),
             origins=[without(origin, packages) for origin in origins],
             versions=packages,
@@ -194,6 +196,7 @@ def gather(request: Request) -> tuple[Material, list[str]]:
     tried = partition(guard, view.thresholds) if guard["config"].nunique() > 1 else None
     ended, places = load.ended(request.store, request.study), load.places(request.store, request.study)
     scored = None if tried is None else search.configs(tried, view.goal, seeds, ended, places)
+    judged = search.judged(everything(tried), view.goal, seeds, ended, places) if tried and seeds else []
     rows, warnings = _focus(frame, scored)
     first = rows[rows["config"] == rows["config"].iloc[0]]
     material = Material(
@@ -206,7 +209,7 @@ def gather(request: Request) -> tuple[Material, list[str]]:
         pictures=load.pictures(request.store, first),
         machines=load.machines(request.store, rows),
         teachers=first_teachers(request.store, rows),
-        winner=_winner(request, frame, scored, view, seeds),
+        winner=_winner(request, frame, judged, view, seeds),
         seeds=tuple(seeds),
         ended=ended,
         places=places,
@@ -282,29 +285,28 @@ def _warnings(rows: pd.DataFrame, request: Request) -> list[str]:
 
 
 def _winner(
-    request: Request, frame: pd.DataFrame, scored: pd.DataFrame | None, view: View, seeds: Sequence[int]
+    request: Request, frame: pd.DataFrame, judged: Sequence[Judged], view: View, seeds: Sequence[int]
 ) -> Winner | None:
     """The config that leads a search, with its command and what fresh seeds say; None where nothing is sure enough."""
-    if scored is None or not seeds or not scored["feasible"].iloc[0]:
-        return None
-    if scored["kept"].iloc[0] < view.goal.certainty:
-        return None
-    chosen = str(scored["config"].iloc[0])
-    guard = frame[(frame["split"] == "guard") & (frame["config"] == chosen)]
-    rows = everything(partition(guard, view.thresholds)).to_dict("records")
-    fresh = sorted({row["seed"] for row in rows} - set(seeds))
-    best, other = (judge(chosen, these, rows, view.goal) if these else None for these in (sorted(seeds), fresh))
+    best = goals.best(judged, view.goal.certainty)
     if best is None:
         return None
+    guard = frame[(frame["split"] == "guard") & (frame["config"] == best.config)]
+    rows = everything(partition(guard, view.thresholds)).to_dict("records")
+    fresh, names = sorted({row["seed"] for row in rows} - set(seeds)), labels(frame)
     last = load.remembered(request.store, request.study)
-    kept = load.best(request.store, request.study) == chosen
-    line = command(last, request.store, request.study, fresh if kept else ())
-    return winner(best, other, labels(frame)[chosen], line, view.goal.score, scored["kept"].iloc[0])
+    kept = load.best(request.store, request.study) == best.config
+    return Winner(
+        names[best.config],
+        command(last, request.store, request.study, fresh if kept else ()),
+        minus(winner_words(best, judged, view.goal, names)),
+        minus(confirmation_words(best, fresh, rows, view.goal)),
+    )
 
 
 def _embedded(material: Material, first: Opening) -> dict[str, Any]:
     """The rows of a page and what its script must know of the first screen."""
-    rows = payload(material.parts, material.tried, material.view, material.seeds, material.ended, material.places)
+    rows = payload(material.parts, material.moved, material.view, material.seeds, material.ended, material.places)
     return {**rows, "asked": first.asked, "axis": first.strips.axis, "words": first.words}
 
 

@@ -33,8 +33,9 @@ def configs(
     """One line per config, the best first, from the guard rows of its strict-feasible seeds.
 
     Columns: study, config, split, mode, reference, score, margin_min and psnr_01 (mean over seeds) of the mode,
-    psnr_change (mean paired difference to the reference, dB), slack (dB), n (seeds scored), n_failed, n_stress, cells,
-    outcome, reason, complete, feasible, front. A config with a failed seed has no score.
+    psnr_change (mean paired difference to the reference, dB), slack (in the unit of the goal), kept (a probability),
+    n (seeds scored), n_failed, n_stress, cells, outcome, reason, complete, feasible, front. A config with a failed
+    seed has no score.
 
     Args:
         parts: rows of one study.
@@ -56,26 +57,41 @@ def configs(
             where="configs",
             cause="a search is judged on the guard split, so that certify rows are new to its winner",
         )
-    wanted = sorted(set(seeds) or set(guard["seed"]))
-    judged = []
-    for config, lines in guard.groupby("config", sort=False):
-        one = judge(str(config), wanted, lines.to_dict("records"), goal, places.get(str(config)))
-        stopped = one.outcome == "incomplete" and one.config in ended
-        judged.append(replace(one, reason=ended[one.config]) if stopped else one)
-    front = {one.config for one in pareto_front(judged)}
+    found = judged(guard, goal, seeds, ended, places)
+    front, noise = {one.config for one in pareto_front(found)}, Noise.pooled(found)
     given = {"study": guard["study"].iloc[0], "split": "guard", "mode": goal.mode, "reference": goal.reference}
-    noise = Noise.pooled(judged)
     lines = [
         {
             **given,
             **_line(one),
             "kept": noise.kept(one) if noise.is_known and one.score is not None else nan,
-            "cells": len(wanted),
+            "cells": len(set(seeds) or set(guard["seed"])),
             "front": one.config in front,
         }
-        for one in ranked(judged, goal.certainty)
+        for one in ranked(found, goal.certainty)
     ]
     return pd.DataFrame(lines)
+
+
+def judged(
+    guard: pd.DataFrame,
+    goal: Goal,
+    seeds: Iterable[int],
+    ended: Mapping[str, str],
+    places: Mapping[str, Mapping[str, float]],
+) -> list[Judged]:
+    """Every config as its search judges it, over its strict-feasible seeds.
+
+    Args:
+        guard: guard rows of one study.
+        goal, seeds, ended, places: as in `configs`.
+    """
+    wanted, found = sorted(set(seeds) or set(guard["seed"])), []
+    for config, lines in guard.groupby("config", sort=False):
+        one = judge(str(config), wanted, lines.to_dict("records"), goal, places.get(str(config)))
+        stopped = one.outcome == "incomplete" and one.config in ended
+        found.append(replace(one, reason=ended[one.config]) if stopped else one)
+    return found
 
 
 def _line(one: Judged) -> dict[str, object]:

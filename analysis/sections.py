@@ -71,6 +71,11 @@ class Material:
     places: Mapping[str, Mapping[str, float]]
 
     @property
+    def moved(self) -> Partition | None:
+        """What configs are ordered anew by while thresholds move: the page's script judges margins alone."""
+        return self.tried if self.view.goal.kind == "margin" else None
+
+    @property
     def rows(self) -> pd.DataFrame:
         """Strict and stress rows, one by one."""
         return everything(self.parts)
@@ -170,9 +175,8 @@ def reconstruction(material: Material) -> Section:
 
         blocks += plots("margin_against_psnr", "Margin against PSNR", material, material.rows, drawn)
     blocks.append(tables.reconstruction_table(material.parts))
-    return Section(
-        "reconstruction", "Reconstruction", (f"PSNR constraint: {material.view.constraint}.",), tuple(blocks)
-    )
+    words = (f"PSNR constraint: {material.view.constraint}.",) if goal.kind == "margin" else ()
+    return Section("reconstruction", "Reconstruction", words, tuple(blocks))
 
 
 def witness(material: Material) -> Section:

@@ -55,7 +55,7 @@ MADE = {
     **_made("short", regulariser="regulariser", temperature="temperature", clusters="exp I_T", share="best G_0 / I_T"),
     **_made("plain", score="score", importance="epsilon squared", probe="linear probe"),
     **_made("plain", posthoc_student_info="post-hoc I_S"),
-    **_made("coarse", psnr_change="PSNR change", slack="slack, dB", psnr_01_mean="PSNR, dB"),
+    **_made("coarse", psnr_change="PSNR change", slack="slack", psnr_01_mean="PSNR, dB"),
     **_made("signed", mean="mean", low="95 % low", high="95 % high", direction="rank correlation"),
     **_made("signed", left="G_tau", left_mean="mean G_tau", left_min="min G_tau", bound_min="min bound"),
     **_made("signed", posthoc_margin="post-hoc head", **{"margin_tau_0.00": "G_0"}),
@@ -150,6 +150,11 @@ def text(value: Any, form: Form) -> str:
     if form == "count" and value != round(value):  # a mean of counts
         return _FORMATS["coarse"].format(value)
     return _FORMATS["tiny" if form == "p" and value < SMALL else form].format(value).replace("-", "−")
+
+
+def minus(words: str) -> str:
+    """Words whose negative numbers have a minus sign."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", words)
 
 
 def clean(words: str) -> str:

@@ -59,6 +59,11 @@ def without(arguments: Sequence[str], names: Collection[str]) -> list[str]:
     return kept
 
 
+def number_of(count: int, noun: str) -> str:
+    """So many of them: 1 cell, 3 cells."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _found(name: str) -> bool:
     """Whether the shell finds this name, and finds it in this environment."""
     found = shutil.which(name)

@@ -82,8 +82,9 @@ def ranking_table(scored: pd.DataFrame, rows: pd.DataFrame, view: View) -> Table
     frame = frame.assign(slack=frame["slack"].where(frame["slack"].abs() < np.inf))
     goal = view.goal
     notes = (
-        f"{goal.score} margin of {goal.mode} at tau = 0 on guard rows of {seeds(rows['seed'])}; change is the mean "
-        f"paired difference to {goal.reference}; an order, not a claim",
+        f"score: {goal.metrics[0]}, on guard rows of {seeds(rows['seed'])}; change is the mean paired difference to "
+        f"{goal.reference}; slack is the distance to the nearest constraint, {goal.unit}; an order, not a claim",
+        *(() if goal.kind == "margin" else ("this order stays as the page was made while thresholds are moved",)),
     )
     names = (*RANKING, *COUNTS, "reason")
     made = table("ranking", "Configs under this constraint", rows, frame, names, notes, whole=True)

@@ -17,6 +17,7 @@ from certvae.engine.search import censored
 from certvae.errors import ConfigFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec import goal as goals
+from certvae.spec.found import confirmation_words
 from certvae.spec.goal import RULE, Goal, Judged, proposed_kind
 from certvae.spec.reading import read
 from certvae.store import records
@@ -152,7 +153,7 @@ class Standing:
         left = sum(not self.rows.of(cell) for cell in fresh)
         rows = [row for cell in fresh for row in self.rows.of(cell)]
         done = f"confirmation: {len(fresh) - left} of {len(fresh)} fresh seeds done"
-        yield done if left else summary.confirmation(winner, [cell.spec.seed for cell in fresh], rows, goal)
+        yield done if left else confirmation_words(winner, [cell.spec.seed for cell in fresh], rows, goal)
 
     def _early(self, config: str, goal: Goal, raced: bool) -> Judged:
         """A config with a censored cell; in a race, by the seeds that ran whole before."""

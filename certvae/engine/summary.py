@@ -18,6 +18,7 @@ from certvae.engine.rows import Row, fresh
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
 from certvae.spec import goal as goals
+from certvae.spec.found import confirmation_words, winner_words
 from certvae.spec.goal import Goal, Judged
 from certvae.spec.quantities import read_by
 from certvae.store.layout import VIEWS
@@ -178,9 +179,8 @@ def search_shown(cells: SearchCells) -> Group:
         misses = goals.nearest_misses(judged)
         shown = ["Nearest misses:", _configs_shown(misses, cells)] if misses else []
         return Group(*lines, _nothing(cells), *shown)
-    confirmation = confirmed(cells)
     drawn = cells.drawn(winner.config)
-    lines += [winner_text(winner, judged, cells.search.goal, drawn), confirmation]
+    lines += [winner_text(winner, judged, cells.search.goal, drawn), _confirmed(cells, winner)]
     lines += [cells.refused] if cells.refused else []
     lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
     lines.append(f"Pareto front of {cells.search.goal.sought} and PSNR:")
@@ -225,7 +225,7 @@ def best(cells: SearchCells, data: str, command: str) -> dict[str, Any] | None:
         return None
     known = {name: getattr(winner, name) for name in ("config", "score", "psnr", "psnr_drop", "slack", "n", "n_stress")}
     found = {**known, "slack": finite(winner.slack), "drawn": dict(cells.drawn(winner.config))}
-    about = {"goal": cells.search.goal, "configs": len(cells.configs), "confirmation": confirmed(cells)}
+    about = {"goal": cells.search.goal, "configs": len(cells.configs), "confirmation": _confirmed(cells, winner)}
     return plain({"data": data, "command": command, **found, **about, "spec": cells.spec(winner.config)})
 
 
@@ -238,35 +238,10 @@ def _reasons(incomplete: Sequence[Judged]) -> list[str]:
     return lines + ([f"  and {len(counts) - len(shown)} other reasons"] if len(counts) > len(shown) else [])
 
 
-def confirmed(cells: SearchCells) -> str:
-    """The winner on its confirmation seeds; see `confirmation`."""
-    found = [row for cell in cells.confirmed() for row in cells.rows.of(cell)]
-    return confirmation(cells.winner, cells.search.confirmation_seeds, found, cells.search.goal)
-
-
-def confirmation(winner: Judged | None, seeds: Sequence[int], found: Sequence[Row], goal: Goal) -> str:
-    """The winner's value on fresh seeds, and how much the search overstated it.
-
-    Args:
-        found: rows of these seeds.
-    """
-    if winner is None or winner.score is None:
-        return "nothing to confirm"
-    if not found:
-        return "not confirmed: no confirmation seed has ended"
-    fresh = goals.judge(winner.config, seeds, found, goal)
-    if fresh.score is None:
-        return f"not confirmed: {fresh.reason}"
-    apart = f"{fresh.n_stress} stress cases apart, slack {fresh.slack:+.2f} {goal.unit}"
-    if goal.kind == "max_kl":
-        held = "alive and certified" if fresh.feasible else "not alive and certified"
-        return f"held against {fresh.n} fresh seeds (guard split): {held} in all of them, {apart}"
-    kept = f", kept with a probability of {goals.Noise.of([fresh]).kept(fresh):.0%}" if fresh.n > 1 else ""
-    return (
-        f"confirmed on {fresh.n} fresh seeds (guard split): {fresh.score:+.4f}, {apart}: its constraints "
-        f"{'held' if fresh.feasible else 'did not hold'}{kept}; optimism of the search "
-        f"{winner.score - fresh.score:+.4f} nats"
-    )
+def _confirmed(cells: SearchCells, winner: Judged) -> str:
+    """The winner on its confirmation seeds."""
+    rows = [row for cell in cells.confirmed() for row in cells.rows.of(cell)]
+    return confirmation_words(winner, cells.search.confirmation_seeds, rows, cells.search.goal)
 
 
 def _volume_text(judged: Sequence[Judged], cells: SearchCells) -> str:
@@ -278,19 +253,8 @@ def _volume_text(judged: Sequence[Judged], cells: SearchCells) -> str:
 
 
 def winner_text(winner: Judged, judged: Sequence[Judged], goal: Goal, drawn: Mapping[str, Any]) -> str:
-    """The winner of a search among these configs, what was drawn for it, and how sure it is."""
-    noise, others = goals.Noise.pooled(judged), goals.ranked(judged, goal.certainty)
-    seeds = f"{winner.n} strict-feasible search seeds (n_failed {winner.n_failed}, {winner.n_stress} stress cases)"
-    second = next((one for one in others if one.feasible and one.config != winner.config), None)
-    chosen = "by all configs together" if noise.together else f"before it was chosen among {len(judged)}"
-    sure = f"with a probability of {noise.kept(winner):.0%} {chosen}" if noise.is_known else goals.NO_NOISE
-    beside = f"; runner-up {second.config[:12]} {_score(second, goal)}" if second else ""
-    beside += f", {noise.kept(second):.0%}" if second and noise.is_known else ""
-    kept = f", kept {sure}{beside}" if goal.kind == "margin" else ""
-    return (
-        f"winner {winner.config[:12]}  {_drawn(drawn)}: {goal.words(winner.score or 0.0)} over n = {seeds}, "
-        f"PSNR {winner.psnr:.2f} dB, slack {winner.slack:+.2f} {goal.unit}{kept}"
-    )
+    """The winner of a search among these configs, with what was drawn for it."""
+    return f"winner {winner.config[:12]}  {_drawn(drawn)}: {winner_words(winner, judged, goal)}"
 
 
 def _configs_shown(configs: Sequence[Judged], cells: SearchCells) -> Table:

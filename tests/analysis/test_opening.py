@@ -108,11 +108,10 @@ class TestWinner:
         found = material.winner
         assert found is not None
         assert found.name == "lambda_ts 5"
-        assert found.sentence.startswith("mean margin +1.8100 nats over 3 strict-feasible search seeds, PSNR 19.10 dB")
-        assert found.confirmation == (
-            "Confirmed on 2 fresh seeds: +1.8750 nats, the PSNR constraint held (slack +1.10 dB); optimism of the "
-            "search −0.0650 nats."
-        )
+        assert found.sentence.startswith("mean margin +1.8100 nats over n = 3 strict-feasible search seeds")
+        assert "; runner-up lambda_ts 1 +0.500" in found.sentence
+        assert "its constraints held" in found.confirmation
+        assert found.confirmation.endswith("; optimism of the search −0.0650 nats")
         assert found.command == f"certvae run {store.name} --study {STUDY}"
 
     @pytest.mark.parametrize(("left", "shown"), [(0, True), (-1, False)], ids=["the same", "another"])
@@ -133,7 +132,7 @@ class TestWinner:
         ]
         material, _ = gather(Request(store=searched(tmp_path, rows, Goal()), study=STUDY))
         assert material.winner is not None
-        assert "Not confirmed yet" in material.winner.confirmation
+        assert "not confirmed yet" in material.winner.confirmation
 
     def test_where_nothing_is_feasible_nothing_wins(self, store):
         material, _ = gather(Request(store=store, study=STUDY, psnr_floor=99.0))
