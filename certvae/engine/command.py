@@ -16,10 +16,10 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from certvae.data.loading import SOURCES, describe
 from certvae.data.own import is_own
-from certvae.engine.propose import Space
 from certvae.engine.ranges import described as drawn
 from certvae.engine.ranges import ranges
 from certvae.engine.samplers import AUTO, check_sampler
+from certvae.engine.space import Space
 from certvae.engine.study import STORE, Study, study_name
 from certvae.errors import ConfigFault, ExitCode
 from certvae.foreign import called, is_reference

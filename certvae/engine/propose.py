@@ -8,7 +8,7 @@ import json
 import math
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
 from certvae.canonical import digest
+from certvae.engine.rule import Search
 from certvae.engine.samplers import NAMES, sampler_of
+from certvae.engine.space import Space
 from certvae.errors import ConfigFault, SearchFault
 from certvae.foreign import TheirFault, called, place_of
 from certvae.spec.cell import CellSpec
@@ -35,8 +37,6 @@ from certvae.spec.goal import Goal, Judged, Noise
 
 SKETCHED = 64
 """Configs that a plan asks the real sampler for."""
-Space = Callable[[BaseTrial, CellSpec], CellSpec]
-"""Draws a config: suggests values on the trial and puts them into the base."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,7 @@ class Proposal:
 
 
 def propose(
-    number: int,
-    told: Sequence[tuple[Proposal, Judged]],
-    still_open: Sequence[Proposal],
-    *,
-    space: Space,
-    base: CellSpec,
-    goal: Goal,
-    sampler: str,
-    study_seed: int,
+    search: Search, number: int, told: Sequence[tuple[Proposal, Judged]], still_open: Sequence[Proposal]
 ) -> tuple[Proposal, CellSpec]:
     """Asks the sampler for config `number`; returns its proposal and its spec.
 
@@ -97,58 +89,52 @@ def propose(
     """
 
     def ask() -> tuple[Proposal, CellSpec]:
-        made = sampler_of(sampler, number, digest_seed(study_seed, number))
-        return _asked(rebuilt(told, still_open, goal, made), number, space, base, sampler)
+        study = rebuilt(told, still_open, search.goal, _sampler(search, number))
+        return _asked(study, number, search)
 
     proposal, spec = ask()
-    if number == 0 and sampler not in NAMES and ask()[0].params != proposal.params:
-        raise _unseeded(sampler)
+    if number == 0 and search.sampler not in NAMES and ask()[0].params != proposal.params:
+        raise _unseeded(search.sampler)
     return proposal, spec
 
 
-def sketched(
-    known: Sequence[Proposal],
-    total: int,
-    *,
-    space: Space,
-    base: CellSpec,
-    goal: Goal,
-    sampler: str,
-    study_seed: int,
-) -> list[CellSpec]:
-    """The configs that follow, as this sampler would draw them if nothing were told, to plan with; none is kept.
+def sketched(search: Search, known: Sequence[Proposal]) -> list[CellSpec]:
+    """The configs that follow those that are known, as its sampler would draw them if nothing were told; none is kept.
 
-    Args:
-        known: the proposals there are.
-        total: how many there shall be; fewer follow where the space has no more.
+    A plan is made with them; fewer follow than the search wants where the space has no more.
 
     Raises:
         ConfigFault, SearchFault: as `propose`, so a dry run meets what a run would meet.
     """
-    study = rebuilt([], known, goal, sampler_of(sampler, len(known), digest_seed(study_seed, len(known))))
+    study = rebuilt([], known, search.goal, _sampler(search, len(known)))
     proposals, drawn = list(known), []
-    while len(proposals) < total and not exhausted(proposals):
+    while len(proposals) < search.total and not exhausted(proposals):
         if len(drawn) == SKETCHED:  # it looks through all trials for each: at random for the rest, and at once
-            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=study_seed))
-        proposal, spec = _asked(study, len(proposals), space, base, sampler)
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=search.study_seed))
+        proposal, spec = _asked(study, len(proposals), search)
         proposals.append(proposal)
         drawn.append(spec)
     return drawn
 
 
-def _asked(study: optuna.Study, number: int, space: Space, base: CellSpec, sampler: str) -> tuple[Proposal, CellSpec]:
+def _sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
+    """The one that proposes config `number`, with the seed of this ask."""
+    return sampler_of(search.sampler, number, int(digest(["ask", search.study_seed, number])[:8], 16))
+
+
+def _asked(study: optuna.Study, number: int, search: Search) -> tuple[Proposal, CellSpec]:
     """One more trial of a study, drawn by a user's space, and proven to read back as what it is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna's, of choices that are refused below
         try:
             trial = study.ask()
         except Exception as error:  # a sampler fails in its own library's way
-            raise _no_draw(number, sampler, error) from error
+            raise _no_draw(number, search.sampler, error) from error
         try:
-            spec = drawn_by(space, trial, base, number)
+            spec = _drawn(search, trial, number)
         except TheirFault as fault:
             if isinstance(error := fault.__cause__, Exception) and _is_samplers(error):
-                raise _no_draw(number, sampler, error) from error
+                raise _no_draw(number, search.sampler, error) from error
             raise
     asked = study.get_trials(deepcopy=False)[-1]  # a copy of all trials is a third of an ask at 3,000
     kinds = {name: _resumable(name, kind) for name, kind in asked.distributions.items()}
@@ -156,8 +142,8 @@ def _asked(study: optuna.Study, number: int, space: Space, base: CellSpec, sampl
     proposal = Proposal(number, params, kinds, _plain(asked.system_attrs))
     read = Proposal.of(json.loads(json.dumps(proposal.body())))
     same = (read.params, read.distributions) == (proposal.params, proposal.distributions)
-    if not same or spec_of(read, space, base).config != spec.config:
-        raise _other_when_read(number, space, proposal.params)
+    if not same or spec_of(read, search).config != spec.config:
+        raise _other_when_read(number, search.space, proposal.params)
     return proposal, spec
 
 
@@ -167,27 +153,28 @@ def _is_samplers(error: Exception) -> bool:
     return Path(last.filename).is_relative_to(Path(optuna.samplers.__file__).parent)
 
 
-def drawn_by(space: Space, trial: BaseTrial, base: CellSpec, number: int) -> CellSpec:
+def _drawn(search: Search, trial: BaseTrial, number: int) -> CellSpec:
     """The config that a user's space makes of a trial.
 
     Raises:
         ConfigFault: the space raised something; the fault names its line.
         SearchFault: it made no valid spec, or none at all.
     """
+    base = search.base
     try:
-        spec = called(space, trial, base)
+        spec = called(search.space, trial, base)
     except TheirFault:
         raise
     except ConfigFault as fault:
         raise _bad_draw(number, trial, fault) from fault
     if not isinstance(spec, CellSpec) or (spec.study, spec.seed) != (base.study, base.seed):
-        raise _no_spec(number, space, spec)
+        raise _no_spec(number, search.space, spec)
     return spec
 
 
-def spec_of(proposal: Proposal, space: Space, base: CellSpec) -> CellSpec:
+def spec_of(proposal: Proposal, search: Search) -> CellSpec:
     """The spec of a proposal that was made before."""
-    return drawn_by(space, FixedTrial(proposal.params, number=proposal.number), base, proposal.number)
+    return _drawn(search, FixedTrial(proposal.params, number=proposal.number), proposal.number)
 
 
 def exhausted(proposals: Sequence[Proposal]) -> bool:
@@ -271,11 +258,6 @@ def rebuilt(
         for proposal in still_open:
             study.add_trial(_trial(proposal, TrialState.RUNNING))
     return study
-
-
-def digest_seed(study_seed: int, number: int) -> int:
-    """The sampler's seed for one ask."""
-    return int(digest(["ask", study_seed, number])[:8], 16)
 
 
 def finished(proposal: Proposal, judged: Judged, goal: Goal, noise: Noise) -> FrozenTrial:

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
-from certvae.engine.propose import Space
+from certvae.engine.space import Space
 from certvae.errors import ConfigFault
 from certvae.foreign import called
 from certvae.spec.cell import CellSpec

@@ -7,7 +7,7 @@ from certvae.canonical import plain
 from certvae.data.dataset import Split
 from certvae.engine.dispatch import Cell
 from certvae.engine.early_stop import StopRule
-from certvae.engine.propose import Space
+from certvae.engine.space import Space
 from certvae.engine.samplers import AUTO, read, written
 from certvae.errors import SearchFault
 from certvae.protocols import chain

@@ -268,10 +268,8 @@ def _looks_of_search(context: Context) -> list[str]:
 
 def _wanted(context: Context, search: Search) -> list[Cell]:
     """Cells of a search: of the configs proposed so far, of sketches of those that are not, and of a winner."""
-    known, base = proposals(context.store, search.base.study)[: search.total], search.base
-    how = {"space": search.space, "base": base, "goal": search.goal, "sampler": search.sampler}
-    further = sketched(known, search.total, study_seed=search.study_seed, **how)
-    specs = [spec_of(one, search.space, base) for one in known] + further
+    known = proposals(context.store, search.base.study)[: search.total]
+    specs = [*(spec_of(one, search) for one in known), *sketched(search, known)]
     return _distinct([*(cell for spec in specs for cell in search.cells(spec)), *search.confirmation(specs[-1])])
 
 

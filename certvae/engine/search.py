@@ -230,16 +230,8 @@ class SearchCells:
 
     def _propose(self, number: int) -> Asked:
         search, told = self.search, max(0, number - self.search.lag + 1)
-        proposal, spec = propose(
-            number,
-            [(self.proposals[earlier], self.judged[earlier]) for earlier in range(told)],
-            self.proposals[told:],
-            space=search.space,
-            base=search.base,
-            goal=search.goal,
-            sampler=search.sampler,
-            study_seed=search.study_seed,
-        )
+        known = [(self.proposals[earlier], self.judged[earlier]) for earlier in range(told)]
+        proposal, spec = propose(search, number, known, self.proposals[told:])
         stop = self._stop_rules.next(spec, [(self.judged[earlier], self._asked[earlier]) for earlier in range(told)])
         race = self._entered(told)
         if not any(map(self._met_an_accident, range(told))):
@@ -259,7 +251,7 @@ class SearchCells:
         if body is None:
             return None
         proposal, stop, race = Proposal.of(body), body.get("stop"), body.get("race")
-        spec = spec_of(proposal, self.search.space, self.search.base)
+        spec = spec_of(proposal, self.search)
         if spec.config != body["config"]:
             raise _other_space(self.search.base.study, number, body["config"], spec.config)
         return Asked(proposal, spec, stop and StopRule.of(stop), race and Race.of(race))

@@ -1,5 +1,6 @@
 """Spaces that several studies search: functions of an Optuna trial and a base cell, as a study of yours writes them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from optuna.trial import BaseTrial
@@ -7,6 +8,9 @@ from optuna.trial import BaseTrial
 from certvae.spec.cell import CellSpec
 from certvae.spec.rescue import Rescue
 from certvae.spec.validation import refuse
+
+Space = Callable[[BaseTrial, CellSpec], CellSpec]
+"""Draws a config: suggests values on the trial and puts them into the base."""
 
 
 def weights(trial: BaseTrial, base: CellSpec) -> CellSpec:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certvae.engine.propose import Space
+from certvae.engine.space import Space
 from certvae.foreign import called
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal

@@ -25,6 +25,7 @@ from optuna.trial import BaseTrial
 from scipy.optimize import minimize
 
 from certvae.engine.propose import Proposal, propose
+from certvae.engine.rule import Search
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal, Judged, best, judge
 from certvae.spec.presets import rescue
@@ -145,11 +146,21 @@ def searched(
         problem.noises(np.random.default_rng([repetition, 7])),
     )
     told: list[tuple[Proposal, Judged]] = []
+    search = Search(
+        base=BASE,
+        space=problem.space,
+        goal=goal,
+        sampler=sampler,
+        total=total,
+        lag=LAG,
+        study_seed=repetition,
+        seeds=SEEDS,
+        confirmation_seeds=(100,),
+    )
     for number in range(total):
         known = max(0, number - LAG + 1)
         still_open = [proposal for proposal, _ in told[known:]]
-        given = {"space": problem.space, "base": BASE, "goal": goal, "sampler": sampler, "study_seed": repetition}
-        proposal, spec = propose(number, told[:known], still_open, **given)
+        proposal, spec = propose(search, number, told[:known], still_open)
         point = problem.at(proposal)
         rows = rows_of(problem, point, spec.config, noise(point))
         told.append((proposal, judge(spec.config, SEEDS, rows, goal, proposal.place)))

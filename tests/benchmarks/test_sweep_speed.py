@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.trial import FixedTrial
 
 from certvae import fingerprint
 from certvae.cluster.slots import Place, Slots
 from certvae.data.loading import load
 from certvae.engine import executor  # before Ray itself: it settles what Ray reads when it is imported
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener
-from certvae.engine.propose import Proposal, spec_of
+from certvae.engine.propose import Proposal
 from certvae.engine.rule import CONFIRMED, SEARCHED
 from certvae.engine.space import weights as space
 from certvae.protocols import chain
@@ -237,7 +238,7 @@ def propose(store: Store, base: CellSpec, number: int) -> CellSpec:
     params = {"alpha_kl": 0.01 + 1e-5 * number, "lambda_ts": 1.0 + 1e-3 * number}
     kinds = {"alpha_kl": FloatDistribution(0.005, 0.5, log=True), "lambda_ts": FloatDistribution(0.3, 30.0, log=True)}
     proposal = Proposal(number, params, dict(kinds), {})
-    spec = spec_of(proposal, space, base)
+    spec = space(FixedTrial(params), base)
     body = {**proposal.body(), "config": spec.config, "stop": None}
     store.put_document(proposed_kind(base.study), f"{number:06d}", body)
     return spec

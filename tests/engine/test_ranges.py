@@ -12,7 +12,6 @@ from certvae.engine.ranges import Ranges, described, ranges
 from certvae.engine.run import rule_of
 from certvae.errors import ConfigFault
 from certvae.spec.fields import fields
-from certvae.spec.goal import Goal
 from certvae.spec.presets import rescue
 from sweeps import search_margin_psnr, tiny_fixed_q
 
@@ -71,8 +70,10 @@ def test_what_is_no_range_of_this_cell_is_refused_before_anything_starts(given, 
 
 
 def test_proposals_of_ranges_are_replayed():
-    made, how = space("lambda_ts 0.1 10 log", "training.epochs 2 9"), {"base": BASE, "goal": Goal(), "study_seed": 0}
-    first, again = (propose(0, [], [], space=made, sampler="tpe", **how) for _ in range(2))
+    line = ["--data", "digits", "--search", "1", "--sampler", "tpe"]
+    line += ["--range", "lambda_ts", "0.1", "10", "log", "--range", "training.epochs", "2", "9"]
+    search = rule_of(search_margin_psnr.STUDY, *parse(search_margin_psnr.STUDY, line))
+    first, again = (propose(search, 0, [], []) for _ in range(2))
     assert first[1] == again[1]
     assert set(first[0].params) == {"objective.lambda_ts", "training.epochs"}
 

@@ -121,9 +121,7 @@ class TestReplay:
         negated = [(one, dataclasses.replace(judged, score=-judged.score)) for one, judged in told]
         asked = [
             [
-                propose(total, seen, [], space=SPACE, base=BASE, goal=Goal(), sampler=sampler, study_seed=seed)[
-                    0
-                ].params
+                propose(search(sampler=sampler, study_seed=seed), total, seen, [])[0].params
                 for seed in range(4)  # a mutation of NSGA-II can redraw every parameter of one child
             ]
             for seen in (told, negated)
@@ -157,7 +155,7 @@ class TestReplay:
 
     def test_proposals_are_read_back_as_the_configs_they_were(self, tmp_path):
         cells = searched(search(), tmp_path / "s")
-        again = [spec_of(one, SPACE, BASE) for one in proposals(Store(tmp_path / "s"), BASE.study)]
+        again = [spec_of(one, search()) for one in proposals(Store(tmp_path / "s"), BASE.study)]
         assert again == cells.specs
 
     def test_two_objectives_are_replayed_too(self, tmp_path):
@@ -318,7 +316,7 @@ def test_a_space_may_draw_choices_and_whole_numbers(tmp_path):
 def test_planning_a_search_says_nothing_of_studies_in_memory(caplog):
     optuna.logging.set_verbosity(optuna.logging.INFO)
     logging.getLogger("optuna").addHandler(caplog.handler)
-    assert len(sketched([], 2, space=SPACE, base=BASE, goal=Goal(), sampler="tpe", study_seed=0)) == 2
+    assert len(sketched(search(total=2), [])) == 2
     logging.getLogger("optuna").removeHandler(caplog.handler)
     assert caplog.text == ""
 
@@ -355,8 +353,7 @@ class TestFiniteSpaces:
         assert outcome(searched(search(space=FOUR, sampler=sampler, total=60), tmp_path / "s", 4, 1)) == outcome(cells)
 
     def test_a_plan_asks_for_no_more_than_there_is(self):
-        how = {"space": FOUR, "base": BASE, "goal": Goal(), "study_seed": 0}
-        assert len(sketched([], 6, sampler="grid", **how)) == 4
+        assert len(sketched(search(space=FOUR, sampler="grid", total=6), [])) == 4
 
     def test_a_parameter_that_depends_on_another_is_asked_for_there_alone(self, tmp_path):
         def space(trial, base):
@@ -397,7 +394,8 @@ class TestReadBack:
             return dataclasses.replace(base, model=dataclasses.replace(base.model, encoder=encoder))
 
         cells = searched(search(space=space, total=4, sampler="grid"), tmp_path / "s")
-        assert [spec_of(one, space, BASE) for one in proposals(Store(tmp_path / "s"), BASE.study)] == cells.specs
+        there = proposals(Store(tmp_path / "s"), BASE.study)
+        assert [spec_of(one, search(space=space)) for one in there] == cells.specs
 
     @pytest.mark.parametrize("choices", [[None, 2.0], np.array([1.0, 2.0]), [np.float64(1.5), 3], [True, False]])
     def test_none_and_scalars_of_numpy_are_resumed(self, choices, tmp_path):
@@ -461,12 +459,12 @@ class TestErrorsOfSpaces:
         with pytest.raises((ConfigFault, SearchFault), match=said):
             searched(search(space=space, sampler=sampler), tmp_path / "s")
         with pytest.raises((ConfigFault, SearchFault), match=said):
-            sketched([], 1, space=space, base=BASE, goal=Goal(), sampler=sampler, study_seed=0)
+            sketched(search(space=space, sampler=sampler, total=1), [])
 
     def test_a_base_that_our_own_space_cannot_search_is_named(self):
         base = dataclasses.replace(BASE, protocol=Rescue(objective=Objective(alpha_kl=0.0)))
         with pytest.raises(SearchFault, match="alpha_kl must be > 0 to be searched in log scale, got 0"):
-            sketched([], 1, space=weights, base=base, goal=Goal(), sampler="tpe", study_seed=0)
+            sketched(search(base=base, total=1), [])
 
 
 class TestRefusals:
