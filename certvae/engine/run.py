@@ -8,34 +8,29 @@ from typing import Any
 
 from rich.console import Console
 
-from certvae import fingerprint
 from certvae.certificate import CLAIM_SPLIT
-from certvae.data.dataset import Dataset
 from certvae.engine import inline, plan, runs, standing, status, summary
 from certvae.engine.ablation import Ablation
+from certvae.engine.checks import check, check_device, check_kind
 from certvae.engine.command import Command, Run, place_of, remember, searched, space_of
 from certvae.engine.context import HERE, Context
-from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener, Source
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Source
 from certvae.engine.gate import MOST_TOLD, opened_for
 from certvae.engine.journal import Journal
+from certvae.engine.listening import Collector, Live
 from certvae.engine.progress import Board, name_of
 from certvae.engine.propose import sketched, spec_of
-from certvae.engine.rows import RowIndex
-from certvae.engine.rule import Search, check_rule, going_on, settle_rule
+from certvae.engine.rule import Search, check_rule, going_on, rule_of, settle_rule
 from certvae.engine.search import SearchCells, censored, proposals
 from certvae.engine.study import Study, configs_of
 from certvae.engine.values import at_values
-from certvae.errors import ConfigFault, ExitCode, RayFault
+from certvae.errors import ExitCode, RayFault
 from certvae.looks import together
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
-from certvae.spec.control import check_every
 from certvae.spec.goal import BEST, Goal
-from certvae.spec.rescue import Rescue
-from certvae.spec.teachers import FeatureGmm, Given
 from certvae.spec.validation import nearest, refuse
 from certvae.terminal import certvae, check_home
-from certvae.tracking.curves import LiveCurves
 from certvae.tracking.ledger import Ledger
 
 LEDGER_SECONDS = 10.0  # the end of a run waits at most so long for live curves that are still on their way
@@ -77,70 +72,11 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command
     if run.explain is not None:
         console.print(status.explained(run.explain, context.store, context.dataset, _known_cells(context)))
         return Ending(ExitCode.DONE)
-    _check_kind(run)
+    check_kind(run)
     check_home()
     if run.workers == HERE:
         _settle()  # before data are read: SciPy, which that imports, looks once at how it shall compute
     return _search(context) if run.search else _plain(context)
-
-
-def _check_kind(run: Run) -> None:
-    """Refuses what only the other kind of run would read: ranges are of a search, values of a plain run."""
-    if run.search and run.values:
-        raise ConfigFault("a search draws its values", "name a range: --range FIELD LOW HIGH", where="--values")
-    if run.search and run.only:
-        remedy = "leave it away, and say which mode counts: --goal.mode"
-        raise ConfigFault("a search trains the modes that its goal reads", remedy, where="--only")
-    for option in () if run.search else ("ablate", "race", "early_stop", "every_mode"):
-        if getattr(run, option):
-            told, remedy = "it is of a search, and none was asked for", "add --search 32, or leave it away"
-            raise ConfigFault(told, remedy, where=f"--{option.replace('_', '-')}")
-    if run.ranges and not run.search:
-        remedy = "add --search 32, or compare what you name: --values FIELD VALUE VALUE"
-        raise ConfigFault("a range is of a search, and none was asked for", remedy, where="--range")
-
-
-def check(spec: CellSpec, dataset: Dataset) -> None:
-    """Refuses a cell that its data, or a network of one's own, cannot serve, before anything starts.
-
-    Raises:
-        ConfigFault: more components than rows to fit them on, a controller that decides less than once an epoch, or a
-            network of one's own that breaks a law.
-    """
-    rows, classes = len(dataset.rows("train")), spec.protocol.teacher.classes
-    if isinstance(spec.protocol, Rescue) and spec.protocol.controller is not None:
-        check_every(spec.protocol.controller, rows // min(spec.training.batch_size, rows))
-    if rows < classes:
-        raise ConfigFault(
-            f"classes must be at most the {rows} rows a teacher is fitted on, got {classes}",
-            "raise --limit, or lower --teacher.classes",
-            where="teacher.classes",
-            cause=f"{dataset.name} gives {rows} train rows under this limit",
-        )
-    teacher = spec.protocol.teacher
-    if isinstance(teacher, FeatureGmm | Given):
-        from certvae.teachers.brought import check_teacher  # noqa: PLC0415  (torch: a second that a plan need not wait)
-
-        check_teacher(dataset, teacher)
-    if spec.model.network is not None:
-        from certvae.models.laws import check_network  # noqa: PLC0415  (the same)
-
-        check_network(spec.model, dataset.shape, classes)
-
-
-def check_device(spec: CellSpec, address: str | None) -> None:
-    """Refuses a precision that this machine's device does not have; workers of a cluster look at their own.
-
-    Raises:
-        ConfigFault: it does.
-    """
-    asked = [schedule for schedule in chain.schedules(spec).values() if schedule.precision != "fp32"]
-    if address is not None or not asked:
-        return
-    from certvae.training.precision import check_precision  # noqa: PLC0415  (torch: a second for these alone)
-
-    for schedule in asked:
-        check_precision(schedule.precision, fingerprint.device())
 
 
 def _plain(context: Context) -> Ending:
@@ -155,7 +91,7 @@ def _plain(context: Context) -> Ending:
     if _planned(context, cells, left, looks):
         return Ending(ExitCode.DONE, cells=len(cells), left=len(left))
     context.gate.open(configs)
-    collector = _Collector(Listed(left), context)
+    collector = Collector(Listed(left), context)
     finished = not left or _run(context, collector, lambda: (len(left), ""))
     rows = [row for cell in cells for row in context.rows.of(cell)]
     final = _shown(context, rows)
@@ -200,26 +136,6 @@ def _planned(context: Context, cells: Sequence[Cell], left: Sequence[Cell], look
     return context.run.plan
 
 
-class _Collector:
-    """A source that also keeps the rows and the failures of what it handed out, and notes what that was."""
-
-    def __init__(self, source: Source, context: Context, failures: Mapping[str, Ended] | None = None):
-        self._source, self._rows = source, context.rows
-        self._store, self._study = context.store, context.base.study
-        self.failures: dict[str, Ended] = dict(failures or {})
-
-    def more(self) -> Any:
-        cells = self._source.more()
-        runs.ask(self._store, self._study, cells or ())
-        return cells
-
-    def heard(self, cell: Cell, ended: Ended) -> None:
-        self._rows.add(ended.rows)
-        if ended.failed:
-            self.failures[cell.spec.cell] = ended
-        self._source.heard(cell, ended)
-
-
 def _search(context: Context) -> Ending:
     """Configs proposed one by one, then the winner on fresh seeds."""
     check(context.base, context.dataset)
@@ -235,7 +151,7 @@ def _search(context: Context) -> Ending:
     journal = Journal(folder, context.store, context.base.study, search.goal)
     cells = SearchCells(search, context.store, context.rows, journal, context.gate)
     _settle()  # a sampler may compute with torch, and must propose the same again
-    collector = _Collector(cells, context)
+    collector = Collector(cells, context)
     finished = _run(context, collector, lambda: (len(left), cells.headline()))
     rows = [row for cell in cells.confirmed() for row in context.rows.of(cell)]
     final = _shown(context, rows)
@@ -248,7 +164,7 @@ def _search(context: Context) -> Ending:
     missing = cells.missing()
     if context.run.ablate and finished and cells.winner is not None:
         path = Ablation(search, cells.spec(cells.winner.config), context.rows)
-        collector = _Collector(path, context, collector.failures)
+        collector = Collector(path, context, collector.failures)
         finished = _run(context, collector, lambda: (len(path.asked), "from the default to the winner"))
         context.console.print(path.shown())
         missing += path.missing()
@@ -295,59 +211,12 @@ def _distinct(cells: Sequence[Cell]) -> list[Cell]:
     return list({cell.spec.cell: cell for cell in cells}.values())
 
 
-def rule_of(study: Study, run: Run, base: CellSpec, goal: Goal) -> Search:
-    """The search that the command line asks for.
-
-    Raises:
-        ConfigFault: when the study has no space to search.
-    """
-    if (space := space_of(study, run, base)) is None:
-        raise ConfigFault(
-            f"study {study.name!r} has no space to search",
-            "name ranges (--range lambda_ts 0.1 10 log), or copy sweeps/search_margin_psnr.py and give it a space",
-            where="--search",
-            cause="it compares fixed configs",
-        )
-    return Search(
-        base=base,
-        space=space,
-        goal=goal,
-        sampler=run.sampler,
-        total=run.search,
-        lag=run.lag,
-        study_seed=run.search_seed,
-        seeds=run.search_seeds,
-        confirmation_seeds=run.confirmation_seeds,
-        early_stop=run.early_stop,
-        race=run.race,
-        every_mode=run.every_mode,
-    )
-
-
-class _Live(Listener):
-    """Into the ledger: curves while they grow, and cells as they end."""
-
-    def __init__(self, live: LiveCurves, rows: RowIndex):
-        self._live, self._rows, self._at = live, rows, {}
-
-    def heard(self, token: str, lane: Cell, event: Mapping[str, Any]) -> None:
-        self._at[token] = event.get("at", self._at.get(token, ""))
-        self._live.heard(lane.spec, self._at[token], event)
-
-    def ended(self, token: str, lane: Cell, ended: Ended) -> None:  # noqa: ARG002 - it says nothing more
-        self._at.pop(token, None)
-
-    def over(self, cell: Cell, ended: Ended) -> None:
-        if ended.kind == "ok":
-            self._live.ended(cell.spec, self._rows.config(cell.spec.config))
-
-
 def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str]]) -> bool:
     """Runs cells on the pool; False when it was stopped before all had ended."""
     log = context.store.path / "log" / f"{context.base.study}.log"
     live = Ledger(context.store, context.base.study).live(context.say)
     with Board(headline, context.console, log) as board:
-        dispatcher = Dispatcher(source, chain.shared, chain.lanes, (board, _Live(live, context.rows)))
+        dispatcher = Dispatcher(source, chain.shared, chain.lanes, (board, Live(live, context.rows)))
         if not dispatcher.finished:
             if context.command is not None:
                 remember(context.command, context.store, context.base.study)

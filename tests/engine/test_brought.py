@@ -13,8 +13,8 @@ from certvae.canonical import digest
 from certvae.cluster.slots import Place
 from certvae.data.loading import load
 from certvae.engine.cell import work
+from certvae.engine.checks import check
 from certvae.engine.dispatch import Cell
-from certvae.engine.run import check
 from certvae.errors import ConfigFault, DataFault
 from certvae.spec.parts import Data, Model, Module
 from certvae.spec.teachers import Given

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from certvae.data.loading import load
+from certvae.engine.checks import check
 from certvae.engine.command import Command, anywhere, parse, seconds
 from certvae.engine.main import main
-from certvae.engine.run import check
 from certvae.errors import ConfigFault, DataFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec.control import CONTROLS
