@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from rich.console import Group
@@ -21,7 +20,7 @@ from certvae.engine.progress import clock
 from certvae.errors import DiskFault
 from certvae.protocols import chain, forecasting
 from certvae.protocols.forecasting import Pressure
-from certvae.protocols.steps import Step, fold
+from certvae.protocols.steps import Step
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Training
 from certvae.spec.rescue import Unaligned
@@ -124,7 +123,7 @@ class Ahead:
         """The steps of all cells, in the order of a chain; the judging of a cell is never shared."""
         if not self.cells:
             return []
-        found = [_found(cell, self.dataset, self.store) for cell in self.cells]
+        found = [chain.found(cell.spec, cell.only, self.dataset, self.store) for cell in self.cells]
         walks = [{step.name: (step.stage.name, at) for step, at in steps.items()} for steps in found]
         works = []
         for name in chain.steps(self.cells[0].spec):
@@ -290,16 +289,6 @@ def _way(cell: Cell, lane: chain.Only) -> dict[str, float]:
 def _totals(works: Sequence[Work], times: Mapping[str, Time], bound: int) -> list[float]:
     """Seconds of all runs of each step; nothing for a step that was never timed."""
     return [time_[bound] * work.runs for work in works if (time_ := times[work.step].seconds) is not None]
-
-
-def _found(cell: Cell, dataset: Dataset, store: Store) -> dict[Step, Artifact | Step]:
-    """What the store holds of each step of a cell, looked for with the inputs it would really get; else the step."""
-
-    def look(step: Step, inputs: Sequence[Any]) -> Artifact | Step:
-        absent = any(isinstance(given, Step) for given in inputs)
-        return step if absent else store.find(step.stage, *inputs) or step
-
-    return fold(chain.graph(cell.spec, cell.only), dataset, look)
 
 
 class _Probe:

@@ -13,7 +13,7 @@ from certvae.engine.dispatch import Cell
 from certvae.engine.rows import RowIndex
 from certvae.errors import ConfigFault
 from certvae.protocols import chain
-from certvae.protocols.steps import Step, fold
+from certvae.protocols.steps import Step, inputs_of
 from certvae.store.artifact import Artifact
 from certvae.store.folders import folders
 from certvae.store.store import OBJECTS, Stage, Store
@@ -80,8 +80,10 @@ def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("step", "state", "shared with", "why"):
         table.add_column(heading)
-    for step, state, why in _walked(cell, store, dataset):
-        table.add_row(step, state, _sharers(cell, cells, step), why)
+    found = chain.found(cell.spec, cell.only, dataset, store)
+    for step in found:
+        state, why = _stands(step, found, store, dataset)
+        table.add_row(step.name, state, _sharers(cell, cells, step.name), why)
     return Group(f"cell {cell.spec.cell[:12]}, config {cell.spec.config[:12]}, seed {cell.spec.seed}", table)
 
 
@@ -107,23 +109,14 @@ def _margin(row: Any) -> str:
     return "-" if row["margin"] is None else f"{row['margin']:+.3f}"
 
 
-def _walked(cell: Cell, store: Store, dataset: Dataset) -> list[tuple[str, str, str]]:
-    """(step, state, why) of every step, looked for with the inputs it would really get."""
-    found: list[tuple[str, str, str]] = []
-
-    def look(step: Step, inputs: Sequence[Any]) -> Artifact | Step:
-        absent = [given.name for given in inputs if isinstance(given, Step)]
-        artifact = None if absent else store.find(step.stage, *inputs)
-        if absent:
-            found.append((step.name, "unknown", f"{absent[0]} comes first"))
-        elif artifact is None:
-            found.append((step.name, "missing", _nearest(store, step.stage, inputs)))
-        else:
-            found.append((step.name, "stored", artifact.key[:12]))
-        return artifact or step
-
-    fold(chain.graph(cell.spec, cell.only), dataset, look)
-    return found
+def _stands(step: Step, found: Mapping[Step, Artifact | Step], store: Store, dataset: Dataset) -> tuple[str, str]:
+    """State of a step, and why."""
+    if isinstance(at := found[step], Artifact):
+        return "stored", at.key[:12]
+    absent = [given.name for given in step.inputs if isinstance(given, Step) and found[given] is given]
+    if absent:
+        return "unknown", f"{absent[0]} comes first"
+    return "missing", _nearest(store, step.stage, list(inputs_of(step, dataset, found)))
 
 
 def _nearest(store: Store, stage: Stage, inputs: Sequence[Any]) -> str:

@@ -130,6 +130,16 @@ def shared(spec: CellSpec, only: Only = ()) -> dict[str, str]:
     return {step.name: step.key for step in graph(spec, only).steps}
 
 
+def found(spec: CellSpec, only: Only, dataset: Dataset, store: Store) -> dict[Step, Artifact | Step]:
+    """What the store holds of each step of a cell, looked for with the inputs it would really get; else the step."""
+
+    def look(step: Step, inputs: Sequence[Any]) -> Artifact | Step:
+        absent = any(isinstance(given, Step) for given in inputs)
+        return step if absent else store.find(step.stage, *inputs) or step
+
+    return fold(graph(spec, only), dataset, look)
+
+
 def silent(step: str) -> None:
     """Hears which step begins, and says nothing."""
 

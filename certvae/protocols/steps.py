@@ -107,11 +107,12 @@ def fold(graph: Graph, dataset: Dataset, make: Callable[[Step, Sequence[Any]], T
     """
     made: dict[Step, T] = {}
     for step in graph.steps:
-        made[step] = make(step, list(_inputs(step, dataset, made)))
+        made[step] = make(step, list(inputs_of(step, dataset, made)))
     return made
 
 
-def _inputs(step: Step, dataset: Dataset, made: Mapping[Step, Any]) -> Iterator[Any]:
+def inputs_of(step: Step, dataset: Dataset, made: Mapping[Step, Any]) -> Iterator[Any]:
+    """What a step reads, with what was made of the steps and the data among it."""
     for given in step.inputs:
         match given:
             case Step():
