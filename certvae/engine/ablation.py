@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from rich.console import Group
-from rich.table import Table
 
 from certvae.engine.dispatch import Cell, Ended
+from certvae.engine.progress import digits, listing
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import SEARCHED, Search
 from certvae.errors import ConfigFault, SearchFault
@@ -99,13 +99,12 @@ class Ablation:
     def shown(self) -> Group:
         """The path as a table: what a change bought is a mean paired difference over seeds, with its standard error."""
         goal, usual = self._search.goal, fields(self._search.base)
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("change", goal.sought, "bought", "error", "PSNR", f"slack {goal.unit}"):
-            table.add_column(heading, justify="left" if heading == "change" else "right")
+        numbers = (goal.sought, "bought", "error", "PSNR", f"slack {goal.unit}")
+        table = listing("change", *numbers, right=numbers)
         before: Judged | None = None
         for step in self.path:
             name, now = step.change, fields(step.spec)
-            words = f"{name} {_short(usual[name])} -> {_short(now[name])}" if name else "default"
+            words = f"{name} {digits(usual[name])} -> {digits(now[name])}" if name else "default"
             table.add_row(words, *_numbers(step.judged, before))
             before = step.judged
         seeds = len(self._search.confirmation_seeds)
@@ -151,7 +150,3 @@ def _error(now: Sequence[float], before: Sequence[float]) -> str:
         return "-"
     paired = np.subtract(now, before)
     return f"{paired.std(ddof=1) / np.sqrt(len(paired)):.2g}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

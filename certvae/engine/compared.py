@@ -6,6 +6,7 @@ from statistics import fmean
 from rich.table import Table
 
 from certvae import answers
+from certvae.engine.progress import digits, listing
 from certvae.engine.rows import Row
 
 HEADINGS = ("seeds", "failed", "margin", "least", "largest", "certified", "alive", "PSNR")
@@ -22,12 +23,8 @@ def compared(rows: Sequence[Row], differences: Mapping[str, str]) -> Table:
     apart = len({(row["config"], row["seed"]) for row in rows}) - len({(row["config"], row["seed"]) for row in strict})
     title = "means over strict-feasible seeds, and their least and largest margin; nats and dB"
     title += f"; {apart} stress-case seeds are not in it" if apart else ""
-    table = Table(title=title, box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
-    table.title_justify = "left"
-    table.add_column("config", overflow="fold")
-    table.add_column("mode", no_wrap=True)
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right", no_wrap=True)
+    whole = ("mode", *HEADINGS)
+    table = listing("config", *whole, right=HEADINGS, whole=whole, title=title, padding=(0, 1, 0, 0))
     for config, words in differences.items():
         ours = [row for row in strict if row["config"] == config]
         for place, mode in enumerate(dict.fromkeys(row["mode"] for row in ours)):
@@ -46,9 +43,9 @@ def _line(rows: Sequence[Row]) -> list[str]:
     return [
         str(len(rows)),
         str(len(rows) - len(ok)),
-        *("-" if one is None else f"{one:+.3f}" for one in numbers),
+        *(digits(one, "+.3f") for one in numbers),
         *(f"{count} of {len(rows)}" for count in held),
-        "-" if psnr is None else f"{psnr:.1f}",
+        digits(psnr, ".1f"),
     ]
 
 

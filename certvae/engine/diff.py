@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from certvae.canonical import leaves
-from certvae.engine.progress import console
+from certvae.engine.progress import console, digits, listing
 from certvae.engine.rows import Row
 from certvae.looks import together
 from certvae.spec.modes import ordered
@@ -103,11 +103,7 @@ def _numbers(one: Side, two: Side) -> Iterable[tuple[str, ...]]:
             for quantity in NUMBERS:
                 pair = first.get(quantity.name), second.get(quantity.name)
                 if pair[0] != pair[1]:
-                    yield (split, mode, quantity.name, *map(_number, pair), _gap(*pair))
-
-
-def _number(value: Any) -> str:
-    return ABSENT if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+                    yield (split, mode, quantity.name, *(digits(one, ".6g") for one in pair), _gap(*pair))
 
 
 def _gap(first: Any, second: Any) -> str:
@@ -119,9 +115,7 @@ def _table(title: str, headings: Sequence[str], lines: Iterable[tuple[str, ...]]
     rows = list(lines)
     if not rows:
         return f"\n[bold]{title}[/]  the same"
-    table = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading == "second - first" else "left", overflow="fold")
+    table = listing(*headings, right=["second - first"], title=f"\n{title}")
     for row in rows:
         table.add_row(*row)
     return table

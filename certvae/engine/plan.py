@@ -16,7 +16,7 @@ from certvae.cluster.slots import Slots
 from certvae.data.dataset import SPLITS, Dataset
 from certvae.data.undecoded import Undecoded
 from certvae.engine.dispatch import Cell
-from certvae.engine.progress import clock
+from certvae.engine.progress import clock, listing
 from certvae.errors import DiskFault
 from certvae.protocols import chain, forecasting
 from certvae.protocols.forecasting import Pressure
@@ -243,10 +243,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _table(works: Sequence[Work], times: Mapping[str, Time]) -> Table:
-    table = Table(title="plan", title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column("step")
-    for heading in ("to run", "in store", "without sharing", "each", "total", "known from"):
-        table.add_column(heading, justify="left" if heading == "known from" else "right")
+    numbers = ("to run", "in store", "without sharing", "each", "total")
+    table = listing("step", *numbers, "known from", right=numbers, title="plan")
     for work in works:
         time_ = times[work.step]
         clocks = ("?", "?") if time_.seconds is None else (clock(time_.seconds[1]), clock(time_.seconds[1] * work.runs))

@@ -1,7 +1,7 @@
 """What a user watches: a bar per running lane of a cell and a line for the whole in a terminal, else lines of a log."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -27,6 +27,26 @@ def console() -> Console:
     """A console on standard output; in a pipe of a fixed width."""
     found = Console()
     return found if found.is_terminal else Console(width=PIPE_WIDTH)
+
+
+def listing(*headings: str, right: Collection[str] = (), whole: Collection[str] = (), **how: Any) -> Table:
+    """A table without lines.
+
+    Args:
+        right: columns of numbers.
+        whole: columns whose cells stay on one line; those of the others are folded, and nothing of them is cut.
+        how: title, caption and padding of the table.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", caption_justify="left", **how)
+    for heading in headings:
+        kept, at = heading in whole, "right" if heading in right else "left"
+        table.add_column(heading, justify=at, no_wrap=kept, overflow="ellipsis" if kept else "fold")
+    return table
+
+
+def digits(value: Any, form: str = ".4g") -> str:
+    """A number in this format; a dash where there is none, and all that is no fraction as it is."""
+    return "-" if value is None else format(value, form) if isinstance(value, float) else str(value)
 
 
 def written(file: TextIO | None = None, *, width: int = PIPE_WIDTH, quiet: bool = False) -> Console:

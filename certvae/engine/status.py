@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 
 from certvae.canonical import leaves
 from certvae.data.dataset import Dataset
 from certvae.engine import failures
 from certvae.engine.dispatch import Cell
+from certvae.engine.progress import digits, listing
 from certvae.engine.rows import RowIndex
 from certvae.errors import ConfigFault
 from certvae.protocols import chain
@@ -32,9 +32,8 @@ def shown(store: Store, rows: RowIndex, cells: Sequence[Cell], censored: Mapping
     """
     made = [rows.of(cell) for cell in cells]
     modes = list(dict.fromkeys(row["mode"] for found in made for row in found))
-    table = Table(box=None, pad_edge=False, header_style="bold", title="margins on guard rows", title_justify="left")
-    for heading in ("config", "seed", "cell", "state", *modes, ""):
-        table.add_column(heading, justify="right" if heading in modes else "left", no_wrap=bool(heading))
+    whole = ("config", "seed", "cell", "state", *modes)
+    table = listing(*whole, "", right=modes, whole=whole, title="margins on guard rows")
     for cell, found in zip(cells, made, strict=True):
         finished = "[yellow]stale[/]" if rows.is_stale(cell) else "done"
         state, why = (finished, _reasons(found)) if found else _state(store, cell, censored)
@@ -77,9 +76,7 @@ def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]
             cause="a cell is named by the first digits of its digest",
         )
     cell = matching[0]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("step", "state", "shared with", "why"):
-        table.add_column(heading)
+    table = listing("step", "state", "shared with", "why")
     found = chain.found(cell.spec, cell.only, dataset, store)
     for step in found:
         state, why = _stands(step, found, store, dataset)
@@ -106,7 +103,7 @@ def _reasons(rows: Sequence[Any]) -> str:
 def _margin(row: Any) -> str:
     if row["outcome"] != "ok":
         return f"[red]{row['outcome']}[/]"
-    return "-" if row["margin"] is None else f"{row['margin']:+.3f}"
+    return digits(row["margin"], "+.3f")
 
 
 def _stands(step: Step, found: Mapping[Step, Artifact | Step], store: Store, dataset: Dataset) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from certvae import answers, looks
 from certvae.canonical import finite, plain
 from certvae.engine.compared import compared
+from certvae.engine.progress import digits, listing
 from certvae.engine.rows import Row, fresh
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
@@ -39,6 +40,7 @@ HEADINGS = (
     *("teacher", "I_T", "L_TS", "margin", *(f"-{tau:.2f}" for tau in PAPER_TAUS), "bound", "I_S", "PSNR", "AU"),
     *("mean", "channel"),
 )
+WORDS = ("teacher", "mean", "channel")
 COLUMNS = (*FINAL[: FINAL.index("margin") + 1], *TAU_COLUMNS, *FINAL[FINAL.index("margin") + 1 :])
 
 
@@ -131,14 +133,15 @@ def table_shown(rows: Sequence[Row], difference: str = "", stale: Callable[[Row]
     )
     if old := sum(map(stale, rows)):
         caption += f" [yellow]* {told(old, len(rows))}.[/]"
-    table = Table(title=title, caption=caption, box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
-    table.title_justify = table.caption_justify = "left"
-    table.add_column("seed", no_wrap=True)
-    table.add_column("mode", overflow="fold")  # gives way where a name is too long: no number is ever cut
-    for heading in HEADINGS[hidden:]:
-        table.add_column(
-            heading, justify="left" if heading in ("teacher", "mean", "channel") else "right", no_wrap=True
-        )
+    columns = HEADINGS[hidden:]
+    table = listing(
+        *("seed", "mode", *columns),
+        right={*columns} - {*WORDS},
+        whole=("seed", *columns),  # a mode gives way where its name is too long: no number is ever cut
+        title=title,
+        caption=caption,
+        padding=(0, 1, 0, 0),
+    )
     before = rows[0]
     for row in rows:
         if row["seed"] != before["seed"]:
@@ -258,10 +261,8 @@ def winner_text(winner: Judged, judged: Sequence[Judged], goal: Goal, drawn: Map
 
 
 def _configs_shown(configs: Sequence[Judged], cells: SearchCells) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
     goal = cells.search.goal
-    for heading in ("config", goal.sought, "PSNR", f"slack {goal.unit}", "drawn"):
-        table.add_column(heading)
+    table = listing("config", goal.sought, "PSNR", f"slack {goal.unit}", "drawn")
     for one in configs:
         numbers = (_score(one, goal), f"{one.psnr:.2f}", f"{one.slack:+.2f}")
         table.add_row(one.config[:12], *numbers, _drawn(cells.drawn(one.config)))
@@ -269,34 +270,27 @@ def _configs_shown(configs: Sequence[Judged], cells: SearchCells) -> Table:
 
 
 def _score(one: Judged, goal: Goal) -> str:
-    return f"{one.score:.4g}" if goal.kind == "max_kl" else _signed(one.score)
+    return digits(one.score) if goal.kind == "max_kl" else _signed(one.score)
 
 
 def _drawn(drawn: Mapping[str, Any]) -> str:
     """What the sampler drew: numbers in four digits, choices as they are."""
-    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in drawn.items()}
-    return "  ".join(f"{name} {value}" for name, value in shown.items())
+    return "  ".join(f"{name} {digits(value)}" for name, value in drawn.items())
 
 
 def _cells(row: Row) -> list[str]:
     if row["outcome"] != "ok":
         return [f"[red]{row['outcome']}[/]"]
-    margins = [_signed(row["margin"]), *(_signed(row[name], digits=2) for name in TAU_COLUMNS)]
+    margins = [_signed(row["margin"]), *(_signed(row[name], "+.2f") for name in TAU_COLUMNS)]
     status = SHORT.get(str(row["teacher_status"]), "?")
-    last = [_number(row["student_info"]), _number(row["psnr_01"], digits=1), str(row["active_units"])]
+    last = [digits(row["student_info"], ".3f"), digits(row["psnr_01"], ".1f"), str(row["active_units"])]
     words = [(answers.mean(row) or "-").replace("the ", ""), answers.channel(row) or "-"]  # 100 columns in all
     bound = _signed(row["population_bound"])
-    return [status, _number(row["info"]), _number(row["loss"]), *margins, bound, *last, *words]
+    return [status, digits(row["info"], ".3f"), digits(row["loss"], ".3f"), *margins, bound, *last, *words]
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _signed(value: float | None, digits: int = 3) -> str:
-    if value is None:
-        return "-"
-    return f"[green]{value:+.{digits}f}[/]" if value > 0 else f"[red]{value:+.{digits}f}[/]"
+def _signed(value: float | None, form: str = "+.3f") -> str:
+    return "-" if value is None else f"[{'green' if value > 0 else 'red'}]{value:{form}}[/]"
 
 
 def _exact(value: Any) -> str:
