@@ -114,15 +114,40 @@ def table_shown(rows: Sequence[Row], difference: str = "", stale: Callable[[Row]
         difference: what tells this config from others of the study.
         stale: rows of which this is true bear a star, and the caption says what it means.
     """
+    status = _status_of_all(rows) if _is_crowded(rows) else ""
+    hidden = 1 if status else 0
+    columns = HEADINGS[hidden:]
+    table = listing(
+        *("seed", "mode", *columns),
+        right={*columns} - {*WORDS},
+        whole=("seed", *columns),  # a mode gives way where its name is too long: no number is ever cut
+        title=_title(rows, status, difference),
+        caption=_caption(rows, stale),
+        padding=(0, 1, 0, 0),
+    )
+    seed = rows[0]["seed"]
+    for row in rows:
+        if row["seed"] != seed:
+            table.add_row()
+        seed = row["seed"]
+        cells = _cells(with_taus(row))
+        table.add_row(f"{seed}{'*' if stale(row) else ''}", row["mode"], *(cells[hidden:] or cells))
+    return table
+
+
+def _title(rows: Sequence[Row], status: str, difference: str) -> str:
+    """Study, data and teacher, as far as the first row that knows them tells."""
     first = rows[0]
     shown = f" ({first['substitute']})" if first["substitute"] else ""
     counted = next((f", {row['n']:,} {row['split']} rows" for row in rows if "n" in row), "")
     taught = next((f", teacher {row['teacher_source']}" for row in rows if "teacher_source" in row), "")
-    told_once = _status_of_all(rows) if _is_crowded(rows) else ""
-    hidden = 1 if told_once else 0
-    title = f"{first['study']}: {first['data']}{shown}{counted}{taught}{told_once}"
-    title += f"; {difference}" if difference else ""
-    claimed = [first.get("preconditions") or "", looks.sentence(rows)]
+    title = f"{first['study']}: {first['data']}{shown}{counted}{taught}{status}"
+    return f"{title}; {difference}" if difference else title
+
+
+def _caption(rows: Sequence[Row], stale: Callable[[Row], bool]) -> str:
+    """What the columns mean, what is claimed, and how many rows are stale."""
+    claimed = [rows[0].get("preconditions") or "", looks.sentence(rows)]
     caption = (
         "I_T, L_TS, margin = I_T - L_TS, margin minus tau and its population bound in nats. I_S: information of the "
         "head's own rows in nats, a diagnostic, not I(x; z). PSNR in dB on [0, 1] pixels. AU: units whose mean has a "
@@ -131,25 +156,8 @@ def table_shown(rows: Sequence[Row], difference: str = "", stale: Callable[[Row]
         + "".join(f"{text[0].upper()}{text[1:]}. " for text in claimed if text)
         + "What is not positive proves nothing."
     )
-    if old := sum(map(stale, rows)):
-        caption += f" [yellow]* {told(old, len(rows))}.[/]"
-    columns = HEADINGS[hidden:]
-    table = listing(
-        *("seed", "mode", *columns),
-        right={*columns} - {*WORDS},
-        whole=("seed", *columns),  # a mode gives way where its name is too long: no number is ever cut
-        title=title,
-        caption=caption,
-        padding=(0, 1, 0, 0),
-    )
-    before = rows[0]
-    for row in rows:
-        if row["seed"] != before["seed"]:
-            table.add_row()
-        before = row
-        cells = _cells(with_taus(row))
-        table.add_row(f"{row['seed']}{'*' if stale(row) else ''}", row["mode"], *(cells[hidden:] or cells))
-    return table
+    old = sum(map(stale, rows))
+    return f"{caption} [yellow]* {told(old, len(rows))}.[/]" if old else caption
 
 
 def _is_crowded(rows: Sequence[Row]) -> bool:
