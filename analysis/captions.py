@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from certvae.terminal import number_of
+
 from .load import STAGE_VERSION
 from .views import failed
 
@@ -16,7 +18,7 @@ def caption(frame: pd.DataFrame, tau: float | None = None) -> str:
         "split " + _listed(frame["split"]),
         f"n = {seeds(frame['seed'])}" + _inputs(frame),
         *(_configs(frame) if "config" in frame else []),
-        *([f"n_failed = {int(failed(frame).sum())} of {len(frame)} rows"] if "outcome" in frame else []),
+        *([f"n_failed = {int(failed(frame).sum())} of {number_of(len(frame), 'row')}"] if "outcome" in frame else []),
         *([] if tau is None else [f"tau = {said_tau(tau)} nats"]),
         *(sorted(set(frame["preconditions"].dropna())) if "preconditions" in frame else []),
         versions(frame),
@@ -40,8 +42,7 @@ def subject(frame: pd.DataFrame) -> str:
 def seeds(values: Iterable[int]) -> str:
     """`3 seeds (0, 1, 2)`, or their number alone when they are many."""
     found = sorted(set(values))
-    word = "seed" if len(found) == 1 else "seeds"
-    return f"{len(found)} {word}" + (f" ({', '.join(map(str, found))})" if len(found) <= SHOWN_SEEDS else "")
+    return number_of(len(found), "seed") + (f" ({', '.join(map(str, found))})" if len(found) <= SHOWN_SEEDS else "")
 
 
 def versions(frame: pd.DataFrame) -> str:

@@ -59,9 +59,9 @@ def without(arguments: Sequence[str], names: Collection[str]) -> list[str]:
     return kept
 
 
-def number_of(count: int, noun: str) -> str:
+def number_of(count: int, noun: str, plural: str = "") -> str:
     """So many of them: 1 cell, 3 cells."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
 
 
 def _found(name: str) -> bool:

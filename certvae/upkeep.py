@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from certvae.errors import ExitCode
+from certvae.terminal import number_of
 
 # ruff: noqa: PLC0415 - `certvae certify` is installed without what a store needs
 
@@ -84,5 +85,5 @@ def compact(store: Path = STORE) -> int:
     disk = existing(store.resolve())
     for study in studies(disk):
         held, new = segments.compact(disk, study, RESTATED)
-        print(f"{held} rows, {new} of them new, in {disk.root / VIEWS / study / segments.FOLDER}")
+        print(f"{number_of(held, 'row')}, {new} of them new, in {disk.root / VIEWS / study / segments.FOLDER}")
     return ExitCode.DONE

@@ -133,7 +133,7 @@ def test_selftest_of_a_real_study_prints_a_line_per_kind_of_strike(
     assert main(["selftest", "--kills", "3", "--seed", "5"]) == code
     told = capsys.readouterr().out
     assert "| driver | 3 | -9 x 3 | 1 | 2 | 5 | 0 |" in told.splitlines()
-    assert f"seed 5: {''.join('VIOLATION ' + one + chr(10) for one in violations)}3 strikes on 1 studies" in told
+    assert f"seed 5: {''.join('VIOLATION ' + one + chr(10) for one in violations)}3 strikes on 1 study" in told
 
 
 @pytest.mark.parametrize(

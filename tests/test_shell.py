@@ -28,6 +28,11 @@ def test_python_is_called_by_its_name_where_the_shell_finds_it(monkeypatch: pyte
     assert terminal.python("-c", "print(1)") == "python -c 'print(1)'"
 
 
+def test_one_is_no_plural() -> None:
+    said = [terminal.number_of(count, "cell") for count in (0, 1, 2)] + [terminal.number_of(2, "search", "searches")]
+    assert said == ["0 cells", "1 cell", "2 cells", "2 searches"]
+
+
 @pytest.mark.parametrize("first", ["empty", "another"])
 def test_python_is_called_by_its_path_where_the_shell_finds_another_or_none(
     first: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

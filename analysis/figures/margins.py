@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from certvae.certificate import FLOAT_SLACK
 from certvae.spec.modes import ordered
+from certvae.terminal import number_of
 
 from ..captions import caption, subject
 from ..compare import CELL
@@ -162,7 +163,7 @@ def _certified_counts(axes: Axes, strict: pd.DataFrame, modes: list[str]) -> Non
         one = look(mode, modes)
         axes.step(taus, left, where="post", color=one.colour, linestyle=one.line)
     axes.set(xlabel="tau, nats, up to ln K", ylabel="strict-feasible seeds certified")
-    axes.set_title(f"of {strict['seed'].nunique()} strict-feasible seeds")
+    axes.set_title(f"of {number_of(strict['seed'].nunique(), 'strict-feasible seed')}")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 

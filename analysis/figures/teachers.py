@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from certvae.quality import Thresholds, from_row, judge
+from certvae.terminal import number_of
 
 from ..captions import caption
 from .drawing import FORMULA, INK, canvas, drawn, legend, point, titled
@@ -44,7 +45,8 @@ def teacher_quality(candidates: pd.DataFrame, thresholds: Thresholds) -> Figure:
         axes.set_xlabel("seed of the search")
     legend(figure, _handles())
     missing = int(candidates["info"].isna().sum())
-    counts = f"n = {len(candidates)} candidates of {candidates['seed'].nunique()} searches, {missing} not fitted"
+    searches = number_of(candidates["seed"].nunique(), "search", "searches")
+    counts = f"n = {len(candidates)} candidates of {searches}, {missing} not fitted"
     return titled(figure, "Quality control of teacher candidates", f"{counts} · {caption(candidates)} · no tau enters")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from certvae import fingerprint, machine
 from certvae.errors import ConfigFault, RayFault
+from certvae.terminal import number_of
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,16 @@ def cluster_slots(resources: Sequence[Mapping[str, float]], per_gpu: int, most: 
         there = sum(int(node["GPU"]) for node in with_gpus) * per_gpu
         cores = min(node.get("CPU", 0) / (int(node["GPU"]) * per_gpu) for node in with_gpus)
         share = "one GPU each" if per_gpu == 1 else f"1/{per_gpu} of a GPU each"
-        on = f"{len(with_gpus)} nodes, {share}"
+        on = f"{number_of(len(with_gpus), 'node')}, {share}"
         # Rounded down, or the last slot of a node would not fit on it.
         slots = Slots(there, cpus=math.floor(cores * 1000) / 1000, gpus=1 / per_gpu, on=on)
     else:
         there = sum(int(node.get("CPU", 0)) for node in resources)
-        slots = Slots(there, cpus=1.0, gpus=0.0, on=f"{len(resources)} nodes, one CPU core each")
+        slots = Slots(there, cpus=1.0, gpus=0.0, on=f"{number_of(len(resources), 'node')}, one CPU core each")
     if not there:
         raise RayFault(
             "the cluster has no slot: no node with a GPU or a CPU core",
             "wait for the workers (`ray status` lists them), then run the same command again",
-            where=f"{len(resources)} nodes",
+            where=number_of(len(resources), "node"),
         )
     return replace(slots, count=min(there, most or there))

@@ -22,6 +22,7 @@ from certvae.spec import goal as goals
 from certvae.spec.cell import CellSpec
 from certvae.spec.fields import fields, replaced
 from certvae.spec.goal import Judged
+from certvae.terminal import number_of
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ class Ablation:
             words = f"{name} {digits(usual[name])} -> {digits(now[name])}" if name else "default"
             table.add_row(words, *_numbers(step.judged, before))
             before = step.judged
-        seeds = len(self._search.confirmation_seeds)
-        title = f"from the default to the winner, one change at a time ({seeds} fresh seeds, guard rows; greedy):"
+        seeds = number_of(len(self._search.confirmation_seeds), "fresh seed")
+        title = f"from the default to the winner, one change at a time ({seeds}, guard rows; greedy):"
         return Group(title, table, "a search chose these changes: what each bought is told of this winner alone")
 
 

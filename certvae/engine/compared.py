@@ -8,6 +8,7 @@ from rich.table import Table
 from certvae import answers
 from certvae.engine.progress import digits, listing
 from certvae.engine.rows import Row
+from certvae.terminal import number_of
 
 HEADINGS = ("seeds", "failed", "margin", "least", "largest", "certified", "alive", "PSNR")
 
@@ -22,7 +23,7 @@ def compared(rows: Sequence[Row], differences: Mapping[str, str]) -> Table:
     strict = [row for row in rows if row.get("teacher_status") != "stress-case"]
     apart = len({(row["config"], row["seed"]) for row in rows}) - len({(row["config"], row["seed"]) for row in strict})
     title = "means over strict-feasible seeds, and their least and largest margin; nats and dB"
-    title += f"; {apart} stress-case seeds are not in it" if apart else ""
+    title += f"; without {number_of(apart, 'stress-case seed')}" if apart else ""
     whole = ("mode", *HEADINGS)
     table = listing("config", *whole, right=HEADINGS, whole=whole, title=title, padding=(0, 1, 0, 0))
     for config, words in differences.items():

@@ -20,6 +20,7 @@ from certvae.cluster.slots import Place, Slots
 from certvae.engine import failures
 from certvae.engine.dispatch import Dispatcher
 from certvae.engine.worker import run_cell
+from certvae.terminal import number_of
 
 MOST_SLOTS = 10_000  # Ray Tune asks for lanes until it has so many; the room that there is decides
 ATTEMPTS = 3  # per lane and invocation; what an earlier run did is not counted
@@ -93,7 +94,7 @@ class _Cells(Searcher):
         """Says, once every slot has its first lane, what workers do before they can say anything."""
         if self._is_first and self._running:
             self._is_first = False
-            self._dispatcher.waiting(f"importing torch on {self._running} worker{'s' * (self._running > 1)}")
+            self._dispatcher.waiting(f"importing torch on {number_of(self._running, 'worker')}")
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         for event in result["events"]:

@@ -15,6 +15,7 @@ from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.store.records import documents
 from certvae.store.store import Store
+from certvae.terminal import number_of
 
 MOST_TOLD = 3  # other looks whose cost is told
 
@@ -114,7 +115,7 @@ class Gate:
             rows = [row for row in self._store.rows(look.study) if row["config"] == look.config]
             then, later = (_held(together(self._store.disk, rows, price)) for price in (before, after))
             lines.append(f"{_named(look)}: {_change(then, later)}")
-        return lines + ([f"and {len(there) - MOST_TOLD} other looks"] if len(there) > MOST_TOLD else [])
+        return lines + ([f"and {number_of(len(there) - MOST_TOLD, 'other look')}"] if len(there) > MOST_TOLD else [])
 
     def _split(self, configs: Iterable[CellSpec], now: Register) -> tuple[list[Look], list[Look]]:
         """Those that were opened before, and those that were not."""
@@ -148,9 +149,7 @@ def _held(rows: Iterable[Mapping[str, Any]]) -> list[float]:
 
 
 def _change(then: Sequence[float], later: Sequence[float]) -> str:
-    counts = (
-        f"{len(then)} heads certified" if len(then) == len(later) else f"{len(then)} heads certified, then {len(later)}"
-    )
+    counts = f"{number_of(len(then), 'head')} certified" + (f", then {len(later)}" if len(later) != len(then) else "")
     return f"{counts}, least bound {min(then):+.3f} -> {min(later):+.3f}" if later else counts
 
 
@@ -165,8 +164,8 @@ def _places(places: Sequence[int]) -> str:
 def _too_many(store: Store, new: Sequence[Look], declared: int, claimed: int) -> StoreFault:
     opened = claimed - len(new)
     return StoreFault(
-        f"more claims than looks declared: {declared} were declared on these certify rows, {opened} were opened, "
-        f"and this command opens {len(new)} more",
+        f"more claims than looks declared: {declared} declared on these certify rows, {opened} opened, and this "
+        f"command opens {len(new)} more",
         f"declare all of them with --looks {claimed}: every bound on these rows then uses delta / {claimed}",
         where=str(store.path),
         cause="a bound holds for as many looks as it pays for, under whatever name of a study they happen",

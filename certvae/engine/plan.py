@@ -26,6 +26,7 @@ from certvae.spec.parts import Training
 from certvae.spec.rescue import Unaligned
 from certvae.store.artifact import Artifact
 from certvae.store.store import Store
+from certvae.terminal import number_of
 
 UNMEASURED = 0.3  # half width of the range of an estimate that rests on a probe
 SPARE_DISK = 1.2
@@ -68,7 +69,8 @@ def overview(base: CellSpec, dataset: Dataset, cells: int, left: int, slots: Slo
     return (
         f"{base.study}, base config {base.config[:12]}\n"
         f"{dataset.name}{shown}: {splits} rows of {shape}, K = {base.protocol.teacher.classes}{seen}\n"
-        f"{cells} cells, {cells - left} done before, {left} to run on {slots.count} slots: {slots.on}"
+        f"{number_of(cells, 'cell')}, {cells - left} done before, {left} to run on {number_of(slots.count, 'slot')}: "
+        f"{slots.on}"
     )
 
 
@@ -155,6 +157,7 @@ class Ahead:
         beside = f", and {_listed(unknown)} beside it (never timed on this store)" if unknown else ""
         low, middle, high = self._makespans()
         hours = [sum(_totals(self.works, self.times, bound)) / 3600 * (self.slots.gpus or 1.0) for bound in range(3)]
+        on = number_of(self.slots.count, "slot")
         unit = "GPU-hours" if self.slots.gpus else "core-hours"
         low_cost, cost, high_cost = ((price or 0.0) * one for one in hours)
         paid = "" if price is None else f", {cost:,.2f} ({low_cost:,.2f} to {high_cost:,.2f}) at {price:g} each"
@@ -162,7 +165,7 @@ class Ahead:
         images = f", {pixels:,.0f} of them images" if pixels >= 1 else ""
         return Group(
             _table(self.works, self.times),
-            f"makespan on {self.slots.count} slots: {clock(middle)} ({clock(low)} to {clock(high)}){beside}",
+            f"makespan on {on}: {clock(middle)} ({clock(low)} to {clock(high)}){beside}",
             f"{hours[1]:.2f} {unit} ({hours[0]:.2f} to {hours[2]:.2f}){paid}",
             f"disk: about {self.disk_needed / 2**20:,.0f} MiB{images}",
         )
@@ -178,9 +181,9 @@ class Ahead:
         if middle <= DAY:
             return None
         return (
-            f"this takes about {middle / DAY:.1f} days ({low / DAY:.1f} to {high / DAY:.1f}) on {self.slots.count} "
-            "slots. Fewer rows (--limit), epochs (--training.epochs, --warm-up.training.epochs) or --seeds are other "
-            "studies, and shorter; what is done is kept if you stop"
+            f"this takes about {middle / DAY:.1f} days ({low / DAY:.1f} to {high / DAY:.1f}) on "
+            f"{number_of(self.slots.count, 'slot')}. Fewer rows (--limit), epochs (--training.epochs, "
+            "--warm-up.training.epochs) or --seeds are other studies, and shorter; what is done is kept if you stop"
         )
 
     def check_disk(self) -> None:
@@ -199,7 +202,7 @@ class Ahead:
             f"{free / 2**30:.1f} GiB are free, about {SPARE_DISK * self.disk_needed / 2**30:.1f} GiB are needed",
             "free space, or give another --store",
             where=str(place),
-            cause=f"{len(self.cells)} cells leave weights and cached teacher rows behind",
+            cause=f"weights and cached teacher rows of {number_of(len(self.cells), 'cell')} stay behind",
         )
 
     @cached_property
@@ -258,7 +261,7 @@ def _seen(stages: Sequence[str], store: Store) -> Time | None:
     if not all(seen.values()):
         return None
     low, middle, high = (sum(float(bound(seen[name])) for name in stages) for bound in (np.min, np.median, np.max))
-    return Time((low, middle, high), f"{min(len(found) for found in seen.values())} runs in this store")
+    return Time((low, middle, high), f"{number_of(min(map(len, seen.values())), 'run')} in this store")
 
 
 def makespan(

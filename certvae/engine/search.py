@@ -24,6 +24,7 @@ from certvae.spec import goal as goals
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import NO_STRICT_TEACHER, Judged, proposed_kind
 from certvae.store.store import Store
+from certvae.terminal import number_of
 from certvae.tracking.evidence import Evidence
 
 
@@ -215,8 +216,8 @@ class SearchCells:
         study, failed = self.search.base.study, sum(map(self._met_an_accident, range(len(self.proposals))))
         if failed and config not in opened_for(self._store, study, self.rows.config(config)):
             return (
-                f"certify stays closed: cells of {failed} configs failed, one of these may still win, and every look "
-                "costs. The same command tries them again"
+                f"certify stays closed: cells of {number_of(failed, 'config')} failed, which may still win, and every "
+                "look costs. The same command tries them again"
             )
         try:
             self._gate.open([self.spec(config)])

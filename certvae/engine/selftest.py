@@ -27,6 +27,7 @@ from certvae.store import audit
 from certvae.store.layout import VIEWS
 from certvae.store.records import ROWS
 from certvae.store.selftest import published, starts
+from certvae.terminal import number_of
 
 ROOT = Path(__file__).parents[2]
 MOST_RERUNS = 50
@@ -110,8 +111,8 @@ class Tally:
 
     def __str__(self) -> str:
         lines = [f"VIOLATION {violation}" for violation in self.violations]
-        done = f"{self.landed} strikes on {self.stores} studies, {len(self.violations)} violations"
-        return "\n".join([*lines, done])
+        struck = f"{number_of(self.landed, 'strike')} on {number_of(self.stores, 'study', 'studies')}"
+        return "\n".join([*lines, f"{struck}, {number_of(len(self.violations), 'violation')}"])
 
 
 def selftest(kills: int, seed: int, announce: Callable[[str], object] = print) -> Tally:
@@ -233,7 +234,7 @@ def _complaints(code: int | None, said: str, left: int, allowed: frozenset[int])
     return [
         *([] if code in allowed else [f"{ended}: {said[-2000:]}"]),
         *([f"a traceback: {said[-2000:]}"] if "Traceback (most recent call last)" in said else []),
-        *([f"{left} processes outlived it"] if left else []),
+        *([f"{number_of(left, 'process', 'processes')} outlived it"] if left else []),
     ]
 
 

@@ -17,6 +17,7 @@ from certvae.protocols.steps import Step, inputs_of
 from certvae.store.artifact import Artifact
 from certvae.store.folders import folders
 from certvae.store.store import OBJECTS, Stage, Store
+from certvae.terminal import number_of
 
 SHOWN = 3  # differences to the nearest stored result
 NAMED = 9  # cells to choose from
@@ -52,12 +53,14 @@ def counted(rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str], 
     """
     configs = len({cell.spec.config for cell in cells})
     done, stopped = sum(bool(rows.of(cell)) for cell in cells), sum(cell.spec.cell in censored for cell in cells)
-    of = f"{len(cells)} cells of {configs} configs" if configs > 1 else f"{len(cells)} cells"
+    of = f"{len(cells)} cells" + (f" of {configs} configs" if configs > 1 else "")
     ended = f", {stopped} ended early" if stopped else ""
+    if not (old := len(rows.outdated)):
+        return f"{done} of {of} done{ended}"
     told = "; ".join(filter(None, apart))
-    older = f"; {len(rows.outdated)} rows were made by other code or in another environment"
-    older += f" ({told})" if told else ""
-    return f"{done} of {of} done{ended}" + (f"{older}, and a run here makes them again" if rows.outdated else "")
+    older = f"{number_of(old, 'row was', 'rows were')} made by other code or in another environment"
+    again = f"a run here makes {'it' if old == 1 else 'them'} again"
+    return f"{done} of {of} done{ended}; {older}{f' ({told})' if told else ''}, and {again}"
 
 
 def explained(prefix: str, store: Store, dataset: Dataset, cells: Sequence[Cell]) -> Group:
@@ -134,4 +137,4 @@ def _sharers(cell: Cell, cells: Sequence[Cell], step: str) -> str:
     key = chain.shared(cell.spec, cell.only).get(step)
     shared = [chain.shared(other.spec, other.only).get(step) for other in cells if other != cell]
     others = [other for other in shared if key and other == key]
-    return f"{len(others)} cells" if others else ""
+    return number_of(len(others), "cell") if others else ""

@@ -24,6 +24,7 @@ from certvae.spec.goal import Goal, Judged
 from certvae.spec.quantities import read_by
 from certvae.store.layout import VIEWS
 from certvae.store.program import told
+from certvae.terminal import number_of
 from certvae.tracking.runs import flattened, without_seed
 
 SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
@@ -178,12 +179,12 @@ def search_shown(cells: SearchCells) -> Group:
     incomplete = [one for one in judged if one.outcome == "incomplete"]
     winner = cells.winner
     counts = (f"{len(incomplete)} incomplete", early(judged, len(cells.search.seeds)))
-    lines = [f"{len(judged)} configs judged, {', '.join(counts)}, {feasible(judged, cells.search.goal)}"]
+    lines = [f"{number_of(len(judged), 'config')} judged, {', '.join(counts)}, {feasible(judged, cells.search.goal)}"]
     lines += _reasons(incomplete)
     if repeated := len(cells.judged) - len(judged):
-        lines.append(f"{repeated} proposals repeat an earlier config, which is counted and shown once")
+        lines.append(f"{number_of(repeated, 'proposal')} of an earlier config, which is counted and shown once")
     if cells.exhausted:
-        lines.append(f"the space is exhausted: it has these {len(judged)} configs and no other")
+        lines.append(f"the space is exhausted: it has {number_of(len(judged), 'config')} and no other")
     if cells.hopeless:
         return Group(*lines, HOPELESS)
     if winner is None:
@@ -246,7 +247,8 @@ def _reasons(incomplete: Sequence[Judged]) -> list[str]:
     first = {one.reason: one.config[:12] for one in reversed(incomplete)}
     shown = counts.most_common(SHOWN_REASONS)
     lines = [f"  {count} incomplete, {first[reason]} the first: {reason}" for reason, count in shown]
-    return lines + ([f"  and {len(counts) - len(shown)} other reasons"] if len(counts) > len(shown) else [])
+    left = len(counts) - len(shown)
+    return lines + ([f"  and {number_of(left, 'other reason')}"] if left else [])
 
 
 def _confirmed(cells: SearchCells, winner: Judged) -> str:

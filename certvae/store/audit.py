@@ -25,6 +25,7 @@ from certvae.store.layout import DATA, STORE, VIEWS, existing, is_safe, no_store
 from certvae.store.process import running
 from certvae.store.records import PLAN, ROWS, expected, read_record, record_paths
 from certvae.store.segments import all_segments, check
+from certvae.terminal import number_of
 
 CORRUPT, FOREIGN, UNREADABLE, MISSING = 1, 2, 4, 8
 FOLDERS = ("obj", "ckpt", DATA)
@@ -57,7 +58,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{finding.path}: {finding.reason}" for finding in self.findings]
-        return "\n".join([*lines, f"{self.verified} entries verified, {len(self.findings)} findings"])
+        return "\n".join([*lines, f"{self.verified} entries verified, {number_of(len(self.findings), 'finding')}"])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from certvae.looks import together
 from certvae.store.locks import Held, hold
 from certvae.store.records import BUNDLED, documents
 from certvae.store.store import Store
-from certvae.terminal import variables_kept
+from certvae.terminal import number_of, variables_kept
 from certvae.tracking import ui
 from certvae.tracking.curves import LiveCurves, Say
 from certvae.tracking.evidence import Evidence
@@ -66,7 +66,7 @@ class Synced:
     """Why it is behind, and what to do."""
 
     def __str__(self) -> str:
-        told = f"MLflow: {self.created} runs created, {self.updated} updated, {self.unchanged} unchanged"
+        told = f"MLflow: {number_of(self.created, 'run')} created, {self.updated} updated, {self.unchanged} unchanged"
         return f"{told}; behind by {self.behind}: {self.reason}" if self.behind else told
 
     def __add__(self, other: "Synced") -> "Synced":

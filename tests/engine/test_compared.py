@@ -31,7 +31,7 @@ def test_a_line_per_config_and_mode():
 
 def test_a_stress_case_is_in_no_mean_and_is_counted():
     told = lines([*BOTH, config("a", 1, 2, -9.0, teacher_status="stress-case")])
-    assert "1 stress-case seeds are not in it" in " ".join(told)
+    assert "without 1 stress-case seed" in " ".join(told)
     assert "+1.500" in next(line for line in told if line.startswith("lambda_ts 1"))
 
 

@@ -93,7 +93,7 @@ def test_it_tells_whom_a_look_costs(store):
 
 def test_more_claims_than_looks_declared_are_refused_and_the_remedy_works(store):
     two = [config(), config(width=4)]
-    with pytest.raises(StoreFault, match="more claims than looks declared: 1 were declared") as caught:
+    with pytest.raises(StoreFault, match="more claims than looks declared: 1 declared") as caught:
         gate(store, declared=1).told(two)
     assert opened_for(store, "first") == []
     assert "--looks 2" in caught.value.remedy
@@ -105,7 +105,7 @@ def test_a_declaration_binds_the_studies_that_come_later(store):
     gate(store, declared=2).open([config()])
     assert gate(store).price([config()]) == 2
     gate(store).open([config("second")])
-    with pytest.raises(StoreFault, match="2 were opened, and this command opens 1 more") as caught:
+    with pytest.raises(StoreFault, match="2 opened, and this command opens 1 more") as caught:
         gate(store).open([config("third")])
     assert "--looks 3" in caught.value.remedy
     gate(store, declared=3).open([config("third")])

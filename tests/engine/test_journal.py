@@ -113,18 +113,18 @@ def test_the_winner_of_a_search_is_run_again_from_its_file(tmp_path, capsys, mon
     assert (body["config"], body["score"]) == (cells.winner.config, cells.winner.score)
     assert body["drawn"] == cells.drawn(cells.winner.config)
     assert "--search 2" in body["command"]
-    assert "confirmed on 1 fresh seeds" in body["confirmation"]
+    assert "confirmed on 1 fresh seed (" in body["confirmation"]
     run, base, _ = parse(study, ["--config", str(path), "--training.epochs", "7"])
     assert (run.data, run.study, base.training.epochs) == ("digits", "search_margin_psnr-digits", 7)
     assert parse(study, ["--config", str(path)])[1].config == cells.winner.config
     assert main(study, ["--config", str(path), "--seeds", "200", "--store", str(store)]) == 0
-    assert "1 cells, 1 done before" in capsys.readouterr().out
+    assert "1 cell, 1 done before" in capsys.readouterr().out
     _, _, _, *words = shlex.split(command({"study": "a.py", "arguments": []}, store, run.study, [200]))
     looks = sorted((store / "plan" / "looks").iterdir())
     monkeypatch.chdir(tmp_path)
     assert main(study, words) == 0
     said = capsys.readouterr().out
-    assert "1 cells, 1 done before" in said
+    assert "1 cell, 1 done before" in said
     assert "certify rows: look 1 of 1, opened before" in said
     assert sorted((store / "plan" / "looks").iterdir()) == looks
     assert main(study, ["--config", str(path), "--data", "mnist", "--store", str(store)]) == 2

@@ -89,7 +89,7 @@ def test_a_store_goes_on_with_the_last_command_of_its_study_from_any_folder(fold
     remember(Command(str(folder / "mine.py"), arguments), store, "mine")
     monkeypatch.chdir("/")
     assert main(["run", str(store.path), "--plan"]) == 0
-    assert "1 cells, 0 done before" in capsys.readouterr().out
+    assert "1 cell, 0 done before" in capsys.readouterr().out
     remember(Command(str(folder / "mine.py"), [*arguments, "--study", "other", "--seeds", "1", "2"]), store, "other")
     assert main(["run", str(store.path), "--plan"]) == ExitCode.WRONG_INPUT
     assert "knows the commands of mine, other" in capsys.readouterr().err

@@ -78,7 +78,7 @@ def test_the_result_of_a_finished_search(found):
     assert found.winner is not None
     assert found.winner.config in set(found.frame["config"])
     assert found.winner.config[:12] in str(found)
-    assert "confirmed on 1 fresh seeds" in str(found)
+    assert "confirmed on 1 fresh seed (" in str(found)
     assert found.table.index.names == ["seed", "mode"]
     assert list(found.table.loc[200].index) == list(dict.fromkeys(row["mode"] for row in found.final))
     assert "<table" in found._repr_html_()

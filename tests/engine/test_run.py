@@ -201,7 +201,7 @@ def test_the_status_of_a_finished_search_is_read_off_the_store_alone(tmp_path, c
     assert "3 of 3 cells of 2 configs done" in said
     assert "2 of 2 configs judged, 0 incomplete" in said
     assert f"winner {winner.config[:12]}  alpha_kl " in said
-    assert "confirmed on 1 fresh seeds" in said
+    assert "confirmed on 1 fresh seed (" in said
     assert [winner.config[:12], "200"] in [line.split()[:2] for line in said.splitlines()]
     assert main(STUDY, [*asked[1], "--status"]) == 0
     assert capsys.readouterr().out == said

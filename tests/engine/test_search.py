@@ -347,9 +347,9 @@ class TestFiniteSpaces:
         Console(file=text, width=200).print(search_shown(cells))
         said = text.getvalue()
         assert "4 configs judged, 0 incomplete, 0 censored halfway" in said
-        assert "the space is exhausted: it has these 4 configs and no other" in said
+        assert "the space is exhausted: it has 4 configs and no other" in said
         repeated = len(cells.proposals) - 4
-        assert (f"{repeated} proposals repeat" in said) == bool(repeated)
+        assert ("of an earlier config" in said) == bool(repeated)
         assert outcome(searched(search(space=FOUR, sampler=sampler, total=60), tmp_path / "s", 4, 1)) == outcome(cells)
 
     def test_a_plan_asks_for_no_more_than_there_is(self):
