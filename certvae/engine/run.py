@@ -20,11 +20,11 @@ from certvae.engine.journal import Journal
 from certvae.engine.listening import Collector, Live
 from certvae.engine.progress import Board, name_of
 from certvae.engine.propose import sketched, spec_of
-from certvae.engine.rule import Search, check_rule, going_on, rule_of, settle_rule
-from certvae.engine.search import SearchCells, censored, proposals
+from certvae.engine.rule import SEARCHED, Search, check_rule, going_on, rule_of, settle_rule
+from certvae.engine.search import SearchCells, censored, leading, proposals
 from certvae.engine.study import Study, configs_of
 from certvae.engine.values import at_values
-from certvae.errors import ExitCode, RayFault
+from certvae.errors import ExitCode, RayFault, StoreFault
 from certvae.looks import together
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
@@ -183,21 +183,31 @@ def _looks_of_search(context: Context) -> list[str]:
 
 
 def _wanted(context: Context, search: Search) -> list[Cell]:
-    """Cells of a search: of the configs proposed so far, of sketches of those that are not, and of a winner."""
-    known = proposals(context.store, search.base.study)[: search.total]
-    specs = [*(spec_of(one, search) for one in known), *sketched(search, known)]
-    return _distinct([*(cell for spec in specs for cell in search.cells(spec)), *search.confirmation(specs[-1])])
+    """Cells of a search: of the configs proposed so far, of sketches of those that are not, and of a winner.
+
+    The winner is the best so far: another one, that is found later, runs on fresh seeds as well. Where all have ended
+    and none is sure enough, none runs.
+    """
+    known = [(one, spec_of(one, search)) for one in proposals(context.store, search.base.study)[: search.total]]
+    specs = [*(spec for _, spec in known), *sketched(search, [one for one, _ in known])]
+    cells = _distinct([cell for spec in specs for cell in search.cells(spec)])
+    winner = leading(search, known, context.rows) or (specs[-1] if _left(context, cells) else None)
+    return cells if winner is None else [*cells, *_confirming(context, search, winner)]
+
+
+def _confirming(context: Context, search: Search, winner: CellSpec) -> list[Cell]:
+    """Cells of a winner on fresh seeds; on guard rows alone where it may not open certify."""
+    try:
+        context.gate.price([winner])
+    except StoreFault:
+        return search.confirmation(winner, SEARCHED)
+    return search.confirmation(winner)
 
 
 def _left(context: Context, wanted: Sequence[Cell]) -> list[Cell]:
-    """Those of them that are still to run; a winner that was confirmed is known by its seeds."""
+    """Those of them that are still to run."""
     stopped = censored(context.store, context.base.study)
-    confirmed = {row["seed"] for row in context.rows.all()} & set(context.run.confirmation_seeds)
-    return [
-        cell
-        for cell in wanted
-        if cell.spec.cell not in stopped and cell.spec.seed not in confirmed and not context.rows.of(cell)
-    ]
+    return [cell for cell in wanted if cell.spec.cell not in stopped and not context.rows.of(cell)]
 
 
 def _known_cells(context: Context) -> list[Cell]:

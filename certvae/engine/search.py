@@ -39,6 +39,16 @@ def censored(store: Store, study: str) -> dict[str, str]:
     return {cell: body["reason"] for cell, body in store.documents(goals.ended_kind(study)).items()}
 
 
+def leading(search: Search, known: Sequence[tuple[Proposal, CellSpec]], rows: RowIndex) -> CellSpec | None:
+    """The best of these configs by the rows that are there; None where none is sure enough."""
+    judged = [
+        goals.judge(spec.config, search.seeds, rows.config(spec.config), search.goal, proposal.place)
+        for proposal, spec in known
+    ]
+    best = goals.best(judged, search.goal.certainty)
+    return next((spec for _, spec in known if best and spec.config == best.config), None)
+
+
 @dataclass(frozen=True)
 class Asked:
     """A config that was proposed, and the rules that its cells are held against."""

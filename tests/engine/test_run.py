@@ -222,6 +222,25 @@ def test_a_search_that_goes_on_says_beforehand_that_certify_was_opened(tmp_path,
     assert f"certify rows: opened before, for {opened[:12]}: another winner is another look" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("seed", "left"), [("2", 1), ("1", 0)], ids=["another winner", "no winner"])
+def test_the_plan_of_a_smaller_search_says_what_will_run(tmp_path, capsys, seed, left):
+    """It said that nothing was left, and ran the winner of fewer configs on seeds that it had not seen."""
+
+    def planned(*asked):
+        assert main(STUDY, [*SEARCH, *asked, "--store", str(tmp_path / "store"), "--plan"]) == 0
+        (done, to_run) = re.findall(r"(\d+) done before, (\d+) to run", capsys.readouterr().out)[0]
+        return int(done), int(to_run)
+
+    more, fewer = ("--search", "4", "--search-seed", seed), ("--search", "1", "--search-seed", seed)
+    cells = simulated(tmp_path / "store", *more)
+    assert cells.winner is not None
+    assert cells.winner.config != cells.specs[0].config
+    assert planned(*more) == (5, 0)
+    assert planned(*fewer) == (1, left)
+    simulated(tmp_path / "store", *fewer)
+    assert planned(*fewer) == (1 + left, 0)
+
+
 class Pool:
     """What stands for the pool: it keeps what it was asked for, and every cell ends in the same way."""
 
