@@ -108,6 +108,9 @@ class Listener:
     def over(self, cell: Cell, ended: Ended) -> None:
         """A cell has ended, with the last of its lanes."""
 
+    def stopping(self) -> None:
+        """The run is being stopped. It is a handler of a signal that says so: take a note, and wait for nothing."""
+
 
 @dataclass(eq=False)
 class _Whole:
@@ -195,6 +198,11 @@ class Dispatcher:
         """The pool is about something that takes seconds, before any lane can say anything."""
         for listener in self._listeners:
             listener.waiting(what)
+
+    def stopping(self) -> None:
+        """The pool is about to stop, whatever waits."""
+        for listener in self._listeners:
+            listener.stopping()
 
     def heard(self, token: str, event: Mapping[str, Any]) -> None:
         """A running lane said how far it is; all steps before the one that it begins, `at`, are published."""

@@ -5,10 +5,13 @@ report how far they are; they open no database. `Tuner.restore` is never called:
 store.
 """
 
+import signal
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ray import tune
@@ -20,7 +23,7 @@ from certvae.cluster.slots import Place, Slots
 from certvae.engine import failures
 from certvae.engine.dispatch import Dispatcher
 from certvae.engine.worker import run_cell
-from certvae.terminal import number_of
+from certvae.terminal import handled, number_of
 
 MOST_SLOTS = 10_000  # Ray Tune asks for lanes until it has so many; the room that there is decides
 ATTEMPTS = 3  # per lane and invocation; what an earlier run did is not counted
@@ -44,7 +47,9 @@ def run(
         most: at most so many slots of a cluster.
         work: what a worker does with a lane; tests give something shorter.
     """
-    with _ray(slots, place, address, most) as pool:
+    # Ray Tune leaves its handler of Ctrl-C behind, which hears one and does nothing.
+    as_before = handled(signal.SIGINT, signal.getsignal(signal.SIGINT) or signal.SIG_DFL)
+    with _ray(slots, place, address, most) as pool, as_before:
         tune.Tuner(
             tune.with_resources(pool.work_of(work, place), partial(_bundle, slots=pool.slots)),
             tune_config=tune.TuneConfig(
@@ -80,8 +85,11 @@ class _Cells(Searcher):
         self._dispatcher, self._store, self._slots = dispatcher, store, slots
         self._running = 0
         self._is_first = True
+        self._hears_stops = False
 
     def suggest(self, trial_id: str) -> Any:
+        if not self._hears_stops:
+            self._hear_stops()
         lane = self._dispatcher.next(trial_id) if self._running < self._slots() else None
         if lane is None:
             self._begun()
@@ -89,6 +97,19 @@ class _Cells(Searcher):
         self._running += 1
         failures.forget(self._store, lane)
         return {"cell": [lane]}  # in a list: Tune would merge and flatten a mapping
+
+    def _hear_stops(self) -> None:
+        """Lets the dispatcher know of Ctrl-C at once: Ray Tune, whose handler is set by now, takes seconds to end."""
+        self._hears_stops = True
+        tune_stops = signal.getsignal(signal.SIGINT)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._dispatcher.stopping()
+            if callable(tune_stops):
+                tune_stops(number, frame)
+
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, stop)
 
     def _begun(self) -> None:
         """Says, once every slot has its first lane, what workers do before they can say anything."""

@@ -19,6 +19,7 @@ LOG_WIDTH = 120
 PIPE_WIDTH = 100  # where there is no terminal to fit
 NUMBERS = (("loss", "loss", 72), ("margin", "guard_margin", 72), ("psnr", "guard_psnr_01", 100))
 """What is shown of an epoch -> its name in an event, and the columns that a terminal must have to show it."""
+STOPPING = "stopping; nothing is lost"
 BAR = 10
 WIDE_BAR = 24
 
@@ -137,6 +138,9 @@ class Board(Listener):
     def waiting(self, what: str) -> None:
         self._waits_for, self._waits_since = what, time.monotonic()
         self._say(what, on_terminal=not self._is_live)
+
+    def stopping(self) -> None:
+        self._waits_for, self._waits_since = STOPPING, time.monotonic()
 
     def started(self, token: str, lane: Cell) -> None:
         now = time.monotonic()

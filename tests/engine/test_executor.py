@@ -11,7 +11,7 @@ from ray import tune
 
 from certvae.cluster.slots import Place, Slots, local_slots
 from certvae.engine import executor, failures
-from certvae.engine.dispatch import Cell, Dispatcher, Ended
+from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listener
 from certvae.engine.worker import Speaker, run_cell
 from certvae.errors import ExitCode
 from certvae.spec.cell import CellSpec
@@ -22,8 +22,8 @@ from tests.simulated_pool import undivided
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
 
 
-def run(ears, folder, work, slots=SLOTS, **how):
-    hub = Dispatcher(ears, lambda spec, only: {}, undivided)  # noqa: ARG005 - nothing is shared here
+def run(ears, folder, work, slots=SLOTS, listeners=(), **how):
+    hub = Dispatcher(ears, lambda spec, only: {}, undivided, listeners)  # noqa: ARG005 - nothing is shared here
     executor.run(hub, Place(str(folder), None, str(folder)), slots, work=work, **how)
     return hub
 
@@ -57,11 +57,27 @@ def test_a_cell_that_dies_is_tried_as_often_as_is_said_and_gives_its_slot_to_the
     assert told == ["seed 2 lost its worker: attempt 2 of 2"]
 
 
-def test_sigterm_is_heard_when_ray_has_come_and_gone(tmp_path, capsys):
-    """After Ray a command died of it without a word, in the middle of its last table."""
+class Impatient(Listener):
+    """Presses Ctrl-C as soon as a lane says anything."""
+
+    told = 0
+
+    def heard(self, token, lane, event):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def stopping(self):
+        self.told += 1
+
+
+def test_a_stop_is_told_at_once_and_signals_are_heard_when_ray_has_come_and_gone(tmp_path, capsys):
+    """After Ray a command died of SIGTERM without a word, in the middle of its last table, and did not hear Ctrl-C."""
+    listener = Impatient()
 
     def command():
-        assert run(Ears.of_seeds([0]), tmp_path, fates, slots=Slots(1, 1.0, 0.0, "one CPU core")).finished
+        on_ctrl_c = signal.getsignal(signal.SIGINT)
+        run(Ears.of_seeds([0]), tmp_path, fates, Slots(1, 1.0, 0.0, "one CPU core"), listeners=[listener])
+        assert listener.told == 1
+        assert signal.getsignal(signal.SIGINT) == on_ctrl_c
         os.kill(os.getpid(), signal.SIGTERM)
         return ExitCode.DONE
 

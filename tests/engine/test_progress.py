@@ -152,6 +152,15 @@ def test_what_a_pool_is_about_is_said_before_a_lane_can_say_anything(tmp_path, m
     assert found.said() == "", "a terminal shows it while it lasts"
 
 
+def test_a_stop_shows_at_once(tmp_path, monkeypatch):
+    found = Watched(tmp_path, monkeypatch, terminal=True)
+    found.board.started("a", CELL)
+    found.board.heard("a", CELL, {"at": "warm_up"})
+    found.board.stopping()
+    found.now += 2
+    assert rendered(found.board, 80)[1] == "stopping; nothing is lost  0:02"
+
+
 def test_without_a_terminal_the_same_are_lines(watched):
     watched.board.waiting("starting Ray")
     watched.board.started("a", CELL)
