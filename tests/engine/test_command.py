@@ -250,9 +250,12 @@ def test_a_teacher_that_is_not_there_is_told(nets, teacher, said):
         parse(STUDY, ["--teacher", teacher])
 
 
-@pytest.mark.parametrize("data", ["npz:absent.npz", "folder:absent", "no_such_module:f"])
-def test_data_of_ones_own_that_are_not_there_are_told(data):
-    with pytest.raises(DataFault):
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [("npz:absent.npz", DataFault), ("folder:absent", DataFault), ("no_such_module:f", ConfigFault)],
+)
+def test_data_of_ones_own_that_are_not_there_are_told(data, fault):
+    with pytest.raises(fault, match="absent|no_such_module"):
         parse(STUDY, ["--data", data])
 
 
