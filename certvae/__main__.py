@@ -114,7 +114,7 @@ def certify_latents(
 
     Args:
         train: Latents (n, d) and features (n, p) of rows that training has seen, .npy files.
-        certify: The same of rows that neither training nor any choice has seen; equal features tell that one has.
+        certify: The same of rows that neither training nor any choice has seen; equal rows tell that one has.
         draws: Draws z ~ q(z|x) of the certify rows; with two files, of the train rows and of the certify rows.
         logvar: Log-variances of q(z|x) of the train and of the certify rows: they tell the KL rate and make draws.
         classes: K of the teacher.

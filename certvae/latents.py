@@ -14,7 +14,8 @@ against certify rows, which neither has seen. So nobody needs to have trained a 
 
 Features may be anything that is computed without the latent: those of another network, or pixels. Images are flattened.
 They also tell images apart: a certify row whose features equal those of a train row, or of one before it, counts for no
-bound, and with more than 1 % of the first there is no claim about the population; see `certvae.preconditions`.
+bound, and with more than 1 % of the first there is no claim about the population; see `certvae.preconditions`. Where
+train rows share features, as with labels, equal latents and features tell that two rows are of one image.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ from certvae.certificate import LEAST, Certificate, Pairs, Reference, View
 from certvae.errors import ConfigFault
 from certvae.evaluation import diagnostics
 from certvae.evaluation.heads import AffineHead, affine_head
-from certvae.preconditions import Preconditions, digests, warnings, withheld
+from certvae.preconditions import MOST_LEAKED, Preconditions, digests, warnings, withheld
 from certvae.quality import TeacherQuality, Verdict, judge
 from certvae.spec.rescue import WarmUpGmm
 from certvae.spec.validation import refuse
@@ -197,8 +198,9 @@ def certify_latents(
 ) -> LatentCertificate:
     """Head, mean and channel of an encoder that was trained elsewhere.
 
-    Arrays, tensors (with gradients too) and data frames are taken. Train and certify rows must be of other images:
-    equal features are counted, and with more than 1 % of them there is no claim about the population.
+    Arrays, tensors (with gradients too) and data frames are taken. Train and certify rows must be of other images: rows
+    with equal features (where train rows share features: with equal latents too) are counted, and with more than 1 % of
+    them there is no claim about the population.
 
     Args:
         train: (z, f), latents and features of rows that training has seen; a fifth is held out of every fit.
@@ -223,8 +225,7 @@ def certify_latents(
     fitted, held = _halves(len(z), seed)
     taught = teacher or _fitted(f[fitted], f[held], classes, SMOOTHING, seed)
     T, T_certify = taught.rows(f), taught.rows(f_certify)
-    names = digests(f)
-    rows = Preconditions.of(digests(f_certify), names, names[:0])
+    rows = _tested((z, f), (z_certify, f_certify))
     given = _Given(T, T_certify, fitted, held, taught.smoothing, delta, looks, rows)
     variances = None if logvar is None else _beside("logvar", logvar, z, z_certify)
     drawn = _draws(draws, variances, z, z_certify, seed)
@@ -239,6 +240,19 @@ def certify_latents(
         n_train=len(z),
         rows=rows,
     )
+
+
+def _tested(train: tuple[np.ndarray, np.ndarray], certify: tuple[np.ndarray, np.ndarray]) -> Preconditions:
+    """Which certify rows are of an image that is among the train rows, or among the certify rows before them.
+
+    Features alone tell where they differ from train row to train row: the latent of an image that was encoded again is
+    another one by rounding. Labels, or coarse features, are shared by images, which their latents then tell apart.
+    """
+    names = digests(train[1])
+    if len(names) - len(np.unique(names)) <= MOST_LEAKED * len(names):
+        return Preconditions.of(digests(certify[1]), names, names[:0])
+    names = digests(np.hstack(train))
+    return Preconditions.of(digests(np.hstack(certify)), names, names[:0])
 
 
 def _check_options(delta: float, looks: int) -> None:

@@ -178,6 +178,26 @@ def test_a_few_such_rows_are_left_out_of_bounds_and_repetitions_count_once():
     assert "50 certify rows repeat another one" in str(found)
 
 
+def test_an_image_that_was_encoded_again_is_found_by_its_features():
+    """Its latent differs by rounding: another batch, or another device."""
+    found = certify_latents((Z_TRAIN, F_TRAIN), (Z_TRAIN[:M] + 1e-7, F_TRAIN[:M]), classes=K)
+    assert found.rows.facts["in_train"] == M
+    assert found.head is None
+
+
+def test_labels_as_features_are_shared_by_images_and_tell_of_no_leak():
+    """All claims were withheld: every certify row had the features of a train row."""
+    train, certify = (Z_TRAIN, np.eye(K)[KIND_TRAIN]), [Z.copy(), np.eye(K)[KIND]]
+    found = certify_latents(train, tuple(certify), classes=K)
+    assert found.rows.facts == {"n": M, "in_train": 0, "in_guard": 0, "leaked": 0, "distinct": M}
+    assert found.head == "certified"
+    for rows, leaked in zip(certify, train, strict=True):
+        rows[:4] = leaked[:4]
+        rows[5] = rows[4]
+    facts = certify_latents(train, tuple(certify), classes=K).rows.facts
+    assert (facts["in_train"], facts["distinct"]) == (4, M - 1)
+
+
 def test_the_command_prints_the_same_words(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name, array in {"z_train": Z_TRAIN, "f_train": F_TRAIN, "z": Z, "f": F, "drawn": Z}.items():
