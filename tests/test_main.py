@@ -53,6 +53,18 @@ def test_what_repair_cannot_mend_ends_with_a_documented_code(store: Store) -> No
     assert main(["store", "repair", "--store", str(store.path)]) == ExitCode.DONE
 
 
+@pytest.mark.parametrize("command", ["status", "gc", "compact"])
+def test_a_store_whose_own_record_is_damaged_is_told_with_what_mends_it(
+    command: str, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was said to be in quarantine, and the same command was to be run again: nothing had been moved."""
+    (store.path / "STORE.json").write_text("{}")
+    assert main(["store", command, "--store", str(store.path)]) == ExitCode.REFUSED
+    assert f"store repair --store {store.path}`" in capsys.readouterr().err
+    assert main(["store", "repair", "--store", str(store.path)]) == ExitCode.DONE
+    assert main(["store", command, "--store", str(store.path)]) == ExitCode.DONE
+
+
 def test_what_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["store", "verify", "--store", str(tmp_path)]) == FOREIGN
     assert main(["store", "status", "--store", str(tmp_path)]) == 5

@@ -21,7 +21,7 @@ from certvae.canonical import canonical_json
 from certvae.errors import DiskFault, StoreFault
 from certvae.store.disk import Disk, parts, remove, sweep
 from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, quarantine
-from certvae.store.layout import DATA, STORE, VIEWS, existing, is_safe, no_store, repair_identity
+from certvae.store.layout import DATA, STORE, VIEWS, existing, is_safe, no_store, read_identity, repair_identity
 from certvae.store.process import running
 from certvae.store.records import PLAN, ROWS, expected, read_record, record_paths
 from certvae.store.segments import all_segments, check
@@ -216,7 +216,8 @@ def _check(disk: Disk, path: Path) -> None:
         case ():
             pass
         case (name,) if name == STORE:
-            existing(disk.root)
+            if read_identity(disk) is None:
+                raise no_store(disk.root)
         case (parent, _) if parent in FOLDERS:
             folder = open_folder(disk, path)
             if folder is not None:

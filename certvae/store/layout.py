@@ -215,13 +215,11 @@ def existing(root: Path) -> Disk:
     """The folder of a store that is there; none is made.
 
     Raises:
-        StoreFault: there is no store, or one of another layout.
-        Corrupt: what says that it is a store is damaged.
+        StoreFault: there is no store, or one that is damaged, or of another layout.
     """
-    disk = Disk(root)
-    if read_identity(disk) is None:
+    if _whole_identity(root) is None:
         raise no_store(root)
-    return disk
+    return Disk(root)
 
 
 def no_store(root: Path) -> StoreFault:
