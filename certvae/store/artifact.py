@@ -59,6 +59,8 @@ class Artifact:
     path: Path
     programs: tuple[str, ...] = field(default=(), compare=False)
     """Digests of the texts of the program that had a part in it, or in what it was made from."""
+    reading: bool = field(default=False, compare=False)
+    """Whether it lies in a store that is only read, in which nothing is moved."""
 
     def identity(self) -> dict[str, str]:
         """An artifact is named by what it holds, not by how it was made or where it lies."""
@@ -75,7 +77,7 @@ class Artifact:
         return self._verified(read_arrays)
 
     def _verified(self, read: Any) -> Any:
-        disk = Disk(self.path.parent.parent)
+        disk = Disk(self.path.parent.parent, reading=self.reading)
         try:
             folder = open_folder(disk, self.path)
             if folder is None:

@@ -42,10 +42,11 @@ class Disk:
     Args:
         root: the store's folder; its `tmp/` lies on the same file system as everything that is published.
         failpoints: where to die or fail; by default nowhere.
+        reading: it may be one that cannot be written: what is corrupt stays where it is.
     """
 
-    def __init__(self, root: Path, failpoints: Failpoints | None = None):
-        self.root = root
+    def __init__(self, root: Path, failpoints: Failpoints | None = None, *, reading: bool = False):
+        self.root, self.reading = root, reading
         self.failpoints = failpoints or Failpoints()
 
     def temporary(self, name: str) -> Path:

@@ -233,7 +233,13 @@ class Cache(Disk):
 
 
 def quarantine(disk: Disk, path: Path, reason: str) -> None:
-    """Moves a bad entry out of the way and says so; harmless when somebody else did so at the same time."""
+    """Moves a bad entry out of the way and says so; harmless when somebody else did so at the same time.
+
+    On a disk that is only read it says so, and no more.
+    """
+    if disk.reading:
+        _log.warning("%s: %s; it is left out, and left where it is", path, reason)
+        return
     _log.warning("%s: %s; it is moved to quarantine", path, reason)
     with disk_faults("quarantine"), contextlib.suppress(FileNotFoundError):
         disk.make_folder(disk.root / "quarantine", exist_ok=True)

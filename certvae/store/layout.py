@@ -100,7 +100,7 @@ def read_root(path: Path) -> tuple[Disk, Identity]:
         identity = _whole_identity(root)
     if identity is None:
         raise no_store(root)
-    return Disk(root), identity
+    return Disk(root, reading=True), identity
 
 
 def _identity(root: Path) -> Identity | None:

@@ -168,7 +168,7 @@ def read_record(disk: Disk, path: Path) -> Record | None:
 
 
 def get_record(disk: Disk, path: Path) -> Record | None:
-    """The verified record of a file, or None when there is none; a corrupt one is moved to quarantine and is None."""
+    """The verified record of a file, or None when there is none; a corrupt one goes to quarantine and is None."""
     try:
         return read_record(disk, path)
     except Corrupt as corrupt:

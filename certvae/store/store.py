@@ -119,7 +119,7 @@ class Store:
         program: digest of the text that computes, where more than certvae does: see `program_digest`.
         recompute: make again what another text of the program had a part in. Let nothing else run meanwhile.
         make: False makes no folder where there is none: an empty store that can be asked and not written to.
-        reading: write nothing, in a store that is there, and perhaps cannot be written.
+        reading: write nothing, in a store that is there, and perhaps cannot be written; what is corrupt is left out.
         test_store: make a store in which failpoints act.
 
     Raises:
@@ -185,7 +185,8 @@ class Store:
         return self._find(self._request(stage, inputs, named))
 
     def artifact(self, key: str) -> Artifact | None:
-        """What was published under a key that a row names; None when it is not there.
+        """What was published under a key that a row names; None when it is not there, or corrupt in a store that is
+        only read.
 
         Raises:
             Corrupt: it is not what was published; it was moved to quarantine.
@@ -196,8 +197,10 @@ class Store:
             folder = open_folder(self.disk, path)
         except Corrupt as corrupt:
             quarantine(self.disk, path, corrupt.reason)
+            if self.disk.reading:
+                return None
             raise
-        return folder and Artifact(folder.body["stage"], key, folder.digest, folder.path, folder.programs)
+        return folder and self._opened(folder.body["stage"], key, folder)
 
     def call(self, stage: Stage, *inputs: Any, **named: Any) -> Artifact:
         """The artifact, made now if it was not there. Whoever asks for the same key meanwhile waits for it.
@@ -350,7 +353,10 @@ class Store:
     def _artifact(self, request: _Request, folder: Folder) -> Artifact:
         self._digests[request.key] = folder.digest
         self._programs[request.key] = set(folder.programs or (UNKNOWN,))
-        return Artifact(request.stage.name, request.key, folder.digest, folder.path, folder.programs)
+        return self._opened(request.stage.name, request.key, folder)
+
+    def _opened(self, stage: str, key: str, folder: Folder) -> Artifact:
+        return Artifact(stage, key, folder.digest, folder.path, folder.programs, self.disk.reading)
 
     def _made_by(self, key: str) -> set[str]:
         if key not in self._programs:

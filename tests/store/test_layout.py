@@ -13,6 +13,7 @@ import pytest
 from certvae.errors import ConfigFault, DiskFault, StoreFault
 from certvae.store import disk as scratch
 from certvae.store import layout as module
+from certvae.store.artifact import FACTS
 from certvae.store.disk import Disk, sweep, temporary
 from certvae.store.failpoints import Failpoints
 from certvae.store.folders import Corrupt
@@ -30,7 +31,7 @@ from certvae.store.layout import (
 from certvae.store.log import events
 from certvae.store.process import owner
 from certvae.store.sealed import seal
-from certvae.store.selftest import ended, forked, run_chain
+from certvae.store.selftest import draw, ended, forked, run_chain
 from certvae.store.store import Store
 
 
@@ -199,10 +200,16 @@ def test_f22_a_folder_that_cannot_be_written_is_refused_before_any_work(read_onl
 
 
 def test_a_store_that_cannot_be_written_can_be_read(read_only_folder: Path) -> None:
-    """An archive that is mounted so: who asks how its studies stand writes nothing."""
+    """An archive that is mounted so: who asks how its studies stand moves nothing, and one bad row hides no other."""
     read_only_folder.chmod(0o700)
     os.chown(read_only_folder, os.geteuid(), -1)
-    run_chain(Store(read_only_folder), [0])
+    run_chain(Store(read_only_folder), [0, 1])
+    store = Store(read_only_folder)
+    damaged, key = next((read_only_folder / "rows").rglob("*.json")), store.key(draw, 0)
+    damaged.write_bytes(b"{}")
+    (store.path / "obj" / key / "MANIFEST").write_bytes(b"{}")
+    facts = store.path / "obj" / store.key(draw, 1) / FACTS
+    facts.write_bytes(facts.read_bytes()[::-1])
     for path in (read_only_folder, *read_only_folder.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
         if os.geteuid() == 0:
@@ -212,7 +219,13 @@ def test_a_store_that_cannot_be_written_can_be_read(read_only_folder: Path) -> N
     def as_ordinary_user() -> None:
         if os.geteuid() == 0:
             os.setuid(65_534)
-        assert Store(read_only_folder, reading=True).rows()
+        store = Store(read_only_folder, reading=True)
+        assert len(store.rows()) == 1
+        assert store.artifact(key) is None
+        assert store.find(draw, 0) is None
+        found = store.artifact(store.key(draw, 1))
+        with pytest.raises(Corrupt):
+            print(found and found.facts)
 
     try:
         assert ended(forked(as_ordinary_user)) == 0
