@@ -79,10 +79,11 @@ def compact(store: Path = STORE) -> int:
     """
     from certvae.looks.view import RESTATED
     from certvae.store import segments
-    from certvae.store.layout import VIEWS, existing
+    from certvae.store.layout import VIEWS
     from certvae.store.records import studies
+    from certvae.store.store import Store
 
-    disk = existing(store.resolve())
+    disk = Store.existing(store).disk
     for study in studies(disk):
         held, new = segments.compact(disk, study, RESTATED)
         print(f"{number_of(held, 'row')}, {new} of them new, in {disk.root / VIEWS / study / segments.FOLDER}")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -51,6 +52,26 @@ def test_what_repair_cannot_mend_ends_with_a_documented_code(store: Store) -> No
     assert main(["store", "repair", "--store", str(store.path)]) == ExitCode.REFUSED
     row.chmod(0o600)
     assert main(["store", "repair", "--store", str(store.path)]) == ExitCode.DONE
+
+
+def without_empty_folders(store: Store) -> Store:
+    """What is left of a store without objects in a copy: object stores and git keep no empty folder."""
+    for folder in ("obj", "tmp", "ckpt", "plan", "lock", "quarantine", "views"):
+        shutil.rmtree(store.path / folder)
+    return store
+
+
+@pytest.mark.parametrize("command", ["status", "gc", "gc --remove", "compact", "verify", "repair"])
+def test_a_copy_without_its_empty_folders_is_a_store(command: str, store: Store) -> None:
+    without_empty_folders(store)
+    assert len(Store.existing(store.path, reading=True).rows()) == 1
+    assert main(["store", *command.split(), "--store", str(store.path)]) == ExitCode.DONE
+
+
+def test_what_is_damaged_in_such_a_copy_is_repaired(store: Store) -> None:
+    (without_empty_folders(store).path / "STORE.json").write_text("{}")
+    assert main(["store", "repair", "--store", str(store.path)]) == ExitCode.DONE
+    assert len(Store.existing(store.path).rows()) == 1
 
 
 @pytest.mark.parametrize("command", ["status", "gc", "compact"])

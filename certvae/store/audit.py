@@ -19,7 +19,7 @@ from pathlib import Path
 
 from certvae.canonical import canonical_json
 from certvae.errors import DiskFault, StoreFault
-from certvae.store.disk import Disk, parts, remove, sweep
+from certvae.store.disk import Disk, disk_faults, entries, parts, remove, sweep
 from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, quarantine
 from certvae.store.layout import DATA, STORE, VIEWS, existing, is_safe, no_store, read_identity, repair_identity
 from certvae.store.process import running
@@ -109,6 +109,7 @@ def repair(root: Path) -> Report:
     disk = Disk(root)
     if not (root / STORE).exists():
         raise no_store(root)
+    _make_scratch(disk)
     for finding in verify(root).findings:
         if finding.bit == CORRUPT and finding.path == root / STORE:
             repair_identity(disk)
@@ -127,9 +128,9 @@ def status(root: Path) -> Status:
     disk = existing(root)
     stages = Counter((folder.body["stage"], folder.body["version"]) for folder in folders(disk, "obj"))
     studies = Counter(path.parent.name for path in record_paths(root / ROWS))
-    entries = {name: len(list((root / name).iterdir())) for name in ("ckpt", "tmp", "quarantine")}
-    entries[PLAN] = len(list(record_paths(root / PLAN)))
-    return Status(dict(stages), dict(studies), entries, _size(root))
+    counts = {name: len(entries(root / name)) for name in ("ckpt", "tmp", "quarantine")}
+    counts[PLAN] = len(list(record_paths(root / PLAN)))
+    return Status(dict(stages), dict(studies), counts, _size(root))
 
 
 def gc(root: Path, *, dry_run: bool = True, older_than_days: float = 7.0) -> list[Path]:
@@ -155,6 +156,8 @@ def gc(root: Path, *, dry_run: bool = True, older_than_days: float = 7.0) -> lis
     unused = [folder.path for folder in objects if folder.path.name not in kept]
     unused += [ckpt.path for ckpt in folders(disk, "ckpt") if ckpt.body["stage_key"] not in kept - published]
     old = [path for path in unused if _changed(path) < horizon] + list(_left_behind(root / "tmp", horizon))
+    if not dry_run:
+        _make_scratch(disk)
     for path in () if dry_run else old:
         if path.parent.name == "tmp":
             remove(path)
@@ -163,10 +166,16 @@ def gc(root: Path, *, dry_run: bool = True, older_than_days: float = 7.0) -> lis
     return old
 
 
+def _make_scratch(disk: Disk) -> None:
+    """What is moved passes through `tmp/`, which a copy without empty folders lacks."""
+    with disk_faults("store"):
+        disk.make_folder(disk.root / "tmp", exist_ok=True)
+
+
 def _left_behind(scratch: Path, horizon: float) -> Iterator[Path]:
     """Entries of those who do not run here and have changed none since: a driver that runs touches its probe file."""
     owned: dict[str, list[Path]] = {}
-    for path in sorted(scratch.iterdir()):
+    for path in entries(scratch):
         owned.setdefault(parts(path.name)[1] or path.name, []).append(path)
     for owner, paths in owned.items():
         if running(owner) is None and max(map(_changed, paths)) < horizon:
@@ -178,7 +187,7 @@ def _entries(root: Path) -> Iterator[Path]:
     yield from (root, root / STORE)
     for folder in (root / name for name in FOLDERS):
         # Hidden is what somebody writes at this moment.
-        yield from sorted(path for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else ()
+        yield from (path for path in entries(folder) if path.name[0] != ".") if folder.is_dir() else ()
     for folder in (root / PLAN, root / ROWS):
         yield from record_paths(folder) if folder.is_dir() else ()
     yield from all_segments(root)

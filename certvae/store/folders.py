@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from certvae.canonical import SCHEMA, digest
 from certvae.errors import DeterminismFault, StoreFault
-from certvae.store.disk import Disk, disk_faults, sweep, temporary
+from certvae.store.disk import Disk, disk_faults, entries, sweep, temporary
 from certvae.store.sealed import stamp, unstamp
 from certvae.terminal import certvae
 
@@ -258,7 +258,7 @@ def discard(disk: Disk, path: Path) -> None:
 def folders(disk: Disk, parent: str) -> Iterator[Folder]:
     """Every folder below `<parent>/` that can be opened, in order of name; corrupt ones are left to `repair`."""
     with disk_faults("read"):
-        paths = sorted((disk.root / parent).iterdir())
+        paths = entries(disk.root / parent)
     for path in paths:
         with contextlib.suppress(Corrupt):
             folder = open_folder(disk, path)
@@ -350,8 +350,8 @@ def _listing(path: Path) -> dict[str, int | None]:
         try:
             if path.is_symlink():
                 raise Corrupt(path, "it is a link")
-            with os.scandir(path) as entries:
-                return {entry.name: _size(entry) for entry in entries}
+            with os.scandir(path) as found:
+                return {entry.name: _size(entry) for entry in found}
         except FileNotFoundError as error:
             raise Corrupt(path, "it is gone") from error
 
