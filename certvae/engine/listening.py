@@ -45,4 +45,5 @@ class Live(Listener):
 
     def over(self, cell: Cell, ended: Ended) -> None:
         if ended.kind == "ok":
-            self._live.ended(cell.spec, self._rows.config(cell.spec.config))
+            config = cell.spec.config
+            self._live.ended(cell.spec, self._rows.config(config), self._rows.beside(config))

@@ -80,6 +80,10 @@ class RowIndex:
         """Every usable row of a config, by cell."""
         return [row for cell in sorted(self._cells.get(config, ())) for row in self._found[cell].values()]
 
+    def beside(self, config: str) -> list[Row]:
+        """The outdated rows of a config."""
+        return [row for row in self.outdated if row["config"] == config]
+
     def all(self) -> list[Row]:
         """Every usable row, by cell."""
         return [row for found in self._found.values() for row in found.values()]

@@ -46,7 +46,7 @@ class LiveCurves:
         self._begun: deque[tuple[CellSpec, str]] = deque()
         self._starts: list[tuple[CellSpec, str]] = []
         self._refused = 0
-        self._ended: dict[str, Rows] = {}
+        self._ended: dict[str, tuple[Rows, Rows]] = {}
         self._over: set[str] = set()
         self._next_rows = time.monotonic() + ROWS_SECONDS
         self._said = False
@@ -81,14 +81,15 @@ class LiveCurves:
         else:
             self._refused += 1
 
-    def ended(self, spec: CellSpec, rows: Rows) -> None:
+    def ended(self, spec: CellSpec, rows: Rows, beside: Rows) -> None:
         """A cell has ended well; returns at once.
 
         Args:
             rows: all there are of its config, whose means are shown anew.
+            beside: those of its config that are not shown, and claim too.
         """
         self._over.add(spec.cell)
-        self._ended[spec.config] = rows
+        self._ended[spec.config] = rows, beside
 
     def close(self, seconds: float = 5.0) -> None:
         """Writes what waits and closes runs that did not end as KILLED, as far as that takes no more than `seconds`."""
@@ -164,10 +165,12 @@ class LiveCurves:
 
     def _show_ended(self, tracker: "Tracker", there: "dict[str, Shown]") -> None:
         """Gives the runs of ended cells their numbers."""
-        began, rows = time.monotonic(), []
+        began, rows, beside = time.monotonic(), [], []
         while self._ended:
-            rows += self._ended.popitem()[1]
-        self._ledger.complete(tracker, there, rows)
+            _, (ours, others) = self._ended.popitem()
+            rows += ours
+            beside += others
+        self._ledger.complete(tracker, there, rows, beside)
         now = time.monotonic()
         self._next_rows = now + max(ROWS_SECONDS, (now - began) / ROWS_SHARE)
 

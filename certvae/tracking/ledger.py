@@ -133,17 +133,24 @@ class Ledger:
             return Synced(**did, behind=len(wanted) - did.total(), reason=f"{outage}. {outage.remedy}")
         return Synced(**did)
 
-    def complete(self, tracker: "Tracker", there: "dict[str, Shown]", rows: Iterable[Mapping[str, Any]]) -> None:
+    def complete(
+        self,
+        tracker: "Tracker",
+        there: "dict[str, Shown]",
+        rows: Iterable[Mapping[str, Any]],
+        beside: Iterable[Mapping[str, Any]],
+    ) -> None:
         """Gives the runs of these rows their numbers, whatever else is in training.
 
         Args:
             there: what is in MLflow; it is kept up to date.
+            beside: as `sync` takes it.
 
         Raises:
             Outage: when MLflow does not answer.
         """
-        evidence = Evidence(self._store)
-        for _ in reconcile(tracker, entries(together(self._store.disk, rows), evidence), there, evidence):
+        evidence, now = Evidence(self._store), together(self._store.disk, rows, beside=beside)
+        for _ in reconcile(tracker, entries(now, evidence), there, evidence):
             pass
 
     @property

@@ -62,4 +62,6 @@ def test_a_cell_that_lacks_a_mode_or_a_split_is_not_done(rows):
 
 
 def test_rows_of_other_code_are_counted(rows):
-    assert index(edited(rows, environment="f")).outdated == edited(rows, environment="f")
+    others = edited(rows, environment="f")
+    assert index(others).outdated == index(others).beside(CELL.spec.config) == others
+    assert index(others).beside("another") == []

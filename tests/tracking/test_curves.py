@@ -28,7 +28,7 @@ from tests.small_ledgers import (
     text,
     wait_until,
 )
-from tests.small_rows import cell, failed, fill
+from tests.small_rows import cell, failed, fill, row
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,7 @@ class TestCellsEnd:
         hear(live, store, cell(1))
         wait_until(lambda: live.behind == 0)
         fill(store, [cell(0)])
-        live.ended(cell(0), store.rows(STUDY))
+        live.ended(cell(0), store.rows(STUDY), [])
         wait_until(lambda: shown(store)["full seed 0"]["status"] == "FINISHED")
         runs = shown(store)
         assert {"margin", "G_0.10"} <= {name for name, _, _ in runs["full seed 0"]["points"]}
@@ -162,6 +162,17 @@ class TestCellsEnd:
         sync(other)
         assert text(store) == text(other)
 
+    @pytest.mark.parametrize("others", [0, 1])
+    def test_its_bounds_pay_for_the_claims_of_other_machines(self, store: Store, others: int) -> None:
+        """Alone a claim has the whole delta of its config; this one kept no scores, so at less its bound is unknown."""
+        ours = row(store, cell(0), "full", "certify")
+        live = Ledger(store, STUDY).live(lambda _: None)
+        hear(live, store, cell(0))
+        live.ended(cell(0), [ours], others * [{**ours, "environment": "f" * 64}])
+        wait_until(lambda: shown(store).get("full seed 0", {}).get("status") == "FINISHED")
+        live.close()
+        assert ("population_bound" in shown(store)["full seed 0"]["latest"]) == (not others)
+
     def test_a_cell_that_ended_before_it_was_shown_is_written_once_and_whole(
         self, store: Store, plain: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -175,7 +186,7 @@ class TestCellsEnd:
             live = Ledger(store, STUDY).live(lambda _: None)
             hear(live, store, cell(0))
             fill(store, [cell(0)])
-            live.ended(cell(0), store.rows(STUDY))
+            live.ended(cell(0), store.rows(STUDY), [])
         wait_until(lambda: "full seed 0" in shown(store))
         assert live.behind == 0
         live.close(30)
