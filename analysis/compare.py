@@ -40,6 +40,13 @@ def summary(strict: Strict, quantities: Sequence[str] = read_by("summary")) -> p
     return found.rename(columns={"std": "sd", "size": "n"}).drop(columns="count")
 
 
+def lacking(rows: pd.DataFrame, numbers: Sequence[str]) -> int:
+    """How many of these rows, one for each seed, lack the margin, or one of these numbers that another of them has."""
+    known = rows[list(numbers)]
+    expected = known.notna().any() | (known.columns == "margin")
+    return int(known.loc[:, expected].isna().any(axis=1).sum())
+
+
 def differences(strict: Strict, mode: str, reference: str, quantity: str = "margin") -> pd.DataFrame:
     """`quantity` of `mode` minus that of `reference`, one line per config and seed; NaN where either is missing.
 

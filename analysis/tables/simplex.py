@@ -16,6 +16,7 @@ import pandas as pd
 from certvae.certificate import WORDS
 from certvae.spec.modes import expected_sign, ordered
 
+from .. import compare
 from ..captions import caption, subject
 from ..printed import MNIST, PAPER_B
 from ..table import Table, clean, columns, present
@@ -104,7 +105,6 @@ def _ours(group: pd.DataFrame, source: str, mode: str) -> dict[str, object]:
     certified = (claims(done["margin"], 0.0) == WORDS[True]).sum()
     expected = {"+": certified, "-": len(done) - certified}.get(expected_sign(mode) or "", np.nan)
     numbers = {**COMPARED, **{f"certify_{name}": name for name in CLAIMED}}
-    known = [done[column].count() for column in numbers.values() if done[column].count()]
     return {
         "source": source,
         "mode": mode,
@@ -112,7 +112,7 @@ def _ours(group: pd.DataFrame, source: str, mode: str) -> dict[str, object]:
         "certified": certified,
         "agree": expected,
         "n": len(group),
-        "n_failed": len(group) - min(known, default=0),
+        "n_failed": compare.lacking(group.where(group["outcome"] == "ok"), [*numbers.values()]),
     }
 
 

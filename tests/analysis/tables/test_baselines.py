@@ -66,6 +66,10 @@ class TestBaselineTable:
         one["affine_margin"] = None
         frame = baseline_table(parts(tmp_path, given).strict).frame.set_index("mode")
         assert frame.loc["vanilla", ["n", "n_failed"]].tolist() == [3, 1]
+        other = next(one for one in given if (one["mode"], one["seed"]) == ("vanilla", 1))
+        other["relabelled_margin"] = None
+        frame = baseline_table(parts(tmp_path / "other", given).strict).frame.set_index("mode")
+        assert frame.loc["vanilla", ["n", "n_failed"]].tolist() == [3, 2]
 
     def test_takes_neither_stress_cases_nor_rows_that_were_taught_differently(self, tmp_path):
         stressed = parts(tmp_path, [*rows((0, 1)), *rows((2,), **STRESS)])

@@ -69,6 +69,14 @@ class TestMnistTable:
         line = witness_table(Strict(frame)).frame.query("source == 'labels' and mode == 'rst'").iloc[0]
         assert (line["n"], line["n_failed"], line["certify_population_bound"]) == (3, 1, 0.3)
 
+    def test_seeds_that_lack_different_numbers_are_as_many_as_they_are(self):
+        frame = measured()
+        rst = (frame["mode"] == "rst") & (frame["teacher_source"] == "labels")
+        frame.loc[rst & (frame["seed"] == 0), "affine_margin"] = np.nan
+        frame.loc[rst & (frame["seed"] == 1), "rotation_margin"] = np.nan
+        line = witness_table(Strict(frame)).frame.query("source == 'labels' and mode == 'rst'").iloc[0]
+        assert (line["n"], line["n_failed"]) == (3, 2)
+
     def test_every_reason_and_the_energy_are_said(self):
         notes = " ".join(witness_table(Strict(measured())).notes)
         assert "0.4469 (labels)" in notes
