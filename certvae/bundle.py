@@ -361,7 +361,9 @@ def best(store: Store, rows: Iterable[Row]) -> list[Row]:
     if not fit:
         return []
     found = max(fit, key=lambda row: row["population_bound"])
-    return [row for row in _judged(store, found["study"]) if all(row[name] == found[name] for name in NETWORK)]
+    same = (*NETWORK, "split", "key_judged")  # another machine may have made this network too, and a table shows one
+    written = store.rows(found["study"])
+    return newest(store, (row for row in written if all(row.get(name) == found[name] for name in same)))
 
 
 def remembered(store: Store, study: str | None = None) -> list[Row]:

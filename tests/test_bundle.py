@@ -13,7 +13,7 @@ from torch import nn
 import certvae
 from certvae.__main__ import main
 from certvae.answers import channel, head, mean
-from certvae.bundle import ROUNDING, Written, write
+from certvae.bundle import ROUNDING, Written, best, write
 from certvae.data.loading import describe, load
 from certvae.data.preconditions import preconditions
 from certvae.engine.gate import Gate
@@ -33,6 +33,7 @@ from certvae.training import environment
 from certvae.verifier import folder as files
 from certvae.verifier import verify
 from certvae.verifier.bundle import opened, row_digests
+from tests import small_rows
 from tests.protocols.test_simplex_chain import SMALL, cell
 from tests.small_bundles import DATA, Parts, bundled, judged
 from tests.small_cells import MODEL, TEACHER, WARM_UP, small_cell
@@ -192,6 +193,16 @@ def test_a_layer_that_is_not_in_the_set():
     vae.encoder.body = nn.Sequential(vae.encoder.body, nn.BatchNorm1d(32))
     with pytest.raises(BundleFault, match="BatchNorm1d has no bundle"):
         Written().encoder(vae.encoder)
+
+
+def test_the_network_that_a_table_is_shown_by_is_the_one_in_the_table(tmp_path):
+    """Another machine may have made it too: the name of a file decided which of the two was bundled."""
+    store = Store(tmp_path / "store")
+    row = small_rows.row(store, small_rows.cell(), "full", "certify")
+    there = [row, *(row | {"environment": one * 64, "key_judged": one * 64} for one in "02468ace")]
+    for one in there:
+        store.put_row(one)
+    assert [best(store, [one | {"population_bound": 1.0}]) for one in there] == [[one] for one in there]
 
 
 def test_a_row_that_says_something_else(store, tmp_path):

@@ -81,7 +81,7 @@ def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     first = told[0]
     which = f"look {first['look']} of {first['looks']} on these rows"
-    if first["withheld"]:
+    if all(row["withheld"] for row in told):
         return which
     shown = f"{first['held']} of {first['claims']} claims have bounds above 0"
     return f"{which}: {shown}, which hold together at {_percent(first)}"
@@ -105,22 +105,24 @@ def _restate(members: list[Row], register: Register, price: int | None, arrays: 
     look = register.of(first)
     looks = price or register.price(look)
     place = next((at for at, one in enumerate(register.at(look), start=1) if one.opening == look.opening), looks)
-    tested = register.tested(first.get("data_digest", ""))
+    for row in members:
+        tested = register.tested(row.get("data_digest", ""))  # another machine may have decoded other pixels
+        row["withheld"] = None if tested is None else withheld(tested) or None
+        row["preconditions"] = "; ".join(warnings(tested, row.get("classes", 0))) or None
+        idle = tested is not None and (tested["leaked"] or tested["distinct"] < tested["n"])
+        row |= {name: None for name in OTHERS if name in row and (idle or row.get("looks", 1) < looks)}
     claims = _claims(members)
-    why = None if tested is None else withheld(tested) or None
-    idle = tested is not None and bool(tested["leaked"] or tested["distinct"] < tested["n"])
-    found = [-math.inf] * len(claims) if why else _bounds(claims, looks, arrays)
+    found = _bounds(claims, looks, arrays)
     for (row, head), bound in zip(claims, found, strict=True):
         row[f"{head}population_bound"] = bound if math.isfinite(bound) else None
     counted = [row for row in members if row.get("certified_units") is not None]
     for row in counted:
-        row["certified_units"] = None if why else _units(row, row["delta"] / looks / len(counted), arrays)
+        share = row["delta"] / looks / len(counted)
+        row["certified_units"] = None if row["withheld"] else _units(row, share, arrays)
     for row in members:
-        bound, paid = row.get("population_bound"), row.get("looks", 1)
-        row |= {name: None for name in OTHERS if name in row and (why or idle or paid < looks)}
-        row |= {"look": place, "looks": looks, "paid": paid, "withheld": why}
+        bound = row.get("population_bound")
+        row |= {"look": place, "looks": looks, "paid": row.get("looks", 1)}
         row |= {"claims": len(claims), "held": sum(bound > 0 for bound in found)}
-        row["preconditions"] = "; ".join(warnings(tested, row.get("classes", 0))) or None
         known = {"betting_bound": bound, "certified_population": None if bound is None else bound > 0}
         row |= {name: value for name, value in known.items() if name in row}
 
@@ -130,8 +132,8 @@ def _claims(members: Iterable[Row]) -> list[Claim]:
 
 
 def _bounds(claims: Sequence[Claim], looks: int, arrays: Callable[[str], Any]) -> list[float]:
-    """Of all claims of a config: they share its delta."""
-    kept = [_bound(row, head, arrays) for row, head in claims]
+    """Of all claims of a config: they share its delta, those that are withheld too."""
+    kept = [(lambda _: -math.inf) if row["withheld"] else _bound(row, head, arrays) for row, head in claims]
     return holm(kept, claims[0][0]["delta"] / looks) if claims else []
 
 

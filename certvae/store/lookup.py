@@ -1,9 +1,12 @@
 """Finds results again: a cell by its first digits, the row that counts of several, the object behind a row."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
+from certvae.canonical import digest
 from certvae.errors import ConfigFault, StoreFault
+from certvae.fingerprint import expected
 from certvae.store.artifact import Artifact
 from certvae.store.store import Store
 
@@ -27,9 +30,16 @@ def cell_of(store: Store, rows: Iterable[Row], prefix: str) -> str:
 
 
 def newest(store: Store, rows: Iterable[Row]) -> list[Row]:
-    """One row per network and split: of the latest judgement, and of two of these the one that is not stale."""
-    ordered = sorted(rows, key=lambda row: (row.get("stage_version_judge", 0), not store.is_stale(row)))
-    return list({(row["cell"], row["mode"], row["split"]): row for row in ordered}.values())
+    """One row per network and split: of the latest judgement, of these the one made in the environment of this process,
+    and of these the one that is not stale."""
+    places: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        places.setdefault((row["cell"], row["mode"], row["split"]), []).append(row)
+    return [sorted(found, key=partial(_rank, store))[-1] if len(found) > 1 else found[0] for found in places.values()]
+
+
+def _rank(store: Store, row: Row) -> tuple[int, bool, bool]:
+    return row.get("stage_version_judge", 0), row.get("environment") == digest(expected()), not store.is_stale(row)
 
 
 def object_of(store: Store, row: Row, name: str) -> Artifact:

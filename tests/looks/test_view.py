@@ -11,7 +11,7 @@ from certvae.data.loading import load
 from certvae.data.preconditions import preconditions
 from certvae.engine.gate import Gate
 from certvae.engine.summary import show, table_text
-from certvae.looks import sentence, together
+from certvae.looks import register, sentence, together
 from certvae.looks.view import HEADS, OTHERS, RESTATED
 from certvae.preconditions import warnings
 from certvae.protocols import chain
@@ -107,6 +107,27 @@ def test_rows_of_another_machine_or_stage_are_further_claims_of_their_config(run
     assert beside == now[: len(rows)]
     assert {row["claims"] for row in now} == {2 * len(rows) * len(HEADS)}
     assert sum(map(float, bounds(beside))) < sum(map(float, bounds(together(store.disk, rows))))
+
+
+def test_each_row_is_held_to_what_was_found_of_its_own_pixels(run):
+    """Another version of a decoder may give other pixels; the first row of a config decided for all of them."""
+    store, rows = run
+    others = [row | {"data_digest": "f" * 64, "environment": "e" * 64} for row in rows]
+    register.tell(store.disk, "f" * 64, {"n": 9, "in_train": 9, "in_guard": 0, "leaked": 9, "distinct": 9})
+    try:
+        for given in (rows + others, others + rows):
+            now = {row["data_digest"]: [] for row in given}
+            for row in together(store.disk, given):
+                now[row["data_digest"]].append(row)
+            ours, theirs = now[rows[0]["data_digest"]], now["f" * 64]
+            assert all(row["withheld"] for row in theirs)
+            assert set(bounds(theirs)) == {None}
+            assert not any(row["withheld"] for row in ours)
+            assert any(bound is not None and bound > 0 for bound in bounds(ours))
+            assert {row["claims"] for row in ours} == {len(given) * len(HEADS)}
+            assert "claims have bounds above 0" in sentence(ours + theirs)
+    finally:
+        (store.path / "plan" / register.TESTED / f"{'f' * 64}.json").unlink()
 
 
 def test_units_are_counted_at_a_delta_that_the_networks_of_a_config_share(run):

@@ -2,7 +2,9 @@
 
 import pytest
 
+from certvae.canonical import digest
 from certvae.errors import ConfigFault, StoreFault
+from certvae.fingerprint import expected
 from certvae.store.lookup import cell_of, newest, object_of
 from certvae.store.program import PROGRAM
 from certvae.store.store import Store
@@ -28,6 +30,14 @@ def test_of_several_rows_of_a_network_the_latest_judgement_counts_and_then_the_o
     other = ROW | {"mode": "rescue"}
     for order in ([old, stale, fresh, other], [fresh, other, stale, old]):
         assert sorted(newest(store, order), key=lambda row: row["mode"]) == [fresh, other]
+
+
+def test_of_two_machines_the_row_of_this_one_counts(store):
+    """The names of files decided, so a bundle could be of another network than the one that the table shows."""
+    ours = ROW | {"environment": digest(expected())}
+    other = ROW | {"environment": "e" * 64, PROGRAM: store.program}
+    assert newest(store, [ours, other]) == newest(store, [other, ours]) == [ours]
+    assert newest(store, [ours, other | {"stage_version_judge": 5}]) == [other | {"stage_version_judge": 5}]
 
 
 def test_an_object_that_is_gone_is_named_with_its_remedy(store):
