@@ -33,9 +33,25 @@ def shadowed(error: BaseException | None) -> ConfigFault | None:
 
 def _beyond(name: str, file: str) -> str | None:
     """Where a module of this name lies in the folders that Python searches after that of this file."""
-    folder = os.path.dirname(os.path.dirname(file) if os.path.basename(file) == "__init__.py" else file)  # noqa: PTH119, PTH120
-    places = [os.path.abspath(place) for place in sys.path]  # noqa: PTH100
-    if folder not in places or os.path.dirname(file) == os.path.dirname(__file__):  # noqa: PTH120 - a checkout of ours
+    folder = _real(os.path.dirname(os.path.dirname(file) if os.path.basename(file) == "__init__.py" else file))  # noqa: PTH119, PTH120
+    places = [_real(place) for place in sys.path]
+    is_ours = os.path.dirname(file) == os.path.dirname(__file__)  # noqa: PTH120 - a checkout
+    if folder not in places or is_ours or not _is_of_the_user(folder):
         return None
-    found = PathFinder.find_spec(name, places[places.index(folder) + 1 :])
+    later = [place for place in places[places.index(folder) + 1 :] if place != folder]
+    found = PathFinder.find_spec(name, later)
     return None if found is None or found.origin in (None, file) else found.origin
+
+
+def _is_of_the_user(folder: str) -> bool:
+    """Whether it is that of a script, or the current one; a package may well lie in two folders of packages."""
+    places = (*sys.path[:1], "", *map(os.path.dirname, sys.argv[:1]))  # a script that `certvae run` loads comes first
+    return folder in map(_real, places) and not folder.endswith(("site-packages", "dist-packages"))
+
+
+def _real(place: str) -> str:
+    """Without links; nothing where it is a current folder that is gone."""
+    try:
+        return os.path.realpath(place)
+    except FileNotFoundError:
+        return ""

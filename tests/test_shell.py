@@ -1,6 +1,7 @@
 """What a user is told to type works where it is typed, and every end has a documented code."""
 
 import errno
+import importlib
 import itertools
 import os
 import pty
@@ -222,6 +223,37 @@ def test_a_file_that_hides_a_module_is_named_and_may_have_another_name(
     assert done.stderr.startswith(f"E-CONF: {hiding} is imported in place of ")
     hiding.rename(tmp_path / "my_x.py")
     assert run().returncode == code
+
+
+def test_a_file_beside_a_script_that_is_run_by_its_name_is_seen(tmp_path: Path) -> None:
+    """Its folder is searched twice then: first, and where it stood before."""
+    given = {**os.environ, "PYTHONPATH": str(terminal.PROGRAM.parent)}
+    given.pop("PYTHONSAFEPATH", None)
+    (tmp_path / "mine.py").write_text("from sweeps.tiny_fixed_q import STUDY\n")
+    (hiding := tmp_path / "torch.py").write_text("x = 1\n")
+    command = [sys.executable, "-m", "certvae", "run", "mine.py", "--data", "digits", "--workers", "0", "--store", "s"]
+    done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.WRONG_INPUT
+    assert done.stderr.startswith(f"E-CONF: {hiding} is imported in place of ")
+
+
+@pytest.mark.parametrize(("name", "first"), [("user", False), ("site-packages", True)])
+def test_a_package_that_lies_in_two_folders_of_packages_hides_nothing(
+    name: str, first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of the user over one of the system: what it lacked was told as a file of theirs, and the error was lost."""
+    folders = [tmp_path / name, tmp_path / "system"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "lies_twice.py").touch()
+    there = [*map(str, folders)]
+    monkeypatch.setattr(sys, "path", [*there, *sys.path] if first else [*sys.path, *there])
+    package = importlib.import_module("lies_twice")
+    try:
+        assert terminal.guarded(lambda: package.absent) == ExitCode.BUG
+    finally:
+        del sys.modules["lies_twice"]
+    assert "AttributeError: module 'lies_twice' has no attribute 'absent'" in capsys.readouterr().err
 
 
 SCRIPT = terminal.PROGRAM.parent / "sweeps" / "tiny_fixed_q.py"
