@@ -224,7 +224,7 @@ def start(slots: Slots, folder: Path) -> None:
     try:
         attempt()
     except Exception:  # Ray raises bare ones, after half a minute that cannot be set
-        ray.shutdown()
+        end_ray()
         try:
             attempt()
         except Exception as error:

@@ -1,10 +1,20 @@
 """While Ray ends, a run can be asked to stop."""
 
+import ctypes
+import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
+import ray
+
+from certvae.cluster import shutdown
+from certvae.terminal import handled
 
 ENDED = """
 import signal, time
@@ -32,3 +42,71 @@ with own_ray(Slots(1, 1.0, 0.0, "one CPU core")):
 def test_the_handler_of_sigterm_is_put_back_before_ray_has_ended():
     done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {"True"}
+
+
+class TestAskedToStop:
+    """By Ctrl-C, or SIGTERM, while an end of Ray goes on that is not Ray's own here."""
+
+    @pytest.fixture(autouse=True)
+    def heard(self) -> Iterator[None]:
+        with handled(signal.SIGINT, signal.default_int_handler), handled(signal.SIGTERM, signal.default_int_handler):
+            yield
+        for thread in threading.enumerate():
+            if thread.name == "end of Ray":
+                thread.join()
+
+    def ends(self, monkeypatch: pytest.MonkeyPatch, how: Callable[[], object]) -> list[int]:
+        """Lets Ray end so, and counts how often it is asked to."""
+        asked: list[int] = []
+        monkeypatch.setattr(ray, "shutdown", lambda: asked.append(1) or how())
+        return asked
+
+    @pytest.mark.skipif(not psutil.LINUX, reason="the handlers of a process stand in /proc")
+    def test_once_the_handler_is_put_back_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        caught: list[bool] = []
+
+        def how() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(0.2)
+            ctypes.CDLL(None).signal(signal.SIGTERM, 0)
+            caught.append(any(catches() or threading.Event().wait(0.01) for _ in range(200)))
+
+        self.ends(monkeypatch, how)
+        with pytest.raises(KeyboardInterrupt):
+            shutdown.end_ray()
+        assert caught == [True]
+
+    def test_twice_an_end_that_hangs_is_left_and_not_asked_for_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        over = threading.Event()
+
+        def how() -> None:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                over.wait(0.2)
+            over.wait(60)
+
+        asked = self.ends(monkeypatch, how)
+        with pytest.raises(KeyboardInterrupt):
+            shutdown.end_ray()
+        shutdown.end_ray()
+        over.set()
+        assert asked == [1]
+
+    def test_never_and_it_hangs(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        over = threading.Event()
+        monkeypatch.setattr(shutdown, "MOST_SECONDS", 0.05)
+        self.ends(monkeypatch, lambda: over.wait(60))
+        shutdown.end_ray()
+        over.set()
+        assert "its processes end with this one" in caplog.text
+
+    def test_what_ray_raises_is_raised(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ends(monkeypatch, lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            shutdown.end_ray()
+
+
+def catches() -> bool:
+    """Whether this process, and not the system, handles SIGTERM."""
+    status = Path("/proc/self/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGTERM - 1) & 1)
