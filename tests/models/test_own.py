@@ -84,6 +84,14 @@ class TestBadNetworks:
         with pytest.raises(ConfigFault, match=told):
             laws.check_network(planted(flaw=flaw), SHAPE, 4)
 
+    def test_logits_that_start_in_0_to_1_are_logits(self):
+        """A last layer at zero and a half is a usual start; a sigmoid was seen in it, which was not there."""
+        vae = build(planted(), SHAPE, 4, 0)
+        last = vae.encoder.get_submodule("network.draws")
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.constant_(last.bias, 0.5)
+        laws.check_logits(vae)
+
     def test_training_that_draws_is_refused(self):
         with pytest.raises(ConfigFault, match="two trainings from one start differ"):
             laws.check_training(lambda seed: build(planted(flaw="dropout"), SHAPE, 4, seed))
