@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from certvae.canonical import digest
 from certvae.data.archives import DAMAGED, entries
@@ -246,8 +246,13 @@ def _header(content: bytes) -> Header:
         raise ValueError("no image" if content else "empty") from None
     with opened as image:
         turned = _orientation(image)
-        size = image.size if turned in LYING else (image.height, image.width)
+        size = image.size if turned in LYING or _has_upright_size(image) else (image.height, image.width)
         return Header(hashlib.sha256(content).hexdigest(), size, image.mode, turned != 1, image.has_transparency_data)
+
+
+def _has_upright_size(image: Image.Image) -> bool:
+    """Whether Pillow gives the size that an image has once it is turned: that of a TIFF, by its own tag."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and ExifTags.Base.Orientation in image.tag_v2
 
 
 def _orientation(image: Image.Image) -> int:

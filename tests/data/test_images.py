@@ -244,7 +244,8 @@ def test_class_folders_may_be_links(tmp_path):
     assert opened(tmp_path / "linked").digest == opened(real).digest
 
 
-def test_photographs_stand_upright_and_say_so(tmp_path):
+@pytest.mark.parametrize("suffix", ["webp", "png", "tif"])
+def test_photographs_stand_upright_and_say_so(tmp_path, suffix):
     """A camera that was held upright notes it, and leaves the rows of its sensor as they are."""
     pixels = np.arange(2 * 10 * 12 * 16 * 3, dtype=np.uint32).reshape(20, 12, 16, 3) % 251
     noted = Image.Exif()
@@ -253,7 +254,7 @@ def test_photographs_stand_upright_and_say_so(tmp_path):
         (tmp_path / form).mkdir()
         for number, image in enumerate(pixels.astype(np.uint8)):
             upright = image if form == "noted" else np.rot90(image, -1)
-            Image.fromarray(upright).save(tmp_path / form / f"{number}.webp", lossless=True, exif=exif)
+            Image.fromarray(upright).save(tmp_path / form / f"{number}.{suffix}", lossless=True, exif=exif)
     turned, plain = opened(tmp_path / "noted"), opened(tmp_path / "plain")
     assert turned.shape == (3, 16, 12)
     np.testing.assert_array_equal(turned.images, plain.images)
