@@ -235,6 +235,17 @@ def test_a_link_to_a_folder_is_not_followed_in_a_circle(tmp_path):
     assert len(ImageFolder(folder).index.names) == 20
 
 
+def test_a_link_to_a_folder_beside_it_is_refused_and_taken_away(tmp_path):
+    """As `latest` beside `v2`: every image was there twice, half of them as a class of its own."""
+    folder = write_folder(tmp_path / "images", images())
+    expected = opened(folder).digest
+    (link := folder / "latest").symlink_to(folder / "cats")
+    with pytest.raises(DataFault, match="cats/ and latest/ are one folder"):
+        opened(folder)
+    link.unlink()
+    assert opened(folder).digest == expected
+
+
 def test_class_folders_may_be_links(tmp_path):
     """Subsets of large data sets are made so; a linked class was left out, and nothing said of it."""
     real = write_folder(tmp_path / "real", images())
