@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from certvae.errors import ConfigFault, ExitCode
+from certvae.errors import DAMAGED, ConfigFault, ExitCode
 from certvae.terminal import UI_PORT, certvae, checked_words, guarded, or_none
 from certvae.upkeep import STORE, compact, gc, repair, status, verify
 
@@ -86,7 +86,7 @@ def _array(path: Path) -> "np.ndarray":
         if not isinstance(found, np.ndarray):
             with found:
                 raise ValueError(f"it is an archive of arrays: {', '.join(found)}")
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         told = f"no array can be read: {error}"
         raise ConfigFault(told, "write it with `numpy.save(path, array)`", where=str(path)) from error
     return found

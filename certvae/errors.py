@@ -7,12 +7,22 @@ A fault says what happened, where, the cause where it is known, and what to do:
 The class decides the exit code of a command.
 """
 
+import lzma
 import os
 import re
+import struct
+import tarfile
+import zipfile
+import zlib
 from enum import IntEnum
 from functools import partial
 from typing import ClassVar, Self
 
+DAMAGED = (
+    *(OSError, EOFError, ValueError, ArithmeticError, RuntimeError, NotImplementedError, MemoryError),
+    *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
+)
+"""What the standard library raises for archives that were cut, changed or encrypted."""
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD")
 
 

@@ -299,10 +299,17 @@ class TestCertify:
         assert "in the population  not certified" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
-        "given", [("logits.npy", "teacher.npy"), ("absent.npy", "logits.npy"), ("teacher.npy", "x.npy", "--delta", "0")]
+        "given",
+        [
+            ("logits.npy", "teacher.npy"),
+            ("absent.npy", "logits.npy"),
+            ("teacher.npy", "x.npy", "--delta", "0"),
+            ("teacher.npy", "cut.npz"),
+        ],
     )
     def test_what_is_no_pair_is_refused(self, arrays: Path, given: tuple[str, ...]) -> None:
         (arrays / "x.npy").write_bytes(b"no array")
+        (arrays / "cut.npz").write_bytes(b"PK\3\4 the head of an archive, and no more")
         done = without_extras("certify", *given, folder=arrays)
         assert done.returncode == 2
         assert done.stderr.startswith("E-CONF")

@@ -5,29 +5,21 @@ So what an archive names cannot hurt, and what it unpacks to is bounded where it
 
 import gzip
 import io
-import lzma
 import os
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from certvae.errors import DataFault
+from certvae.errors import DAMAGED, DataFault
 
 LARGEST_FILE = 2**26
 """Bytes of one file of a zip archive; the images of a data set are a thousand times smaller."""
 LARGEST_STREAM = 2**28
 """Bytes that a .gz may unpack to; the largest official one, CIFAR, holds 186 million."""
-DAMAGED = (
-    *(OSError, EOFError, ValueError, ArithmeticError, RuntimeError, NotImplementedError, MemoryError),
-    *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
-)
-"""What the standard library raises for archives that were cut, changed or encrypted."""
 _JUNK = ("__MACOSX",)
 
 

@@ -24,11 +24,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from certvae.canonical import digest
-from certvae.data.archives import DAMAGED, entries
+from certvae.data.archives import entries
 from certvae.data.dataset import BLOCK
 from certvae.data.source import Contents, joined
 from certvae.data.splits import PARTS, Part, part_of, rows_of
-from certvae.errors import DataFault
+from certvae.errors import DAMAGED, DataFault
 
 _VALUES = {"x", "image", "images", "data", "features", "inputs", "samples", "vectors"}
 _LABELS = {"y", "label", "labels", "target", "targets"}

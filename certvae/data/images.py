@@ -26,11 +26,11 @@ from jaxtyping import Int64, UInt8
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from certvae.canonical import digest
-from certvae.data.archives import DAMAGED, entries
+from certvae.data.archives import entries
 from certvae.data.progress import bar
 from certvae.data.source import Contents, Unreadable, joined
 from certvae.data.splits import PARTS, Part, Rows, part_of, rows_of
-from certvae.errors import DataFault
+from certvae.errors import DAMAGED, DataFault
 
 UNREADABLE = (*DAMAGED, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 """What Pillow raises for images that are cut, changed or huge."""

@@ -18,10 +18,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from certvae.data.archives import DAMAGED, LARGEST_STREAM, Bounded, damaged
+from certvae.data.archives import LARGEST_STREAM, Bounded, damaged
 from certvae.data.download import Pinned
 from certvae.data.source import Contents, Official, counted, file_digest, files_digest, joined
-from certvae.errors import DataFault
+from certvae.errors import DAMAGED, DataFault
 
 Name = Literal["mnist", "fashion-mnist"]
 

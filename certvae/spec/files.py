@@ -6,13 +6,12 @@ compared with the images of a study, and are no part of the name.
 
 import functools
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from certvae.errors import ConfigFault
+from certvae.errors import DAMAGED, ConfigFault
 
 PARTS = ("train", "guard", "certify")
 DIGITS = 16
@@ -35,7 +34,7 @@ def read(path: Path, stamp: tuple[int, int] | None = None) -> Mapping[str, np.nd
             raise _refused(path, f"an .npz file of arrays is wanted, and this is one array {opened.shape}")
         with opened:
             found = {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise _refused(path, f"an .npz file of arrays is wanted: {error}") from error
     if missing := [part for part in PARTS if part not in found]:
         raise _refused(path, f"it has no array {', '.join(missing)}; it has {', '.join(found) or 'none'}")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certvae.data import archives
-from certvae.data.archives import DAMAGED, folder_files, tar_files, zip_files
-from certvae.errors import DataFault
+from certvae.data.archives import folder_files, tar_files, zip_files
+from certvae.errors import DAMAGED, DataFault
 from tests.small_data import damaged, write_folder, write_tar, write_zip
 
 FILES = {"a/one.txt": b"one", "a/two.txt": b"two" * 100, "three.txt": b"three"}

@@ -132,7 +132,15 @@ class TestGiven:
             check_teacher(dataset, Given(written(tmp_path, rows, images_guard=images)))
 
     def test_a_file_that_is_none_says_what_is_wanted(self, tmp_path, rows):
-        for name, content in (("absent.npz", None), ("text.npz", b"no arrays")):
+        np.savez_compressed(tmp_path / "whole.npz", train=np.ones((2, 3)))
+        whole = (tmp_path / "whole.npz").read_bytes()
+        place = whole.index(b"train.npy") + len("train.npy") + int.from_bytes(whole[28:30], "little")
+        damaged, encrypted = bytearray(whole), bytearray(whole)
+        damaged[place] = 0xFF  # no kind of a compressed block
+        for at in (6, whole.index(b"PK\1\2") + 8):
+            encrypted[at] |= 1
+        files = {"absent": None, "text": b"no arrays", "cut": whole[:40], "damaged": damaged, "encrypted": encrypted}
+        for name, content in ((f"{name}.npz", content) for name, content in files.items()):
             if content:
                 (tmp_path / name).write_bytes(content)
             with pytest.raises(ConfigFault, match=r"an \.npz file of arrays is wanted.*save_rows"):
