@@ -124,13 +124,24 @@ def _alone(disk: Disk, study: str) -> Iterator[None]:
     path, what = disk.root / "lock" / f"segments.{study}", f"the segments of {study}"
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(hold(path, idle=IDLE, unseen=UNSEEN, what=what, disk=disk))
+            supported = held.enter_context(hold(path, idle=IDLE, unseen=UNSEEN, what=what, disk=disk))
         except Held as waited:
             remedy = "end that process, then run the same command again"
             raise StoreFault(str(waited), remedy, where=str(path)) from waited
         except OSError as error:
             raise disk_fault(error, "lock") from error
+        if not supported:
+            raise _no_locks(disk.root)
         yield
+
+
+def _no_locks(root: Path) -> StoreFault:
+    return StoreFault(
+        "wanted file locks, found a file system that has none",
+        "copy the store to a local disk and compact the copy",
+        where=str(root),
+        cause="of two that compact at once neither would wait, and rows would be in the segments twice",
+    )
 
 
 def _held(disk: Disk, study: str, there: Collection[str], without: Collection[str]) -> set[str]:

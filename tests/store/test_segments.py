@@ -1,6 +1,8 @@
 """Rows by column: the same numbers as the rows, made again whenever they are not, and nothing lost by any kill."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -58,6 +60,21 @@ def test_every_number_is_that_of_its_row(disk):
     assert segments.compact(disk, STUDY) == (5, 5)
     assert told(disk) == as_rows(disk)
     assert segments.columns(disk, STUDY, ["seed", "margin", "unheard of"]).column_names == ["seed", "margin"]
+
+
+def test_without_file_locks_nothing_is_written_and_a_copy_elsewhere_is_compacted(disk, monkeypatch, tmp_path):
+    """Two at once would not take turns, and every row would be there twice."""
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", unsupported)
+        with pytest.raises(StoreFault, match="found a file system that has none"):
+            segments.compact(disk, STUDY)
+    assert segments.segments(disk, STUDY) == []
+    shutil.copytree(disk.root, tmp_path / "copy")
+    assert segments.compact(Disk(tmp_path / "copy"), STUDY) == (5, 5)
 
 
 def test_a_text_that_every_row_repeats_is_held_once(disk):
