@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from certvae.store.disk import Disk
 from certvae.store.layout import STORE
 from certvae.store.log import events
 from certvae.terminal import certvae, option, without
+
+_HEAD = re.compile(r"(--[^=]+=)?([\w-]+:)?")
+"""What a word may have before a path: its option, and the kind of what lies there."""
 
 
 def run(target: str, arguments: Sequence[str]) -> int:
@@ -100,11 +104,15 @@ def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
 def _here(remembered: Sequence[str], store: Path) -> list[str]:
     """The words of a command in the store that was named, which was moved since, or is a copy of the one in them."""
     before = option(remembered, "--store") or str(store)
-    words = [
-        Path(store, Path(word).relative_to(before)) if Path(word).is_relative_to(before) else word
-        for word in without(remembered, ["--store"])
-    ]
-    return [*map(str, words), "--store", str(store)]
+    return [*(_moved(word, before, store) for word in without(remembered, ["--store"])), "--store", str(store)]
+
+
+def _moved(word: str, before: str, store: Path) -> str:
+    """A word whose path, after an option or a kind such as `folder:`, lay in a store that lies elsewhere now."""
+    path = _HEAD.sub("", word, count=1)
+    if not Path(path).is_relative_to(before):
+        return word
+    return f"{word.removesuffix(path)}{store / Path(path).relative_to(before)}"
 
 
 def _no_study(target: str, why: str) -> ConfigFault:

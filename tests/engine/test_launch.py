@@ -15,6 +15,7 @@ from certvae.engine import launch
 from certvae.engine.command import Command, parse, remember
 from certvae.errors import ConfigFault, ExitCode
 from certvae.store.store import Store
+from tests.small_data import jpeg, write_folder
 from tests.sweep_runs import REPOSITORY
 
 MINE = '''"""Mine."""
@@ -113,6 +114,25 @@ def test_a_store_that_was_moved_or_copied_goes_on_where_it_lies(folder, spelling
     assert main(["run", "b", "--plan", "--decode"]) == 0
     assert list(Path("b", "data").iterdir())
     assert not Path("a").exists()
+
+
+@pytest.mark.parametrize("spelling", ["--data {}", "--data={}"])
+def test_so_do_images_that_lie_in_it(folder, spelling, capsys):
+    """The rest of the command was found again, and they were not."""
+    store = Store(folder / "a")
+    arguments = [
+        *spelling.format(f"folder:{store.path / 'images'}").split(),
+        "--seeds",
+        "7",
+        "--store",
+        str(store.path),
+    ]
+    remember(Command(str(folder / "mine.py"), arguments), store, "mine")
+    files = {f"{label}/{number}.jpg": jpeg(number, side=16) for label in ("cats", "dogs") for number in range(50)}
+    write_folder(store.path / "images", files)
+    Path("a").rename("b")
+    assert main(["run", "b", "--plan"]) == 0
+    assert "1 cell, 0 done before" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("asked", [["--study", "other"], ["--study=other"], ["--study=mine", "--study", "other"]])
