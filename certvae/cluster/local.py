@@ -20,7 +20,6 @@ from pathlib import Path
 import psutil
 import ray
 from ray._private import ray_constants  # no public call makes a Ray of one host listen on that host alone
-from ray._raylet import AuthenticationTokenLoader  # pyright: ignore[reportAttributeAccessIssue] - no public call forgets a token
 
 from certvae.cluster import SETTLED
 from certvae.cluster.guard import nobody_left
@@ -30,6 +29,7 @@ from certvae.cluster.shutdown import end_ray
 from certvae.cluster.slots import Slots
 from certvae.cluster.watch import quiet, stoppable
 from certvae.errors import Fault, RayFault
+from certvae.installed import remedy
 from certvae.store.process import is_dead, owner
 from certvae.terminal import variables_kept
 
@@ -240,7 +240,19 @@ def secret() -> str:
 @contextmanager
 def _asked_anew() -> Iterator[None]:
     """Ray keeps the first token that a process has read: within the block it would keep that of an earlier Ray of the
-    user's own program, and afterwards ours."""
+    user's own program, and afterwards ours. No public call forgets it.
+
+    Raises:
+        RayFault: this Ray keeps it elsewhere.
+    """
+    try:
+        from ray._raylet import AuthenticationTokenLoader  # noqa: PLC0415  # pyright: ignore[reportAttributeAccessIssue]
+    except ImportError as error:
+        raise RayFault(
+            f"Ray {ray.__version__} keeps the token of a process where this version of certvae does not look",
+            f"for the Ray that it knows {remedy('ray')}, or run without Ray: --workers 0",
+            where="ray._raylet",
+        ) from error
     keeper = AuthenticationTokenLoader.instance()
     keeper.reset_cache()
     try:

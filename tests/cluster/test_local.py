@@ -258,6 +258,15 @@ def test_the_token_of_a_run_is_private_and_gone_afterwards(tmp_path, monkeypatch
     assert os.environ["RAY_AUTH_MODE"] == "token"
 
 
+def test_a_ray_that_keeps_its_token_elsewhere_is_named_and_its_absence_breaks_no_import(tmp_path, monkeypatch):
+    monkeypatch.delattr("ray._raylet.AuthenticationTokenLoader")
+    with pytest.raises(RayFault, match=r"keeps the token .*pip install .*--workers 0"), local.private_token(tmp_path):
+        pass
+    monkeypatch.undo()
+    with local.private_token(tmp_path):
+        pass
+
+
 def test_a_process_has_one_token_for_all_that_it_starts(tmp_path):
     """Ray reads it once: with another one, the second run of a process was turned away by its own Ray."""
     told = []
