@@ -4,6 +4,7 @@ Every mark stands for one network and none for a mean. Places are per cent of th
 screen, and its words keep their size.
 """
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,7 +174,8 @@ def strips(rows: pd.DataFrame, lines: Sequence[Mapping[str, Any]], view: View, a
 def command(remembered: Mapping[str, Any] | None, store: Path, study: str, seeds: Sequence[int]) -> str:
     """A command line on the winner of a search, under the name of its study: under another it would be another look.
 
-    It can be typed here, or where script and store lie: a page that is passed on names no folder of this machine.
+    It can be typed here where script and store lie below, or where it says: in the folder that both lie in. Where they
+    share none, by their own names: a page that is passed on says no path of this machine.
 
     Args:
         remembered: the last command of the study, from the log of its store; None where nobody noted it.
@@ -183,15 +185,28 @@ def command(remembered: Mapping[str, Any] | None, store: Path, study: str, seeds
     """
     if remembered is None:
         return ""
-    script, store = _near(Path(remembered["study"])), _near(store.absolute())
+    script, store = Path(remembered["study"]), store.absolute()
+    named = [path for path in (script, store) if path.is_absolute()] if seeds else [store]  # module:NAME lies nowhere
+    base = _shared(named)
+    script, store = (_within(base, path) for path in (script, store))
     again = ["--config", store / VIEWS / study / BEST, "--seeds", *seeds, "--store", store]
     words = [script, "--study", study, *again] if seeds else [store, "--study", study]
-    return shlex.join(["certvae", "run", *map(str, words)])
+    line = shlex.join(["certvae", "run", *map(str, words)])
+    return line if base in (None, Path.cwd()) or len(named) == 1 else f"{shlex.join(['cd', base.name])} && {line}"
 
 
-def _near(path: Path) -> Path:
-    """From here, where it lies below; else by its own name."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
+def _shared(paths: Sequence[Path]) -> Path | None:
+    """The folder that a command on these is typed in: this one, where they lie below; None where they share only a
+    root."""
+    here = Path.cwd()
+    if all(path.is_relative_to(here) for path in paths):
+        return here
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    return None if folder == folder.parent else folder
+
+
+def _within(base: Path | None, path: Path) -> Path:
+    return path.relative_to(base) if base is not None and path.is_relative_to(base) else Path(path.name)
 
 
 def _asked(lines: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
