@@ -1,6 +1,7 @@
 """The doctor says what is wrong with a machine, and what to do about it."""
 
 import os
+import pwd
 import socket
 import time
 from pathlib import Path
@@ -86,6 +87,19 @@ class TestPlatform:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert only(doctor.home()).verdict == "ok"
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_home_that_is_missing_is_said_among_all_else(self, monkeypatch, tmp_path):
+        """The look at tokens raised what a missing home raises, and nothing was said at all."""
+
+        def unknown(_):
+            raise KeyError("uid not found")
+
+        monkeypatch.setattr(pwd, "getpwuid", unknown)
+        monkeypatch.delenv("HOME", raising=False)
+        found = [finding for finding in examine(tmp_path / "store") if finding.what == "home"]
+        assert bad(only(found), "export HOME=DIR")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert only(doctor.home()).verdict == "ok"
 
 
 class TestVersions:
