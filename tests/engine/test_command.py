@@ -255,7 +255,7 @@ def test_a_teacher_that_is_not_there_is_told(nets, teacher, said):
     [("npz:absent.npz", DataFault), ("folder:absent", DataFault), ("no_such_module:f", ConfigFault)],
 )
 def test_data_of_ones_own_that_are_not_there_are_told(data, fault):
-    with pytest.raises(fault, match="absent|no_such_module"):
+    with pytest.raises(fault, match=r"absent|no_such_module"):
         parse(STUDY, ["--data", data])
 
 
