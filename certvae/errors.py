@@ -7,20 +7,23 @@ A fault says what happened, where, the cause where it is known, and what to do:
 The class decides the exit code of a command.
 """
 
-import lzma
 import os
 import re
 import struct
-import tarfile
 import zipfile
 import zlib
 from enum import IntEnum
 from functools import partial
 from typing import ClassVar, Self
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without
+    LZMAError = zlib.error
+
 DAMAGED = (
     *(OSError, EOFError, ValueError, ArithmeticError, RuntimeError, NotImplementedError, MemoryError),
-    *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
+    *(struct.error, zlib.error, LZMAError, zipfile.BadZipFile),
 )
 """What the standard library raises for archives that were cut, changed or encrypted."""
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD")

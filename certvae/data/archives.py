@@ -102,7 +102,7 @@ def tar_files(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
                         found[member.name] = Bounded(content, LARGEST_STREAM).read()
             while stream.read(tarfile.RECORDSIZE):
                 pass
-    except DAMAGED as reason:
+    except (*DAMAGED, tarfile.TarError) as reason:
         raise damaged(path, reason) from reason
     return found
 
