@@ -26,7 +26,7 @@ from certvae.errors import Fault
 from certvae.installed import version
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt
-from certvae.store.layout import is_safe, read_identity
+from certvae.store.layout import STORE, is_safe, read_identity
 from certvae.terminal import UI_PORT, certvae, check_home
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
@@ -316,9 +316,11 @@ def _on_node(store: str, needed_gb: float) -> tuple[str, float, list[Finding]]:
 def _identity(store: Path) -> Finding:
     try:
         identity = read_identity(Disk(store))
-    except (Corrupt, Fault) as damage:
+    except Corrupt as damage:
         repair = certvae("store", "repair", "--store", str(store.absolute()))
-        return Finding("store", "bad", str(damage), f"run `{repair}`")
+        return Finding("store", "bad", f"{STORE} is damaged: {damage.reason}", f"run `{repair}`")
+    except Fault as fault:
+        return Finding("store", "bad", fault.what, fault.remedy)
     if identity is None and any(store.iterdir()):
         return Finding("store", "bad", f"{store} is no store and not empty", "choose another or a new folder")
     return Finding("store", "ok", f"{store} is {'empty' if identity is None else f'store {identity.id[:8]}'}, writable")

@@ -32,23 +32,24 @@ MANIFEST = "MANIFEST"
 ATTEMPTS = 3
 _MANIFEST_LIMIT = 2**24
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+MOVED = "it is moved to quarantine/; run the same command again, it is computed again"
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class Corrupt(StoreFault):
-    """A published entry is not what was published. Whoever meets it moves it to quarantine and computes it again."""
+    """A published entry is not what was published. Whoever meets it moves it to quarantine and computes it again.
 
-    def __init__(self, path: Path, reason: str):
+    Args:
+        remedy: another one, where nobody does.
+    """
+
+    def __init__(self, path: Path, reason: str, remedy: str = MOVED):
         self.path, self.reason = path, reason
-        super().__init__(
-            f"{path.parent.name}/{path.name} does not match its digest: {reason}",
-            "it is moved to quarantine/; run the same command again, it is computed again",
-            where=str(path),
-        )
+        super().__init__(f"{path.parent.name}/{path.name} does not match its digest: {reason}", remedy, where=str(path))
 
     def __reduce__(self) -> tuple:
-        return Corrupt, (self.path, self.reason)
+        return Corrupt, (self.path, self.reason, self.remedy)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from certvae.store.folders import Corrupt, quarantine
 from certvae.store.layout import VIEWS
 from certvae.store.locks import IDLE, UNSEEN, Held, hold
 from certvae.store.records import Record, checked_name, get_record, publish_file, row_paths
+from certvae.terminal import certvae
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +71,7 @@ def columns(disk: Disk, study: str, names: Sequence[str] | None = None) -> "pa.T
     those of many rows, and written out they would double the memory. Only `digest` is another in each.
 
     Raises:
-        Corrupt: a segment is not what was written; `certvae store repair` moves it away, and `compact` makes it again.
+        Corrupt: a segment is not what was written; `certvae store compact` makes it again.
     """
     import pyarrow as pa  # noqa: PLC0415 - a third of a second
 
@@ -100,7 +101,8 @@ def check(disk: Disk, path: Path) -> bytes:
     with disk_faults("read"):
         data = disk.read(path, LIMIT)
     if hashlib.sha256(data).hexdigest() != path.stem:
-        raise Corrupt(path, "it has another SHA-256")
+        command = certvae("store", "compact", "--store", str(disk.root))
+        raise Corrupt(path, "it has another SHA-256", f"run `{command}`, which makes it again")
     return data
 
 

@@ -13,6 +13,7 @@ from certvae.__main__ import main
 from certvae.cluster import doctor
 from certvae.cluster.doctor import Finding, clock, disk, examine, gpus, store_folder, together, token, verdict, versions
 from certvae.errors import RayFault
+from certvae.store.sealed import seal
 from certvae.store.store import Store
 from tests.cluster_files import ROOT
 from tests.ray_clusters import cluster
@@ -177,7 +178,11 @@ class TestStore:
     def test_a_damaged_store_is_refused(self, tmp_path):
         Store(tmp_path / "store", fingerprint={})
         (tmp_path / "store" / "STORE.json").write_text("{}")
-        assert bad(list(store_folder(tmp_path / "store"))[-1], "repair")
+        found = list(store_folder(tmp_path / "store"))[-1]
+        assert bad(found, "STORE.json is damaged", "store repair")
+        assert "quarantine" not in str(found)
+        (tmp_path / "store" / "STORE.json").write_bytes(seal({"layout": 9}))
+        assert bad(list(store_folder(tmp_path / "store"))[-1], "use that version, or another folder")
 
     def test_one_that_others_can_write_is_refused(self, tmp_path):
         Store(tmp_path / "store", fingerprint={})

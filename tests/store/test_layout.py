@@ -224,7 +224,7 @@ def test_a_store_that_cannot_be_written_can_be_read(read_only_folder: Path) -> N
         assert store.artifact(key) is None
         assert store.find(draw, 0) is None
         found = store.artifact(store.key(draw, 1))
-        with pytest.raises(Corrupt):
+        with pytest.raises(Corrupt, match="store repair"):
             print(found and found.facts)
 
     try:
