@@ -60,8 +60,8 @@ def without(arguments: Sequence[str], names: Collection[str]) -> list[str]:
 
 
 def number_of(count: int, noun: str, plural: str = "") -> str:
-    """So many of them: 1 cell, 3 cells."""
-    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
+    """So many of them: 1 cell, 3,000 cells."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _found(name: str) -> bool:

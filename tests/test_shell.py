@@ -30,8 +30,8 @@ def test_python_is_called_by_its_name_where_the_shell_finds_it(monkeypatch: pyte
 
 
 def test_one_is_no_plural() -> None:
-    said = [terminal.number_of(count, "cell") for count in (0, 1, 2)] + [terminal.number_of(2, "search", "searches")]
-    assert said == ["0 cells", "1 cell", "2 cells", "2 searches"]
+    assert [terminal.number_of(count, "cell") for count in (0, 1, 2000)] == ["0 cells", "1 cell", "2,000 cells"]
+    assert terminal.number_of(2, "search", "searches") == "2 searches"
 
 
 @pytest.mark.parametrize("first", ["empty", "another"])

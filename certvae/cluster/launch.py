@@ -18,7 +18,7 @@ from ray.autoscaler._private.cli_logger import cli_logger
 from certvae.canonical import digest
 from certvae.errors import RayFault
 from certvae.store.store import Store
-from certvae.terminal import option
+from certvae.terminal import number_of, option
 from certvae.tracking.ledger import Ledger
 
 NODE = "~/certvae/certvae/cluster/node.sh"
@@ -68,7 +68,7 @@ def fetch(config: str, store: str) -> str:
     ledgers = [Ledger(brought, study) for study in studies]
     told = [str(ledger.sync(rows)) for ledger in ledgers]
     shown = [f"MLflow UI       {ledgers[0].ui_command}"] if ledgers else []
-    return "\n".join([f"{len(rows)} rows of {', '.join(studies) or 'no study'} in {here}", *told, *shown])
+    return "\n".join([f"{number_of(len(rows), 'row')} of {', '.join(studies) or 'no study'} in {here}", *told, *shown])
 
 
 def _on_head(config: str, *command: str) -> str | None:

@@ -33,6 +33,7 @@ from scipy.sparse.linalg import svds
 from certvae.answers import DEAD_RATE
 from certvae.data.dataset import Dataset
 from certvae.spec.parts import Bernoulli, Gaussian
+from certvae.terminal import number_of
 
 DENSE = 4096  # features up to which the covariance is formed
 ROWS = 20_000  # train rows that a spectrum is estimated on, at most
@@ -81,7 +82,7 @@ class Forecast:
         """Where a KL weight lies, in one line."""
         known, units, crit = LOCAL * self.is_local, self.units(alpha_kl), self.alpha_crit
         if units:
-            return f"alpha_kl {alpha_kl:g}: {units} units expected, dead from {crit:.3g} on{known}"
+            return f"alpha_kl {alpha_kl:g}: {number_of(units, 'unit')} expected, dead from {crit:.3g} on{known}"
         return f"alpha_kl {alpha_kl:g}: a dead code expected, {alpha_kl / crit:.2g} times alpha_crit {crit:.3g}{known}"
 
     def across(self, weights: Sequence[float]) -> str:

@@ -17,6 +17,7 @@ from certvae.errors import DiskFault
 from certvae.spec.cell import CellSpec
 from certvae.store.log import note
 from certvae.store.store import Store
+from certvae.terminal import number_of
 from certvae.tracking.evidence import CURVES
 from certvae.tracking.runs import Run, begun, cell_key, curve_points
 
@@ -120,7 +121,8 @@ class LiveCurves:
         except Outage as outage:
             if not self._said:
                 self._said = True
-                self._say(f"MLflow is behind by {self.behind} epochs: {outage}. Training goes on; sync catches up.")
+                behind = number_of(self.behind, "epoch")
+                self._say(f"MLflow is behind by {behind}: {outage}. Training goes on; sync catches up.")
             return False
         return True
 
