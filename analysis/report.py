@@ -115,8 +115,15 @@ class Request:
         return {name: text for name, _, text in pairs}
 
     def view(self, goal: Goal) -> View:
-        """The view that was asked for, with the bounds of this goal where none were given."""
+        """The view that was asked for, with the bounds of this goal where none were given.
+
+        Raises:
+            ConfigFault: a bound on PSNR, where alpha_kl was maximised.
+        """
         drop, floor = _bound(self.psnr_drop, goal.psnr_drop), _bound(self.psnr_floor, goal.psnr_floor)
+        if goal.kind == "max_kl" and (drop, floor) != (None, None):
+            wanted = "none: this search maximised alpha_kl, whatever the PSNR"
+            raise refuse("--psnr-drop, --psnr-floor", wanted, (drop, floor), "leave them away")
         unbounded = drop is None and floor is None and goal.kind == "margin"
         goal = dataclasses.replace(goal, psnr_drop=drop, psnr_floor=floor, pareto=goal.pareto or unbounded)
         return View(tau=self.tau, goal=goal, thresholds=self.thresholds)

@@ -16,6 +16,7 @@ from analysis import report
 from analysis.report import Request, build, gather, main, write
 from analysis.sections import environment
 from analysis.tables.answers import answer_lines
+from certvae.errors import ExitCode
 from certvae.quality import Thresholds
 from certvae.spec.goal import Goal
 from certvae.store import environments
@@ -215,8 +216,8 @@ def test_whatever_rows_there_are_there_is_a_page(tmp_path, rows):
 
 
 @pytest.fixture(scope="module")
-def largest_kl(tmp_path_factory) -> str:
-    """The page of a search for the largest alpha_kl, with fresh seeds of its winner."""
+def largest_kl(tmp_path_factory) -> tuple[Path, str]:
+    """A search for the largest alpha_kl with fresh seeds of its winner, and its page."""
 
     def chain(weight, bound, seeds=range(3), split="guard"):
         given = {"alpha_kl": weight, "sampled_population_bound": bound, "split": split}
@@ -224,11 +225,12 @@ def largest_kl(tmp_path_factory) -> str:
 
     rows = [*chain(1.0, 0.5), *chain(4.0, 0.3), *chain(9.0, -0.1), *chain(4.0, 0.2, [7, 8])]
     goal = Goal(kind="max_kl", psnr_drop=None)
-    return built(searched(tmp_path_factory.mktemp("largest_kl"), rows, goal))[0]
+    store = searched(tmp_path_factory.mktemp("largest_kl"), rows, goal)
+    return store, built(store)[0]
 
 
 def test_a_search_for_a_weight_is_told_in_its_own_words(largest_kl):
-    words = " ".join(" ".join(Page(largest_kl).words).split())
+    words = " ".join(" ".join(Page(largest_kl[1]).words).split())
     assert "Winner: alpha_kl 4. alpha_kl 4 over n = 3 strict-feasible search seeds" in words
     assert "slack +0.30 nats. Held against 2 fresh seeds (guard split): alive and certified in all of them" in words
     assert "mean margin" not in words
@@ -237,10 +239,17 @@ def test_a_search_for_a_weight_is_told_in_its_own_words(largest_kl):
 
 def test_its_configs_stay_in_the_order_in_which_the_page_was_made(largest_kl):
     """The script would order them by margin, under bounds on PSNR that the search does not have."""
-    page = Page(largest_kl)
+    page = Page(largest_kl[1])
     assert {given["data-live"] for given in page.of("table") if "data-live" in given} == {"answers", "apart"}
     assert not [given for given in page.of("input") if "psnr" in given.get("name", "")]
-    assert "this order stays as the page was made" in largest_kl
+    assert "this order stays as the page was made" in largest_kl[1]
+
+
+def test_it_knows_no_bound_on_reconstruction_and_the_remedy_works(largest_kl, tmp_path, capsys):
+    asked = ["--store", str(largest_kl[0]), "--study", STUDY, "--out", str(tmp_path)]
+    assert main([*asked, "--psnr-drop", "1"]) == ExitCode.WRONG_INPUT
+    assert "leave them away" in capsys.readouterr().err
+    assert main([*asked, "--psnr-drop", "none"]) == ExitCode.DONE
 
 
 def test_words_of_a_store_stay_words(tmp_path):
