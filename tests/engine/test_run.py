@@ -24,6 +24,7 @@ from certvae.engine.rows import RowIndex
 from certvae.engine.rule import rule_of, settle_rule
 from certvae.engine.search import SearchCells
 from certvae.errors import ConfigFault
+from certvae.looks.register import declare, recorded
 from certvae.protocols import chain, judging, stages
 from certvae.store.store import Store
 from certvae.training import environment
@@ -222,23 +223,37 @@ def test_a_search_that_goes_on_says_beforehand_that_certify_was_opened(tmp_path,
     assert f"certify rows: opened before, for {opened[:12]}: another winner is another look" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("seed", "left"), [("2", 1), ("1", 0)], ids=["another winner", "no winner"])
-def test_the_plan_of_a_smaller_search_says_what_will_run(tmp_path, capsys, seed, left):
+class TestPlanOfASmallerSearch:
     """It said that nothing was left, and ran the winner of fewer configs on seeds that it had not seen."""
 
-    def planned(*asked):
-        assert main(STUDY, [*SEARCH, *asked, "--store", str(tmp_path / "store"), "--plan"]) == 0
-        (done, to_run) = re.findall(r"(\d+) done before, (\d+) to run", capsys.readouterr().out)[0]
-        return int(done), int(to_run)
+    @pytest.fixture
+    def planned(self, tmp_path, capsys):
+        def ask(*asked):
+            assert main(STUDY, [*SEARCH, *asked, "--store", str(tmp_path / "store"), "--plan"]) == 0
+            (found,) = re.findall(r"(\d+) done before, (\d+) to run", capsys.readouterr().out)
+            return tuple(map(int, found))
 
-    more, fewer = ("--search", "4", "--search-seed", seed), ("--search", "1", "--search-seed", seed)
-    cells = simulated(tmp_path / "store", *more)
-    assert cells.winner is not None
-    assert cells.winner.config != cells.specs[0].config
-    assert planned(*more) == (5, 0)
-    assert planned(*fewer) == (1, left)
-    simulated(tmp_path / "store", *fewer)
-    assert planned(*fewer) == (1 + left, 0)
+        return ask
+
+    @pytest.mark.parametrize(("seed", "left"), [("2", 1), ("1", 0)], ids=["another winner", "no winner"])
+    def test_it_says_what_will_run(self, tmp_path, planned, seed, left):
+        more, fewer = ("--search", "4", "--search-seed", seed), ("--search", "1", "--search-seed", seed)
+        cells = simulated(tmp_path / "store", *more)
+        assert cells.winner is not None
+        assert cells.winner.config != cells.specs[0].config
+        assert planned(*more) == (5, 0)
+        assert planned(*fewer) == (1, left)
+        simulated(tmp_path / "store", *fewer)
+        assert planned(*fewer) == (1 + left, 0)
+
+    def test_a_winner_that_may_not_look_at_certify_rows_needs_no_rows_of_them(self, tmp_path, planned):
+        simulated(tmp_path / "store", "--search", "4", "--search-seed", "2")
+        disk = Store(tmp_path / "store").disk
+        declare(disk, recorded(disk)[0], 1)
+        fewer = ("--search", "1", "--search-seed", "2")
+        assert simulated(tmp_path / "store", *fewer).refused
+        assert planned(*fewer) == (2, 0)
+        assert planned(*fewer, "--looks", "2") == (1, 1)
 
 
 class Pool:
