@@ -95,6 +95,13 @@ def test_the_mean_of_bounds_is_not_shown(parts):
     assert shown.loc[shown["endpoint"].str.startswith("min"), "population_bound"].notna().all()
 
 
+def test_a_seed_without_a_bound_is_counted_beside_the_smallest_of_the_others(tmp_path):
+    rows = [row(0, population_bound=0.2), row(1, population_bound=None), row(2, population_bound=0.1)]
+    shown = margins.tau_table(partition(load(filled(tmp_path, rows)))).frame
+    assert shown["population_bound"].iloc[0] == 0.1
+    assert set(zip(shown["n"], shown["n_failed"], strict=True)) == {(3, 1)}
+
+
 def test_the_three_claims_are_words(tmp_path):
     rows = [row(0, margin=0.05, population_bound=0.01), row(1, margin=-1.0, population_bound=-2.0)]
     on_certify = margins.claim_table(partition(load(filled(tmp_path / "a", rows)))).frame
