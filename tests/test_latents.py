@@ -198,6 +198,15 @@ def test_labels_as_features_are_shared_by_images_and_tell_of_no_leak():
     assert (facts["in_train"], facts["distinct"]) == (4, M - 1)
 
 
+@pytest.mark.parametrize(("levels", "head"), [(None, "certified"), (0.0, "not certified")])
+def test_a_code_of_few_values_beside_labels_tells_of_no_leak_either(levels, head):
+    """Nothing tells such images apart: of a code that is constant every certify row was said to lie in train."""
+    z_train, z = (np.sign(one) if levels is None else one * levels for one in (Z_TRAIN, Z))
+    found = certify_latents((z_train, np.eye(K)[KIND_TRAIN]), (z, np.eye(K)[KIND]), classes=K)
+    assert (found.rows.facts["leaked"], found.rows.facts["distinct"]) == (0, M)
+    assert found.head == head
+
+
 def test_the_command_prints_the_same_words(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name, array in {"z_train": Z_TRAIN, "f_train": F_TRAIN, "z": Z, "f": F, "drawn": Z}.items():
