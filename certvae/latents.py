@@ -15,8 +15,8 @@ against certify rows, which neither has seen. So nobody needs to have trained a 
 Features may be anything that is computed without the latent: those of another network, or pixels. Images are flattened.
 They also tell images apart: a certify row whose features equal those of a train row, or of one before it, counts for no
 bound, and with more than 1 % of the first there is no claim about the population; see `certvae.preconditions`. Where
-train rows share features, as with labels, equal latents and features tell that two rows are of one image; where they share
-both, as those of a discrete code and labels, nothing tells, and that images are others is for the caller to know.
+train rows share features, as with labels, equal latents and features tell that two rows are of one image. Where they
+share both, as those of a discrete code and labels, nothing tells, and the caller must know that images are others.
 """
 
 from collections.abc import Mapping
@@ -247,8 +247,8 @@ def _tested(train: tuple[np.ndarray, np.ndarray], certify: tuple[np.ndarray, np.
     """Which certify rows are of an image that is among the train rows, or among the certify rows before them.
 
     Features alone tell where they differ from train row to train row: the latent of an image that was encoded again is
-    another one by rounding. Labels, or coarse features, are shared by images, which their latents then tell apart, unless
-    those are few as well, as of a code that is constant or discrete: then nothing tells, and every row counts as its own.
+    another one by rounding. Labels, or coarse features, are shared by images; then latents tell them apart. Where those
+    are few as well, as of a code that is constant or discrete, nothing tells, and every row counts as its own.
     """
     for seen, shown in ((train[1], certify[1]), (np.hstack(train), np.hstack(certify))):
         names = digests(seen)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from certvae.__main__ import COMMANDS, main
+from certvae.__main__ import COMMANDS, GROUPS, main
 from certvae.engine.command import parse
 from certvae.errors import ExitCode
 from certvae.store.layout import STORE
 from certvae.store.store import Store
 from sweeps import search_margin_psnr
 from tests.sweep_runs import REPOSITORY
-from tests.typed import GROUPS, help_of, read
+from tests.typed import help_of, read
 
 FOREIGN = {
     *{"--require-hashes", "--host", "--allowed-hosts", "--no-restart", "--head"},
