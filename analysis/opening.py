@@ -4,7 +4,6 @@ Every mark stands for one network and none for a mean. Places are per cent of th
 screen, and its words keep their size.
 """
 
-import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,8 +173,8 @@ def strips(rows: pd.DataFrame, lines: Sequence[Mapping[str, Any]], view: View, a
 def command(remembered: Mapping[str, Any] | None, store: Path, study: str, seeds: Sequence[int]) -> str:
     """A command line on the winner of a search, under the name of its study: under another it would be another look.
 
-    It can be typed here where script and store lie below, or where it says: in the folder that both lie in. Where they
-    share none, by their own names: a page that is passed on says no path of this machine.
+    It can be typed here, or in the folder where script and store lie; of others it says that their paths are wanted,
+    for a page that is passed on names no folder of this machine.
 
     Args:
         remembered: the last command of the study, from the log of its store; None where nobody noted it.
@@ -185,28 +184,19 @@ def command(remembered: Mapping[str, Any] | None, store: Path, study: str, seeds
     """
     if remembered is None:
         return ""
-    script, store = Path(remembered["study"]), store.absolute()
-    named = [path for path in (script, store) if path.is_absolute()] if seeds else [store]  # module:NAME lies nowhere
-    base = _shared(named)
-    script, store = (_within(base, path) for path in (script, store))
-    again = ["--config", store / VIEWS / study / BEST, "--seeds", *seeds, "--store", store]
-    words = [script, "--study", study, *again] if seeds else [store, "--study", study]
+    script, place = Path(remembered["study"]), store.absolute()
+    apart = bool(seeds) and script.is_absolute() and script.parent != place.parent  # module:NAME lies nowhere
+    wanted = apart and not all(path.is_relative_to(Path.cwd()) for path in (script, place))
+    script, place = _near(script), _near(place)
+    again = ["--config", place / VIEWS / study / BEST, "--seeds", *seeds, "--store", place]
+    words = [script, "--study", study, *again] if seeds else [place, "--study", study]
     line = shlex.join(["certvae", "run", *map(str, words)])
-    return line if base in (None, Path.cwd()) or len(named) == 1 else f"{shlex.join(['cd', base.name])} && {line}"
+    return line + (f"  # with the paths of {script.name} and {place.name}" if wanted else "")
 
 
-def _shared(paths: Sequence[Path]) -> Path | None:
-    """The folder that a command on these is typed in: this one, where they lie below; None where they share only a
-    root."""
-    here = Path.cwd()
-    if all(path.is_relative_to(here) for path in paths):
-        return here
-    folder = Path(os.path.commonpath([path.parent for path in paths]))
-    return None if folder == folder.parent else folder
-
-
-def _within(base: Path | None, path: Path) -> Path:
-    return path.relative_to(base) if base is not None and path.is_relative_to(base) else Path(path.name)
+def _near(path: Path) -> Path:
+    """From here, where it lies below; else by its own name."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
 
 
 def _asked(lines: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:

@@ -81,12 +81,11 @@ def test_marks_lie_where_margins_are(tmp_path):
 def test_the_command_of_a_winner_goes_on_with_its_search_until_that_is_confirmed():
     last = {"study": "/somewhere/sweeps/mine.py", "arguments": ["--search", "8", "--store", "x", "--looks", "1"]}
     assert command(last, Path("/somewhere/a b"), "mine", [7, 8]) == (
-        "cd somewhere && "
-        "certvae run sweeps/mine.py --study mine --config 'a b/views/mine/best.json' --seeds 7 8 --store 'a b'"
+        "certvae run mine.py --study mine --config 'a b/views/mine/best.json' --seeds 7 8 --store 'a b'"
+        "  # with the paths of mine.py and a b"
     )
-    assert command(last, Path("/elsewhere/s"), "mine", [7]).endswith(
-        "certvae run mine.py --study mine --config s/views/mine/best.json --seeds 7 --store s"
-    )
+    beside = command(last, Path("/somewhere/sweeps/s"), "mine", [7])
+    assert beside == "certvae run mine.py --study mine --config s/views/mine/best.json --seeds 7 --store s"
     module = {"study": "mine.sweeps:STUDY", "arguments": []}
     assert command(module, Path("/somewhere/s"), "mine", [7]).startswith("certvae run mine.sweeps:STUDY --study mine")
     assert command(last, Path("/somewhere/a b"), "mine", []) == "certvae run 'a b' --study mine"

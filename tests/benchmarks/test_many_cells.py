@@ -1,6 +1,7 @@
 """Trivial cells through real Ray: that none is lost, and what the driver needs for each meanwhile.
 
-CERTVAE_CELLS=10000 CERTVAE_SLOTS=64 CERTVAE_CELL_SECONDS=4 python -m pytest -m slow tests/benchmarks/test_many_cells.py -s
+export CERTVAE_CELLS=10000 CERTVAE_SLOTS=64 CERTVAE_CELL_SECONDS=4
+python -m pytest -m slow tests/benchmarks/test_many_cells.py -s
 
 A thousand on four slots when absent; 64 workers of these cells, which load no torch, want 9 GB of memory.
 """

@@ -1,7 +1,7 @@
 """A cell that does nothing but end, for 64 workers at once: torch, which real ones load, would be 24 GB of memory.
 
-CERTVAE_CELL_SECONDS lets it wait before: Ray Tune gives a worker that is free to a cell whose own is still starting, and
-ends that one, so that cells which end at once keep 64 workers from ever being there.
+CERTVAE_CELL_SECONDS lets it wait before: Ray Tune gives a worker that is free to a cell whose own is still starting,
+and ends that one, so that cells which end at once keep 64 workers from ever being there.
 """
 
 import os
