@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from certvae.cluster.shutdown import end_ray
+from certvae.cluster.shutdown import end_ray, hangs
 from certvae.errors import RayFault
 
 KNOCK_SECONDS = 10.0
@@ -43,8 +43,14 @@ def check_free() -> None:
     """Leaves a Ray alone that the caller's own program has started or joined: a process is a driver of one only.
 
     Raises:
-        RayFault: there is one.
+        RayFault: there is one, or an earlier one of ours is still ending.
     """
+    if hangs():
+        raise RayFault(
+            "the Ray of an earlier run in this process has not ended yet, and would take the next one along",
+            "run the same again in a new Python (in a notebook, restart its kernel), or without Ray: workers=0",
+            where="this process",
+        )
     if ray.is_initialized():
         raise RayFault(
             "a process is a driver of one Ray, and this one is already",

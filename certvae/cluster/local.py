@@ -206,7 +206,7 @@ def start(slots: Slots, folder: Path) -> None:
     """A Ray on this machine that ends with this process; a busy machine may need a second try.
 
     Raises:
-        RayFault: it did not come up.
+        RayFault: it did not come up, or what came up of it the first time does not end.
     """
     shared = {} if os.access(SHARED, os.W_OK) else {"_plasma_directory": str(folder.parent)}
     attempt = partial(
@@ -223,8 +223,9 @@ def start(slots: Slots, folder: Path) -> None:
     )
     try:
         attempt()
-    except Exception:  # Ray raises bare ones, after half a minute that cannot be set
-        end_ray()
+    except Exception as first:  # Ray raises bare ones, after half a minute that cannot be set
+        if not end_ray():
+            raise _not_started(folder, first, ", in a new Python") from first
         try:
             attempt()
         except Exception as error:
@@ -281,7 +282,7 @@ def _came_first() -> RayFault:
     )
 
 
-def _not_started(folder: Path, error: Exception) -> RayFault:
+def _not_started(folder: Path, error: Exception, where_again: str = "") -> RayFault:
     """Ray itself says little: why it did not start stands in the logs of its processes, which go with the folder."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
     logged = _complaints(folder)
@@ -292,7 +293,7 @@ def _not_started(folder: Path, error: Exception) -> RayFault:
     )
     return RayFault(
         f"Ray did not start: {said}" + (f"; its log ends with: {logged}" if logged else ""),
-        f"{remedy}; nothing is lost",
+        f"{remedy}{where_again}; nothing is lost",
         where=f"this machine, scratch folder {folder}",
         cause=cause,
     )

@@ -19,15 +19,22 @@ MOST_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 
-class _Ending(threading.Thread):
-    """`ray.shutdown` beside: a daemon, for an end that hangs must not hold up that of the process."""
+class _End:
+    """One `ray.shutdown` beside, in a daemon: an end that hangs must not hold up that of the process."""
 
     def __init__(self) -> None:
-        super().__init__(name="end of Ray", daemon=True)
-        self.begun, self.over = False, threading.Event()
+        self._begun, self.over = threading.Lock(), threading.Event()
         self.error: BaseException | None = None
 
-    def run(self) -> None:
+    def wait(self, until: float) -> None:
+        """Begins it unless it has begun, and waits for it until then."""
+        threading.Thread(target=self._run, name="end of Ray", daemon=True).start()
+        while not self.over.wait(LOOK_SECONDS) and time.monotonic() < until:
+            _put_back()
+
+    def _run(self) -> None:
+        if not self._begun.acquire(blocking=False):  # whoever is stopped while a thread starts cannot know if it did
+            return
         try:
             ray.shutdown()
         except BaseException as error:
@@ -35,39 +42,44 @@ class _Ending(threading.Thread):
         self.over.set()
 
 
-def end_ray() -> None:
+_left: list[_End] = []
+"""Ends that nobody waited for to the last."""
+
+
+def hangs() -> bool:
+    """Whether an earlier Ray of this process is still ending: it would take the next one along."""
+    return not all(end.over.is_set() for end in _left)
+
+
+def end_ray() -> bool:
     """Ends the Ray of this process; whoever is stopped meanwhile waits until it has ended, or is stopped once more.
 
-    An end that hangs is waited for once, and left to the end of the process then.
+    Returns:
+        Whether it has ended. One that hangs is waited for once, and left.
     """
-    if any(isinstance(thread, _Ending) and not thread.over.is_set() for thread in threading.enumerate()):
-        return
-    ending, until, stopped = _Ending(), time.monotonic() + MOST_SECONDS, None
+    if hangs():
+        return False
+    end, until = _End(), time.monotonic() + MOST_SECONDS
     try:
-        while True:
-            try:
-                _wait(ending, until)
-                break
-            except BaseException as error:
-                if stopped is not None:
-                    raise
-                stopped = error
+        end.wait(until)
+    except BaseException:
+        end.wait(until)
+        raise
     finally:
         _put_back()
-        if not ending.over.is_set():
-            atexit.unregister(ray.shutdown)  # it would wait for the one that hangs
-    if not ending.over.is_set():
-        _log.warning("Ray has not ended within %.0f s: its processes end with this one", MOST_SECONDS)
-    if error := stopped or ending.error:
-        raise error
+        if not end.over.is_set():
+            _left.append(end)
+            _log.warning("Ray has not ended, and is waited for no longer: the next run on Ray needs a new Python")
+    if end.error:
+        raise end.error
+    return end.over.is_set()
 
 
-def _wait(ending: _Ending, until: float) -> None:
-    if not ending.begun:
-        ending.begun = True  # first: whoever is stopped while it starts must not start it again
-        ending.start()
-    while not ending.over.wait(LOOK_SECONDS) and time.monotonic() < until:
-        _put_back()
+@atexit.register
+def _leave() -> None:
+    """Ray's own function for the end of a process, which comes after this one, would wait for an end that hangs."""
+    if hangs():
+        atexit.unregister(ray.shutdown)
 
 
 def _put_back() -> None:

@@ -13,7 +13,9 @@ import psutil
 import pytest
 import ray
 
-from certvae.cluster import shutdown
+from certvae.cluster import join, local, shutdown
+from certvae.cluster.slots import Slots
+from certvae.errors import RayFault
 from certvae.terminal import handled
 
 ENDED = """
@@ -88,22 +90,98 @@ class TestAskedToStop:
         asked = self.ends(monkeypatch, how)
         with pytest.raises(KeyboardInterrupt):
             shutdown.end_ray()
-        shutdown.end_ray()
+        assert not shutdown.end_ray()
         over.set()
         assert asked == [1]
 
-    def test_never_and_it_hangs(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize("begun", [False, True])
+    def test_while_its_thread_starts_it_ends_all_the_same_and_once(
+        self, monkeypatch: pytest.MonkeyPatch, begun: bool
+    ) -> None:
+        """It waited for the whole time, for an end that nobody had begun."""
+        begin = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            monkeypatch.setattr(threading.Thread, "start", begin)
+            if begun:
+                begin(thread)
+            raise KeyboardInterrupt
+
+        over = threading.Event()
+        asked = self.ends(monkeypatch, lambda: over.wait(0.2))
+        monkeypatch.setattr(shutdown, "MOST_SECONDS", 5.0)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            shutdown.end_ray()
+        assert asked == [1]
+
+    def test_never_and_it_hangs_no_ray_starts_before_it_has_ended(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
         over = threading.Event()
         monkeypatch.setattr(shutdown, "MOST_SECONDS", 0.05)
         self.ends(monkeypatch, lambda: over.wait(60))
-        shutdown.end_ray()
+        assert not shutdown.end_ray()
+        assert "the next run on Ray needs a new Python" in caplog.text
+        with pytest.raises(RayFault, match="run the same again in a new Python"):
+            join.check_free()
         over.set()
-        assert "its processes end with this one" in caplog.text
+        assert comes_true(lambda: not shutdown.hangs())
+        join.check_free()
+        assert shutdown.end_ray()
+
+    def test_a_ray_that_neither_starts_nor_ends_is_not_started_again(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """The one that still ended might have ended the next one."""
+        over, started = threading.Event(), []
+        monkeypatch.setattr(shutdown, "MOST_SECONDS", 0.05)
+        monkeypatch.setattr(ray, "init", lambda **_: started.append(1) or 1 / 0)
+        self.ends(monkeypatch, lambda: over.wait(60))
+        with pytest.raises(RayFault, match="run the same command again, in a new Python; nothing is lost"):
+            local.start(Slots(1, 1.0, 0.0, "one CPU core"), tmp_path)
+        over.set()
+        assert started == [1]
 
     def test_what_ray_raises_is_raised(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ends(monkeypatch, lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             shutdown.end_ray()
+
+
+AT_THE_END = """
+import atexit, sys, threading
+import ray
+atexit.unregister(ray.shutdown)
+over = threading.Event()
+
+def end():
+    print("asked", flush=True)
+    over.wait(60)
+
+ray.shutdown = end
+atexit.register(end)
+from certvae.cluster import shutdown
+shutdown.MOST_SECONDS = 0.05
+shutdown.end_ray()
+if sys.argv[1:] == ["ended"]:
+    over.set()
+    [thread.join() for thread in threading.enumerate() if thread.name == "end of Ray"]
+"""
+
+
+@pytest.mark.parametrize(("then", "asked"), [((), 1), (("ended",), 2)])
+def test_an_end_that_hangs_holds_up_no_process_and_later_ones_are_ended_with_it(
+    then: tuple[str, ...], asked: int
+) -> None:
+    command = [sys.executable, "-c", AT_THE_END, *then]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+    assert done.stdout.split() == ["asked"] * asked
+
+
+def comes_true(how: Callable[[], bool]) -> bool:
+    """Within seconds."""
+    return any(how() or threading.Event().wait(0.01) for _ in range(500))
 
 
 def catches() -> bool:
