@@ -204,6 +204,15 @@ class TestFloors:
         graph = {name: ours(path, for_types=False) & known.keys() for name, path in known.items()}
         assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
 
+    def test_proposing_needs_no_command_line(self):
+        known = {module_of(path): ours(path, for_types=False) & modules() for path in sources("certvae")}
+        found, left = set(), {"certvae.engine.propose"}
+        while left:
+            found |= left
+            left = set().union(*(known[name] for name in left)) - found
+        assert "certvae.engine.rule" in found
+        assert "certvae.engine.command" not in found
+
     def test_the_trusted_base_imports_nothing_of_ours(self):
         assert ours(ROOT / "certvae" / "certificate.py") == set()
 

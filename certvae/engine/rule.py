@@ -5,13 +5,11 @@ from typing import Any
 
 from certvae.canonical import plain
 from certvae.data.dataset import Split
-from certvae.engine.command import Run, space_of
 from certvae.engine.dispatch import Cell
 from certvae.engine.early_stop import StopRule
 from certvae.engine.samplers import AUTO, read, written
 from certvae.engine.space import Space
-from certvae.engine.study import Study
-from certvae.errors import ConfigFault, SearchFault
+from certvae.errors import SearchFault
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import RULE, Goal
@@ -119,35 +117,6 @@ class Search:
             "early_stop": self.early_stop,
             "race": self.race,
         }
-
-
-def rule_of(study: Study, run: Run, base: CellSpec, goal: Goal) -> Search:
-    """The search that the command line asks for.
-
-    Raises:
-        ConfigFault: when the study has no space to search.
-    """
-    if (space := space_of(study, run, base)) is None:
-        raise ConfigFault(
-            f"study {study.name!r} has no space to search",
-            "name ranges (--range lambda_ts 0.1 10 log), or copy sweeps/search_margin_psnr.py and give it a space",
-            where="--search",
-            cause="it compares fixed configs",
-        )
-    return Search(
-        base=base,
-        space=space,
-        goal=goal,
-        sampler=run.sampler,
-        total=run.search,
-        lag=run.lag,
-        study_seed=run.search_seed,
-        seeds=run.search_seeds,
-        confirmation_seeds=run.confirmation_seeds,
-        early_stop=run.early_stop,
-        race=run.race,
-        every_mode=run.every_mode,
-    )
 
 
 def going_on(search: Search, store: Store) -> Search:

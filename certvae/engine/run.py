@@ -20,11 +20,11 @@ from certvae.engine.journal import Journal
 from certvae.engine.listening import Collector, Live
 from certvae.engine.progress import Board, name_of
 from certvae.engine.propose import sketched, spec_of
-from certvae.engine.rule import SEARCHED, Search, check_rule, going_on, rule_of, settle_rule
+from certvae.engine.rule import SEARCHED, Search, check_rule, going_on, settle_rule
 from certvae.engine.search import SearchCells, censored, leading, proposals
 from certvae.engine.study import Study, configs_of
 from certvae.engine.values import at_values
-from certvae.errors import ExitCode, RayFault, StoreFault
+from certvae.errors import ConfigFault, ExitCode, RayFault, StoreFault
 from certvae.looks import together
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
@@ -134,6 +134,35 @@ def _planned(context: Context, cells: Sequence[Cell], left: Sequence[Cell], look
     if not context.run.plan:
         context.say(ahead.warning(), style="yellow")
     return context.run.plan
+
+
+def rule_of(study: Study, run: Run, base: CellSpec, goal: Goal) -> Search:
+    """The search that the command line asks for.
+
+    Raises:
+        ConfigFault: when the study has no space to search.
+    """
+    if (space := space_of(study, run, base)) is None:
+        raise ConfigFault(
+            f"study {study.name!r} has no space to search",
+            "name ranges (--range lambda_ts 0.1 10 log), or copy sweeps/search_margin_psnr.py and give it a space",
+            where="--search",
+            cause="it compares fixed configs",
+        )
+    return Search(
+        base=base,
+        space=space,
+        goal=goal,
+        sampler=run.sampler,
+        total=run.search,
+        lag=run.lag,
+        study_seed=run.search_seed,
+        seeds=run.search_seeds,
+        confirmation_seeds=run.confirmation_seeds,
+        early_stop=run.early_stop,
+        race=run.race,
+        every_mode=run.every_mode,
+    )
 
 
 def _search(context: Context) -> Ending:

@@ -9,7 +9,7 @@ import pytest
 from certvae.engine.command import parse, space_of
 from certvae.engine.propose import propose
 from certvae.engine.ranges import Ranges, described, ranges
-from certvae.engine.rule import rule_of
+from certvae.engine.run import rule_of
 from certvae.errors import ConfigFault
 from certvae.spec.fields import fields
 from certvae.spec.presets import rescue

@@ -21,7 +21,8 @@ from certvae.engine.dispatch import Cell, Ended
 from certvae.engine.gate import opened_for
 from certvae.engine.main import main
 from certvae.engine.rows import RowIndex
-from certvae.engine.rule import rule_of, settle_rule
+from certvae.engine.rule import settle_rule
+from certvae.engine.run import rule_of
 from certvae.engine.search import SearchCells
 from certvae.errors import ConfigFault
 from certvae.looks.register import declare, recorded
