@@ -159,13 +159,23 @@ def test_a_stop_shows_at_once(tmp_path, monkeypatch):
     found.board.stopping()
     found.now += 2
     assert rendered(found.board, 80)[1] == "stopping; nothing is lost  0:02"
+    found.board.heard("a", CELL, EPOCH)
+    assert rendered(found.board, 80)[1] == "stopping; nothing is lost  0:02", "until it has stopped"
+    assert found.said() == ""
 
 
 def test_without_a_terminal_the_same_are_lines(watched):
     watched.board.waiting("starting Ray")
     watched.board.started("a", CELL)
     watched.board.waiting("importing torch on 1 worker")
-    assert watched.said().splitlines() == ["starting Ray", "importing torch on 1 worker"]
+    watched.board.heard("a", CELL, {"at": "warm_up"})
+    watched.board.stopping()
+    assert "stopping" not in watched.said(), "a handler of a signal prints nothing"
+    for _ in range(2):
+        watched.board.heard("a", CELL, EPOCH)
+    running = f"{name_of(CELL)}  warm_up"
+    wanted = ["starting Ray", "importing torch on 1 worker", running, "stopping; nothing is lost"]
+    assert watched.said().splitlines() == wanted
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (75, "1:15"), (3700, "1:01:40"), (90000, "25:00:00")])
