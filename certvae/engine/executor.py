@@ -47,9 +47,9 @@ def run(
         most: at most so many slots of a cluster.
         work: what a worker does with a lane; tests give something shorter.
     """
-    # Ray Tune leaves its handler of Ctrl-C behind, which hears one and does nothing.
-    as_before = handled(signal.SIGINT, signal.getsignal(signal.SIGINT) or signal.SIG_DFL)
-    with _ray(slots, place, address, most) as pool, as_before:
+    # Ray Tune leaves its handler of both behind, which hears Ctrl-C and does nothing.
+    interrupt, user = (handled(one, signal.getsignal(one) or signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGUSR1))
+    with _ray(slots, place, address, most) as pool, interrupt, user:
         tune.Tuner(
             tune.with_resources(pool.work_of(work, place), partial(_bundle, slots=pool.slots)),
             tune_config=tune.TuneConfig(

@@ -74,10 +74,10 @@ def test_a_stop_is_told_at_once_and_signals_are_heard_when_ray_has_come_and_gone
     listener = Impatient()
 
     def command():
-        on_ctrl_c = signal.getsignal(signal.SIGINT)
+        handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGUSR1)]
         run(Ears.of_seeds([0]), tmp_path, fates, Slots(1, 1.0, 0.0, "one CPU core"), listeners=[listener])
         assert listener.told == 1
-        assert signal.getsignal(signal.SIGINT) == on_ctrl_c
+        assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGUSR1)] == handlers
         os.kill(os.getpid(), signal.SIGTERM)
         return ExitCode.DONE
 
