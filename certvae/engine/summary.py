@@ -148,7 +148,7 @@ def _title(rows: Sequence[Row], status: str, difference: str) -> str:
 
 def _caption(rows: Sequence[Row], stale: Callable[[Row], bool]) -> str:
     """What the columns mean, what is claimed, and how many rows are stale."""
-    claimed = [rows[0].get("preconditions") or "", looks.sentence(rows)]
+    claimed = [*sorted({row["preconditions"] for row in rows if row.get("preconditions")}), looks.sentence(rows)]
     caption = (
         "I_T, L_TS, margin = I_T - L_TS, margin minus tau and its population bound in nats. I_S: information of the "
         "head's own rows in nats, a diagnostic, not I(x; z). PSNR in dB on [0, 1] pixels. AU: units whose mean has a "

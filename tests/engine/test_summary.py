@@ -86,6 +86,12 @@ def test_the_caption_says_what_the_columns_are():
     assert "I_S: information of the head's own rows in nats, a diagnostic, not I(x; z)." in caption
 
 
+def test_the_caption_holds_the_preconditions_of_every_row_once():
+    told = [None, "3 rows are leaked", "2 rows are copies", "3 rows are leaked"]
+    rows = [row(seed, "full", preconditions=one) for seed, one in enumerate(told)]
+    assert "collapse. 2 rows are copies. 3 rows are leaked. " in str(table_shown(rows).caption)
+
+
 def test_stale_rows_bear_a_star_and_the_caption_says_why():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(table_shown([row(100, "no_align"), row(101, "no_align")], stale=lambda one: one["seed"] == 101))
