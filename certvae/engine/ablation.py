@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Group
 
 from certvae.engine.dispatch import Cell, Ended
-from certvae.engine.progress import digits, listing
+from certvae.engine.progress import listing, setting
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import SEARCHED, Search
 from certvae.errors import ConfigFault, SearchFault
@@ -105,7 +105,7 @@ class Ablation:
         before: Judged | None = None
         for step in self.path:
             name, now = step.change, fields(step.spec)
-            words = f"{name} {digits(usual[name])} -> {digits(now[name])}" if name else "default"
+            words = f"{name} {setting(usual[name])} -> {setting(now[name])}" if name else "default"
             table.add_row(words, *_numbers(step.judged, before))
             before = step.judged
         seeds = number_of(len(self._search.confirmation_seeds), "fresh seed")

@@ -46,8 +46,13 @@ def listing(*headings: str, right: Collection[str] = (), whole: Collection[str] 
 
 
 def digits(value: Any, form: str = ".4g") -> str:
-    """A number in this format; a dash where there is none, and all that is no fraction as it is."""
-    return "-" if value is None else format(value, form) if isinstance(value, float) else str(value)
+    """What was measured: a number in this format, and a dash where there is none."""
+    return "-" if value is None else setting(value, form)
+
+
+def setting(value: Any, form: str = ".4g") -> str:
+    """The value of a field: a fraction in this format, and all else as it is, None too."""
+    return format(value, form) if isinstance(value, float) else str(value)
 
 
 def written(file: TextIO | None = None, *, width: int = PIPE_WIDTH, quiet: bool = False) -> Console:

@@ -14,7 +14,7 @@ from rich.table import Table
 from certvae import answers, looks
 from certvae.canonical import finite, plain
 from certvae.engine.compared import compared
-from certvae.engine.progress import digits, listing
+from certvae.engine.progress import digits, listing, setting
 from certvae.engine.rows import Row, fresh
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
@@ -285,7 +285,7 @@ def _score(one: Judged, goal: Goal) -> str:
 
 def _drawn(drawn: Mapping[str, Any]) -> str:
     """What the sampler drew: numbers in four digits, choices as they are."""
-    return "  ".join(f"{name} {digits(value)}" for name, value in drawn.items())
+    return "  ".join(f"{name} {setting(value)}" for name, value in drawn.items())
 
 
 def _cells(row: Row) -> list[str]:

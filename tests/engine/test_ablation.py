@@ -61,6 +61,10 @@ class TestPath:
         assert "default" in text
         assert "a search chose these changes" in text
 
+    def test_a_change_from_none_names_it(self, tmp_path):
+        path, _ = walked(changed(lambda_active=0.5), Store(tmp_path / "s"))
+        assert "objective.lambda_active None -> 0.5" in said(path)
+
     def test_it_resumes_and_opens_no_certify_rows(self, tmp_path):
         store = Store(tmp_path / "s")
         first, _ = walked(BETTER, store)

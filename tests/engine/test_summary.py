@@ -6,9 +6,10 @@ import io
 import pytest
 from rich.console import Console
 
-from certvae.engine.summary import COLUMNS, SHORT, differences, show, table_shown, table_text, with_taus
+from certvae.engine.summary import COLUMNS, SHORT, differences, show, table_shown, table_text, winner_text, with_taus
 from certvae.evaluation.diagnostics import ACTIVE_VARIANCE
 from certvae.quality import PAPER_TAUS
+from certvae.spec.goal import Goal, Judged
 
 
 def row(seed, mode, margin=1.25, **more):
@@ -90,6 +91,12 @@ def test_the_caption_holds_the_preconditions_of_every_row_once():
     told = [None, "3 rows are leaked", "2 rows are copies", "3 rows are leaked"]
     rows = [row(seed, "full", preconditions=one) for seed, one in enumerate(told)]
     assert "collapse. 2 rows are copies. 3 rows are leaked. " in str(table_shown(rows).caption)
+
+
+def test_what_was_drawn_may_be_none_and_a_dash_is_for_numbers():
+    winner = Judged("c", "complete", "", 3, 0, 0, score=1.0, psnr=18.0)
+    drawn = {"lambda_active": None, "lambda_ts": 1 / 3}
+    assert "lambda_active None  lambda_ts 0.3333: " in winner_text(winner, [winner], Goal(), drawn)
 
 
 def test_stale_rows_bear_a_star_and_the_caption_says_why():
