@@ -31,6 +31,9 @@ INSTALLED = tuple(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib
 OURS = Path(__file__).parent
 NOT_THEIRS = (OURS, *INSTALLED)
 SOURCE_LENGTH = 16
+IMPORTED = "<module>"
+"""What Python calls the text of a module, where functions have names."""
+LACKING = "install what it needs, or mend the import"
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _loaded: dict[str, str] = {}
 """Module -> the source that it was imported with here."""
@@ -119,22 +122,24 @@ def called(function: Callable[Given, Result], *given: Given.args, **named: Given
     Raises:
         TheirFault: it raised anything but a fault, or had too little memory; the fault names its file, line and
             function.
+        ModuleNotFoundError: no function of theirs ran, and what was imported needs a module that is not there.
     """
     try:
         return function(*given, **named)
-    except (Fault, ModuleNotFoundError, MemoryError):
+    except (Fault, MemoryError):
         raise
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # of a GPU: it may fit alone
+            raise
+        if isinstance(error, ModuleNotFoundError) and not any(one.name != IMPORTED for one in _theirs(error)):
             raise
         raise refused(function, error) from error
 
 
 def refused(function: Callable[..., object], error: Exception) -> TheirFault:
     """The fault for an error in, or below, a function that a user wrote."""
-    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
     name = getattr(function, "__name__", type(function).__name__)
-    if theirs:
+    if theirs := _theirs(error):
         last = theirs[-1]
         name, where = last.name, f"{last.filename}:{last.lineno}, `{(last.line or '').strip()}`"
     else:
@@ -144,7 +149,7 @@ def refused(function: Callable[..., object], error: Exception) -> TheirFault:
     said = (str(error).strip() or "no message").splitlines()[0]
     return TheirFault(
         f"{name} raised {type(error).__name__}: {said}",
-        "mend it, or give it values that it accepts",
+        LACKING if isinstance(error, ModuleNotFoundError) else "mend it, or give it values that it accepts",
         where=where,
         cause="this code is yours",
     )
@@ -261,9 +266,7 @@ def _member(module: str, name: str) -> Callable[..., Any]:
         try:
             loaded = called(importlib.import_module, module)
         except ModuleNotFoundError as error:
-            raise ConfigFault(
-                f"{module} does not import: {error}", "install what it needs, or mend the import", where=where
-            ) from error
+            raise ConfigFault(f"{module} does not import: {error}", LACKING, where=where) from error
     given = getattr(loaded, name, None)
     if not callable(given):
         known = sorted(key for key, value in vars(loaded).items() if callable(value) and key[0] != "_")
@@ -273,6 +276,11 @@ def _member(module: str, name: str) -> Callable[..., Any]:
             where=where,
         )
     return given
+
+
+def _theirs(error: Exception) -> list[traceback.FrameSummary]:
+    """What ran of theirs when it was raised, the innermost last."""
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
 
 
 def _is_theirs(filename: str) -> bool:

@@ -1,5 +1,6 @@
 """Code of a user: what its name depends on, which text is run, and how its faults are told."""
 
+import importlib
 import sys
 import textwrap
 from pathlib import Path
@@ -117,6 +118,24 @@ class TestFunction:
         monkeypatch.setattr("sys.path", [*sys.path])
         foreign.look_in(looked)
         assert function("elsewhere:build", wanted)() == 3
+
+
+class TestCalled:
+    def test_a_function_that_imports_what_is_not_there_is_blamed_by_file_and_line(self, folder):
+        """It was a package to install, and without a command a bare error of Python."""
+        write(folder / "late.py", "def rows():\n    import helpers_of_mine\n    return helpers_of_mine.x\n")
+        given = foreign.brought("late:rows")
+        with pytest.raises(TheirFault, match=r"rows raised ModuleNotFoundError: .*late\.py:2, .*or mend the import"):
+            called(given)
+        write(folder / "helpers_of_mine.py", "x = 3\n")
+        with foreign.importable():
+            assert called(given) == 3
+
+    def test_a_module_that_is_imported_may_need_a_package(self, folder, monkeypatch):
+        write(folder / "script.py", "import not_installed_anywhere\n")
+        monkeypatch.syspath_prepend(folder)
+        with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
+            called(importlib.import_module, "script")
 
 
 def test_too_little_memory_is_nobodys_mistake():

@@ -54,6 +54,11 @@ class Torn(Items):
     def __getitem__(self, i): return {}[i]
 def torn(): return Torn(range(40))
 def text(): return "x"
+def needing():
+    import nothing_of_this_name
+class Late(Items):
+    def __getitem__(self, i): import nothing_of_this_name
+def late(): return Late(range(40))
 number = 3
 """
 
@@ -103,10 +108,12 @@ def test_a_worker_opens_the_decoded_copy_and_calls_nothing(here):
     [
         ("absent_module:f", "E-CONF: no module absent_module that is written in Python is found"),
         ("broken:f", "E-CONF: broken does not import: No module named 'nothing_of_this_name'"),
-        ("my_rows:absent", "E-CONF: my_rows has no function or class absent; it has Items, Torn, alone"),
+        ("my_rows:absent", "E-CONF: my_rows has no function or class absent; it has Items, Late, Torn, alone"),
         ("my_rows:number", "my_rows has no function or class number"),
         ("my_rows:raises", "E-CONF: raises raised ZeroDivisionError"),
         ("my_rows:torn", "E-CONF: __getitem__ raised KeyError"),
+        ("my_rows:needing", "E-CONF: needing raised ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("my_rows:late", "E-CONF: __getitem__ raised ModuleNotFoundError"),
         ("my_rows:text", "E-DATA: my_rows:text returns a str"),
         ("my_rows:wrong_shape", "E-DATA: the train values have shape (8,)"),
         ("my_rows:wrong_labels", "E-DATA: the train labels have shape (39,)"),
