@@ -197,12 +197,29 @@ def _file(module: str) -> Path:
         found = _spec(module)
     if module == "__main__" or found is None or found.origin is None or not found.origin.endswith(".py"):
         there = f"start the command where {module.replace('.', '/')}.py lies, or set PYTHONPATH to that folder"
-        raise ConfigFault(
+        raise _behind(module) or ConfigFault(
             f"no module {module} that is written in Python is found",
             "put the function into a file beside this one, and name that" if module == "__main__" else there,
             where=f"{Path.cwd()}, sys.path",
         )
     return Path(found.origin)
+
+
+def _behind(module: str) -> ConfigFault | None:
+    """The fault for a file of the working directory in whose place Python takes another module of its name."""
+    place, top = Path.cwd().joinpath(*module.split(".")), module.partition(".")[0]
+    file = next(filter(Path.is_file, (place / "__init__.py", place.with_suffix(".py"))), None)
+    with importable():
+        found, first = (spec and spec.origin for spec in map(_spec, (module, top)))
+    is_built_in = top in sys.builtin_module_names
+    if file is None or (found and not is_built_in and file.resolve() == Path(found).resolve()):
+        return None
+    return ConfigFault(
+        f"{module} is not {file}: {top} is {first if first and not is_built_in else 'a part of Python'}",
+        "give yours another name, and use that",
+        where=str(file),
+        cause="that is found before what lies in the working directory",
+    )
 
 
 def _spec(module: str) -> ModuleSpec | None:
@@ -270,7 +287,7 @@ def _member(module: str, name: str) -> Callable[..., Any]:
     given = getattr(loaded, name, None)
     if not callable(given):
         known = sorted(key for key, value in vars(loaded).items() if callable(value) and key[0] != "_")
-        raise ConfigFault(
+        raise _behind(module) or ConfigFault(
             f"{module} has no function or class {name}; it has {', '.join(known) or 'none'}",
             "name one of them",
             where=where,

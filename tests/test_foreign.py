@@ -1,6 +1,7 @@
 """Code of a user: what its name depends on, which text is run, and how its faults are told."""
 
 import importlib
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -107,6 +108,16 @@ class TestFunction:
             function("needing:build", source("needing:build"))
         with pytest.raises(TheirFault, match=r"ZeroDivisionError.*failing\.py:2, `y = x / 0`"):
             function("failing:build", source("failing:build"))
+
+    @pytest.mark.parametrize("name", ["code", "time", "math", "wsgiref.mine"])
+    def test_a_file_in_whose_place_python_takes_its_own_may_have_another_name(self, folder, name):
+        """It was said to have no function of the name, beside a file of Python that nobody had written there."""
+        file = folder / f"{name.replace('.', '/')}.py"
+        write(file, "def rows(): return 1\n")
+        with pytest.raises(ConfigFault, match=f"{name} is not {re.escape(str(file))}: .* give yours another name"):
+            foreign.brought(f"{name}:rows")
+        file.rename(folder / "named_anew.py")
+        assert foreign.brought("named_anew:rows")() == 1
 
     def test_what_another_process_finds_is_found_where_it_looked(self, folder, tmp_path_factory, monkeypatch):
         write(folder / "elsewhere.py", "def build(): return 3\n")
