@@ -14,10 +14,10 @@ of one experiment. Values that are not finite or not available are NaN: never fe
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from certvae.spec.quantities import QUANTITIES
 from certvae.store import environments
 from certvae.store.artifact import read_arrays, read_facts
 from certvae.store.disk import Disk
-from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
+from certvae.store.folders import Corrupt, Folder, open_folder
 from certvae.store.layout import VIEWS, existing
 from certvae.store.log import events
 from certvae.store.records import documents, get_document, rows, studies
@@ -39,6 +39,7 @@ from certvae.store.store import OBJECTS
 from .parameters import config_order
 from .views import Refused
 
+Found = TypeVar("Found")
 Mixable = Literal["versions", "environments", "splits"]
 IDENTITY = ("study", "config", "cell", "seed", "mode", "split", "outcome", "reason")
 TEXTS = (
@@ -92,12 +93,12 @@ def load(
 
 
 def open_store(store: Path | str) -> Disk:
-    """Opens a store for reading; a folder that is none is refused, and none is made.
+    """Opens a store for reading: what is corrupt stays where it is. A folder that is none is refused, and none is made.
 
     Raises:
         StoreFault: no store, a damaged one, or one of another layout.
     """
-    return existing(Path(store).resolve())
+    return Disk(existing(Path(store).resolve()).root, reading=True)
 
 
 def searched(store: Path | str, study: str) -> tuple[Goal, tuple[int, ...]] | None:
@@ -141,8 +142,8 @@ def curves(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:
     named = frame[[*_TRAINED, *_versions(frame)]].assign(split="guard").dropna(subset="key_trained")
     points = [
         {"key_trained": key, **point}
-        for key, folder in _folders(disk, named["key_trained"])
-        for point in read_facts(folder).get("curve", [])
+        for key, facts in objects(disk, named["key_trained"], read_facts)
+        for point in facts.get("curve", [])
     ]
     shown = _lines(points, "key_trained", POINT)
     return named.merge(shown, on="key_trained", sort=False)
@@ -156,7 +157,8 @@ def candidates(store: Path | str, frame: pd.DataFrame) -> pd.DataFrame:
     disk = open_store(store)
     named = frame[["study", "seed", "key_teacher", *_versions(frame)]].assign(split="guard")
     named = named.dropna(subset="key_teacher").drop_duplicates("key_teacher")
-    lines = [line for key, folder in _folders(disk, named["key_teacher"]) for line in _candidate_lines(key, folder)]
+    found = objects(disk, named["key_teacher"], read_facts)
+    lines = [line for key, facts in found for line in _candidate_lines(key, facts)]
     shown = _lines(lines, "key_teacher", CANDIDATE)
     return named.merge(shown, on="key_teacher", sort=False)
 
@@ -187,7 +189,7 @@ def pictures(store: Path | str, frame: pd.DataFrame) -> list[Pictures]:
     """The pictures that were kept with each row of `frame`, in its order."""
     disk = open_store(store)
     judged = {row["key_judged"]: row for row in frame.dropna(subset="key_judged").to_dict("records")}
-    found = ((judged[key], read_arrays(folder)) for key, folder in _folders(disk, judged))
+    found = ((judged[key], arrays) for key, arrays in objects(disk, judged, read_arrays))
     return [
         Pictures(row["seed"], row["mode"], row["split"], arrays["originals"], arrays["reconstructions"])
         for row, arrays in found
@@ -279,25 +281,23 @@ def _versions(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.columns if VERSION.match(name)]
 
 
-def _folders(disk: Disk, keys: Collection[str]) -> Iterator[tuple[str, Folder]]:
-    """Every distinct key with its published object; those that are gone are left out.
+def objects(disk: Disk, keys: Collection[str], read: Callable[[Folder], Found]) -> Iterator[tuple[str, Found]]:
+    """Every distinct key with what is read of its published object; those that are gone are left out.
 
     Raises:
-        Corrupt: after the object was moved to quarantine.
+        Corrupt: it is not what was published; nothing is moved.
     """
     for key in dict.fromkeys(key for key in keys if _KEY.fullmatch(key)):
-        path = disk.root / OBJECTS / key
         try:
-            folder = open_folder(disk, path)
+            folder = open_folder(disk, disk.root / OBJECTS / key)
+            found = None if folder is None else read(folder)
         except Corrupt as corrupt:
-            quarantine(disk, path, corrupt.reason)
-            raise
-        if folder is not None:
-            yield key, folder
+            raise corrupt.unmoved(disk.root) from corrupt
+        if found is not None:
+            yield key, found
 
 
-def _candidate_lines(key: str, folder: Folder) -> list[dict[str, Any]]:
-    facts = read_facts(folder)
+def _candidate_lines(key: str, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     chosen = facts.get("chosen", {})
     return [
         {

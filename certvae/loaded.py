@@ -53,7 +53,7 @@ def load(
     data_root: Path | str | None = None,
     device: str | None = None,
 ) -> "Loaded":
-    """The network of one mode and seed of a study, as the store holds it.
+    """The network of one mode and seed of a study, as the store holds it; the store is read, and may be an archive.
 
     Args:
         config: first digits of a config's digest, where the study has several.
@@ -64,7 +64,7 @@ def load(
         StoreFault: the folder is no store, or an object of it is gone.
         ConfigFault: nothing there has this study, mode, seed and config; what there is, is listed.
     """
-    opened = Store.existing(Path(store))
+    opened = Store.existing(Path(store), reading=True)
     row = _chosen(opened, {"study": study, "mode": mode, "seed": seed, "config": config or ""})
     return Loaded(opened, row, data_root, device or fingerprint.device())
 

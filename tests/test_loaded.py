@@ -64,6 +64,17 @@ def test_certify_rows_that_were_not_opened_are_not_looked_at(store):
     assert model.certify("guard").certified_population is None
 
 
+def test_a_store_is_read_and_nothing_in_it_is_moved(store, tmp_path):
+    """A row that was damaged went to quarantine/, and a store that cannot be written was refused."""
+    copy = tmp_path / "copy"
+    shutil.copytree(store, copy)
+    damaged = next((copy / "rows" / "others").iterdir())
+    damaged.write_text("{}")
+    before = sorted(copy.rglob("*"))
+    certvae.load(copy, "small", "full", 0).certify()
+    assert sorted(copy.rglob("*")) == before
+
+
 def test_a_certificate_pays_for_the_looks_of_now(store, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(store, copy)

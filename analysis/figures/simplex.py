@@ -22,11 +22,9 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from certvae.equilibrium import equilibrium_margin, margin_energy_path, path_lower_bound
 from certvae.spec.modes import ordered
 from certvae.store.artifact import read_arrays
-from certvae.store.folders import open_folder
-from certvae.store.store import OBJECTS
 
 from ..captions import caption, subject
-from ..load import open_store
+from ..load import objects, open_store
 from ..table import clean
 from ..views import Refused
 from .drawing import (
@@ -71,14 +69,14 @@ def teacher_rows(store: Path | str, key: str, split: str = "guard") -> Rows:
         Refused: the object is gone.
     """
     disk = open_store(store)
-    folder = open_folder(disk, disk.root / OBJECTS / key)
-    if folder is None:
+    there = dict(objects(disk, [key], read_arrays))
+    if key not in there:
         raise Refused(
             f"wanted the teacher {key[:12]}, found none",
             "run the study again on this store: it is made anew",
             where=str(disk.root),
         )
-    found = read_arrays(folder)[f"targets_{split}"].astype(np.float64)
+    found = there[key][f"targets_{split}"].astype(np.float64)
     found = found[:: max(1, -(-len(found) // MOST_TEACHER_ROWS))]
     return found / found.sum(axis=1, keepdims=True)
 

@@ -19,7 +19,6 @@ from certvae.canonical import canonical_json
 from certvae.errors import NumberFault
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
-from certvae.terminal import certvae
 
 ARRAYS = "arrays.safetensors"
 FACTS = "facts.json"
@@ -89,8 +88,7 @@ class Artifact:
         except Corrupt as corrupt:
             quarantine(disk, self.path, corrupt.reason)
             if disk.reading:
-                repair = certvae("store", "repair", "--store", str(disk.root))
-                raise Corrupt(self.path, corrupt.reason, f"run `{repair}` where the store can be written") from corrupt
+                raise corrupt.unmoved(disk.root) from corrupt
             raise
 
 

@@ -48,6 +48,11 @@ class Corrupt(StoreFault):
         self.path, self.reason = path, reason
         super().__init__(f"{path.parent.name}/{path.name} does not match its digest: {reason}", remedy, where=str(path))
 
+    def unmoved(self, root: Path) -> "Corrupt":
+        """The same in a store that is only read, where nobody moves it."""
+        repair = certvae("store", "repair", "--store", str(root))
+        return Corrupt(self.path, self.reason, f"run `{repair}` where the store can be written")
+
     def __reduce__(self) -> tuple:
         return Corrupt, (self.path, self.reason, self.remedy)
 

@@ -8,8 +8,8 @@ from analysis import load
 from analysis.captions import stage_versions
 from analysis.views import Refused
 from certvae.errors import StoreFault
+from certvae.store.audit import repair
 from certvae.store.folders import Corrupt
-from certvae.store.store import Store
 from tests.analysis_rows import MARGIN, chains, filled, lost, row, whole_study
 
 
@@ -123,15 +123,26 @@ def test_a_key_that_is_no_digest_is_never_looked_up(tmp_path):
     assert load.pictures(tmp_path, frame) == []
 
 
-def test_a_corrupt_object_is_moved_away_and_told(tmp_path):
+def test_a_corrupt_object_is_told_and_left_to_repair(tmp_path):
     whole_study(tmp_path, [0])
     frame = load.load(tmp_path)
-    facts = tmp_path / "obj" / frame["key_trained"][0] / "MANIFEST"
-    facts.write_text("nothing")
-    with pytest.raises(Corrupt, match="quarantine"):
+    manifest = tmp_path / "obj" / frame["key_trained"][0] / "MANIFEST"
+    manifest.write_text("nothing")
+    with pytest.raises(Corrupt, match=r"run `.*store repair --store .*` where the store can be written"):
         load.curves(tmp_path, frame)
-    assert not facts.exists()
+    assert manifest.exists()
+    repair(tmp_path)
     assert set(load.curves(tmp_path, frame)["mode"]) == {"no_align", "rescue"}
+
+
+def test_arrays_that_are_damaged_are_told_and_left_to_repair(tmp_path):
+    whole_study(tmp_path, [0])
+    frame = load.load(tmp_path)
+    arrays = next((tmp_path / "obj" / frame["key_judged"][0]).glob("*.safetensors"))
+    arrays.write_bytes(bytes(arrays.stat().st_size))
+    with pytest.raises(Corrupt, match="store repair"):
+        load.pictures(tmp_path, frame)
+    assert arrays.exists()
 
 
 def test_candidates_know_which_of_them_was_chosen(tmp_path):
@@ -163,9 +174,11 @@ def test_four_lines_of_pandas_read_the_same_rows(tmp_path):
     assert sorted(plain["margin"]) == sorted(ours["margin"])
 
 
-def test_a_corrupt_row_is_left_out(tmp_path):
+def test_a_corrupt_row_is_left_out_and_left_where_it_is(tmp_path):
     filled(tmp_path, chains())
     path = next((tmp_path / "rows" / "made_up").iterdir())
     path.write_text(path.read_text().replace("certify", "guard"))
     assert len(load.load(tmp_path)) == 8
-    assert Store(tmp_path).verify().exit_code == 0
+    assert path.exists()
+    assert repair(tmp_path).exit_code == 0
+    assert not path.exists()
