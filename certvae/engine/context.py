@@ -135,10 +135,13 @@ def made_here(*, on_cluster: bool = False) -> Callable[[Mapping[str, Any]], bool
 
 
 def apart(row: Mapping[str, Any], store: Store) -> str:
-    """What sets a row apart from those that are made here: versions of stages, and what it was judged in."""
+    """What sets a row apart from those that are made here: versions of stages, and what it was judged in.
+
+    Nothing where neither tells, as of one that failed before it was judged.
+    """
     now = {"stages": {stage.name: stage.version for stage in chain.STAGES}, **expected()}
     stages = {name: row.get(f"stage_version_{name}", version) for name, version in now["stages"].items()}
-    made_in = store.environment(row.get("key_judged", ""))
-    was = dict(leaves({"stages": stages, **made_in}))
+    made_in = store.environment(row["key_judged"]) if "key_judged" in row else None
+    was = dict(leaves({"stages": stages, **(made_in or {})}))
     found = ", ".join(f"{name} {was[name]}, not {here}" for name, here in leaves(now) if was.get(name, here) != here)
-    return found or ("" if made_in else "which one is not noted, as of a chain in Python")
+    return found or ("which one is not noted, as of a chain in Python" if made_in == {} else "")

@@ -277,13 +277,13 @@ class Store:
         """{stage, key, seconds, owner} of every execution that ended with a published object."""
         return [event for event in events(self.disk, EXECUTIONS) if stage in (None, event.get("stage"))]
 
-    def environment(self, key: str) -> dict[str, Any]:
-        """What an object was made in, as its key has it; empty where it is not there, or not whole."""
+    def environment(self, key: str) -> dict[str, Any] | None:
+        """What an object was made in, as its key has it; None where it is not there, or not whole."""
         try:
             folder = open_folder(self.disk, self.path / OBJECTS / key)
         except Corrupt:
             folder = None
-        return {} if folder is None else folder.body["environment"]
+        return folder and folder.body["environment"]
 
     def seconds(self, stage: str) -> list[float]:
         """How long the executions of a stage took."""

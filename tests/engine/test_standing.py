@@ -116,6 +116,16 @@ def test_rows_of_a_chain_in_python_say_that_nothing_is_noted(store):
     assert "in another environment (which one is not noted, as of a chain in Python), and" in said(store)
 
 
+@pytest.mark.parametrize("named", [{}, {"key_judged": "0" * 64}])
+def test_rows_without_an_object_are_no_rows_of_a_chain_in_python(store, named):
+    """Of a judging that failed, or whose object was removed: the folder of all objects was opened for it."""
+    now = {"environment": "f" * 64, "stage_version_judge": judging.judge.version}
+    for mode in small_rows.MODES:
+        row = small_rows.row(store, cells(0)[0].spec, mode)
+        store.put_row({name: value for name, value in row.items() if name != "key_judged"} | now | named)
+    assert "in another environment, and a run here makes them again" in said(store)
+
+
 def test_a_spec_of_another_version_is_left_out(store):
     runs.ask(store, "small", cells(0))
     (event,) = runs.told(store)
