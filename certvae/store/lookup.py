@@ -1,7 +1,6 @@
 """Finds results again: a cell by its first digits, the row that counts of several, the object behind a row."""
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 from certvae.canonical import digest
@@ -30,16 +29,27 @@ def cell_of(store: Store, rows: Iterable[Row], prefix: str) -> str:
 
 
 def newest(store: Store, rows: Iterable[Row]) -> list[Row]:
-    """One row per network and split: of the latest judgement, of these the one made in the environment of this process,
-    and of these the one that is not stale."""
+    """One row per network and split: of the latest judgement, of these one of the environment that a study on this
+    machine has, stale or not, since its tables show that; of these one that is not stale, and of these the last digest.
+
+    Only where environments differ is that of this machine asked for: on one with GPUs torch tells it.
+    """
     places: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         places.setdefault((row["cell"], row["mode"], row["split"]), []).append(row)
-    return [sorted(found, key=partial(_rank, store))[-1] if len(found) > 1 else found[0] for found in places.values()]
+    return [_newest(store, found) for found in places.values()]
 
 
-def _rank(store: Store, row: Row) -> tuple[int, bool, bool]:
-    return row.get("stage_version_judge", 0), row.get("environment") == digest(expected()), not store.is_stale(row)
+def _newest(store: Store, found: list[Row]) -> Row:
+    if len(found) == 1:
+        return found[0]
+    here = digest(expected()) if len({row.get("environment") for row in found}) > 1 else None
+
+    def rank(row: Row) -> tuple[int, bool, bool, str]:
+        is_here = row.get("environment") == here
+        return row.get("stage_version_judge", 0), is_here, not store.is_stale(row), digest(row)
+
+    return max(found, key=rank)
 
 
 def object_of(store: Store, row: Row, name: str) -> Artifact:

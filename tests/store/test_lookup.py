@@ -5,6 +5,7 @@ import pytest
 from certvae.canonical import digest
 from certvae.errors import ConfigFault, StoreFault
 from certvae.fingerprint import expected
+from certvae.store import lookup
 from certvae.store.lookup import cell_of, newest, object_of
 from certvae.store.program import PROGRAM
 from certvae.store.store import Store
@@ -32,12 +33,26 @@ def test_of_several_rows_of_a_network_the_latest_judgement_counts_and_then_the_o
         assert sorted(newest(store, order), key=lambda row: row["mode"]) == [fresh, other]
 
 
-def test_of_two_machines_the_row_of_this_one_counts(store):
+def test_of_two_machines_the_row_of_this_one_counts_though_it_is_stale(store):
     """The names of files decided, so a bundle could be of another network than the one that the table shows."""
     ours = ROW | {"environment": digest(expected())}
     other = ROW | {"environment": "e" * 64, PROGRAM: store.program}
     assert newest(store, [ours, other]) == newest(store, [other, ours]) == [ours]
     assert newest(store, [ours, other | {"stage_version_judge": 5}]) == [other | {"stage_version_judge": 5}]
+
+
+def test_of_two_other_machines_the_one_that_is_not_stale_counts_and_then_the_last_digest(store):
+    stale, fresh = ROW | {"environment": "e" * 64}, ROW | {"environment": "f" * 64, PROGRAM: store.program}
+    third = fresh | {"environment": "d" * 64}
+    last = max(fresh, third, key=digest)
+    for order in ([stale, fresh, third], [third, fresh, stale], [fresh, third]):
+        assert newest(store, order) == [last]
+
+
+def test_where_all_environments_are_one_this_machine_is_not_asked_for_its_own(store, monkeypatch):
+    """On a host with GPUs that imports torch."""
+    monkeypatch.setattr(lookup, "expected", lambda: pytest.fail("asked"))
+    assert newest(store, [ROW, ROW | {PROGRAM: store.program}]) == [ROW | {PROGRAM: store.program}]
 
 
 def test_an_object_that_is_gone_is_named_with_its_remedy(store):
