@@ -59,28 +59,19 @@ def folder_files(path: Path) -> Iterator[Files]:
 
 
 def entries(
-    folder: Path | str, prefix: str = "", above: frozenset[str] = frozenset(), seen: dict[str, str] | None = None
+    folder: Path | str, prefix: str = "", above: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every visible file below a folder by its relative name. Links are followed, but not back to a folder above.
-
-    Args:
-        prefix, above, seen: its own name within the first folder, and the real folders above it, and before it.
-
-    Raises:
-        DataFault: two names lead to one folder, whose files would be there twice.
-    """
-    here, seen = os.path.realpath(folder), {} if seen is None else seen
+    """Every visible file below a folder by its relative name. Links are followed, but not back to a folder above."""
+    here = os.path.realpath(folder)
     if here in above:
         return
-    if (first := seen.setdefault(here, prefix)) != prefix:
-        raise _twice(here, first, prefix)
     with os.scandir(folder) as found:
         for entry in found:
             if not is_visible(entry.name):
                 continue
             target = Path(entry.path) if entry.is_symlink() else entry  # a path takes a link to itself for nothing
             if target.is_dir():
-                yield from entries(entry.path, f"{prefix}{entry.name}/", above | {here}, seen)
+                yield from entries(entry.path, f"{prefix}{entry.name}/", above | {here})
             elif target.is_file():
                 yield prefix + entry.name, entry
 
@@ -124,14 +115,6 @@ class Bounded(io.RawIOBase):
         if self._left < 0:
             raise ValueError(f"it unpacks to more than {self._most:,} bytes")
         return content
-
-
-def _twice(folder: str, *names: str) -> DataFault:
-    return DataFault(
-        f"{' and '.join(sorted(names))} are one folder, whose files would be there twice",
-        "take the link away, or name a folder that holds one of them",
-        where=folder,
-    )
 
 
 def damaged(path: Path, reason: BaseException) -> DataFault:

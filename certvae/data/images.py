@@ -13,6 +13,7 @@ cut to a square about their centre and scaled.
 import functools
 import hashlib
 import io
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -169,6 +170,7 @@ def _index(path: Path) -> Index:
     names = sorted(name for name, _ in entries(path) if Path(name).suffix.lower() in formats()) if path.is_dir() else []
     if not names:
         raise _empty(path)
+    _check_once(path, names)
     top = _top(names)
     inside = {name: name.removeprefix(top).split("/") for name in names}
     parts = {first: part_of(first) for first, *rest in inside.values() if rest}
@@ -188,6 +190,15 @@ def _index(path: Path) -> Index:
         classes=_classes(rows, path),
         ignored=tuple(sorted(ignored)),
     )
+
+
+def _check_once(path: Path, names: list[str]) -> None:
+    """Raises DataFault where a link gives a folder of images a second name, as `latest` beside `v2`."""
+    known: dict[str, str] = {}
+    for folder in sorted({name.rpartition("/")[0] for name in names}):
+        if (first := known.setdefault(os.path.realpath(path / folder), folder)) != folder:
+            what = f"{first}/ and {folder}/ are one folder, whose images would be there twice"
+            raise _refusal(what, path, "take the link away, or name a folder that holds one of them")
 
 
 def _labelled(rows: list[_Row]) -> tuple[list[_Row], set[Part]]:

@@ -246,6 +246,14 @@ def test_a_link_to_a_folder_beside_it_is_refused_and_taken_away(tmp_path):
     assert opened(folder).digest == expected
 
 
+def test_a_link_to_a_folder_without_images_is_no_matter(tmp_path):
+    folder = write_folder(tmp_path / "images", images())
+    expected = opened(folder).digest
+    write_folder(folder / "notes", {"a.txt": b"x"})
+    (folder / "docs").symlink_to(folder / "notes")
+    assert opened(folder).digest == expected
+
+
 def test_class_folders_may_be_links(tmp_path):
     """Subsets of large data sets are made so; a linked class was left out, and nothing said of it."""
     real = write_folder(tmp_path / "real", images())
