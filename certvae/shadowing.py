@@ -44,8 +44,9 @@ def _beyond(name: str, file: str) -> str | None:
 
 
 def _is_of_the_user(folder: str) -> bool:
-    """Whether it is that of a script, or the current one; a package may well lie in two folders of packages."""
-    places = (*sys.path[:1], "", *map(os.path.dirname, sys.argv[:1]))  # a script that `certvae run` loads comes first
+    """Whether it is that of a script, the current one or one of PYTHONPATH; a package may well lie in two others."""
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    places = (*sys.path[:1], "", *map(os.path.dirname, sys.argv[:1]), *named)  # a script that is loaded comes first
     return folder in map(_real, places) and not folder.endswith(("site-packages", "dist-packages"))
 
 

@@ -256,6 +256,31 @@ def test_a_package_that_lies_in_two_folders_of_packages_hides_nothing(
     assert "AttributeError: module 'lies_twice' has no attribute 'absent'" in capsys.readouterr().err
 
 
+def test_a_file_in_a_folder_of_pythonpath_is_seen_and_may_have_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A package that it hid was said not to be installed."""
+    folders = [tmp_path / name for name in ("lib", "system")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "lies_beside.py").write_text("" if folder.name == "lib" else "wanted = 0\n")
+    monkeypatch.setenv("PYTHONPATH", str(folders[0]))
+    monkeypatch.setattr(sys, "path", [*sys.path, *map(str, folders)])
+
+    def run() -> int:
+        try:
+            return terminal.guarded(lambda: importlib.import_module("lies_beside").wanted)
+        finally:
+            del sys.modules["lies_beside"]
+            importlib.invalidate_caches()
+
+    hiding = folders[0] / "lies_beside.py"
+    assert run() == ExitCode.WRONG_INPUT
+    assert capsys.readouterr().err.startswith(f"E-CONF: {hiding} is imported in place of {folders[1]}")
+    hiding.rename(hiding.with_name("my_own.py"))
+    assert run() == 0
+
+
 SCRIPT = terminal.PROGRAM.parent / "sweeps" / "tiny_fixed_q.py"
 
 
