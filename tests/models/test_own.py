@@ -92,6 +92,11 @@ class TestBadNetworks:
         torch.nn.init.constant_(last.bias, 0.5)
         laws.check_logits(vae)
 
+    def test_what_is_no_number_is_no_sigmoid(self):
+        vae = build(planted(), SHAPE, 4, 0)
+        torch.nn.init.constant_(vae.encoder.get_submodule("network.draws").bias, torch.nan)
+        laws.check_logits(vae)
+
     def test_training_that_draws_is_refused(self):
         with pytest.raises(ConfigFault, match="two trainings from one start differ"):
             laws.check_training(lambda seed: build(planted(flaw="dropout"), SHAPE, 4, seed))
