@@ -101,7 +101,7 @@ def differences(expected: Facts, facts: Facts) -> Iterator[str]:
         if facts.packages.get(name) != wanted:
             yield f"{name} {facts.packages.get(name)}, not {wanted}"
     if facts.program != expected.program:
-        yield f"another text of this program ({facts.program}, not {expected.program})"
+        yield f"other source code ({facts.program}, not {expected.program})"
 
 
 def no_store_here(probe: str) -> RayFault:

@@ -45,7 +45,8 @@ def compact(disk: Disk, study: str, without: Collection[str] = ()) -> tuple[int,
 
     Raises:
         DiskFault: a segment could not be written.
-        StoreFault: the name of the study is not valid, or whoever compacts it now does not go on.
+        StoreFault: the name of the study is not valid, the file system has no locks, or whoever compacts it now does
+            not go on.
     """
     with _alone(disk, checked_name(study)):
         return _compact(disk, study, without)

@@ -38,7 +38,7 @@ def test_equal_nodes_pass():
         ({"python": "3.11.8"}, "Python 3.11.8, not 3.11.7"),
         ({"packages": {"ray": "2.60.0", "torch": "2.12.0"}}, "torch 2.12.0, not 2.13.0"),
         ({"packages": {"torch": "2.13.0"}}, "ray None, not 2.60.0"),
-        ({"program": "bbbb"}, "another text of this program (bbbb, not aaaa)"),
+        ({"program": "bbbb"}, "other source code (bbbb, not aaaa)"),
         ({"store": "it is not there"}, "the store cannot be used: it is not there"),
     ],
 )
@@ -93,7 +93,7 @@ def test_to_ask_nobody_starts_no_ray(store):
     assert not ray.is_initialized()
 
 
-def test_a_beacon_stays_young_while_its_run_is_watched(store, monkeypatch):
+def test_a_probe_stays_young_while_its_run_is_watched(store, monkeypatch):
     monkeypatch.setattr(watch, "SECONDS", 0.01)
     monkeypatch.setattr(watch, "alive", list)
     with probe_file(store) as probe, socket.create_server(("127.0.0.1", 0)) as head:
