@@ -25,7 +25,7 @@ def shadowed(error: BaseException | None) -> ConfigFault | None:
                 f"{file} is imported in place of {hidden}, which has the same name",
                 "give your file another name; its __pycache__ may be deleted",
                 where=file,
-                cause="Python looks beside a script, or in the current folder, before it looks among its packages",
+                cause="Python looks beside a script, in the current folder and in PYTHONPATH before its packages",
             )
         error = error.__cause__ or error.__context__
     return None
