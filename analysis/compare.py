@@ -5,7 +5,7 @@ teacher and data order. With a handful of seeds that means a paired t interval a
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from certvae.spec.quantities import read_by
 
 from .intervals import LEVEL, interval, sign_flip
 from .views import NO_TEACHER, UNKNOWN, Partition, Refused, Strict, claims, everything, strict_rows
+
+if TYPE_CHECKING:
+    from pandas.api.typing import DataFrameGroupBy
 
 CONFIG = ["study", "config"]
 CELL = ["study", "config", "seed"]
@@ -45,6 +48,11 @@ def lacking(rows: pd.DataFrame, numbers: Sequence[str]) -> int:
     known = rows[list(numbers)]
     expected = known.notna().any() | (known.columns == "margin")
     return int(known.loc[:, expected].isna().any(axis=1).sum())
+
+
+def counts(groups: "DataFrameGroupBy", numbers: Sequence[str]) -> pd.DataFrame:
+    """`n` seeds of each group, and `n_failed` of them that lack a number; of no group as well."""
+    return pd.DataFrame({"n": groups.size(), "n_failed": [lacking(rows, numbers) for _, rows in groups]}, dtype=int)
 
 
 def differences(strict: Strict, mode: str, reference: str, quantity: str = "margin") -> pd.DataFrame:

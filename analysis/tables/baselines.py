@@ -38,9 +38,8 @@ def baseline_table(strict: Strict, view: View = DECLARED) -> Table:
     rows = one_teaching(strict_rows(strict))
     found = compare.summary(Strict(rows, strict.thresholds), (*HEADS, *OTHERS))
     frame = found.pivot(index=[*compare.CONFIG, "mode"], columns="quantity", values="mean").reset_index()
-    pooled = rows.groupby([*compare.CONFIG, "mode"])
-    counts = {"n": pooled.size(), "n_failed": pooled.apply(compare.lacking, (*HEADS, *OTHERS))}
-    frame = frame.join(pd.DataFrame(counts), on=[*compare.CONFIG, "mode"])
+    by = [*compare.CONFIG, "mode"]
+    frame = frame.join(compare.counts(rows.groupby(by), (*HEADS, *OTHERS)), on=by)
     at_tau = {f"{name}{tau_column(view.tau).removeprefix('margin')}": frame[name] - view.tau for name in HEADS}
     frame = frame.assign(**at_tau).merge(_printed(rows), on="mode", how="left")
     frame = frame.sort_values("mode", key=lambda modes: modes.map(ordered(modes).index), ignore_index=True)

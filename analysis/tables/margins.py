@@ -86,10 +86,7 @@ def tau_table(parts: Partition, view: View = DECLARED) -> Table:
     pooled = strict.groupby(by, sort=False)
     lines = [pooled[names].agg(how).assign(endpoint=f"{how} over strict-feasible seeds") for how in ("min", "mean")]
     lines[1]["population_bound"] = float("nan")  # the mean of bounds bounds nothing
-    failures = [
-        compare.lacking(rows, ("margin", "population_bound")) for _, rows in pooled
-    ]  # `apply` of none is a frame
-    counts = pd.DataFrame({"n": pooled.size(), "n_failed": failures}, dtype=int)
+    counts = compare.counts(pooled, ("margin", "population_bound"))
     stress = with_taus(parts.stress.listed, view.columns).set_index(by)
     one_by_one = stress[names].assign(endpoint=["seed " + str(seed) + " (stress)" for seed in stress["seed"]], n=1)
     found = pd.concat([*(line.join(counts) for line in lines), one_by_one.assign(n_failed=failed(stress).astype(int))])
