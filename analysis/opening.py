@@ -173,8 +173,8 @@ def strips(rows: pd.DataFrame, lines: Sequence[Mapping[str, Any]], view: View, a
 def command(remembered: Mapping[str, Any] | None, store: Path, study: str, seeds: Sequence[int]) -> str:
     """A command line on the winner of a search, under the name of its study: under another it would be another look.
 
-    It can be typed here, or in the folder where script and store lie; of others it says that their paths are wanted,
-    for a page that is passed on names no folder of this machine.
+    It can be typed here, or in the folder where script and store lie; those of different folders have a PATH to fill
+    in, for a page that is passed on names no folder of this machine.
 
     Args:
         remembered: the last command of the study, from the log of its store; None where nobody noted it.
@@ -185,18 +185,18 @@ def command(remembered: Mapping[str, Any] | None, store: Path, study: str, seeds
     if remembered is None:
         return ""
     script, place = Path(remembered["study"]), store.absolute()
-    apart = bool(seeds) and script.is_absolute() and script.parent != place.parent  # module:NAME lies nowhere
-    wanted = apart and not all(path.is_relative_to(Path.cwd()) for path in (script, place))
-    script, place = _near(script), _near(place)
+    together = not seeds or script.parent == place.parent  # without seeds the store alone is named
+    script, place = (_near(path, Path() if together else Path("PATH")) for path in (script, place))
     again = ["--config", place / VIEWS / study / BEST, "--seeds", *seeds, "--store", place]
     words = [script, "--study", study, *again] if seeds else [place, "--study", study]
-    line = shlex.join(["certvae", "run", *map(str, words)])
-    return line + (f"  # with the paths of {script.name} and {place.name}" if wanted else "")
+    return shlex.join(["certvae", "run", *map(str, words)])
 
 
-def _near(path: Path) -> Path:
-    """From here, where it lies below; else by its own name."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
+def _near(path: Path, elsewhere: Path) -> Path:
+    """From here, where it lies below, or is the name of a module; else by its own name below `elsewhere`."""
+    if not path.is_absolute():
+        return path
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else elsewhere / path.name
 
 
 def _asked(lines: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from certvae.errors import ConfigFault, Fault
+from certvae.shadowing import shadowed
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -133,7 +134,7 @@ def called(function: Callable[Given, Result], *given: Given.args, **named: Given
             raise
         if isinstance(error, ModuleNotFoundError) and not any(one.name != IMPORTED for one in _theirs(error)):
             raise
-        raise refused(function, error) from error
+        raise shadowed(error) or refused(function, error) from error
 
 
 def refused(function: Callable[..., object], error: Exception) -> TheirFault:
@@ -218,7 +219,7 @@ def _behind(module: str) -> ConfigFault | None:
         f"{module} is not {file}: {top} is {first if first and not is_built_in else 'a part of Python'}",
         "give yours another name, and use that",
         where=str(file),
-        cause="that is found before what lies in the working directory",
+        cause="Python finds that first",
     )
 
 

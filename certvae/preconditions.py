@@ -30,6 +30,7 @@ class Preconditions:
     facts   n and, of these rows:
             in_train, in_guard  rows that equal a train row, a guard row;  leaked  either
             distinct            rows without repetition: the effective n
+            untold              there, and true, where nothing told images apart, so that no row was found to be equal
     """
 
     unseen: Bool[np.ndarray, " n"]
@@ -93,6 +94,8 @@ def warnings(found: Mapping[str, Any] | None, classes: int) -> list[str]:
         said.append(f"{found['near']:,} of {n:,} certify rows are nearly a train or guard row")
     if repeated := n - found["distinct"]:
         said.append(f"{repeated:,} certify rows repeat another one: the bound counts each once")
+    if found.get("untold"):
+        said.append("latents and features of few values tell no image from another: nothing was tested for repetition")
     if n < classes:
         said.append(f"certify has {n:,} rows for {classes:,} classes: no bound can be tight")
     return said

@@ -142,6 +142,15 @@ class TestCalled:
         with foreign.importable():
             assert called(given) == 3
 
+    def test_a_file_that_hides_what_it_imports_is_told(self, folder, monkeypatch):
+        write(folder / "torch.py", "x = 1\n")
+        write(folder / "late.py", "def rows():\n    import torch.nn\n")
+        monkeypatch.syspath_prepend(folder)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torch"]:
+            monkeypatch.delitem(sys.modules, name)
+        with pytest.raises(ConfigFault, match=r"torch\.py is imported in place of .*give your file another name"):
+            called(foreign.brought("late:rows"))
+
     def test_a_module_that_is_imported_may_need_a_package(self, folder, monkeypatch):
         write(folder / "script.py", "import not_installed_anywhere\n")
         monkeypatch.syspath_prepend(folder)

@@ -12,7 +12,7 @@ from .. import compare
 from ..printed import BASELINES
 from ..table import Table
 from ..views import DECLARED, Partition, Strict, View, claims, everything, strict_rows, tau_column
-from .margins import CELL, SEEDS, SURVIVORS, table
+from .margins import CELL, LACKING, SEEDS, table
 from .teachers import one_teaching
 
 HEADS = ("margin", "relabelled_margin", "affine_margin", "short_affine_margin")
@@ -44,7 +44,7 @@ def baseline_table(strict: Strict, view: View = DECLARED) -> Table:
     frame = frame.assign(**at_tau).merge(_printed(rows), on="mode", how="left")
     frame = frame.sort_values("mode", key=lambda modes: modes.map(ordered(modes).index), ignore_index=True)
     notes = (
-        SURVIVORS,
+        LACKING,
         "the raw head of a baseline never heard of the teacher: not certified says that, and nothing of the latent",
         "every head reads the latent alone; fitted ones see train rows, are stopped on guard rows, and are judged here",
         "an affine head contains all constants: fitted to the end its train margin is never negative, so the printed "

@@ -37,6 +37,7 @@ from ..views import (
 
 CELL = ("label", "seed", "mode")
 SEEDS = ("n", "n_failed")
+LACKING = "each number is over the seeds that have it; n_failed of them lack one that others have"
 SURVIVORS = "mean, sd, min and max are over the seeds that have the number: seeds minus n_failed"
 
 
@@ -84,15 +85,16 @@ def tau_table(parts: Partition, view: View = DECLARED) -> Table:
     names = [*(tau_column(tau) for tau in view.columns), "population_bound"]
     by = [*compare.CONFIG, "mode"]
     pooled = strict.groupby(by, sort=False)
-    lines = [pooled[names].agg(how).assign(endpoint=f"{how} over strict-feasible seeds") for how in ("min", "mean")]
-    lines[1]["population_bound"] = float("nan")  # the mean of bounds bounds nothing
-    counts = compare.counts(pooled, ("margin", "population_bound"))
+    worst = pooled[names].min().join(compare.counts(pooled, ("margin", "population_bound")))
+    mean = pooled[names].mean().join(compare.counts(pooled, ("margin",)))
+    mean["population_bound"] = float("nan")  # the mean of bounds bounds nothing
+    ends = [line.assign(endpoint=f"{how} over strict-feasible seeds") for how, line in (("min", worst), ("mean", mean))]
     stress = with_taus(parts.stress.listed, view.columns).set_index(by)
     one_by_one = stress[names].assign(endpoint=["seed " + str(seed) + " (stress)" for seed in stress["seed"]], n=1)
-    found = pd.concat([*(line.join(counts) for line in lines), one_by_one.assign(n_failed=failed(stress).astype(int))])
+    found = pd.concat([*ends, one_by_one.assign(n_failed=failed(stress).astype(int))])
     shown = ("label", "mode", "endpoint", *names, *SEEDS)
     note = "tau is a view on stored margins; the bound needs no tau and is a claim on the split certify only"
-    return table("tau", "Sensitivity to tau", everything(parts), found.reset_index(), shown, (note, SURVIVORS))
+    return table("tau", "Sensitivity to tau", everything(parts), found.reset_index(), shown, (note, LACKING))
 
 
 def claim_table(parts: Partition, view: View = DECLARED) -> Table:

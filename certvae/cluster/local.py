@@ -225,7 +225,7 @@ def start(slots: Slots, folder: Path) -> None:
         attempt()
     except Exception as first:  # Ray raises bare ones, after half a minute that cannot be set
         if not end_ray():
-            raise _not_started(folder, first, ", in a new Python") from first
+            raise _not_started(folder, first, "; then run it in a new Python") from first
         try:
             attempt()
         except Exception as error:

@@ -26,6 +26,11 @@ class _End:
         self._begun, self.over = threading.Lock(), threading.Event()
         self.error: BaseException | None = None
 
+    @property
+    def begun(self) -> bool:
+        """A process that may have no more threads never begins it."""
+        return self._begun.locked()
+
     def wait(self, until: float) -> None:
         """Begins it unless it has begun, and waits for it until then."""
         threading.Thread(target=self._run, name="end of Ray", daemon=True).start()
@@ -67,7 +72,7 @@ def end_ray() -> bool:
         raise
     finally:
         _put_back()
-        if not end.over.is_set():
+        if end.begun and not end.over.is_set():
             _left.append(end)
             _log.warning("Ray has not ended, and is waited for no longer: the next run on Ray needs a new Python")
     if end.error:

@@ -170,7 +170,6 @@ def _index(path: Path) -> Index:
     names = sorted(name for name, _ in entries(path) if Path(name).suffix.lower() in formats()) if path.is_dir() else []
     if not names:
         raise _empty(path)
-    _check_once(path, names)
     top = _top(names)
     inside = {name: name.removeprefix(top).split("/") for name in names}
     parts = {first: part_of(first) for first, *rest in inside.values() if rest}
@@ -182,6 +181,7 @@ def _index(path: Path) -> Index:
         if part is not None:
             rows.append((PARTS.index(part), below[0] if len(below) > 1 else "", name))
     rows, unlabelled = _labelled(sorted(rows))
+    _check_once(path, [name for _, _, name in rows])
     ignored = [first for first, part in parts.items() if is_split and (part is None or part in unlabelled)]
     return Index(
         top=top,

@@ -125,7 +125,7 @@ class Board(Listener):
         self._begun: dict[str, float] = {}
         self._done = self._failed = 0
         self._began = self._waits_since = time.monotonic()
-        self._waits_for = self._unsaid = ""
+        self._waits_for = ""
         self._live = Live(get_renderable=lambda: self, console=console, refresh_per_second=4, transient=True)
         self._is_live = console.is_terminal and not console.is_dumb_terminal
         self._log = written(log.open("a"), width=LOG_WIDTH)
@@ -146,7 +146,6 @@ class Board(Listener):
 
     def stopping(self) -> None:
         self._waits_for, self._waits_since = STOPPING, time.monotonic()
-        self._unsaid = STOPPING  # a handler of a signal may interrupt whoever prints
 
     def started(self, token: str, lane: Cell) -> None:
         now = time.monotonic()
@@ -155,9 +154,6 @@ class Board(Listener):
         self._begun.setdefault(lane.spec.cell, now)
 
     def heard(self, token: str, lane: Cell, event: Mapping[str, Any]) -> None:
-        if self._unsaid:
-            self._say(self._unsaid, on_terminal=not self._is_live)
-            self._unsaid = ""
         if self._waits_for != STOPPING:
             self._waits_for = ""
         if "said" in event:

@@ -185,20 +185,19 @@ class Store:
         return self._find(self._request(stage, inputs, named))
 
     def artifact(self, key: str) -> Artifact | None:
-        """What was published under a key that a row names; None when it is not there, or corrupt in a store that is
-        only read.
+        """What was published under a key that a row names; None when it is not there.
 
         Raises:
-            Corrupt: it is not what was published; it was moved to quarantine.
+            Corrupt: it is not what was published; it was moved to quarantine, unless the store is only read.
             DiskFault: it could not be read.
         """
         path = self.path / OBJECTS / key
         try:
             folder = open_folder(self.disk, path)
         except Corrupt as corrupt:
-            quarantine(self.disk, path, corrupt.reason)
             if self.disk.reading:
-                return None
+                raise corrupt.unmoved(self.path) from corrupt
+            quarantine(self.disk, path, corrupt.reason)
             raise
         return folder and self._opened(folder.body["stage"], key, folder)
 

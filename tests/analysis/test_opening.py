@@ -80,14 +80,14 @@ def test_marks_lie_where_margins_are(tmp_path):
 
 def test_the_command_of_a_winner_goes_on_with_its_search_until_that_is_confirmed():
     last = {"study": "/somewhere/sweeps/mine.py", "arguments": ["--search", "8", "--store", "x", "--looks", "1"]}
-    assert command(last, Path("/somewhere/a b"), "mine", [7, 8]) == (
-        "certvae run mine.py --study mine --config 'a b/views/mine/best.json' --seeds 7 8 --store 'a b'"
-        "  # with the paths of mine.py and a b"
+    assert command(last, Path("/elsewhere/a b"), "mine", [7, 8]) == (
+        "certvae run PATH/mine.py --study mine --config 'PATH/a b/views/mine/best.json' --seeds 7 8 --store 'PATH/a b'"
     )
     beside = command(last, Path("/somewhere/sweeps/s"), "mine", [7])
     assert beside == "certvae run mine.py --study mine --config s/views/mine/best.json --seeds 7 --store s"
     module = {"study": "mine.sweeps:STUDY", "arguments": []}
-    assert command(module, Path("/somewhere/s"), "mine", [7]).startswith("certvae run mine.sweeps:STUDY --study mine")
+    again = "--config PATH/s/views/mine/best.json --seeds 7 --store PATH/s"
+    assert command(module, Path("/somewhere/s"), "mine", [7]) == f"certvae run mine.sweeps:STUDY --study mine {again}"
     assert command(last, Path("/somewhere/a b"), "mine", []) == "certvae run 'a b' --study mine"
     assert command(None, Path("/somewhere/a b"), "mine", [7, 8]) == ""
     below = {"study": str(Path.cwd() / "sweeps" / "mine.py"), "arguments": []}
@@ -128,7 +128,8 @@ class TestWinner:
         material, _ = gather(Request(store=store, study=STUDY))
         assert material.winner is not None
         assert (
-            f"--config {store.name}/views/{STUDY}/best.json --seeds 7 8 --store {store.name}" in material.winner.command
+            f"--config PATH/{store.name}/views/{STUDY}/best.json --seeds 7 8 --store PATH/{store.name}"
+            in material.winner.command
         ) is shown
 
     def test_without_fresh_seeds_it_says_so(self, tmp_path):

@@ -115,6 +115,16 @@ class TestAskedToStop:
             shutdown.end_ray()
         assert asked == [1]
 
+    def test_not_where_no_thread_can_be_started_and_nothing_hangs_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(RuntimeError, match="new thread"):
+                shutdown.end_ray()
+        assert not shutdown.hangs()
+
     def test_never_and_it_hangs_no_ray_starts_before_it_has_ended(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -138,7 +148,7 @@ class TestAskedToStop:
         monkeypatch.setattr(shutdown, "MOST_SECONDS", 0.05)
         monkeypatch.setattr(ray, "init", lambda **_: started.append(1) or 1 / 0)
         self.ends(monkeypatch, lambda: over.wait(60))
-        with pytest.raises(RayFault, match="run the same command again, in a new Python; nothing is lost"):
+        with pytest.raises(RayFault, match="run the same command again; then run it in a new Python; nothing is lost"):
             local.start(Slots(1, 1.0, 0.0, "one CPU core"), tmp_path)
         over.set()
         assert started == [1]

@@ -254,6 +254,14 @@ def test_a_link_to_a_folder_without_images_is_no_matter(tmp_path):
     assert opened(folder).digest == expected
 
 
+def test_nor_is_one_to_a_part_that_is_not_read(tmp_path):
+    folder = write_folder(
+        tmp_path / "images", {f"{part}/{name}": x for part in ("train", "val") for name, x in images().items()}
+    )
+    (folder / "original").symlink_to(folder / "train")
+    assert ImageFolder(folder).index.ignored == ("original",)
+
+
 def test_class_folders_may_be_links(tmp_path):
     """Subsets of large data sets are made so; a linked class was left out, and nothing said of it."""
     real = write_folder(tmp_path / "real", images())

@@ -6,9 +6,11 @@ from certvae.canonical import digest
 from certvae.errors import ConfigFault, StoreFault
 from certvae.fingerprint import expected
 from certvae.store import lookup
+from certvae.store.folders import MANIFEST, Corrupt
 from certvae.store.lookup import cell_of, newest, object_of
 from certvae.store.program import PROGRAM
-from certvae.store.store import Store
+from certvae.store.store import OBJECTS, Store
+from tests import analysis_rows
 
 ROW = {"cell": "ab" * 32, "mode": "full", "split": "guard", "seed": 0, "stage_version_judge": 4}
 
@@ -58,3 +60,12 @@ def test_where_all_environments_are_one_this_machine_is_not_asked_for_its_own(st
 def test_an_object_that_is_gone_is_named_with_its_remedy(store):
     with pytest.raises(StoreFault, match="the teacher object of full, seed 0, is not in the store"):
         object_of(store, ROW | {"key_teacher": "c" * 64}, "teacher")
+
+
+def test_one_that_is_damaged_is_told_so_where_a_store_is_only_read(store):
+    """It was said not to be there, and to run the study on a store that may be an archive."""
+    key = store.call(analysis_rows.teacher, 0).key
+    (store.path / OBJECTS / key / MANIFEST).write_text("{}")
+    with pytest.raises(Corrupt, match=r"does not match its digest.*store repair .*where the store can be written"):
+        object_of(Store.existing(store.path, reading=True), ROW | {"key_teacher": key}, "teacher")
+    assert (store.path / OBJECTS / key).is_dir()
