@@ -119,9 +119,9 @@ def test_the_winner_of_a_search_is_run_again_from_its_file(tmp_path, capsys, mon
     assert parse(study, ["--config", str(path)])[1].config == cells.winner.config
     assert main(study, ["--config", str(path), "--seeds", "200", "--store", str(store)]) == 0
     assert "1 cell, 1 done before" in capsys.readouterr().out
-    _, _, _, *words = shlex.split(command({"study": "a.py", "arguments": []}, store, run.study, [200]))
     looks = sorted((store / "plan" / "looks").iterdir())
     monkeypatch.chdir(tmp_path)
+    _, _, _, *words = shlex.split(command({"study": "a.py", "arguments": []}, store, run.study, [200]))
     assert main(study, words) == 0
     said = capsys.readouterr().out
     assert "1 cell, 1 done before" in said
