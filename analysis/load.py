@@ -30,7 +30,7 @@ from certvae.spec.quantities import QUANTITIES
 from certvae.store import environments
 from certvae.store.artifact import read_arrays, read_facts
 from certvae.store.disk import Disk
-from certvae.store.folders import Corrupt, Folder, open_folder
+from certvae.store.folders import Corrupt, Folder, give_up, open_folder
 from certvae.store.layout import VIEWS, existing
 from certvae.store.log import events
 from certvae.store.records import documents, get_document, rows, studies
@@ -292,7 +292,7 @@ def objects(disk: Disk, keys: Collection[str], read: Callable[[Folder], Found]) 
             folder = open_folder(disk, disk.root / OBJECTS / key)
             found = None if folder is None else read(folder)
         except Corrupt as corrupt:
-            raise corrupt.unmoved(disk.root) from corrupt
+            give_up(disk, corrupt)
         if found is not None:
             yield key, found
 

@@ -123,6 +123,7 @@ def called(function: Callable[Given, Result], *given: Given.args, **named: Given
     Raises:
         TheirFault: it raised anything but a fault, or had too little memory; the fault names its file, line and
             function.
+        ConfigFault: a file of theirs hides a module that it imports.
         ModuleNotFoundError: no function of theirs ran, and what was imported needs a module that is not there.
     """
     try:

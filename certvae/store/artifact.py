@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from certvae.canonical import canonical_json
 from certvae.errors import NumberFault
 from certvae.store.disk import Disk
-from certvae.store.folders import Corrupt, Folder, open_folder, quarantine
+from certvae.store.folders import Corrupt, Folder, give_up, open_folder
 
 ARRAYS = "arrays.safetensors"
 FACTS = "facts.json"
@@ -86,10 +86,7 @@ class Artifact:
                 raise Corrupt(self.path, f"its content digest is {folder.digest} instead of {self.digest}")
             return read(folder)
         except Corrupt as corrupt:
-            quarantine(disk, self.path, corrupt.reason)
-            if disk.reading:
-                raise corrupt.unmoved(disk.root) from corrupt
-            raise
+            give_up(disk, corrupt)
 
 
 def read_content(folder: Folder) -> Content:

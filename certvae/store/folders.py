@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from certvae.canonical import SCHEMA, digest
 from certvae.errors import DeterminismFault, StoreFault
@@ -47,11 +47,6 @@ class Corrupt(StoreFault):
     def __init__(self, path: Path, reason: str, remedy: str = MOVED):
         self.path, self.reason = path, reason
         super().__init__(f"{path.parent.name}/{path.name} does not match its digest: {reason}", remedy, where=str(path))
-
-    def unmoved(self, root: Path) -> "Corrupt":
-        """The same in a store that is only read, where nobody moves it."""
-        repair = certvae("store", "repair", "--store", str(root))
-        return Corrupt(self.path, self.reason, f"run `{repair}` where the store can be written")
 
     def __reduce__(self) -> tuple:
         return Corrupt, (self.path, self.reason, self.remedy)
@@ -251,6 +246,19 @@ def quarantine(disk: Disk, path: Path, reason: str) -> None:
         disk.make_folder(disk.root / "quarantine", exist_ok=True)
         disk.rename(path, disk.root / "quarantine" / f"{path.name}.{uuid.uuid4().hex}")
         disk.sync_folder(path.parent)
+
+
+def give_up(disk: Disk, corrupt: Corrupt) -> NoReturn:
+    """Raises what is corrupt: after it was moved out of the way, or, on a disk that is only read, with another remedy.
+
+    Raises:
+        Corrupt: always.
+    """
+    if disk.reading:
+        repair = certvae("store", "repair", "--store", str(disk.root))
+        raise Corrupt(corrupt.path, corrupt.reason, f"run `{repair}` where the store can be written") from corrupt
+    quarantine(disk, corrupt.path, corrupt.reason)
+    raise corrupt
 
 
 def discard(disk: Disk, path: Path) -> None:

@@ -27,7 +27,7 @@ import certvae.store.records as records
 from certvae.canonical import SCHEMA, digest, plain
 from certvae.store.artifact import Artifact, Content, read_facts, refuse_non_finite
 from certvae.store.checkpoints import Checkpoints, forget_finished
-from certvae.store.folders import Corrupt, Folder, discard, open_folder, other_bytes, publish, quarantine
+from certvae.store.folders import Corrupt, Folder, discard, give_up, open_folder, other_bytes, publish, quarantine
 from certvae.store.layout import STORE, UNMADE, ask_root, no_store, open_root, read_root
 from certvae.store.locks import KeyLocks
 from certvae.store.log import events, note
@@ -195,10 +195,7 @@ class Store:
         try:
             folder = open_folder(self.disk, path)
         except Corrupt as corrupt:
-            if self.disk.reading:
-                raise corrupt.unmoved(self.path) from corrupt
-            quarantine(self.disk, path, corrupt.reason)
-            raise
+            give_up(self.disk, corrupt)
         return folder and self._opened(folder.body["stage"], key, folder)
 
     def call(self, stage: Stage, *inputs: Any, **named: Any) -> Artifact:
