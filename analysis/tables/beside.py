@@ -123,6 +123,6 @@ def _by_mode(rows: pd.DataFrame, margin: str, whose: str) -> pd.DataFrame:
         **{f"{margin}_min": groups[margin].min().mask(averaged)},
         sign=pd.Series({mode: " ".join(found) + " (mean)" * int(averaged[mode]) for mode, found in marks}),
         n=groups["averaged"].sum(),
-        n_failed=groups[margin].agg(lambda found: int(found.isna().sum())),
+        n_failed=[compare.lacking(one.rename(columns={margin: "margin"}), ["margin", *means[:-1]]) for _, one in groups],
     )
     return found.add_suffix(f"_{whose}")

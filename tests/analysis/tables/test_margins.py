@@ -203,6 +203,15 @@ def test_printed_and_ours_stand_beside_each_other(tmp_path):
     assert frame["n_ours"].tolist() == [3, 3, 3]
 
 
+def test_a_seed_beside_printed_ones_that_lacks_any_shown_number_has_failed(tmp_path):
+    same = {"data": "cifar100", "classes": 100, "teacher_info": 4.0, "teacher_min_mass": 0.005}
+    first, *others = chains(**same)
+    strict, _ = partition(load(filled(tmp_path, [{**first, "loss": None}, *others])))
+    frame = beside.beside_table(strict, printed.TEACHER_SEARCH).frame.set_index("mode")
+    assert frame["n_failed_ours"].sum() == 1
+    assert frame.loc[first["mode"], "n_failed_ours"] == 1
+
+
 def test_a_printed_mean_over_seeds_has_no_minimum(tmp_path):
     same = {"data": "tiny-imagenet-200", "classes": 200, "teacher_info": 5.0, "teacher_min_mass": 0.004}
     strict, _ = partition(load(filled(tmp_path, chains(**same))))
