@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= certvae-store
 
-.PHONY: demo test test-any-cpu test-lowest-cpu mutants gpu format docs rooms readme lock clean
+.PHONY: demo test test-slow test-any-cpu test-lowest-cpu mutants gpu format docs rooms readme lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python sweeps/tiny_fixed_q.py --data digits --store $(STORE)
@@ -14,6 +14,10 @@ test: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -n logical --maxprocesses 4
+
+# Half an hour on two cores: thousands of drawn inputs, struck studies, several hosts in network namespaces.
+test-slow: $(VENV)/.ready
+	$(BIN)/python -m pytest -m slow -n logical --maxprocesses 4 --ignore tests/benchmarks
 
 # Numbers that a processor computes its own way: all else is the same everywhere.
 NUMERIC := $(addprefix tests/,test_certificate.py test_simultaneous.py test_simplex.py test_equilibrium.py test_quality.py test_papers.py \

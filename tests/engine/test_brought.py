@@ -52,7 +52,7 @@ def test_own_network_and_own_teacher_from_a_folder_of_ones_own(folder):
     assert "1 done before, 0 to run" in run(*OWN, "--teacher", "given:rows.npz").stdout
     text = Path("mynets.py").read_text()
     Path("mynets.py").write_text(text + "# changed\n")
-    changed = run(*OWN, "--teacher", "given:rows.npz", "--explain", "")
+    changed = run(*OWN, "--teacher", "given:rows.npz", "--explain", "none")
     cell = changed.stderr.partition("take one of ")[2].split(",")[0].split()[0]
     assert "model.network.source" in run(*OWN, "--teacher", "given:rows.npz", "--explain", cell).stdout
     Path("mynets.py").write_text(text)
