@@ -90,14 +90,6 @@ class Dataset:
         """What names this data set in content keys."""
         return {"name": self.name, "digest": self.digest}
 
-    def verify(self) -> None:
-        """Compares every byte with its digest.
-
-        Raises:
-            DataFault: for a difference.
-        """
-        _read(self.path, every_block=True)
-
     @cached_property
     def _arrays(self) -> "Arrays":
         facts, arrays = _read(self.path, every_block=False)

@@ -95,10 +95,6 @@ class Graph:
         *first, last = parts or [[]]
         return (*map(tuple, first), (*last, *free))
 
-    def judged(self, mode: str) -> tuple[Step, ...]:
-        """The steps whose results the judgement of a mode reads, and all before them."""
-        return self.only((mode,)).steps
-
 
 def fold(graph: Graph, dataset: Dataset, make: Callable[[Step, Sequence[Any]], T]) -> dict[Step, T]:
     """Calls `make(step, inputs)` for every step in order, and returns what it gave for each.

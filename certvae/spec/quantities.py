@@ -27,24 +27,22 @@ class Quantity:
     unit: Unit = ""
     form: Form = "plain"
     readers: tuple[Reader, ...] = ()
-    symbol: str = ""
-    """In place of the heading where there is little room."""
 
 
 def _text(name: str, heading: str, *readers: Reader) -> Quantity:
     return Quantity(name, heading, "", "text", readers)
 
 
-def _nats(name: str, heading: str, form: Form, *readers: Reader, symbol: str = "") -> Quantity:
-    return Quantity(name, heading, "nats", form, readers, symbol)
+def _nats(name: str, heading: str, form: Form, *readers: Reader) -> Quantity:
+    return Quantity(name, heading, "nats", form, readers)
 
 
-def _psnr(name: str, heading: str, *readers: Reader, symbol: str = "") -> Quantity:
-    return Quantity(name, heading, "dB", "coarse", ("reconstruction", *readers), symbol)
+def _psnr(name: str, heading: str, *readers: Reader) -> Quantity:
+    return Quantity(name, heading, "dB", "coarse", ("reconstruction", *readers))
 
 
-def _count(name: str, heading: str, *readers: Reader, symbol: str = "") -> Quantity:
-    return Quantity(name, heading, "", "count", readers, symbol)
+def _count(name: str, heading: str, *readers: Reader) -> Quantity:
+    return Quantity(name, heading, "", "count", readers)
 
 
 def _number(name: str, heading: str, form: Form, *readers: Reader) -> Quantity:
@@ -73,7 +71,7 @@ QUANTITIES = (
     _nats("info", "I_T", "plain", "final", "headline", "summary"),
     _nats("loss", "L_TS", "plain", "final", "headline", "summary"),
     _nats("margin", "G_0", "signed", "final", "headline", "summary", "heads"),
-    _nats("population_bound", "population bound, betting", "signed", "final", "headline", "bounds", symbol="bound"),
+    _nats("population_bound", "population bound, betting", "signed", "final", "headline", "bounds"),
     _nats("bernstein_bound", "L2, empirical Bernstein", "signed", "bounds"),
     _nats("mcdiarmid_bound", "L1, McDiarmid", "signed", "bounds"),
     _nats("brier_bound", "L4, Brier margin", "signed", "bounds"),
@@ -100,12 +98,12 @@ QUANTITIES = (
     _nats("short_affine_student_info", "I_S of the short fit", "plain"),
     _nats("used_loss", "loss of the used head", "plain"),
     _nats("used_margin", "difference of the used head", "signed"),
-    _psnr("psnr_01", "PSNR, [0,1] pixels", "final", "headline", "summary", symbol="PSNR"),
+    _psnr("psnr_01", "PSNR, [0,1] pixels", "final", "headline", "summary"),
     _psnr("psnr_01_latent_only", "PSNR, [0,1] pixels, mean teacher row in the decoder"),
     _psnr("psnr_std", "PSNR, standardised pixels", "summary"),
     _count("student_used_classes", "classes used", "seeds", "code"),
-    _nats("kl_rate", "KL, nats", "coarse", "headline", "summary", "seeds", "code", symbol="KL"),
-    _count("active_units", "active units", "final", "headline", "summary", "seeds", "code", symbol="AU"),
+    _nats("kl_rate", "KL, nats", "coarse", "headline", "summary", "seeds", "code"),
+    _count("active_units", "active units", "final", "headline", "summary", "seeds", "code"),
     _number("alpha_crit", "alpha_crit, forecast", "short", "code"),
     _number("alpha_dead", "alpha_kl of a dead channel, forecast", "short", "code"),
     _count("forecast_units", "units, forecast", "code"),

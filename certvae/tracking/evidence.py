@@ -30,11 +30,6 @@ class Evidence:
         """The facts of an object."""
         return self._facts(key) if key else {}
 
-    def stage(self, key: str | None) -> str | None:
-        """The stage that made an object."""
-        folder = self._folder(key)
-        return folder.body["stage"] if folder else None
-
     def seconds(self, key: str | None) -> float:
         """How long an object took, 0 when nobody noted it."""
         return self._seconds.get(key or "", 0.0)

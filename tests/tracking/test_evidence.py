@@ -14,11 +14,10 @@ from certvae.tracking.evidence import CURVES, Evidence
 from tests.small_rows import aligned, cell, row, teacher
 
 
-def test_curve_stage_and_duration_of_an_object(store: Store) -> None:
+def test_curve_and_duration_of_an_object(store: Store) -> None:
     made = store.call(aligned, "full", 0, 0.5, 5)
     evidence = Evidence(store)
     assert evidence.facts(made.key) == made.facts
-    assert evidence.stage(made.key) == "aligned"
     assert evidence.seconds(made.key) == store.seconds("aligned")[0]
 
 
@@ -60,7 +59,6 @@ def test_what_is_corrupt_is_absent(store: Store, file: str, facts: bool, picture
 @pytest.mark.parametrize("key", [None, "0" * 64])
 def test_what_is_not_there_is_absent(store: Store, key: str | None) -> None:
     evidence = Evidence(store)
-    assert evidence.stage(key) is None
     assert evidence.facts(key) == evidence.checkpoint(key) == evidence.teacher_report(key) == {}
 
 
