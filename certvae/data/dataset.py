@@ -118,19 +118,9 @@ def open_dataset(path: Path, *, verify: bool = False) -> Dataset:
         DataFault: absent, written by another version, or not what was written.
     """
     facts, _ = _read(path, every_block=verify)
-    return Dataset(
-        name=facts["name"],
-        path=path,
-        digest=facts["digest"],
-        shape=(facts["shape"][0], facts["shape"][1], facts["shape"][2]),
-        classes=facts["classes"],
-        scale=facts["scale"],
-        mean=tuple(facts["mean"]),
-        std=tuple(facts["std"]),
-        files=facts["files"],
-        source=facts["source"],
-        substitute=facts["substitute"],
-    )
+    named: dict[str, Any] = {field.name: facts[field.name] for field in fields(Dataset) if field.name != "path"}
+    named |= {name: tuple(named[name]) for name in ("shape", "mean", "std")}  # JSON made lists of them
+    return Dataset(path=path, **named)
 
 
 def content_digest(facts: dict[str, Any]) -> str:
