@@ -56,7 +56,8 @@ def chain_loss(
         total = reconstruction + objective.kl_weight(goal.alpha_kl, epochs_done, goal.kl_ramp_epochs) * kl
         total = _regularised(total, goal, mu, logvar, noise)
         if teacher is None:
-            return Terms(total, reconstruction, kl, *_nothing(kl))
+            nothing = torch.zeros_like(kl)
+            return Terms(total, reconstruction, kl, nothing, nothing)
         drawn = z if shown is mu else z + (mu - shown)  # the values of z, with the gradient that it lacks
         read = _read(model.head, mu, drawn)
         logits = vae.head(read if into_code else read.detach())
@@ -111,12 +112,11 @@ def code_loss(head: SimplexWitness, scale: float, rest_weight: float) -> Loss:
     """E ||P_W mu - scale mu*||^2, and a little of the mean outside W; the other terms are recorded."""
 
     def terms(network: Vae, batch: Batch, noise: torch.Generator, epochs_done: Time) -> Terms:  # noqa: ARG001
-        if batch.teacher is None:
-            raise ValueError("a prefit needs teacher rows: give batches that carry them")
+        teacher = batch.taught
         mu, logvar = network.encoder(batch.x)
-        total = code_distance(head, mu, batch.teacher, scale, rest_weight)
+        total = code_distance(head, mu, teacher, scale, rest_weight)
         logits, nothing = head(mu), torch.zeros_like(total)
-        alignment, balance = objective.alignment(batch.teacher, logits), objective.balance(logits)
+        alignment, balance = objective.alignment(teacher, logits), objective.balance(logits)
         return Terms(total, nothing, objective.kl_rate(mu, logvar), alignment, balance)
 
     return terms
@@ -138,10 +138,6 @@ def _read(spec: LearnedHead | SimplexHead, mu: Latent, z: Latent) -> Latent:
             return mu
         case SimplexHead() | LearnedHead():
             return z
-
-
-def _nothing(like: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.zeros_like(like), torch.zeros_like(like)
 
 
 def code_distance(head: SimplexWitness, mu: Tensor, T: Tensor, scale: float, rest_weight: float) -> Tensor:

@@ -27,17 +27,16 @@ def triad_loss(model: Model, goal: Objective, triad: Triad, read: Read) -> Loss:
     """The objective of a chain with the two edges that pass through the reconstruction; z is drawn once for all."""
 
     def terms(vae: Vae, batch: Batch, noise: torch.Generator, epochs_done: Time) -> Terms:
-        if batch.teacher is None:
-            raise ValueError("a triad needs teacher rows: give batches that carry them")
+        teacher = batch.taught
         mu, logvar = vae.encoder(batch.x)
         z = objective.sample(mu, logvar, noise)
-        decoded, logits = vae.decoder(z, batch.teacher), vae.head(z)
+        decoded, logits = vae.decoder(z, teacher), vae.head(z)
         reconstruction = objective.reconstruction(model.likelihood, decoded, batch.x)
         kl, balance = objective.kl_rate(mu, logvar), objective.balance(logits)
-        alignment, seen = objective.alignment(batch.teacher, logits), read(torch.sigmoid(decoded))
+        alignment, seen = objective.alignment(teacher, logits), read(torch.sigmoid(decoded))
         weight = objective.kl_weight(goal.alpha_kl, epochs_done, goal.kl_ramp_epochs)
         total = reconstruction + weight * kl + goal.lambda_ts * alignment + goal.lambda_bal * balance
-        through = functional.kl_div(seen, batch.teacher, reduction="batchmean")
+        through = functional.kl_div(seen, teacher, reduction="batchmean")
         back = objective.alignment(seen.exp(), logits)
         return Terms(total + triad.through * through + triad.back * back, reconstruction, kl, alignment, balance)
 
