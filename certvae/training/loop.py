@@ -207,8 +207,13 @@ def held(vae: Vae, optimiser: torch.optim.Optimizer) -> dict[str, np.ndarray]:
 
 def put_back(vae: Vae, optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
     """Weights and moments as they were; the learning rate stays."""
-    load_weights(vae, _part(arrays, "weights/"))
-    _load_moments(optimiser, _part(arrays, "adam/"))
+    load_weights(vae, part(arrays, "weights/"))
+    _load_moments(optimiser, part(arrays, "adam/"))
+
+
+def part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Those whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _resume(vae: Vae, optimiser: torch.optim.Optimizer, steering: Steering, bench: Workbench) -> tuple[int, Curve]:
@@ -217,7 +222,7 @@ def _resume(vae: Vae, optimiser: torch.optim.Optimizer, steering: Steering, benc
         return 0, []
     epoch, content = latest
     put_back(vae, optimiser, content.arrays)
-    steering.restore(Content(_part(content.arrays, STEERING), content.facts["steering"]))
+    steering.restore(Content(part(content.arrays, STEERING), content.facts["steering"]))
     return epoch, list(content.facts["curve"])
 
 
@@ -233,7 +238,3 @@ def _load_moments(optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndar
         index, moment = name.split("/")
         state.setdefault(int(index), {})[moment] = torch.from_numpy(np.array(array))
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-
-
-def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

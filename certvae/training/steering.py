@@ -23,7 +23,7 @@ from certvae.store.artifact import Content
 from certvae.training import objective
 from certvae.training.batches import Batch, Batches
 from certvae.training.control import Force, Memory, Reading, Slopes, check_start, decide
-from certvae.training.loop import Loss, Steering, held, put_back
+from certvae.training.loop import Loss, Steering, held, part, put_back
 from certvae.training.losses import chain_loss
 from certvae.training.objective import Terms
 from certvae.training.recorded import Time
@@ -137,10 +137,7 @@ class Controller(Steering):
         facts = content.facts
         self._memory, self.decisions = Memory.of(facts["memory"]), list(facts["decisions"])
         self._reading = replace(self._reading, margin=facts["margin"])
-        self._ring = [
-            {name.removeprefix(f"{slot}/"): array for name, array in content.arrays.items() if _in(slot, name)}
-            for slot in range(facts["kept"])
-        ]
+        self._ring = [part(content.arrays, f"{slot}/") for slot in range(facts["kept"])]
         self._pace()
 
     def _is_due(self, step: int) -> bool:
@@ -150,20 +147,20 @@ class Controller(Steering):
         """Of g_a and of what else is in the gradients of the step, before they are clipped."""
         force, sums = self._memory.force, torch.zeros(5, dtype=torch.float64, device=pull[0].device)
         for parameter, alignment in zip(self._shared, pull, strict=True):
-            if parameter.grad is not None:
-                base = parameter.grad - force.lambda_ts * alignment
-                metric = self._metric(parameter)
+            if (gradient := parameter.grad) is not None:
+                base = gradient - force.lambda_ts * alignment
+                metric = self._metric(parameter, gradient)
                 pairs = ((alignment, alignment), (base, base), (alignment, base))
                 weighed = ((metric * alignment, alignment), (metric * alignment, base))
                 sums += torch.stack([(one * other).sum(dtype=torch.float64) for one, other in (*pairs, *weighed)])
         return Slopes(*sums.tolist(), share=force.vae)
 
-    def _metric(self, parameter: Tensor) -> Tensor:
+    def _metric(self, parameter: Tensor, gradient: Tensor) -> Tensor:
         """1 / (sqrt(v) + eps) of Adam as it stands; at its first step v is the squared gradient."""
         group, state = self._optimiser.param_groups[0], self._optimiser.state.get(parameter, {})
         squares = state.get("exp_avg_sq")
         if squares is None:
-            return 1 / (_gradient(parameter).abs() + group["eps"])
+            return 1 / (gradient.abs() + group["eps"])
         correction = 1 - group["betas"][1] ** float(state["step"])
         return 1 / ((squares / correction).sqrt() + group["eps"])
 
@@ -224,11 +221,3 @@ def controlled_loss(model: Model, goal: Unaligned, controller: Controller) -> Lo
         return replace(found, total=total + force.student * goal.lambda_bal * found.balance)
 
     return terms
-
-
-def _gradient(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-
-
-def _in(slot: int, name: str) -> bool:
-    return name.startswith(f"{slot}/")
