@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from certvae import answers
@@ -66,17 +67,21 @@ Origin = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A run that MLflow shall show: its key, digest and rows, known before any object is read."""
+    """A run that MLflow shall show: its key and rows, known before any object is read."""
 
     key: str
-    parent: str | None
-    step: str | None
-    """Mode or preparation; None for a config."""
-    prepared: str | None
-    """Key of the object of a preparation."""
-    digest: str
     rows: tuple[Row, ...]
     """By seed, then by split, the better one first."""
+    parent: str | None = None
+    step: str | None = None
+    """Mode or preparation; None for a config."""
+    prepared: str | None = None
+    """Key of the object of a preparation."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells whether a run that is there already is the right one."""
+        return digest([PROJECTION, self.step, [digest(row) for row in self.rows]])
 
     @property
     def status(self) -> RunStatus:
@@ -91,11 +96,11 @@ def entries(rows: Iterable[Row], evidence: Evidence) -> list[Entry]:
         configs.setdefault(row["config"], {}).setdefault(row["cell"], []).append(row)
     found = []
     for config, cells in configs.items():
-        found.append(_entry([row for rows in cells.values() for row in rows], key=config))
+        found.append(Entry(key=config, rows=tuple(row for rows in cells.values() for row in rows)))
         for cell, rows in cells.items():
             for step, (prepared, own) in _steps(rows, evidence).items():
-                place = {"key": cell_key(cell, step), "parent": config}
-                found.append(_entry(own, **place, step=step, prepared=prepared))
+                key = cell_key(cell, step)
+                found.append(Entry(key=key, rows=tuple(own), parent=config, step=step, prepared=prepared))
     return found
 
 
@@ -134,13 +139,6 @@ def _steps(rows: list[Row], evidence: Evidence) -> dict[str, tuple[str | None, l
         if step not in modes:
             found.setdefault(step, (None, rows))
     return found | {mode: (None, [row for row in rows if row["mode"] == mode]) for mode in modes}
-
-
-def _entry(
-    rows: list[Row], *, key: str, parent: str | None = None, step: str | None = None, prepared: str | None = None
-) -> Entry:
-    told = digest([PROJECTION, step, [digest(row) for row in rows]])
-    return Entry(key=key, parent=parent, step=step, prepared=prepared, digest=told, rows=tuple(rows))
 
 
 def _preparations(row: Row, evidence: Evidence) -> dict[str, str]:
