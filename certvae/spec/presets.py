@@ -22,6 +22,15 @@ from certvae.spec.teachers import WarmUpGmm
 from certvae.spec.validation import nearest, refuse
 
 FAIR_CLASSES = 100  # above, heads fitted after training cost more than the training of a mode
+CLASSES: dict[str, int] = {
+    "digits": 10,
+    "mnist": 10,
+    "fashion-mnist": 10,
+    "cifar10": 10,
+    "cifar100": 100,
+    "tiny-imagenet-200": 200,
+}
+"""K of the data sets that have a preset of their own."""
 UNLABELLED = 10  # K of a mixture where no labels say how many kinds there are
 SMALL = 1024  # pixels: below, convolutions gain nothing
 _PIXELS = Gaussian()
@@ -41,13 +50,11 @@ def rescue(data: str | Description) -> CellSpec:
         case "digits":
             return _digits()
         case "mnist" | "fashion-mnist" as name:
-            return _images(name, Mlp(hidden=(512, 256), latent=16), classes=10)
-        case "cifar10" as name:
-            return _images(name, Conv(channels=(64, 128, 256), latent=64), classes=10)
-        case "cifar100" as name:
-            return _images(name, Conv(channels=(64, 128, 256), latent=64), classes=100)
+            return _images(name, Mlp(hidden=(512, 256), latent=16), CLASSES[name])
+        case "cifar10" | "cifar100" as name:
+            return _images(name, Conv(channels=(64, 128, 256), latent=64), CLASSES[name])
         case "tiny-imagenet-200" as name:
-            return _images(name, Conv(channels=(64, 128, 256, 256), latent=128), classes=200)
+            return _images(name, Conv(channels=(64, 128, 256, 256), latent=128), CLASSES[name])
         case _:
             about = _described(data)
             return _images(about.name, encoder_for(about.shape), about.classes or UNLABELLED, _likelihood(about.shape))
@@ -104,16 +111,6 @@ def _digits() -> CellSpec:
         ),
         training=schedule,
     )
-
-
-CLASSES: dict[str, int] = {
-    "digits": 10,
-    "mnist": 10,
-    "fashion-mnist": 10,
-    "cifar10": 10,
-    "cifar100": 100,
-    "tiny-imagenet-200": 200,
-}
 
 
 def witness(data: str | Description) -> CellSpec:
