@@ -165,6 +165,12 @@ def failed(frame: pd.DataFrame) -> pd.Series:
     return (frame["outcome"] != "ok") | frame["margin"].isna()
 
 
+def candidate_verdict(line: Mapping[Any, Any], thresholds: Thresholds) -> quality.Verdict:
+    """What quality control says of a candidate of a teacher search, from the numbers that were stored of it."""
+    named = {f"teacher_{name}": value for name, value in line.items()}
+    return quality.judge(quality.from_row({"classes": line["classes"], **named}), thresholds)
+
+
 def _with_status(frame: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
     bare = frame.drop(columns=["teacher_status", "teacher_verdict"], errors="ignore")
     told = bare.get("energy_budget", pd.Series(index=bare.index, dtype=float))

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from certvae.quality import Thresholds, from_row, judge
+from certvae.quality import Thresholds
 from certvae.terminal import number_of
 
 from ..captions import caption
+from ..views import candidate_verdict
 from .drawing import FORMULA, INK, canvas, drawn, legend, point, titled
 
 MOST_TEACHERS = 12
@@ -29,7 +30,7 @@ def teacher_quality(candidates: pd.DataFrame, thresholds: Thresholds) -> Figure:
     """
     seeds = sorted(candidates["seed"].unique().tolist())[:MOST_TEACHERS]
     shown = candidates[candidates["seed"].isin(seeds) & candidates["info"].notna()]
-    judged = shown.assign(status=[_status(row, thresholds) for row in shown.to_dict("records")])
+    judged = shown.assign(status=[candidate_verdict(one, thresholds).status for one in shown.to_dict("records")])
     figure = canvas(8.6, 4.8)
     panels = figure.subplots(2, 3, sharex=True)
     limits = _limits(thresholds, int(candidates["classes"].max()))
@@ -75,12 +76,6 @@ def _strip(axes: Axes, judged: pd.DataFrame, name: str, seeds: list[int]) -> Non
         chosen = search["chosen"].to_numpy(bool)
         ring = {"facecolors": "none", "edgecolors": "C5", "linewidths": 1.6}
         axes.scatter(x[chosen], search["value"][chosen], s=75, marker="o", zorder=3, **ring)
-
-
-def _status(row: dict, thresholds: Thresholds) -> str:
-    return judge(
-        from_row({"classes": row["classes"], **{f"teacher_{k}": v for k, v in row.items()}}), thresholds
-    ).status
 
 
 def _handles() -> list[Line2D]:

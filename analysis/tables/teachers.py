@@ -8,12 +8,12 @@ used_table(parts)                    raw head and used head of a protected rescu
 import numpy as np
 import pandas as pd
 
-from certvae.quality import Thresholds, from_row, judge
+from certvae.quality import Thresholds
 from certvae.spec.modes import BY_NAME, named
 
 from ..captions import caption, subject
 from ..table import Table, clean, columns, present
-from ..views import DECLARED, Partition, Refused, View, claims, everything, tau_column, with_taus
+from ..views import DECLARED, Partition, Refused, View, candidate_verdict, claims, everything, tau_column, with_taus
 from .margins import CELL, table
 
 TEACHING = {"teacher_features": "frozen", "teacher_seed": "own"}
@@ -49,7 +49,10 @@ def candidate_table(
         rows: the rows that the searches belong to, for the title.
         thresholds: the strict filter.
     """
-    verdicts = [_verdict(line, thresholds) for line in candidates.to_dict("records")]
+    verdicts = [
+        str(line["reason"] if pd.isna(line["info"]) else candidate_verdict(line, thresholds))
+        for line in candidates.to_dict("records")
+    ]
     frame = candidates.assign(verdict=verdicts, mark=["chosen" if chosen else "" for chosen in candidates["chosen"]])
     frame = frame.sort_values(["seed", "chosen", "score"], ascending=[True, False, False], kind="stable")
     fit = ("whitening", "covariance", "regulariser", "temperature", "initialisation", "info")
@@ -91,10 +94,3 @@ def _both(rows: pd.DataFrame) -> pd.DataFrame:
     pairs = rows.assign(pair=[twins.get(mode, mode) for mode in rows["mode"]])
     both = sorted({twins[mode] for mode in rows["mode"] if mode in twins})
     return pairs[pairs["pair"].isin(both)].sort_values(["config", "seed", "pair", "teacher_features"])
-
-
-def _verdict(line: dict, thresholds: Thresholds) -> str:
-    if pd.isna(line["info"]):
-        return str(line["reason"])
-    named = {f"teacher_{name}": value for name, value in line.items()}
-    return str(judge(from_row({"classes": line["classes"], **named}), thresholds))
