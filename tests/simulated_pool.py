@@ -3,11 +3,13 @@
 It drives the same dispatcher and the same search as the real pool, so replay can be tested for thousands of cells.
 """
 
+import contextlib
 import heapq
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.store.artifact import Content
 from certvae.store.store import Store, Workbench, stage
+
+Result = TypeVar("Result")
 
 
 class _Count(Listener):
@@ -115,6 +119,14 @@ def run(
         if die_after is not None and listener.ended_cells >= die_after:
             raise Killed
     return listener.ended_cells
+
+
+def survived(attempt: Callable[[int], Result]) -> Result:
+    """What the first attempt gives whose driver is not killed, of 60."""
+    for number in range(60):
+        with contextlib.suppress(Killed):
+            return attempt(number)
+    raise AssertionError("60 runs did not finish it")
 
 
 def undivided(spec: CellSpec, only: Only) -> Sequence[Only]:
