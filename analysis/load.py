@@ -32,7 +32,7 @@ from certvae.store.artifact import read_arrays, read_facts
 from certvae.store.disk import Disk
 from certvae.store.folders import Corrupt, Folder, give_up, open_folder
 from certvae.store.layout import VIEWS, existing
-from certvae.store.log import events
+from certvae.store.log import commands
 from certvae.store.records import documents, get_document, rows, studies
 from certvae.store.store import OBJECTS
 
@@ -54,8 +54,6 @@ CANDIDATE = ("chosen", "classes", "info", "top1_margin", "min_mass")
 VERSION = re.compile(r"(stage_)?version_")
 STAGE_VERSION = "stage_version_"
 """Begins the columns that are absent, or missing, in rows that a stage had no part in."""
-COMMANDS = "commands"
-"""The log of a store that holds the last command of each of its studies."""
 _KEY = re.compile(r"[0-9a-f]{64}")
 _TRAINED = ("study", "config", "cell", "seed", "mode", "key_trained")
 
@@ -121,8 +119,7 @@ def places(store: Path | str, study: str) -> dict[str, dict[str, float]]:
 
 def remembered(store: Path | str, study: str) -> dict[str, Any] | None:
     """The last command of a study, `study` (script or module) and `arguments`; None where nobody noted it."""
-    known = [event for event in events(open_store(store), COMMANDS) if event["of"] == study]
-    return known[-1] if known else None
+    return commands(open_store(store)).get(study)
 
 
 def best(store: Path | str, study: str) -> str | None:

@@ -29,7 +29,7 @@ from certvae.spec.validation import refuse
 from certvae.store.disk import disk_faults
 from certvae.store.program import PROGRAM, is_stale, program_digest, told
 from certvae.store.records import studies
-from certvae.terminal import or_none
+from certvae.terminal import STORE, or_none
 
 from . import load, search
 from .captions import caption, seeds, stage_versions, subject, versions
@@ -60,7 +60,7 @@ class Request:
 
     studies: Annotated[tyro.conf.Positional[tuple[str, ...]], OR_NONE] = ()
     """One study, or several to stand beside each other: names in the store, or DIR:NAME for a study of another one."""
-    store: Path = Path("certvae-store")
+    store: Path = STORE
     """Folder of the store."""
     study: Annotated[str, OR_NONE] = ""
     """Name of the study; the only one of the store when absent."""

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from certvae.errors import DAMAGED, ConfigFault, ExitCode
-from certvae.terminal import UI_PORT, certvae, checked_words, guarded, or_none
-from certvae.upkeep import STORE, compact, gc, repair, status, verify
+from certvae.terminal import STORE, UI_PORT, certvae, checked_words, guarded, or_none
+from certvae.upkeep import compact, gc, repair, status, verify
 
 if TYPE_CHECKING:
     import numpy as np

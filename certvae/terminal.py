@@ -25,6 +25,8 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What a disk says that is full, or fails."""
 UI_PORT = 5000
 """Where MLflow's UI listens when nothing else is asked for."""
+STORE = Path("certvae-store")
+"""Folder of results where no other one is named."""
 
 
 def python(*arguments: str) -> str:

@@ -3,11 +3,9 @@
 from pathlib import Path
 
 from certvae.errors import ExitCode
-from certvae.terminal import number_of
+from certvae.terminal import STORE, number_of
 
 # ruff: noqa: PLC0415 - `certvae certify` is installed without what a store needs
-
-STORE = Path("certvae-store")
 
 
 def verify(store: Path = STORE) -> int:

@@ -18,11 +18,10 @@ from ray.autoscaler._private.cli_logger import cli_logger
 from certvae.canonical import digest
 from certvae.errors import RayFault
 from certvae.store.store import Store
-from certvae.terminal import number_of, option
+from certvae.terminal import STORE, number_of, option
 from certvae.tracking.ledger import Ledger
 
 NODE = "~/certvae/certvae/cluster/node.sh"
-STORE = "certvae-store"
 TRUTH = ("STORE.json", "plan", "obj", "rows")  # the rest of a store is scratch, or made again from these
 NAME_DIGITS = 12
 
@@ -46,7 +45,7 @@ def run(config: str, study: str, arguments: Sequence[str]) -> int:
     ended = re.search(r"exit=(\d+)", code or "")
     if ended is None:
         raise _lost(config, watched is None)
-    print(fetch(config, option(arguments, "--store") or STORE))
+    print(fetch(config, option(arguments, "--store") or str(STORE)))
     return int(ended[1])
 
 

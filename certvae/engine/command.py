@@ -20,7 +20,7 @@ from certvae.engine.ranges import described as drawn
 from certvae.engine.ranges import ranges
 from certvae.engine.samplers import AUTO, check_sampler
 from certvae.engine.space import Space
-from certvae.engine.study import STORE, Study, study_name
+from certvae.engine.study import Study, study_name
 from certvae.errors import ConfigFault, ExitCode
 from certvae.foreign import called, is_reference
 from certvae.spec import presets
@@ -35,13 +35,11 @@ from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import PcaGmm, Witness
 from certvae.spec.teachers import FeatureGmm, Given
 from certvae.spec.validation import check_seeds, nearest, refuse, spec
-from certvae.store.log import note
+from certvae.store.log import COMMANDS, note
 from certvae.store.store import Store
-from certvae.terminal import certvae, or_none, python, without
+from certvae.terminal import STORE, certvae, or_none, python, without
 
 HELP_WIDTH = 80
-COMMANDS = "commands"
-"""The log of a store that holds the commands of its studies."""
 MOST = 100_000
 """More slots or configs than any run has; a slip of the finger is refused."""
 _ADDRESS = re.compile(r"auto|(ray://)?\S+:[0-9]+")
@@ -109,7 +107,7 @@ class Run:
     looks: Annotated[int, Ge(1), Le(MOST)] | None = None
     """Declare so many looks at these certify rows, of all studies in the store: from the first one on every bound
     pays for them, and more are refused. Bounds pay for what is opened so far when absent."""
-    store: Path = Path(STORE)
+    store: Path = STORE
     """Folder of results. The same command on the same store resumes."""
     data_root: Path | None = None
     """Folder with the data set, zipped or extracted; CERTVAE_DATA or ./data when absent."""

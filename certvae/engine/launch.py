@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from certvae.engine.command import COMMANDS
 from certvae.engine.main import main
 from certvae.engine.study import Study
 from certvae.errors import ConfigFault
 from certvae.foreign import called
 from certvae.store.disk import Disk
 from certvae.store.layout import STORE
-from certvae.store.log import events
+from certvae.store.log import commands
 from certvae.terminal import certvae, option, without
 
 _HEAD = re.compile(r"(--[^=]+=)?([\w-]+:)?")
@@ -87,7 +86,7 @@ def _in(module: ModuleType, name: str, target: str) -> Study:
 
 def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
     """The last command of a store, or of one of its studies, with what is asked for besides."""
-    known = {event["of"]: event for event in events(Disk(store.resolve()), COMMANDS)}
+    known = commands(Disk(store.resolve()))
     asked = option(arguments, "--study")
     if asked not in known and (asked is not None or len(known) != 1):
         raise ConfigFault(

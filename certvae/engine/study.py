@@ -17,9 +17,7 @@ from certvae.spec.cell import CellSpec
 from certvae.spec.goal import Goal
 from certvae.spec.parts import DataName, Description
 from certvae.spec.validation import check_seeds, refuse
-
-STORE = "certvae-store"
-"""Folder of results where no other one is named."""
+from certvae.terminal import STORE
 
 if TYPE_CHECKING:
     from certvae.engine.result import Plan, Result

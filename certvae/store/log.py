@@ -7,6 +7,9 @@ from typing import Any
 from certvae.canonical import canonical_json
 from certvae.store.disk import Disk, disk_faults
 
+COMMANDS = "commands"
+"""The log that holds the commands of studies."""
+
 
 def note(disk: Disk, log: str, event: Mapping[str, Any]) -> None:
     """Appends one event to `log/<log>.jsonl`."""
@@ -22,6 +25,11 @@ def events(disk: Disk, log: str) -> list[dict[str, Any]]:
     with disk_faults("log"):
         lines = path.read_bytes().splitlines() if path.exists() else []
     return [event for event in map(_parsed, lines) if event is not None]
+
+
+def commands(disk: Disk) -> dict[str, dict[str, Any]]:
+    """Study -> its last command: `study` (a script or module) and `arguments`."""
+    return {event["of"]: event for event in events(disk, COMMANDS)}
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
