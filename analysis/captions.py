@@ -6,7 +6,6 @@ import pandas as pd
 
 from certvae.terminal import number_of
 
-from .load import STAGE_VERSION
 from .views import failed
 
 SHOWN_SEEDS = 8
@@ -45,16 +44,15 @@ def seeds(values: Iterable[int]) -> str:
     return number_of(len(found), "seed") + (f" ({', '.join(map(str, found))})" if len(found) <= SHOWN_SEEDS else "")
 
 
-def versions(frame: pd.DataFrame) -> str:
-    """`certvae 0.1.0, torch 2.10.0`: all values of every package version; several where rows were mixed on purpose."""
-    found = {name.removeprefix("version_"): _listed(frame[name].dropna()) for name in _packages(frame)}
-    return ", ".join(f"{name} {value}" for name, value in found.items() if value)
+def versions(frame: pd.DataFrame, prefix: str = "version_") -> str:
+    """`certvae 0.1.0, torch 2.10.0`: all values of every package version, or of every stage; several where rows were
+    mixed on purpose.
 
-
-def stage_versions(frame: pd.DataFrame) -> str:
-    """The same for the stages that had a part in these rows."""
-    columns = sorted(name for name in frame.columns if name.startswith(STAGE_VERSION))
-    found = {name.removeprefix(STAGE_VERSION): _listed(frame[name].dropna()) for name in columns}
+    Args:
+        prefix: how the columns begin; those of stages by `load.STAGE_VERSION`.
+    """
+    columns = sorted(name for name in frame.columns if name.startswith(prefix))
+    found = {name.removeprefix(prefix): _listed(frame[name].dropna()) for name in columns}
     return ", ".join(f"{name} {value}" for name, value in found.items() if value)
 
 
@@ -74,10 +72,6 @@ def _teaching(frame: pd.DataFrame) -> str:
 def _inputs(frame: pd.DataFrame) -> str:
     counts = _listed(sorted(set(frame["n"].dropna()))) if "n" in frame else ""
     return f" x {counts} inputs" if counts else ""
-
-
-def _packages(frame: pd.DataFrame) -> list[str]:
-    return sorted(name for name in frame.columns if name.startswith("version_"))
 
 
 def _listed(values: Iterable[object]) -> str:

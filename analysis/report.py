@@ -32,7 +32,7 @@ from certvae.store.records import studies
 from certvae.terminal import STORE, or_none
 
 from . import load, search
-from .captions import caption, seeds, stage_versions, subject, versions
+from .captions import caption, seeds, subject, versions
 from .figures.simplex import first_teachers
 from .live import payload
 from .opening import Opening, Winner, command, opening
@@ -333,7 +333,7 @@ def _provenance(material: Material, made: Sequence[Section]) -> dict[str, str]:
         "View": f"tau {material.view.tau:g} nats; {material.view.constraint}; thresholds: {listed}",
         "Configs": ", ".join(rows["config"].unique()),
         "Data digest": ", ".join(rows["data_digest"].dropna().unique()),
-        "Stages": stage_versions(rows),
+        "Stages": versions(rows, load.STAGE_VERSION),
         "Environment": ", ".join(rows["environment"].dropna().unique()),
         "Files": f"{tables} tables as CSV, Markdown and LaTeX; {plots} figures as PNG and PDF",
     }

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis import load
-from analysis.captions import stage_versions
+from analysis.captions import versions
 from analysis.views import Refused
 from certvae.errors import StoreFault
 from certvae.store.audit import repair
@@ -90,8 +90,8 @@ def test_rows_that_name_their_own_stages_alone_are_chosen_and_captioned(tmp_path
         load.load(tmp_path)
     chosen = load.load(tmp_path, only={"stage_version_aligned": "10"})
     assert chosen[["mode", "margin"]].to_numpy().tolist() == [["full", 1.0], ["no_align", -0.05]]
-    assert stage_versions(chosen) == "aligned 10, judge 1, unaligned 1"
-    assert stage_versions(chosen[chosen["mode"] == "no_align"]) == "judge 1, unaligned 1"
+    assert versions(chosen, load.STAGE_VERSION) == "aligned 10, judge 1, unaligned 1"
+    assert versions(chosen[chosen["mode"] == "no_align"], load.STAGE_VERSION) == "judge 1, unaligned 1"
     assert "stage_version_unaligned" in load.curves(tmp_path, chosen)
 
 
