@@ -56,7 +56,7 @@ def mean(row: Row) -> Mean | None:
 
     They vary above the noise when the spread that the margin and the gain of the head enforce exceeds the posterior's
     own standard deviation, or when the draws, which carry that noise, are shown to carry information all the same.
-    Where nobody knows the noise, neither is shown.
+    Where nobody knows the noise, or the gain, neither is shown.
     """
     bound = _number(row, "affine_population_bound")
     if bound is None:
@@ -64,9 +64,9 @@ def mean(row: Row) -> Mean | None:
     spread, noise = spread_bound(row), _number(row, "posterior_std")
     if bound > 0 and channel(row) == "alive":
         return "varies"
-    if bound <= 0 or noise is None:
+    if bound <= 0 or noise is None or spread is None:
         return "not shown"
-    return "varies" if spread is not None and spread >= noise else "below the noise"
+    return "varies" if spread >= noise else "below the noise"
 
 
 def units(row: Row) -> str | None:

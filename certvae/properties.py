@@ -9,6 +9,7 @@ Every term is at most 0 for a constant student, so each that is positive certifi
 tells the parts, or the classes of that part, apart. One that is not positive proves nothing; a part of one class has 0.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from certvae.certificate import FLOAT_SLACK, Pairs, certify
+from certvae.certificate import FLOAT_SLACK, WORDS, Pairs, View, certify
 
 MERGED_ROWS = 4096  # teacher rows that a merging reads, at most, evenly spread
+FAINT = math.log(np.finfo(np.float64).tiny)  # of a part: below, its probability has lost digits, or is 0
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,12 @@ def coarsened(pairs: Pairs, parts: Any) -> Pairs:
     """
     names, codes = _parts(parts, pairs.teacher.shape[1])
     mixing = np.eye(len(names))[codes]
-    with np.errstate(divide="ignore"):  # a part that the student excludes
+    with np.errstate(divide="ignore"):  # a part that the student excludes, or nearly
         log_student = np.log(np.exp(pairs.log_student) @ mixing)
+    faint = log_student < FAINT
+    for part in np.flatnonzero(faint.any(axis=0)):
+        rows = faint[:, part]
+        log_student[rows, part] = np.logaddexp.reduce(pairs.log_student[np.ix_(rows, codes == part)], axis=1)
     return Pairs(teacher=pairs.teacher @ mixing, log_student=log_student, split=pairs.split, view=pairs.view)
 
 
@@ -121,19 +127,20 @@ def levels(pairs: Pairs, partitions: Sequence[Any]) -> dict[str, float]:
 
 def summary(pairs: Pairs, parts: Any) -> str:
     """The certificate of a partition on these rows, and a line for each of its parts. Raises like `coarsened`."""
-    found, whole = within(pairs, parts), certify(coarsened(pairs, parts))
+    found, whole, view = within(pairs, parts), certify(coarsened(pairs, parts)), pairs.view
     wide = max(len(part.name) for part in found)
-    lines = [f"partition of {pairs.teacher.shape[1]} classes into {len(found)}: {_said(whole.margin)}"]
+    lines = [f"partition of {pairs.teacher.shape[1]} classes into {len(found)}: {_said(whole.margin, view)}"]
     lines += [
         f"  within {part.name:{wide}}  {len(part.classes):3} classes, {part.share:6.1%} of the teacher, "
-        f"{part.used:6.1%} of the student: {_said(part.margin) if len(part.classes) > 1 else 'one class'}"
+        f"{part.used:6.1%} of the student: {_said(part.margin, view) if len(part.classes) > 1 else 'one class'}"
         for part in found
     ]
     return "\n".join([*lines, f"  together the margin {certify(pairs).margin:+.4f}; nats, on these rows"])
 
 
-def _said(margin: float) -> str:
-    return f"{'certified' if margin > FLOAT_SLACK else 'not certified'}, margin {margin:+.4f}"
+def _said(margin: float, view: View) -> str:
+    """Draws that ignore the input can match teacher rows by chance: they make no claim about rows."""
+    return f"{WORDS[margin > FLOAT_SLACK if view == 'mu' else None]}, margin {margin:+.4f}"
 
 
 def _margin(teacher: Float[np.ndarray, "n k"], log_student: Float[np.ndarray, "n k"]) -> float:
@@ -143,7 +150,8 @@ def _margin(teacher: Float[np.ndarray, "n k"], log_student: Float[np.ndarray, "n
         return 0.0
     constant = np.log(np.where(mean > 0, mean, 1.0) / mean.sum())
     with np.errstate(invalid="ignore"):  # a student that excludes the whole part says nothing within it
-        student = np.nan_to_num(log_student - np.logaddexp.reduce(log_student, axis=1, keepdims=True), nan=-np.inf)
+        student = log_student - np.logaddexp.reduce(log_student, axis=1, keepdims=True)
+        student[np.isnan(student)] = -np.inf
         gained = np.where(teacher > 0, teacher * (student - constant), 0.0)
     return float(gained.sum(axis=1).mean())
 

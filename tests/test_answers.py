@@ -53,6 +53,11 @@ def test_a_live_channel_shows_that_means_rise_above_the_noise_where_the_gain_alo
     assert answers.mean({**row, "sampled_affine_population_bound": -1.0, "sampled_population_bound": -1.0}) != "varies"
 
 
+def test_means_are_below_no_noise_where_nobody_knows_the_gain():
+    assert answers.mean({**DROWNED, "affine_gain": None}) == "not shown"
+    assert answers.mean({**HEALTHY, "affine_gain": None}) == "varies"
+
+
 def test_units_are_said_as_what_is_at_least_there():
     row = {"certified_units": 7, "latent_units": 16}
     assert answers.units(row) == "at least 7 of 16 certified, 9 not shown"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from certvae.__main__ import main
 from certvae.certificate import Pairs, certify
-from certvae.properties import coarsened, levels, merged, within
+from certvae.properties import coarsened, levels, merged, summary, within
 
 PARTS = ("animal", "animal", "thing", "thing", "thing", "alone")
 
@@ -69,6 +69,33 @@ def test_a_part_that_the_student_excludes_has_no_margin_within():
     student = np.where(np.arange(6) < 2, 0.0, rows(3))
     found = pairs(teacher, np.maximum(student, 0) / student.sum(axis=1, keepdims=True))
     assert {part.name: part.margin for part in within(found, PARTS)}["animal"] == -np.inf
+
+
+def test_a_part_of_which_the_student_excludes_a_class_has_no_finite_margin_either():
+    student = np.where(np.arange(6) == 0, 0.0, rows(3, n=1))
+    found = pairs(rows(2, n=1), student / student.sum(axis=1, keepdims=True))
+    assert {part.name: part.margin for part in within(found, PARTS)}["animal"] == -np.inf
+    assert "margin -inf" in summary(found, PARTS)
+
+
+@pytest.mark.parametrize("gain", [1.0, 300.0, 3000.0])
+def test_logits_of_any_size_give_the_margins_of_their_logarithms(gain):
+    """A part of probability e^-3000 is one, though no float64 holds it."""
+    teacher = rows(4, sharpness=0.1)
+    found = Pairs.from_logits(teacher, gain * np.log(rows(5)), split="guard")
+    partition, inside = certify(coarsened(found, PARTS)), within(found, PARTS)
+    assert np.isfinite(partition.margin)
+    total = partition.margin + sum(part.margin for part in inside)
+    assert total == pytest.approx(certify(found).margin, rel=1e-12, abs=1e-12)
+
+
+def test_draws_make_no_claim_about_rows_within_a_partition_either():
+    teacher = rows(0)
+    drawn = Pairs(teacher=teacher, log_student=np.log(teacher), split="guard", view="sampled")
+    said = summary(drawn, PARTS)
+    assert certify(drawn).certified_rows is None
+    assert "certified" not in said
+    assert said.count("no claim, margin +") == 3
 
 
 def test_the_command_certifies_a_partition_as_well(tmp_path, capsys):

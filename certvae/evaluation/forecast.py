@@ -83,6 +83,8 @@ class Forecast:
         known, units, crit = LOCAL * self.is_local, self.units(alpha_kl), self.alpha_crit
         if units:
             return f"alpha_kl {alpha_kl:g}: {number_of(units, 'unit')} expected, dead from {crit:.3g} on{known}"
+        if not crit:
+            return f"alpha_kl {alpha_kl:g}: a dead code expected, as at any weight: train rows do not vary"
         return f"alpha_kl {alpha_kl:g}: a dead code expected, {alpha_kl / crit:.2g} times alpha_crit {crit:.3g}{known}"
 
     def across(self, weights: Sequence[float]) -> str:

@@ -67,9 +67,8 @@ class Monitor:
         kl_weight: float | None = None,
         variance: float | None = None,
     ):
-        rows = _array("teacher_rows", teacher_rows)
         _check_given(guard_images, every)
-        _check_rows(rows, len(guard_images))
+        rows = _distributions(teacher_rows, len(guard_images))
         chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS])
         order = np.random.default_rng(1).permutation(len(chosen))
         self._parts = np.split(order, [round(share * len(order)) for share in PARTS])
@@ -288,14 +287,23 @@ def _check_given(images: Any, every: int | None) -> None:
         raise ConfigFault(f"every must be 1 or more steps, got {every}", "leave it away, or give 1", where="Monitor")
 
 
-def _check_rows(rows: np.ndarray, images: int) -> None:
+def _distributions(given: Any, images: int) -> np.ndarray:
+    """Teacher rows, normalised; how far their sums may be off depends on the type that came in, as for `Pairs`."""
+    rows = _array("teacher_rows", given)
     if len(rows) != images or len(rows) < LEAST_ROWS:
         raise ConfigFault(
             f"{len(rows)} teacher rows and {images} guard images, wanted as many of both and {LEAST_ROWS} at least",
             "give more guard images, and the teacher row of each, in their order",
             where="Monitor",
         )
+    match given:
+        case Tensor(dtype=torch.bfloat16):
+            typed = rows  # numpy has no such type
+        case Tensor():
+            typed = given.detach().cpu().numpy()
+        case _:
+            typed = np.asarray(given)
     try:
-        Pairs.from_logits(rows, np.zeros_like(rows), split="guard")
+        return Pairs.from_logits(typed, np.zeros_like(rows), split="guard").teacher
     except ValueError as error:
         raise ConfigFault(str(error), "give probabilities of shape (n, K)", where="Monitor.teacher_rows") from error

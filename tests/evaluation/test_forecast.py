@@ -77,6 +77,11 @@ class TestReference:
         assert found.words(1.0) == "alpha_kl 1: 3 units expected, dead from 1.4 on"
         assert found.words(20.0) == "alpha_kl 20: a dead code expected, 14 times alpha_crit 1.4"
 
+    def test_rows_that_do_not_vary_hold_no_code_at_any_weight(self):
+        found = module.of_rows(np.full((20, 4), 0.5), Gaussian(variance=0.1), 4)
+        assert (found.alpha_crit, found.alpha_dead, found.units(0.1)) == (0.0, 0.0, 0)
+        assert found.words(0.1) == "alpha_kl 0.1: a dead code expected, as at any weight: train rows do not vary"
+
 
 class TestPlanted:
     def test_it_finds_the_variances_that_were_planted(self, tmp_path):

@@ -97,6 +97,19 @@ def test_a_head_that_lags_behind_a_live_code_is_a_note():
     assert (found.severity, found.quantity) == ("note", "margin")
 
 
+@pytest.mark.parametrize(("kind", "off"), [("float16", 4e-3), ("float32", 5e-6), ("float64", 5e-7)])
+def test_teacher_rows_may_be_off_by_the_rounding_of_their_type(kind, off):
+    """As for `Pairs`, and as far: rows of another library are in float32, and their sums are off by some 1e-6."""
+    for rows in (T.astype(kind), torch.tensor(T, dtype=getattr(torch, kind), requires_grad=True)):
+        assert Monitor(rows * (1 + off), IMAGES).observe(code(3.0)).mean == "varies"
+        with pytest.raises(ConfigFault, match=f"for {kind}: pass probabilities"):
+            Monitor(rows * 1.1, IMAGES)
+
+
+def test_teacher_rows_of_a_type_that_numpy_lacks_are_taken():
+    assert Monitor(torch.eye(K)[KIND].bfloat16(), IMAGES).observe(code(3.0)).mean == "varies"
+
+
 def test_logits_alone_will_do():
     assert words(Monitor(T, IMAGES).observe(logits=code(9.0))) == (None, None, "certified")
 
