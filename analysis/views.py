@@ -16,7 +16,7 @@ import pandas as pd
 from certvae import quality
 from certvae.certificate import FLOAT_SLACK, PAPER_TAU, WORDS
 from certvae.errors import ExitCode, Fault
-from certvae.quality import PAPER_TAUS, Thresholds
+from certvae.quality import NO_TEACHER, PAPER_TAUS, Thresholds
 from certvae.spec.goal import Goal
 from certvae.spec.parts import check_tau
 
@@ -26,7 +26,6 @@ QUALITY = (
     *("teacher_hard_usage_kl", "teacher_soft_usage_kl", "teacher_min_mass", "teacher_code_energy", "energy_budget"),
 )
 UNKNOWN = "unknown"
-NO_TEACHER = "infeasible_teacher"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ search). The thresholds are a view on stored numbers: changing one re-partitions
     T    teacher rows, (n, K), each on the simplex      Tbar  their mean, (K,)       all information in nats
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ from jaxtyping import Float
 
 Status = Literal["strict-feasible", "stress-case"]
 PAPER_TAUS = (0.05, 0.10, 0.20)  # nats: the safety buffers that both papers print
+NO_TEACHER = "infeasible_teacher"
+"""Outcome of a run whose search found no teacher at all."""
 SHARP = 0.5  # a row is sharp when its first exceeds its second probability by more than this
 
 
@@ -127,6 +129,20 @@ def from_row(row: Mapping[str, Any]) -> TeacherQuality:
         soft_usage_kl=row["teacher_soft_usage_kl"],
         min_mass=row["teacher_min_mass"],
     )
+
+
+def statuses(rows: Sequence[Mapping[str, Any]]) -> list[Status | None]:
+    """Of the teacher of each row, also of one that failed and has no numbers: it shares its teacher with others.
+
+    A search that found no teacher is a stress case. None where no row knows the teacher.
+    """
+    known = {row.get("key_teacher"): row["teacher_status"] for row in rows if row.get("teacher_status")}
+
+    def status(row: Mapping[str, Any]) -> Status | None:
+        own = "stress-case" if row["outcome"] == NO_TEACHER else row.get("teacher_status")
+        return own or known.get(row.get("key_teacher", ""))
+
+    return [status(row) for row in rows]
 
 
 def entropy(probabilities: Float[np.ndarray, "*shape"]) -> float:

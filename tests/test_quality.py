@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from certvae.quality import TeacherQuality, Thresholds, entropy, from_row, judge, kl_to_uniform, measure, score
+from certvae.quality import (
+    TeacherQuality,
+    Thresholds,
+    entropy,
+    from_row,
+    judge,
+    kl_to_uniform,
+    measure,
+    score,
+    statuses,
+)
 
 FOUR_ROWS = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.25, 0.5, 0.25]])
 STRICT = Thresholds()
@@ -161,3 +171,17 @@ def test_a_stored_row_carries_the_same_quality():
     quality = measure(FOUR_ROWS)
     row = {f"teacher_{name}": value for name, value in dataclasses.asdict(quality).items() if name != "classes"}
     assert from_row({"classes": 3, **row}) == quality
+
+
+def test_a_failed_run_is_judged_by_the_teacher_that_it_shares():
+    rows = [
+        {"outcome": "ok", "key_teacher": "a", "teacher_status": "stress-case"},
+        {"outcome": "diverged", "key_teacher": "a"},
+        {"outcome": "ok", "key_teacher": "b", "teacher_status": "strict-feasible"},
+        {"outcome": "diverged", "key_teacher": "b"},
+        {"outcome": "infeasible_teacher"},
+        {"outcome": "diverged", "key_teacher": "c"},
+        {"outcome": "diverged"},
+    ]
+    stress, strict = "stress-case", "strict-feasible"
+    assert statuses(rows) == [stress, stress, strict, strict, stress, None, None]

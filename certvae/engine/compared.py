@@ -1,11 +1,11 @@
 """Several configs beside each other at the end of a run: means over strict-feasible seeds, and how many seeds hold."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from rich.table import Table
 
-from certvae import answers
+from certvae import answers, quality
 from certvae.engine.progress import digits, listing
 from certvae.engine.rows import Row
 from certvae.terminal import number_of
@@ -20,9 +20,10 @@ def compared(rows: Sequence[Row], differences: Mapping[str, str]) -> Table:
         rows: of one split, of all configs.
         differences: {config: what tells it from the others}.
     """
-    strict = [row for row in rows if row.get("teacher_status") != "stress-case"]
+    strict = [row for row, one in zip(rows, quality.statuses(rows), strict=True) if one != "stress-case"]
     apart = len({(row["config"], row["seed"]) for row in rows}) - len({(row["config"], row["seed"]) for row in strict})
-    title = "means over strict-feasible seeds, and their least and largest margin; nats and dB"
+    title = f"{rows[0]['split']} rows: means over strict-feasible seeds, and their least and largest margin, nats and "
+    title += "dB; certified: population bound of the head above 0; alive: that of a head on draws"
     title += f"; without {number_of(apart, 'stress-case seed')}" if apart else ""
     whole = ("mode", *HEADINGS)
     table = listing("config", *whole, right=HEADINGS, whole=whole, title=title, padding=(0, 1, 0, 0))
@@ -40,16 +41,15 @@ def _line(rows: Sequence[Row]) -> list[str]:
     margins = [row["margin"] for row in ok]
     numbers = (_mean(margins), min(margins), max(margins)) if margins else (None, None, None)
     held = [sum(answers.head(row) == "certified" for row in ok), sum(answers.channel(row) == "alive" for row in ok)]
-    psnr = _mean(row["psnr_01"] for row in ok if row["psnr_01"] is not None)
+    psnr = [row["psnr_01"] for row in ok]
     return [
         str(len(rows)),
         str(len(rows) - len(ok)),
         *(digits(one, "+.3f") for one in numbers),
         *(f"{count} of {len(rows)}" for count in held),
-        digits(psnr, ".1f"),
+        digits(None if None in psnr else _mean(psnr), ".1f"),
     ]
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return fmean(found) if found else None
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from certvae import answers, looks
 from certvae.canonical import finite, plain
+from certvae.certificate import CLAIM_SPLIT
 from certvae.engine.compared import compared
 from certvae.engine.progress import digits, listing, setting
 from certvae.engine.rows import Row, fresh
@@ -29,6 +30,7 @@ from certvae.tracking.runs import flattened, without_seed
 
 SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
 SHOWN_REASONS = 5
+DESCRIPTIVE = "choices have seen {} rows, so their bounds and words are descriptive and no claim"
 HOPELESS = (
     "stopped: no search seed has a strict-feasible teacher, and nothing that is searched changes a teacher. "
     "`certvae report` shows every candidate beside the thresholds; give the teacher search more to choose "
@@ -63,7 +65,7 @@ def table_text(rows: Iterable[Row]) -> str:
 
 def final(rows: Sequence[Row]) -> list[Row]:
     """The rows of the final table: of certify where they may be seen, else of guard."""
-    return [row for row in rows if row["split"] == "certify"] or list(rows)
+    return [row for row in rows if row["split"] == CLAIM_SPLIT] or list(rows)
 
 
 def show(rows: Sequence[Row], store: Path, console: Console, stale: Callable[[Row], bool] = fresh) -> None:
@@ -149,6 +151,7 @@ def _title(rows: Sequence[Row], status: str, difference: str) -> str:
 def _caption(rows: Sequence[Row], stale: Callable[[Row], bool]) -> str:
     """What the columns mean, what is claimed, and how many rows are stale."""
     claimed = [*sorted({row["preconditions"] for row in rows if row.get("preconditions")}), looks.sentence(rows)]
+    claimed += [DESCRIPTIVE.format(split) for split in sorted({row["split"] for row in rows} - {CLAIM_SPLIT})]
     caption = (
         "I_T, L_TS, margin = I_T - L_TS, margin minus tau and its population bound in nats. I_S: information of the "
         "head's own rows in nats, a diagnostic, not I(x; z). PSNR in dB on [0, 1] pixels. AU: units whose mean has a "
@@ -195,7 +198,8 @@ def search_shown(cells: SearchCells) -> Group:
     lines += [winner_text(winner, judged, cells.search.goal, drawn), _confirmed(cells, winner)]
     lines += [cells.refused] if cells.refused else []
     lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
-    lines.append(f"Pareto front of {cells.search.goal.sought} and PSNR:")
+    over = "(strict-feasible search seeds, guard rows, n_failed 0)"
+    lines.append(f"Pareto front of {cells.search.goal.sought} and PSNR {over}:")
     return Group(*lines, _configs_shown(goals.pareto_front(judged), cells))
 
 

@@ -20,7 +20,7 @@ from certvae import answers
 from certvae.canonical import digest, finite
 from certvae.certificate import FLOAT_SLACK, PAPER_TAU, WORDS
 from certvae.errors import redact
-from certvae.quality import PAPER_TAUS, Status
+from certvae.quality import PAPER_TAUS, Status, statuses
 from certvae.spec.quantities import read_by
 from certvae.tracking.evidence import Evidence
 from certvae.tracking.runs import (
@@ -39,11 +39,11 @@ from certvae.tracking.runs import (
     without_seed,
 )
 
-PROJECTION = 6  # a changed projection needs a new number: what the old one wrote is then written again
+PROJECTION = 7  # a changed projection needs a new number: what the old one wrote is then written again
 SPLITS = ("certify", "guard", "train")  # the better one first
 HEADLINE = read_by("headline")
 TAU_STEPS = range(0, 501, 25)  # thousandths of a nat: below log K for every K >= 2
-STRICT: Status = "strict-feasible"
+STRESS: Status = "stress-case"
 VERSION = "stage_version_"
 JUDGED = ("key_trained", "key_judged", "key_fitted", "key_teacher")  # objects of the modes, and one without a curve
 TOLD = (
@@ -156,7 +156,9 @@ def _config(entry: Entry) -> Run:
         "config": config_name(first["config"]),
         **_named(first, ("data", "substitute", "preconditions")),
     }
-    points = [point for group in _replications(entry.rows) for point in _aggregates(group)]
+    known = zip(entry.rows, statuses(entry.rows), strict=True)
+    judged = [{**row, "teacher_status": status} for row, status in known]
+    points = [point for group in _replications(judged) for point in _aggregates(group)]
     return Run(
         key=entry.key,
         parent=None,
@@ -219,13 +221,13 @@ def _child(
 def _aggregates(rows: list[Row]) -> list[Point]:
     """Mean and minimum over strict-feasible seeds of one mode on one split; what failed is counted, never averaged.
 
-    Stress cases are counted apart and enter no mean. A strict-feasible seed whose margin is not finite has failed.
+    Stress cases, failed ones too, are counted apart and enter no mean. A strict-feasible seed whose margin is not
+    finite has failed, and so has a failed one whose teacher nobody knows.
     """
-    ok = [row for row in rows if row["outcome"] == "ok"]
-    strict = [row for row in ok if row.get("teacher_status") == STRICT]
+    strict = [row for row in rows if row["teacher_status"] != STRESS]
     whole = [row for row in strict if None not in (row.get("margin"), row.get("psnr_01"))]
-    stress = len(ok) - len(strict)
-    told: dict[str, float] = {"n": len(whole), "n_stress": stress, "n_failed": len(rows) - len(whole) - stress}
+    counts = {"n": len(whole), "n_stress": len(rows) - len(strict), "n_failed": len(strict) - len(whole)}
+    told: dict[str, float] = {**counts}
     for name in ("margin", "psnr_01") if whole else ():
         values = [row[name] for row in whole]
         told |= {f"{name}_mean": math.fsum(values) / len(values), f"{name}_min": min(values)}

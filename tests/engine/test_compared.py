@@ -41,6 +41,31 @@ def test_a_failed_seed_is_counted_and_in_no_mean():
     assert told == "lambda_ts 1 full 3 1 +1.500 +1.000 +2.000 2 of 3 2 of 3 19.1"
 
 
+def test_a_failed_run_of_a_stress_case_is_a_stress_case():
+    """As in the report: the seed is counted apart, and not among those that failed."""
+    apart = [
+        config("a", 1, 2, -9.0, teacher_status="stress-case", key_teacher="t"),
+        config("a", 1, 2, None, outcome="diverged", teacher_status=None, key_teacher="t") | {"mode": "rescue"},
+        config("a", 1, 3, None, outcome="infeasible_teacher", teacher_status=None),
+    ]
+    told = lines([*BOTH, *apart])
+    assert "without 2 stress-case seeds" in " ".join(told)
+    assert next(line for line in told if line.startswith("lambda_ts 1")).startswith("lambda_ts 1 full 2 0 +1.500")
+    assert not any("rescue" in line for line in told)
+
+
+def test_a_psnr_that_is_missing_is_in_no_mean():
+    broken = config("a", 1, 2, 1.5) | {"psnr_01": None}
+    told = next(line for line in lines([*BOTH, broken]) if line.startswith("lambda_ts 1"))
+    assert told == "lambda_ts 1 full 3 0 +1.500 +1.000 +2.000 3 of 3 3 of 3 -"
+
+
+def test_it_says_of_which_rows_and_what_certified_means():
+    told = " ".join(lines([{**one, "split": "guard"} for one in BOTH]))
+    assert "guard rows: means over strict-feasible seeds" in told
+    assert "certified: population bound of the head above 0" in told
+
+
 def test_no_number_is_made_up_where_every_seed_failed():
     failed = [config("a", 1, seed, None, outcome="diverged", population_bound=None) for seed in (0, 1)]
     told = next(line for line in lines(failed) if line.startswith("lambda_ts 1"))

@@ -72,6 +72,14 @@ def test_no_number_is_cut_for_a_long_name(mode, statuses):
     assert all(SHORT[status] in text for status in statuses)
 
 
+def test_rows_that_choices_have_seen_carry_no_claim():
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table_shown([{**one, "split": "guard"} for one in ROWS]), table_shown(ROWS))
+    guard, certify = " ".join(console.export_text().split()).split("What is not positive proves nothing.")[:2]
+    assert "Choices have seen guard rows, so their bounds and words are descriptive and no claim." in guard
+    assert "Choices have seen" not in certify
+
+
 def test_it_fits_100_columns_and_shows_a_failed_mode():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(table_shown([*ROWS, row(2, "full", outcome="diverged")]))

@@ -195,6 +195,7 @@ class TestShows:
         assert stress["teacher_status"] == "stress-case"
         store.put_row(stress)
         store.put_row(failed(store, cell(4), "full", "loss became inf"))
+        store.put_row(failed(store, cell(99), "rescue", "loss became inf"))
         sync(store)
         margins = [row(store, cell(seed), "full")["margin"] for seed in (0, 1, 2)]
         assert shown(store)["config"]["latest"] == {
@@ -205,6 +206,9 @@ class TestShows:
             "guard/full/margin_min": min(margins),
             "guard/full/psnr_01_mean": pytest.approx(18.6),
             "guard/full/psnr_01_min": 18.5,
+            "guard/rescue/n": 0,
+            "guard/rescue/n_failed": 0,
+            "guard/rescue/n_stress": 1,
         }
 
     def test_what_a_run_came_from(self, store: Store) -> None:
