@@ -125,7 +125,7 @@ def collapse(material: Material) -> Section:
     varied = {name.rpartition(".")[2] for name in parameters(rows).columns}
     if varied != {"alpha_kl"} or "alpha_kl" not in rows or not {"no_align", "full"} & set(rows["mode"]):
         return Section("collapse", title, (), ())
-    expected = rows.dropna(subset="alpha_crit").groupby("mode")["alpha_crit"].mean()
+    expected = material.parts.strict.rows.dropna(subset="alpha_crit").groupby("mode")["alpha_crit"].mean()
     lines = {mode: float(expected[mode]) for mode in ("no_align", "full") if mode in expected}
     picture = collapse_and_rescue(rows, material.view.tau, lines)
     alt = "Margin, KL rate and active units against alpha_kl, with the forecast of collapse"

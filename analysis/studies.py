@@ -21,12 +21,13 @@ from .page import Page, Section
 from .parameters import differing, told_apart
 from .sections import Material, plot
 from .table import Column, Table, clean, columns
-from .tables.answers import answer_lines
+from .tables.answers import COUNTS, answer_lines
+from .tables.margins import SEEDS
 from .views import Refused, View
 
 LETTERS = string.ascii_uppercase
 """Short names of studies, in the order in which they were asked for."""
-SIDE = ("head", "left_mean", "left_min", "bound_min", "psnr_01_mean", "n", "n_stress")
+SIDE = ("head", "left_mean", "left_min", "bound_min", "psnr_01_mean", *COUNTS)
 QUANTITIES = ("margin", "psnr_01")
 PAIR = ["label", "mode", "seed", "split", "data_digest", "key_teacher", "environment"]
 """What two networks must share to be a pair, besides versions."""
@@ -86,7 +87,10 @@ def beside_table(studies: Sequence[Study], view: View) -> Table:
         for letter in LETTERS[: len(studies)]
     ]
     label = columns("label") if frame["label"].ne("").any() else ()
-    notes = ("each number is over the strict-feasible seeds of one study; nothing is pooled over studies",)
+    notes = (
+        "each number is over the strict-feasible seeds of one study; nothing is pooled over studies",
+        *_origins(studies),
+    )
     return Table("beside_studies", "Studies beside each other", frame, (*label, *columns("mode"), *shown), notes)
 
 
@@ -98,12 +102,14 @@ def difference_table(studies: Sequence[Study]) -> Table:
         for letter, other in zip(LETTERS[1:], others, strict=False)
         for line in _differences(base, other)
     ]
-    names = ("contrast", "label", "mode", "of", "mean", "low", "high", "p", "p_smallest", "n", "n_unpaired")
+    names = ("contrast", "label", "mode", "of", "mean", "low", "high", "p", "p_smallest", *SEEDS, "n_unpaired")
     frame = pd.DataFrame(lines, columns=list(names))
     notes = (
         "pairs share seed, data, teacher, machine and versions; the interval is a paired t interval; strict-feasible "
         "networks alone",
-        "without a partner: networks of the later study that share no pair with the first",
+        "without a partner: networks of the later study that share no pair with the first; n_failed: pairs of which "
+        "one has no number, which are in no mean",
+        *_origins(studies),
     )
     label = columns("label") if frame["label"].ne("").any() else ()
     shown = (*columns("contrast"), *label, *columns("mode", *names[3:-1]), Column("n_unpaired", "no partner", "count"))
@@ -120,6 +126,12 @@ def specs_table(studies: Sequence[Study]) -> Table:
     shown = (Column(letter, f"{letter}: {study.name}", "text") for letter, study in zip(LETTERS, studies, strict=False))
     title = "What was asked for differently"
     return Table("asked_of_studies", title, frame, (*columns("parameter"), *shown), ())
+
+
+def _origins(studies: Sequence[Study]) -> list[str]:
+    """Split, seeds and failed runs of each study."""
+    pairs = zip(LETTERS, studies, strict=False)
+    return [f"{letter}: {clean(caption(study.material.rows))}" for letter, study in pairs]
 
 
 def _compared(studies: Sequence[Study], view: View) -> Section:

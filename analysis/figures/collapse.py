@@ -4,6 +4,7 @@ rows = load.load("store", "collapse_and_rescue", split="certify")
 collapse.collapse_and_rescue(rows, tau=0.10, forecast={"no_align": 1.4, "full": 5.8})
 """
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -40,7 +41,8 @@ PANELS = (("margin", MARGIN), ("kl_rate", RATE), ("active_units", "active units"
 
 @drawn
 def collapse_and_rescue(rows: pd.DataFrame, tau: float, forecast: Mapping[str, float] | None = None) -> Figure:
-    """Three panels; every seed is a point, lines join means over seeds, shaded where `no_align` has no channel.
+    """Three panels; every seed is a point, lines join means over strict-feasible seeds, shaded where `no_align` has no
+    channel.
 
     Args:
         rows: of configs that differ in alpha_kl, one split.
@@ -55,7 +57,7 @@ def collapse_and_rescue(rows: pd.DataFrame, tau: float, forecast: Mapping[str, f
         for mode in modes:
             group = shown[shown["mode"] == mode]
             values = group[column].clip(lower=SMALLEST) if column == "kl_rate" else group[column]
-            seeds_and_means(axes, group["alpha_kl"], values, look(mode, modes))
+            seeds_and_means(axes, group, values, look(mode, modes))
         axes.set_ylabel(label, **FORMULA)
         weight_axis(axes, shown["alpha_kl"], ".3g")
         if dead is not None:
@@ -75,10 +77,11 @@ def collapse_and_rescue(rows: pd.DataFrame, tau: float, forecast: Mapping[str, f
 
 
 def _dead_from(rows: pd.DataFrame) -> float | None:
-    """The least KL weight at which the plain code of every seed carries nothing."""
-    plain = rows[rows["mode"] == "no_align"].groupby("alpha_kl")["kl_rate"].max()
-    found = plain[plain < DEAD_RATE]
-    return None if found.empty else float(min(found.index))
+    """The KL weight from which on the plain code of every seed carries nothing, one of a failed run not among them."""
+    plain = rows[rows["mode"] == "no_align"]
+    alive = (~(plain["kl_rate"] < DEAD_RATE)).groupby(plain["alpha_kl"]).any()
+    beyond = alive.index[alive.index > max(alive.index[alive], default=-math.inf)]
+    return float(beyond.min()) if len(beyond) else None
 
 
 def _explained(dead: float | None, forecast: Mapping[str, float] | None) -> list[Line2D | Patch]:

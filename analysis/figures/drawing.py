@@ -118,9 +118,11 @@ def point(label: str, colour: str, marker: str, *, hollow: bool = False, **how: 
     return Line2D([], [], linestyle="", color=colour, marker=marker, label=label, markerfacecolor=face, **how)
 
 
-def seeds_and_means(axes: Axes, weights: pd.Series, values: pd.Series, one: Look) -> None:
-    """Values of one mode over a weight: every seed a hollow point, and a line through the means over seeds."""
-    means = values.groupby(weights).mean()
+def seeds_and_means(axes: Axes, rows: pd.DataFrame, values: pd.Series, one: Look) -> None:
+    """Values of one mode over alpha_kl: every seed a hollow point, and a line through means over strict-feasible seeds,
+    which is broken where one of them has no value."""
+    weights, strict = rows["alpha_kl"], rows["teacher_status"] != "stress-case"
+    means = values[strict].groupby(weights[strict]).agg(lambda found: found.mean(skipna=False))
     axes.plot(means.index, means, color=one.colour, linestyle=one.line, linewidth=1.2)
     axes.scatter(weights, values, s=16, marker=one.marker, facecolors="none", edgecolors=one.colour)
 

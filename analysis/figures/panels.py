@@ -145,9 +145,9 @@ def _panel(axes: Axes, whole: str) -> Panel:
 def _strokes(axes: Axes, artist: Artist) -> Iterator[Stroke]:
     match artist:
         case Line2D() if artist.get_linestyle() != "None" and len(artist.get_xdata()):
-            places = _shares(axes, artist.get_transform(), _stepped(artist))
             colour, width = _colour(artist.get_color()), artist.get_linewidth()
-            yield Stroke(colour, _points(places), _dashes(artist), width, filled=False, opacity=1.0)
+            for places in _unbroken(_shares(axes, artist.get_transform(), _stepped(artist))):
+                yield Stroke(colour, _points(places), _dashes(artist), width, filled=False, opacity=1.0)
         case Patch():
             corners = artist.get_path().to_polygons(closed_only=True)
             for polygon in corners:
@@ -228,6 +228,13 @@ def _stepped(line: Line2D) -> Float[np.ndarray, "n 2"]:
         return points
     corners = np.column_stack([points[1:, 0], points[:-1, 1]])
     return np.insert(points, np.arange(1, len(points)), corners, axis=0)
+
+
+def _unbroken(places: Float[np.ndarray, "n 2"]) -> list[Float[np.ndarray, "m 2"]]:
+    """The parts of a line between places that are missing."""
+    known = np.isfinite(places).all(axis=1)
+    parts = np.split(places, np.flatnonzero(np.diff(known)) + 1)
+    return [part for part in parts if np.isfinite(part[0]).all()]
 
 
 def _marked(line: Line2D) -> slice:

@@ -164,7 +164,8 @@ def stress_grid(rows: pd.DataFrame, teacher: Rows, tau: float) -> Figure:
     """Margins against alpha_kl: on means, on draws, of the affine head on draws; and the equilibrium without images.
 
     Args:
-        rows: certify rows of configs that differ in alpha_kl; every seed is a point, lines join means over seeds.
+        rows: certify rows of configs that differ in alpha_kl; every seed is a point, lines join means over
+            strict-feasible seeds.
         teacher: teacher rows of one seed, for the equilibrium curve.
         tau: nats.
     """
@@ -173,7 +174,7 @@ def stress_grid(rows: pd.DataFrame, teacher: Rows, tau: float) -> Figure:
     panels = figure.subplots(1, 4, sharey=True)
     for axes, (column, label) in zip(panels, STRESS_PANELS, strict=False):
         for mode, group in rows.groupby("mode", sort=False):
-            seeds_and_means(axes, group["alpha_kl"], group[column], look(str(mode), modes))
+            seeds_and_means(axes, group, group[column], look(str(mode), modes))
         axes.set_title(label)
     _equilibrium(panels[3], rows, teacher)
     for axes in panels:

@@ -8,30 +8,38 @@ import pandas as pd
 
 from certvae import answers, drift
 from certvae.spec.modes import ordered
+from certvae.terminal import number_of
 
 from ..table import Table
-from ..views import Partition, everything
-from .margins import table
+from ..views import Partition, everything, failed
+from .margins import SEEDS, table
 
 _AWAKE = {True: "alive", False: "dead"}
 INSIDE, BELOW, ABOVE = "inside", "below: it lived longer", "above: it died earlier"
 
 
 def forecast_table(parts: Partition) -> Table:
-    """Per mode: the forecast of alpha_crit beside the weights of the study between which its channel died."""
-    rows = everything(parts)
-    found = [_line(mode, rows[rows["mode"] == mode]) for mode in ordered(rows["mode"])]
+    """Per mode: the forecast of alpha_crit beside the weights of the study between which its channel died.
+
+    Over strict-feasible seeds, failed ones among them: a channel that nobody saw is neither alive nor dead.
+    """
+    rows, stress = parts.strict.rows, parts.stress.listed
+    found = [
+        {**_line(mode, rows[rows["mode"] == mode]), "n_stress": stress.loc[stress["mode"] == mode, "seed"].nunique()}
+        for mode in ordered(rows["mode"])
+    ]
     notes = (
-        "alive: a head on draws is certified in every seed; dead: the KL rate is below 0.05 nats in every seed; "
-        "between both weights seeds differ, nothing was shown, or nothing was run",
+        "alive: a head on draws is certified in every strict-feasible seed; dead: the KL rate is below 0.05 nats in "
+        "every one; between both weights seeds differ, nothing was shown, or nothing was run",
         "the forecast is that of the spectrum, a local statement at the trivial solution: no unit survives alpha_crit, "
         "and below 0.05 nats a channel falls a little before, at alpha_dead; modes without one have weights that move, "
         "or other terms",
         "held against the last weight at which no seed is dead, and the first from which on all are; `off by` is how "
         "far one of both is from alpha_dead at most",
     )
-    shown = ("mode", "alpha_crit", "alpha_dead", "alive_to", "lives_to", "dead_from", "held", "off", "n")
-    return table("forecast", "When a channel dies: forecast and seen", rows, pd.DataFrame(found), shown, notes)
+    shown = ("mode", "alpha_crit", "alpha_dead", "alive_to", "lives_to", "dead_from", "held", "off", *SEEDS, "n_stress")
+    frame, title = pd.DataFrame(found), "When a channel dies: forecast and seen"
+    return table("forecast", title, everything(parts), frame, shown, notes)
 
 
 def rescue_table(parts: Partition) -> Table:
@@ -40,13 +48,15 @@ def rescue_table(parts: Partition) -> Table:
     rows = rows[rows["response"].notna()]
     expected = [_AWAKE[bool(answers.awakens(row))] for row in rows.to_dict("records")]
     frame = rows.assign(expected_channel=expected)
-    agree = int((frame["expected_channel"] == frame["channel_word"]).sum())
+    strict = frame[frame["teacher_status"] != "stress-case"]
+    agree = int((strict["expected_channel"] == strict["channel_word"]).sum())
     notes = (
-        f"the channel ended as expected in {agree} of {len(frame)} networks",
+        f"the channel ended as expected in {agree} of {number_of(len(strict), 'strict-feasible network')}",
         "response: what one step of alignment moves the logits of the start towards the teacher, first order; expected "
         "alive where it responds and the largest weight in force reaches the least that the forecast asks for",
     )
-    shown = ("seed", "mode", "alpha_kl", "response", "critical_weight", "largest_weight", "expected_channel")
+    known = ("response", "critical_weight", "largest_weight", "expected_channel")
+    shown = ("seed", "mode", "teacher_status", "alpha_kl", *known)
     return table("awakening", "Networks with a dead channel, aligned", rows, frame, (*shown, "channel_word"), notes)
 
 
@@ -58,16 +68,17 @@ def drift_table(curves: pd.DataFrame, parts: Partition, tau: float) -> Table:
         curves: from `load.curves`.
         tau: nats; the margin is G_tau.
     """
-    rows = everything(parts)
-    runs = curves.dropna(subset="guard_margin").groupby(["config", "mode", "seed"], sort=False)["guard_margin"]
-    found = [{**dict(zip(("config", "mode", "seed"), run, strict=True)), **_watched(list(G - tau))} for run, G in runs]
-    frame = pd.DataFrame(found, columns=["config", "mode", "seed", "drift", "noise", "halfway", "bound", "reached"])
+    rows, of = everything(parts), ["config", "mode", "seed"]
+    strict = curves.merge(parts.strict.rows[of].drop_duplicates(), on=of)
+    runs = strict.dropna(subset="guard_margin").groupby(of, sort=False)["guard_margin"]
+    found = [{**dict(zip(of, run, strict=True)), **_watched(list(G - tau))} for run, G in runs]
+    frame = pd.DataFrame(found, columns=[*of, "drift", "noise", "halfway", "bound", "reached"])
     by = frame.dropna(subset="bound").groupby(["config", "mode"], sort=False)
     means = by[["drift", "noise", "halfway", "bound", "reached"]].mean().assign(n=by.size()).reset_index()
     notes = (
         "a local statement: P(G_tau ever reaches 0) <= exp(-2 m G_tau / s^2) were drift m and noise s of the first "
         "half of a curve to last; 1 says nothing, which is all that can be said where the margin falls",
-        "means over seeds whose margin is positive halfway; per report point, guard rows",
+        "means over strict-feasible seeds whose margin is positive halfway; per report point, guard rows",
     )
     shown = ("label", "mode", "drift", "noise", "halfway", "bound", "reached", "n")
     return table("drift", "Does a margin near 0 reach it? Bound and seen", rows, means, shown, notes, tau)
@@ -94,7 +105,8 @@ def _line(mode: str, rows: pd.DataFrame) -> dict[str, object]:
     held = None if math.isnan(crit) else _held(awaited, lives_to, dead_from)
     seen = {"alive_to": alive_to, "lives_to": lives_to, "dead_from": dead_from, "held": held}
     off = math.nan if math.isnan(lives_to + dead_from) else max(abs(one / awaited - 1) for one in (lives_to, dead_from))
-    return {"mode": mode, "alpha_crit": crit, "alpha_dead": dead, **seen, "off": off, "n": rows["seed"].nunique()}
+    counts = {"n": rows["seed"].nunique(), "n_failed": rows.loc[failed(rows), "seed"].nunique()}
+    return {"mode": mode, "alpha_crit": crit, "alpha_dead": dead, **seen, "off": off, **counts}
 
 
 def _run(words: pd.Series, holds: Callable[[set[str]], bool], *, rising: bool) -> float:

@@ -102,8 +102,8 @@ def _groups(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
 
 def _ours(group: pd.DataFrame, source: str, mode: str) -> dict[str, object]:
     done = group[group["outcome"] == "ok"]
-    certified = (claims(done["margin"], 0.0) == WORDS[True]).sum()
-    expected = {"+": certified, "-": len(done) - certified}.get(expected_sign(mode) or "", np.nan)
+    certified, refused = ((claims(done["margin"], 0.0) == WORDS[word]).sum() for word in (True, False))
+    expected = {"+": certified, "-": refused}.get(expected_sign(mode) or "", np.nan)
     numbers = {**COMPARED, **{f"certify_{name}": name for name in CLAIMED}}
     return {
         "source": source,

@@ -66,6 +66,21 @@ def test_no_number_is_over_two_studies(tmp_path):
     assert [name for name, _ in page_of(studies, DECLARED).opening] == ["A: one", "B: two"]
 
 
+def test_a_failed_seed_is_counted_beside_every_mean(tmp_path):
+    grid(tmp_path, "one", (2.0,))
+    rows = chains(study="two", parameters={"objective.lambda_ts": 2.0})
+    broken = [one | {"margin": None} if (one["seed"], one["mode"]) == (2, "full") else one for one in rows]
+    studies = studied(filled(tmp_path, broken), "one", "two")
+    beside, differences = beside_table(studies, DECLARED), difference_table(studies)
+    full = beside.frame[beside.frame["mode"] == "full"].iloc[0]
+    assert (full["n_A"], full["n_failed_A"], full["n_B"], full["n_failed_B"]) == (3, 0, 3, 1)
+    line = differences.frame[(differences.frame["mode"] == "full") & (differences.frame["of"] == "G_0, nats")].iloc[0]
+    assert (line["n"], line["n_failed"]) == (3, 1)
+    for table in (beside, differences):
+        assert "n_failed" in " ".join(column.heading for column in table.columns)
+        assert any(note.startswith("B: split certify") for note in table.notes)
+
+
 def test_one_axis_serves_all_studies(tmp_path):
     grid(tmp_path, "one", (2.0,))
     studies = studied(grid(tmp_path, "two", (2.0,), shift=2.5), "one", "two")

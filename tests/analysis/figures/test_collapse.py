@@ -35,6 +35,24 @@ def test_the_dead_region_begins_where_every_plain_code_is_dead(rows):
     assert collapse._dead_from(alive) is None
 
 
+def test_a_failed_seed_is_not_dead_and_a_weight_between_living_ones_begins_no_region(rows):
+    missing = rows.assign(kl_rate=rows["kl_rate"].where((rows["seed"] == 0) | (rows["alpha_kl"] != 2.0)))
+    assert collapse._dead_from(missing) == 20.0
+    revived = rows.assign(kl_rate=rows["kl_rate"].where(rows["alpha_kl"] != 20.0, 1.0))
+    assert collapse._dead_from(revived) is None
+
+
+def test_lines_join_strict_feasible_seeds_and_break_where_one_is_missing(rows):
+    """One seed is a stress case: its points stay, and the line is that of the other, with a gap where it failed."""
+    apart = rows.assign(teacher_status=rows["teacher_status"].where(rows["seed"] == 0, "stress-case"))
+    apart = apart.assign(margin=apart["margin"].where((apart["seed"] == 1) | (apart["alpha_kl"] != 2.0)))
+    margins = collapse.collapse_and_rescue(apart, tau=0.1).axes[0]
+    own = float(rows.loc[(rows["mode"] == "no_align") & (rows["seed"] == 0), "margin"].iloc[0])
+    heights = [list(line.get_ydata()) for line in margins.lines]
+    assert any(h[0] == h[-1] == own and h[1] != h[1] for h in heights if len(h) == 3)
+    assert sum(len(one.get_offsets()) for one in margins.collections if len(one.get_offsets()) == 6) == 12
+
+
 def test_three_panels_with_the_forecast_and_a_floor_for_dead_codes(rows):
     figure = collapse.collapse_and_rescue(rows, tau=0.1, forecast={"no_align": 1.4})
     assert [axes.get_ylabel() for axes in figure.axes] == [label for _, label in collapse.PANELS]

@@ -35,6 +35,14 @@ def test_points_outside_or_without_a_number_are_not_drawn(figure):
     assert [(dot.x, dot.y, dot.filled) for dot in panels(figure)[1].dots] == [(0.0, 100.0, False), (50.0, 75.0, False)]
 
 
+def test_a_line_is_broken_where_a_point_is_missing():
+    made = canvas(3, 3)
+    axes = made.subplots()
+    axes.plot([0, 1, 2, 3, 4], [1.0, 1.0, np.nan, 0.0, 0.0])
+    axes.set(xlim=(0, 4), ylim=(0, 1))
+    assert [one.points for one in panels(made)[0].strokes] == ["0.00,0.00 25.00,0.00", "75.00,100.00 100.00,100.00"]
+
+
 def test_steps_have_corners_and_areas_their_opacity(figure):
     strokes = panels(figure)[1].strokes
     (area,) = [stroke for stroke in strokes if stroke.filled]

@@ -10,7 +10,7 @@ from analysis import load, views
 from analysis.report import Request, gather
 from analysis.sections import collapse
 from analysis.tables.collapse import ABOVE, BELOW, INSIDE, drift_table, forecast_table, rescue_table
-from tests.analysis_rows import STUDY, filled, row
+from tests.analysis_rows import STRESS, STUDY, filled, lost, row
 
 WEIGHTS = (0.05, 0.5, 2.0, 8.0, 20.0)
 
@@ -71,6 +71,26 @@ def test_one_seed_that_differs_leaves_the_weight_open(tmp_path):
     assert (found["alive_to"], found["dead_from"]) == (0.5, 8.0)
 
 
+def test_stress_cases_enter_no_forecast_and_are_counted(tmp_path):
+    """A stress case that outlives the others, under a forecast of its own, and a run of it that failed."""
+    apart = [one | {"seed": 2, **STRESS} for one in grid("no_align", 20.0, 9.0, 1)]
+    failed = lost(2, "no_align", alpha_kl=40.0, parameters={"objective.alpha_kl": 40.0}, key_teacher="t")
+    shared = {"key_teacher": "t"}
+    rows = [*grid("no_align", 0.5, 1.4), *(one | shared for one in apart), failed | {"alpha_kl": 40.0}]
+    found = lines(rows, tmp_path)["no_align"]
+    assert [found[name] for name in ("alpha_crit", "alive_to", "dead_from", "n", "n_failed", "n_stress")] == [
+        *(1.4, 0.5, 2.0),
+        *(2, 0, 1),
+    ]
+
+
+def test_a_failed_run_is_neither_alive_nor_dead_and_is_counted(tmp_path):
+    rows = [one for one in grid("no_align", 0.5, 1.4) if (one["seed"], one["alpha_kl"]) != (1, 2.0)]
+    failed = lost(1, "no_align", alpha_kl=2.0, parameters={"objective.alpha_kl": 2.0}) | {"alpha_kl": 2.0}
+    found = lines([*rows, failed], tmp_path)["no_align"]
+    assert (found["dead_from"], found["n"], found["n_failed"]) == (8.0, 2, 1)
+
+
 def test_the_report_draws_the_lines_that_the_rows_hold(study):
     section = collapse(gather(Request(store=study, study=STUDY))[0])
     assert [block.name for block in section.blocks] == ["collapse_and_rescue", "forecast"]
@@ -98,13 +118,18 @@ def test_what_was_known_before_a_rescue_stands_beside_what_it_did(tmp_path):
         ["guarded_rescue", "alive", "alive"],
         ["guarded_rescue", "alive", "dead"],
     ]
-    assert "the channel ended as expected in 2 of 3 networks" in shown.notes
+    assert "the channel ended as expected in 2 of 3 strict-feasible networks" in shown.notes
+    apart = [one | STRESS if one["seed"] == 1 else one for one in rows]
+    listed = rescue_table(views.partition(load.load(filled(tmp_path / "apart", apart), STUDY)))
+    assert "the channel ended as expected in 2 of 2 strict-feasible networks" in listed.notes
+    assert listed.frame["teacher_status"].tolist() == ["strict-feasible"] * 2 + ["stress-case"]
 
 
 class TestDrift:
     def curves(self, path, runs: dict[int, list[float]]) -> tuple[pd.DataFrame, views.Partition]:
-        """Curves of one mode by seed, beside rows that name them."""
-        frame = load.load(filled(path, [row(seed, "full") for seed in runs]), STUDY)
+        """Curves of one mode by seed, beside rows that name them; seed 9 is a stress case."""
+        rows = [row(seed, "full") | (STRESS if seed == 9 else {}) for seed in runs]
+        frame = load.load(filled(path, rows), STUDY)
         points = [
             {"config": one["config"], "mode": "full", "seed": one["seed"], "epoch": epoch, "guard_margin": margin}
             for one in frame.to_dict("records")
@@ -121,6 +146,12 @@ class TestDrift:
         bounds = [math.exp(-2 * m * G / s**2) for m, s, G in ((0.15, 0.0577350, 1.0), (0.0375, 0.1030776, 0.55))]
         assert line["bound"] == pytest.approx(sum(bounds) / 2, rel=1e-4)
         assert any("a local statement" in note for note in shown.notes)
+
+    def test_a_stress_case_enters_no_mean(self, tmp_path):
+        calm, fallen = [0.5, 0.7, 0.8, 1.0, 1.1, 1.2, 1.3, 1.4], [0.5, 0.6, 0.55, 0.7, 0.65, 0.3, 0.05, 0.2]
+        (line,) = drift_table(*self.curves(tmp_path, {0: calm, 9: fallen}), tau=0.1).frame.to_dict("records")
+        assert (line["n"], line["reached"]) == (1, 0.0)
+        assert len(drift_table(*self.curves(tmp_path / "alone", {9: calm}), tau=0.1).frame) == 0
 
     def test_runs_that_are_at_0_halfway_or_too_short_say_nothing(self, tmp_path):
         curves = self.curves(tmp_path, {0: [0.5, 0.3, 0.2, 0.1, 0.05, 0.0, 0.0], 1: [0.5, 0.6]})

@@ -49,6 +49,12 @@ class TestMnistTable:
         rst = frame[(frame["source"] == "labels") & (frame["mode"] == "rst")].iloc[0]
         assert (rst["certified"], rst["agree"]) == (3, 3)
 
+    def test_a_margin_that_is_not_finite_has_no_sign(self):
+        frame = measured()
+        frame.loc[(frame["mode"] == "vae") & (frame["seed"] == 2), "margin"] = np.nan
+        vae = witness_table(Strict(frame)).frame.query("source == 'labels' and mode == 'vae'").iloc[0]
+        assert (vae["certified"], vae["agree"], vae["n"], vae["n_failed"]) == (0, 2, 3, 1)
+
     def test_a_failed_seed_is_counted_and_not_averaged(self):
         frame = measured()
         broken = (frame["mode"] == "rst") & (frame["seed"] == 2)
