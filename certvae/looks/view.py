@@ -6,6 +6,10 @@ made them. So all claims with a positive bound in the view hold together, over a
 are above 0. How far above, a bound says of its own margin alone. Where no scores were kept, a bound that paid for less
 than it must is not shown.
 
+That is so where neither the number of looks nor what they open depends on what earlier ones showed. Who looks until
+something is certified errs with a probability of up to delta (1 + 1/2 + ... + 1/looks), unless the number of looks was
+declared beforehand: each of them then has its part of delta from the first on, whenever they end.
+
 The claims of a config are those of its rows that are there: while it runs, or before further seeds are added, they are
 fewer, so a bound that is seen early can be above the one of the final table, and that one holds with all others.
 """

@@ -10,9 +10,12 @@ from typing import Any, Literal, Protocol
 
 from certvae import fingerprint
 from certvae.canonical import digest, plain
+from certvae.certificate import CLAIM_SPLIT
 from certvae.data.dataset import Dataset, Split
+from certvae.data.preconditions import preconditions
 from certvae.errors import NumberFault, TeacherFault
 from certvae.installed import version
+from certvae.looks.register import tell
 from certvae.protocols import baselines, forecasting, judging, rescue, response, simplex, stages, teachers
 from certvae.protocols.forecasting import Pressure
 from certvae.protocols.judging import Look, Reads, Subject
@@ -189,10 +192,15 @@ def judge(chain: Chain, dataset: Dataset, store: Store, split: Split, looks: int
 
     Heads are fitted afterwards to say something of the certify split only: a search looks at the raw head alone.
 
+    Bounds on the population, and the claim, are those of each row alone and of all its rows; `certvae.looks.together`
+    gives those that hold together, without the claim where certify rows lie in train or guard.
+
     Args:
         looks: how many configs of the study may open this split: every bound uses delta / looks.
     """
     protocol, rows = of(chain.spec), []
+    if split == CLAIM_SPLIT:
+        tell(store.disk, dataset.digest, preconditions(dataset).facts)
     for mode, trained in chain.modes.items():
         look, reads = Look(split, looks, chain.spec.seed), protocol.reads(mode)
         judged = [

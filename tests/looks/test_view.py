@@ -216,6 +216,15 @@ def test_leaked_rows_take_the_population_claim_away_and_leave_that_about_rows(di
     assert "no claim about the population. Look 1 of 1 on these rows. What is not positive" in text
 
 
+def test_a_chain_that_no_gate_has_opened_tells_of_leaks_as_well(digits, tmp_path):
+    """As on the first page: trained and judged in Python alone."""
+    store, dataset = Store(tmp_path / "store"), leaking(digits, 36, tmp_path / "data" / "leaking")
+    rows = chain.judge(chain.train(SPEC, dataset, store, only=("full",)), dataset, store, "certify")
+    (now,) = together(store.disk, rows)
+    assert now["withheld"].startswith("36 of 360 certify rows lie in other splits")
+    assert (now["population_bound"], now["certified_population"]) == (None, None)
+
+
 def test_a_few_leaked_rows_are_left_out_of_the_bound(digits, tmp_path):
     store, dataset = Store(tmp_path / "store"), leaking(digits, 3, tmp_path / "data" / "leaking")
     rows = opened(store, dataset)
