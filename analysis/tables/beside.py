@@ -117,12 +117,13 @@ def _by_mode(rows: pd.DataFrame, margin: str, whose: str) -> pd.DataFrame:
     known = rows.reindex(columns=["mode", "averaged", *means]).fillna({"averaged": 1})
     groups = known.groupby("mode", sort=False)
     averaged = groups["averaged"].max() > 1
+    numbers = {name: "margin" if name == margin else name for name in means}
     marks = claims(rows[margin], 0.0).map(SIGNS).fillna("?").groupby(rows["mode"], sort=False)
     found = groups[means].mean().rename(columns={margin: f"{margin}_mean"})
     found = found.assign(
         **{f"{margin}_min": groups[margin].min().mask(averaged)},
         sign=pd.Series({mode: " ".join(found) + " (mean)" * int(averaged[mode]) for mode, found in marks}),
         n=groups["averaged"].sum(),
-        n_failed=[compare.lacking(one.rename(columns={margin: "margin"}), ["margin", *means[:-1]]) for _, one in groups],
+        n_failed=[compare.lacking(one.rename(columns=numbers), [*numbers.values()]) for _, one in groups],
     )
     return found.add_suffix(f"_{whose}")
