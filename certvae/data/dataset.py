@@ -74,7 +74,12 @@ class Dataset:
     def labels(self) -> Int64[np.ndarray, " n"]:
         """Class numbers, never seen by training: for probes and tables. Raises DataFault where there are none."""
         if self.classes is None:
-            raise _unlabelled(self)
+            raise DataFault(
+                f"{self.name} has no labels, and they are asked for",
+                "choose a teacher that reads images, or bring labels: class folders, or an array y",
+                where=self.source,
+                cause="the images lie in no class folders, or the arrays came without labels",
+            )
         return self._arrays.labels
 
     @property
@@ -182,15 +187,6 @@ def _differences(facts: dict[str, Any], arrays: Arrays, *, every_block: bool) ->
 def _blocks(count: int, *, every_block: bool) -> list[int]:
     step = 1 if every_block else max(1, math.ceil(count / (SAMPLED - 1)))
     return sorted({*range(0, count, step), count - 1})
-
-
-def _unlabelled(dataset: Dataset) -> DataFault:
-    return DataFault(
-        f"{dataset.name} has no labels, and they are asked for",
-        "choose a teacher that reads images, or bring labels: class folders, or an array y",
-        where=dataset.source,
-        cause="the images lie in no class folders, or the arrays came without labels",
-    )
 
 
 def _absent(path: Path) -> DataFault:

@@ -264,7 +264,13 @@ class SearchCells:
         proposal, stop, race = Proposal.of(body), body.get("stop"), body.get("race")
         spec = spec_of(proposal, self.search)
         if spec.config != body["config"]:
-            raise _other_space(self.search.base.study, number, body["config"], spec.config)
+            raise SearchFault(
+                f"config {number} was {body['config'][:12]} when it was proposed, "
+                f"and its parameters now give {spec.config[:12]}",
+                "restore the space, or name a new study with --study",
+                where=f"study {self.search.base.study}",
+                cause="the space of the study was edited, and the search goes on from proposals of the earlier one",
+            )
         return Asked(proposal, spec, stop and StopRule.of(stop), race and Race.of(race))
 
     def _censor(self, cell: Cell, reason: str) -> None:
@@ -311,15 +317,6 @@ class SearchCells:
     def spec(self, config: str) -> CellSpec:
         """A config that was proposed, as the cell of seed 0."""
         return next(spec for spec in self.specs if spec.config == config)
-
-
-def _other_space(study: str, number: int, there: str, here: str) -> SearchFault:
-    return SearchFault(
-        f"config {number} was {there[:12]} when it was proposed, and its parameters now give {here[:12]}",
-        "restore the space, or name a new study with --study",
-        where=f"study {study}",
-        cause="the space of the study was edited, and the search goes on from proposals of the earlier one",
-    )
 
 
 class StopRules:

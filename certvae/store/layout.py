@@ -117,7 +117,11 @@ def _whole_identity(root: Path) -> Identity | None:
     try:
         return read_identity(Disk(root))
     except Corrupt as corrupt:
-        raise _damaged(root, corrupt.reason) from corrupt
+        raise StoreFault(
+            f"{STORE} is damaged: {corrupt.reason}",
+            f"run `{certvae('store', 'repair', '--store', str(root))}`",
+            where=str(root / STORE),
+        ) from corrupt
 
 
 def read_identity(disk: Disk) -> Identity | None:
@@ -136,7 +140,12 @@ def read_identity(disk: Disk) -> Identity | None:
         except ValueError as error:
             raise Corrupt(disk.root / STORE, str(error)) from error
     if record.get("layout") != LAYOUT:
-        raise _other_layout(disk.root, record.get("layout"))
+        raise StoreFault(
+            f"store layout {record.get('layout')}, this program reads layout {LAYOUT}",
+            "use that version, or another folder",
+            where=str(disk.root / STORE),
+            cause="another version of certvae made the store",
+        )
     return Identity(**record)
 
 
@@ -179,7 +188,16 @@ def _place(path: Path) -> Path:
 
 def _check_safe(root: Path) -> None:
     if not is_safe(root, os.geteuid()) and os.environ.get(TRUST) != "1":
-        raise _unsafe(root)
+        status = root.stat()
+        private = f"run `{shlex.join(['chmod', 'go-w', str(root)])}`"
+        ours = f"choose another folder, or set {TRUST}=1 to use this one all the same; that is noted in its log"
+        raise StoreFault(
+            f"the store must belong to this user (uid {os.geteuid()}) and be writable by nobody else, "
+            f"found uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
+            private if status.st_uid == os.geteuid() else ours,
+            where=str(root),
+            cause="whoever can write a store can change results",
+        )
 
 
 def _check_makeable(root: Path) -> None:
@@ -226,36 +244,6 @@ def no_store(root: Path) -> StoreFault:
     """The fault for a folder that was never made a store."""
     return StoreFault(
         f"wanted a store, found no {STORE}", "give --store the folder that the study was run with", where=str(root)
-    )
-
-
-def _unsafe(root: Path) -> StoreFault:
-    status = root.stat()
-    private = f"run `{shlex.join(['chmod', 'go-w', str(root)])}`"
-    ours = f"choose another folder, or set {TRUST}=1 to use this one all the same; that is noted in its log"
-    return StoreFault(
-        f"the store must belong to this user (uid {os.geteuid()}) and be writable by nobody else, "
-        f"found uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
-        private if status.st_uid == os.geteuid() else ours,
-        where=str(root),
-        cause="whoever can write a store can change results",
-    )
-
-
-def _damaged(root: Path, reason: str) -> StoreFault:
-    return StoreFault(
-        f"{STORE} is damaged: {reason}",
-        f"run `{certvae('store', 'repair', '--store', str(root))}`",
-        where=str(root / STORE),
-    )
-
-
-def _other_layout(root: Path, layout: object) -> StoreFault:
-    return StoreFault(
-        f"store layout {layout}, this program reads layout {LAYOUT}",
-        "use that version, or another folder",
-        where=str(root / STORE),
-        cause="another version of certvae made the store",
     )
 
 

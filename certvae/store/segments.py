@@ -134,17 +134,13 @@ def _alone(disk: Disk, study: str) -> Iterator[None]:
         except OSError as error:
             raise disk_fault(error, "lock") from error
         if not supported:
-            raise _no_locks(disk.root)
+            raise StoreFault(
+                "wanted file locks, found a file system that has none",
+                "copy the store to a local disk and compact the copy",
+                where=str(disk.root),
+                cause="of two that compact at once neither would wait, and rows would be in the segments twice",
+            )
         yield
-
-
-def _no_locks(root: Path) -> StoreFault:
-    return StoreFault(
-        "wanted file locks, found a file system that has none",
-        "copy the store to a local disk and compact the copy",
-        where=str(root),
-        cause="of two that compact at once neither would wait, and rows would be in the segments twice",
-    )
 
 
 def _held(disk: Disk, study: str, there: Collection[str], without: Collection[str]) -> set[str]:
