@@ -206,9 +206,7 @@ class Controller(Steering):
             "learning_rate": self._rate * memory.rate,
             "no_response": float(memory.is_still),
         }
-        return {
-            name: value if value is None or isinstance(value, int) else finite(value) for name, value in row.items()
-        }
+        return {name: finite(value) for name, value in row.items()}
 
 
 def controlled_loss(model: Model, goal: Unaligned, controller: Controller) -> Loss:
