@@ -194,10 +194,7 @@ def _head(head: LearnedHead | SimplexHead, latent: int, classes: int) -> RawHead
 
 
 def _perceptron(widths: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for inside, outside in pairwise(widths):
-        layers += [nn.Linear(inside, outside), activation()]
-    return nn.Sequential(*layers[:-1])
+    return nn.Sequential(*_dense(widths, activation)[:-1])
 
 
 def _mlp_bodies(encoder: Mlp, shape: Shape, slot: int) -> tuple[nn.Module, int, nn.Module]:
@@ -229,8 +226,8 @@ def _block(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], inside: int, outsid
     return nn.Sequential(kind(inside, outside, KERNEL, STRIDE, PADDING), nn.GroupNorm(groups, outside), nn.SiLU())
 
 
-def _dense(widths: tuple[int, ...]) -> list[nn.Module]:
-    return [layer for inside, outside in pairwise(widths) for layer in (nn.Linear(inside, outside), nn.SiLU())]
+def _dense(widths: tuple[int, ...], activation: type[nn.Module] = nn.SiLU) -> list[nn.Module]:
+    return [layer for inside, outside in pairwise(widths) for layer in (nn.Linear(inside, outside), activation())]
 
 
 def _initialise(vae: nn.Module, generator: torch.Generator) -> None:
