@@ -9,7 +9,7 @@ when they are asked for; nothing is chosen on them, and quality control reads gu
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from certvae.spec.teachers import TORCHVISION, FeatureGmm, Given
 from certvae.store.artifact import Content
 from certvae.store.store import Workbench
 from certvae.teachers.kinds import FeatureTeacher
-from certvae.teachers.mixture import Features, Rows
+from certvae.teachers.mixture import Features, Rows, smooth
 from certvae.teachers.searching import ENERGY_GAIN, search
 
 ROWS = 256  # images per call of a function
@@ -80,7 +80,7 @@ def given_content(dataset: Dataset, spec: Given) -> Content:
         ConfigFault, DataFault: see `check_teacher`.
     """
     rows = _given_rows(dataset, spec)
-    smoothed = {split: (1 - spec.smoothing) * found + spec.smoothing / spec.classes for split, found in rows.items()}
+    smoothed = {split: smooth(found, spec.smoothing) for split, found in rows.items()}
     return _content(spec, GIVEN, smoothed, {}, {"chosen": {}, "candidates": []})
 
 
@@ -249,12 +249,9 @@ def _drawn(name: str, seed: int) -> nn.Module:
 
 def _digests(dataset: Dataset, split: Split) -> np.ndarray:
     """The first digits of the SHA-256 over each image."""
-    told = (hashlib.sha256(image.tobytes()).hexdigest()[:DIGITS] for image in _each(dataset, split))
+    images = (dataset.images[row] for row in dataset.rows(split))
+    told = (hashlib.sha256(image.tobytes()).hexdigest()[:DIGITS] for image in images)
     return np.array(list(told), dtype=f"U{DIGITS}")
-
-
-def _each(dataset: Dataset, split: Split) -> Iterator[np.ndarray]:
-    return (dataset.images[row] for row in dataset.rows(split))
 
 
 def _refused(place: str, what: str, remedy: str) -> DataFault:
