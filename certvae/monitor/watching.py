@@ -19,7 +19,7 @@ labels, or from `certvae.fit_teacher(features).rows(guard_features)`.
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -83,7 +83,7 @@ class Monitor:
         """What the KL weight and the images say before training."""
         if kl_weight is not None and variance is not None:
             self.expected = expected(self._forecast(variance), kl_weight)
-            self._tell([self.expected] if self.expected else [])
+            self._tell([self.expected])
 
     def step(self, encode: Encode) -> Observation | None:
         """Counts a step of training, and looks when it is time to; None when it is not.
@@ -234,11 +234,11 @@ class Monitor:
 def resting(encode: Any) -> Iterator[None]:
     """The module behind `encode`, if there is one, in evaluation mode, and no random number drawn from the loop's."""
     behind = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
-    modules = list(behind.modules()) if isinstance(behind, nn.Module) else []
-    modes: Mapping[nn.Module, bool] = {module: module.training for module in modules}
+    modules = behind.modules() if isinstance(behind, nn.Module) else ()
+    modes = {module: module.training for module in modules}
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            for module in modules:
+            for module in modes:
                 module.training = False
             yield
     finally:
