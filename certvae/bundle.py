@@ -366,7 +366,7 @@ def best(store: Store, rows: Iterable[Row]) -> list[Row]:
     return newest(store, (row for row in written if all(row.get(name) == found[name] for name in same)))
 
 
-def remembered(store: Store, study: str | None = None) -> list[Row]:
+def remembered(store: Store, study: str | None) -> list[Row]:
     """The networks whose bundles MLflow shows, so that one that was made anew is given them again."""
     known = documents(store.disk, BUNDLED).values()
     return [row for row in _judged(store, study) if {name: row[name] for name in NETWORK} in known]

@@ -82,7 +82,7 @@ class Shown(Figure):
         return saved(self, "png")
 
 
-def canvas(width: float = 8.0, height: float = 3.6) -> Figure:
+def canvas(width: float, height: float) -> Figure:
     """An empty figure, inches; labels, legends and captions never overlap axes."""
     return Shown(figsize=(width, height), layout="constrained")
 

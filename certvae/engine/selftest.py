@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -115,13 +114,12 @@ class Tally:
         return "\n".join([*lines, f"{struck}, {number_of(len(self.violations), 'violation')}"])
 
 
-def selftest(kills: int, seed: int, announce: Callable[[str], object] = print) -> Tally:
+def selftest(kills: int, seed: int) -> Tally:
     """Strikes studies in a temporary folder until so many strikes have hit; what shows a violation is kept.
 
     Args:
         kills: how many strikes, each kind as often as the others.
         seed: of their moments.
-        announce: hears of each strike when the run that it hit has ended.
 
     Raises:
         RuntimeError: the study does not even end when nobody disturbs it.
@@ -131,9 +129,9 @@ def selftest(kills: int, seed: int, announce: Callable[[str], object] = print) -
         code, said = run.end()
     if code:
         raise RuntimeError(f"the undisturbed study must end with exit code 0, got {code}: {said}")
-    trial = _Trial(results(calm), len(starts(calm)), kills, random.Random(seed), announce)  # noqa: S311 - only when
+    trial = _Trial(results(calm), len(starts(calm)), kills, random.Random(seed))  # noqa: S311 - only when
     tally = trial.tally
-    announce(f"undisturbed: {trial.stages} stages, {len(trial.wanted) - 1} rows")
+    print(f"undisturbed: {trial.stages} stages, {len(trial.wanted) - 1} rows")
     while tally.landed < kills and not tally.violations:
         store = folder / f"struck-{tally.landed}"
         tally.violations += [f"{store}: {one}" for one in trial.study(store)]
@@ -158,7 +156,6 @@ class _Trial:
     stages: int
     kills: int
     chance: random.Random
-    announce: Callable[[str], object]
     tally: Tally = field(default_factory=Tally)
 
     def study(self, store: Path) -> list[str]:
@@ -194,7 +191,7 @@ class _Trial:
         if hit:
             outcomes, extra = self.tally.strikes.setdefault(strike, Outcomes()), len(set(begun) - published(store))
             outcomes.add(code, extra=extra, again=len(again), slowest=slowest, violations=len(found))
-            self.announce(f"{self.tally.landed} of {self.kills}: {strike}, exit code {code}, {len(begun)} stages begun")
+            print(f"{self.tally.landed} of {self.kills}: {strike}, exit code {code}, {len(begun)} stages begun")
         return code, [f"after {strike if hit else 'nothing'}: {one}" for one in found]
 
 

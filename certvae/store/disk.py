@@ -267,16 +267,16 @@ def entries(folder: Path) -> list[Path]:
     return []
 
 
-def sweep(folder: Path, name: str = "") -> int:
-    """Removes what dead processes of this host left in a folder, under one name or any; returns how much.
+def sweep(folder: Path) -> int:
+    """Removes what dead processes of this host left in a folder; returns how much.
 
     What processes of other hosts left is not judged: `gc` removes it once it is old.
     """
     dead, removed = functools.cache(is_dead), 0
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
         for entry in found:
-            stem, made_by = parts(entry.name)
-            if name in ("", stem) and dead(made_by):
+            _, made_by = parts(entry.name)
+            if dead(made_by):
                 remove(Path(entry.path))
                 removed += 1
     return removed

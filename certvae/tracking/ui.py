@@ -48,7 +48,7 @@ def check_port(port: int) -> None:
     )
 
 
-def server(uri: str, port: int = PORT) -> tuple[list[str], dict[str, str]]:
+def server(uri: str, port: int) -> tuple[list[str], dict[str, str]]:
     """MLflow's server of a database, which listens on this machine alone: its command, and variables that it needs."""
     variables = {
         "MLFLOW_BACKEND_STORE_URI": uri,  # on the command line everybody could read it

@@ -14,7 +14,7 @@ from certvae.errors import ConfigFault, DiskFault, StoreFault
 from certvae.store import disk as scratch
 from certvae.store import layout as module
 from certvae.store.artifact import FACTS
-from certvae.store.disk import Disk, sweep, temporary
+from certvae.store.disk import Disk, sweep
 from certvae.store.failpoints import Failpoints
 from certvae.store.folders import Corrupt
 from certvae.store.layout import (
@@ -368,20 +368,6 @@ class TestSweep:
         monkeypatch.setattr(scratch, "remove", twice)
         assert sweep(disk.root / "tmp") == 4
         assert sweep(disk.root / "tmp") == 0
-
-    def test_of_one_name_alone(self, tmp_path: Path) -> None:
-        """Beside a file that many write, such as a download, only what was begun under its own name goes."""
-
-        def die() -> None:
-            for name in (".a.tar.gz", ".a.tar"):
-                temporary(tmp_path, name).mkdir()
-
-        assert ended(forked(die)) == 0
-        mine = temporary(tmp_path, ".a.tar.gz")
-        mine.touch()
-        assert sweep(tmp_path, ".a.tar.gz") == 1
-        assert mine.exists()
-        assert [path.name[:7] for path in tmp_path.iterdir() if path != mine] == [".a.tar."]
 
     @pytest.mark.slow
     def test_f33_a_hundred_thousand(self, tmp_path: Path) -> None:
