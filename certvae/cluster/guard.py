@@ -20,7 +20,7 @@ def nobody_left() -> Iterator[None]:
     below = {}
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # a helper that has just ended
-            below[child.pid] = child.create_time()
+            below[child.pid] = began(child)
     command = [sys.executable, "-P", __file__, json.dumps(below)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True):
         yield
@@ -32,8 +32,13 @@ def main(below: str) -> None:
     for pid, started in json.loads(below).items():
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(int(pid))
-            if process.create_time() == started:  # and not a stranger that got the number later
+            if began(process) == started:  # and not a stranger that got the number later
                 process.kill()
+
+
+def began(process: psutil.Process) -> int:
+    """When a process began, in hundredths of a second. On Linux since boot, whose time moves with the clock."""
+    return round(100 * (process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)))
 
 
 if __name__ == "__main__":

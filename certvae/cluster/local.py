@@ -5,6 +5,7 @@ A driver that is killed cannot tidy up, so whoever comes next removes the folder
 
 import functools
 import logging
+import math
 import os
 import re
 import shutil
@@ -138,7 +139,8 @@ def short_places() -> list[Path]:
     """Where Ray's sockets may lie: the usual temporary folder first, if its path is short enough."""
     named = (_usual(), "/tmp", os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm", Path.home() / ".certvae")  # noqa: S108
     short = [Path(one) for one in named if one and len(os.fsencode(one)) + BELOW <= SOCKET]
-    return [place for place in dict.fromkeys(short) if place.is_dir()]
+    # Of a home that this user may not enter, as that of root in a container, `Path.is_dir` raises.
+    return [place for place in dict.fromkeys(short) if os.path.isdir(place)]  # noqa: PTH112
 
 
 def _usual() -> Path:
@@ -213,8 +215,8 @@ def start(slots: Slots, folder: Path) -> None:
         ray.init,
         **shared,
         address="local",
-        num_cpus=max(1, round(slots.count * slots.cpus)),
-        num_gpus=round(slots.count * slots.gpus),
+        num_cpus=max(1, math.ceil(slots.count * slots.cpus)),  # for what was rounded away a lane would wait for ever
+        num_gpus=math.ceil(slots.count * slots.gpus),
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

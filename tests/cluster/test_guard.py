@@ -1,10 +1,15 @@
 """What a killed driver started is gone with it, and nothing else is."""
 
+import io
+import json
+import signal
 import subprocess
 import sys
 
 import psutil
 import pytest
+
+from certvae.cluster import guard
 
 LOOP = "import time\nwhile True: time.sleep(0.05)"
 DRIVER = f"""
@@ -37,3 +42,18 @@ def test_whom_it_guards_ends_with_a_driver_that_is_killed_or_leaves_and_no_other
     psutil.wait_procs([guarded], timeout=60)
     assert not guarded.is_running()
     assert later.is_running()
+
+
+def test_they_are_known_again_after_the_clock_was_set(monkeypatch):
+    """On Linux psutil adds the time of the boot, which moves with the clock: they were taken for strangers."""
+    boot_time, create_time = psutil.boot_time, psutil.Process.create_time
+    with subprocess.Popen([sys.executable, "-c", LOOP]) as child:
+        try:
+            below = json.dumps({child.pid: guard.began(psutil.Process(child.pid))})
+            monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + 3600)
+            monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
+            monkeypatch.setattr(sys, "stdin", io.StringIO())
+            guard.main(below)
+            assert child.wait(60) == -signal.SIGKILL
+        finally:
+            child.kill()

@@ -14,10 +14,11 @@ import pytest
 from ray.exceptions import OutOfMemoryError
 
 from certvae.cluster import join, local
-from certvae.cluster.slots import Slots
+from certvae.cluster.slots import Slots, local_slots
 from certvae.cluster.watch import stoppable
 from certvae.errors import ExitCode, RayFault
 from certvae.store.process import owner
+from certvae.store.selftest import ended, forked
 from certvae.terminal import handled
 
 SLOTS = Slots(2, 1.0, 0.0, "one CPU core each")
@@ -54,6 +55,22 @@ class TestStart:
         assert how["_node_ip_address"] == "127.0.0.1"
         assert how["include_dashboard"] is False
         assert how["num_cpus"] == 2
+
+    @pytest.mark.parametrize(
+        ("workers", "per_gpu", "gpus", "cores"),
+        [(None, 1, 3, 20), (3, 1, 8, 12), (1, 2, 1, 4), (5, 2, 4, 8), (None, 7, 2, 3), (3, 1, 0, 4)],
+    )
+    def test_every_slot_fits_into_what_ray_is_told_is_there(self, monkeypatch, tmp_path, workers, per_gpu, gpus, cores):
+        """Of three GPUs beside twenty cores one stood still; half a GPU was none, and its lane waited for ever."""
+        asked = []
+        monkeypatch.setattr("certvae.machine.cores", lambda: cores)
+        monkeypatch.setattr("certvae.fingerprint.gpu_count", lambda: 0)
+        monkeypatch.setattr(local.ray, "init", lambda **how: asked.append(how))
+        slots = local_slots(workers, per_gpu, gpus)
+        local.start(slots, tmp_path / "ray")
+        (how,) = asked
+        assert slots.count * slots.cpus <= how["num_cpus"]
+        assert slots.count * slots.gpus <= how["num_gpus"] <= gpus
 
     def test_objects_lie_elsewhere_where_shared_memory_cannot_be_written(self, monkeypatch, tmp_path):
         """As in a sandbox; Ray did not start, and the machine was called overloaded."""
@@ -113,6 +130,19 @@ class TestScratch:
     def test_a_short_one_comes_first(self, monkeypatch):
         monkeypatch.setattr(local.tempfile, "tempdir", "/dev/shm")  # noqa: S108
         assert local.short_places()[0] == Path("/dev/shm")  # noqa: S108
+
+    def test_a_home_of_somebody_else_is_none(self, monkeypatch, tmp_path):
+        """As that of root, which a container keeps in HOME for another user: looking into it raised."""
+        (closed := tmp_path / "root").mkdir(mode=0o000)
+        monkeypatch.setenv("HOME", str(closed / "home"))
+        monkeypatch.setattr(local, "BELOW", 0)
+
+        def looked() -> None:
+            if not os.geteuid():
+                os.setuid(65534)
+            assert closed / "home" / ".certvae" not in local.short_places()
+
+        assert ended(forked(looked)) == 0
 
     def test_where_there_is_none_the_message_names_it_and_its_length(self, monkeypatch):
         monkeypatch.setattr(local, "short_places", list)
