@@ -41,6 +41,13 @@ def judged(scale: float, logvar: float | None = None, **more):
     return certify_latents(train, certify, classes=K, **given, **more)
 
 
+def test_it_may_be_asked_where_gradients_are_off():
+    """As where embeddings are made: the fit of a head needs them, and torch refused."""
+    wanted = judged(2.0, logvar=-4.0).as_row()
+    with torch.inference_mode():
+        assert judged(2.0, logvar=-4.0).as_row() == wanted
+
+
 def test_a_healthy_code_is_certified_varies_and_is_alive():
     found = judged(2.0, logvar=-4.0)
     assert (found.head, found.mean, found.channel, found.collapsed) == ("certified", "varies", "alive", False)

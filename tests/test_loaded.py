@@ -12,6 +12,7 @@ import torch
 import certvae
 from certvae.errors import ConfigFault, DataFault, StoreFault
 from certvae.looks.register import Look, declare, register
+from certvae.models import modes
 from certvae.protocols import chain
 from certvae.spec.baselines import Baselines, BetaVae, VqVae
 from certvae.spec.parts import Data
@@ -104,6 +105,23 @@ def test_what_it_encodes_is_what_was_judged(store):
     assert certvae.certify(pairs).margin == model.row["margin"]
     assert model.decode(mu).shape == x.shape
     assert model.teacher("train").shape == (216, 4)
+
+
+def test_a_notebook_that_computes_in_its_own_way_gets_the_same(store):
+    """Networks were built in the type and on the device that it had set, so that no row fitted them."""
+    plain = certvae.load(store, "small", "full", 0)
+    x, wanted = plain.images("certify"), plain.certify("guard")
+    with modes.kept(), torch.inference_mode(), torch.device("meta"), torch.autocast("cpu"):
+        torch.set_default_dtype(torch.float64)
+        model = certvae.load(store, "small", "full", 0)
+        assert model.certify("guard") == wanted
+        mu, _ = model.encode(x)
+        assert np.array_equal(mu, plain.encode(x)[0])
+        assert np.array_equal(model.logits(mu), plain.logits(mu))
+        assert np.array_equal(model.decode(mu), plain.decode(mu))
+        assert torch.get_default_dtype() == torch.float64
+        assert torch.get_default_device() == torch.device("meta")
+        assert torch.is_inference_mode_enabled()
 
 
 def test_a_permuted_teacher_is_that_of_the_row(store):

@@ -269,6 +269,7 @@ def _run(context: Context, source: Source, headline: Callable[[], tuple[int, str
 def _on_slots(context: Context, dispatcher: Dispatcher) -> None:
     """Runs the lanes in this process, or on the pool."""
     if context.run.workers == HERE:
+        _settle()  # code of a user ran since then, such as what made the data
         inline.run(dispatcher, context.place, budget_seconds=context.budget_seconds)
         return
     at = context.run.address

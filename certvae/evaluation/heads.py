@@ -55,6 +55,7 @@ def constant_head(T: Rows, latent: int) -> AffineHead:
     return AffineHead(np.zeros((T.shape[1], latent)), np.log(mean / mean.sum()))
 
 
+@torch.inference_mode(False)
 def affine_head(
     z: Latents, T: Rows, guard_z: Latents, guard_T: Rows, device: str = "cpu", *, start: AffineHead | None = None
 ) -> AffineHead:

@@ -1,78 +1,21 @@
 """Sets how a process computes: thread counts and deterministic mode, which its fingerprint tells."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from certvae.fingerprint import described, device_model
+from certvae.models import modes
 from certvae.terminal import variables_kept
 
 THREADS = 1  # of each worker: a sum that more threads share has other last bits
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-Mode = tuple[Callable[[], Any], Callable[[Any], object], Any]
-"""How a mode of this process is read, how it is set, and what it is once it is settled."""
-
-
-def _attribute(owner: Any, name: str, settled: Any) -> Mode:
-    return partial(getattr, owner, name), partial(setattr, owner, name), settled
-
-
-def _older(read: Callable[[], Any], put: Callable[[Any], object], settled: Any) -> Mode:
-    """A switch that torch will not read where a newer one was used for some of what it stands for: then it is None."""
-
-    def known() -> Any:
-        try:
-            return read()
-        except RuntimeError:
-            return None
-
-    return known, lambda earlier: put(settled if earlier is None else earlier), settled
-
-
-def _set_device(device: torch.device) -> None:
-    """Takes a default away where none is needed, for it costs each call of torch some microseconds."""
-    torch.set_default_device(None)
-    if torch.get_default_device() != device:
-        torch.set_default_device(device)
-
-
-def _flushes() -> bool:
-    """Whether this thread takes float32 numbers below 1e-38 for 0; torch has no call that says so."""
-    return bool(torch.full((), 1e-40, dtype=torch.float32, device="cpu") == 0)
-
-
-_backends: Any = torch.backends  # of which type checkers do not see all
-MODES: tuple[Mode, ...] = (
-    (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
-    (torch.get_default_device, _set_device, torch.device("cpu")),
-    (torch.is_grad_enabled, torch.set_grad_enabled, True),
-    *(
-        (partial(torch.is_autocast_enabled, on), partial(torch.set_autocast_enabled, on), False)
-        for on in ("cpu", "cuda")
-    ),
-    (_flushes, torch.set_flush_denormal, False),
-    # The same switch as `use_deterministic_algorithms`, which imports torch's compiler: 3 s for whoever only looks.
-    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 2),  # 2: an error
-    # What nobody reads: a kernel more for each tensor that is made.
-    _attribute(torch.utils.deterministic, "fill_uninitialized_memory", False),
-    _attribute(_backends.cudnn, "benchmark", False),
-    # torch has two ways to ask for fewer bits of float32. The older one comes first: it ends a mixture of both.
-    _older(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
-    _older(*_attribute(_backends.cudnn, "allow_tf32", False)),
-    *(
-        _attribute(part, "fp32_precision", "ieee")
-        for part in (
-            *(_backends, _backends.cuda.matmul, _backends.cudnn.conv, _backends.cudnn.rnn),
-            *(_backends.mkldnn.matmul, _backends.mkldnn.conv, _backends.mkldnn.rnn),
-        )
-    ),
-)
-"""All by which a user's own code may change how torch computes here."""
+VARIABLES = {"SCIPY_ARRAY_API": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""scikit-learn fits on tensors of torch; and by the size of its workspaces cuBLAS chooses how it multiplies."""
 
 
 def settle() -> None:
@@ -81,33 +24,23 @@ def settle() -> None:
     Libraries that are loaded later read the variables, those that are loaded already are told. With SCIPY_ARRAY_API
     scikit-learn fits mixtures on torch tensors, so on a GPU.
     """
-    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(THREADS)) | {"SCIPY_ARRAY_API": "1"}
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(THREADS)) | VARIABLES
     threadpool_limits(THREADS)
     torch.set_num_threads(THREADS)
-    _set([settled for _, _, settled in MODES])
-
-
-def _set(modes: Sequence[Any]) -> None:
-    for (read, put, _), wanted in zip(MODES, modes, strict=True):
-        if read() != wanted:  # torch remembers some calls, whatever they change
-            put(wanted)
+    modes.settle()
 
 
 @contextmanager
 def restored() -> Iterator[None]:
     """Puts back what `settle` changes when the block ends: the process may be somebody's notebook."""
     pools = [(pool, pool.num_threads) for pool in ThreadpoolController().lib_controllers]
-    threads, modes = torch.get_num_threads(), [read() for read, _, _ in MODES]
-    with variables_kept(*THREAD_VARIABLES, "SCIPY_ARRAY_API", "CUBLAS_WORKSPACE_CONFIG"):
+    with variables_kept(*THREAD_VARIABLES, *VARIABLES), modes.kept():
         try:
             with torch.inference_mode(False):
                 yield
         finally:
             for pool, count in pools:
                 pool.set_num_threads(count)
-            torch.set_num_threads(threads)
-            _set(modes)
 
 
 def fingerprint(device: str) -> dict[str, Any]:

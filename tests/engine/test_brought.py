@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from certvae.errors import ConfigFault, DataFault
 from certvae.spec.parts import Data, Model, Module
 from certvae.spec.teachers import Given
 from certvae.teachers import save_rows
+from certvae.training import environment
 from tests.small_cells import small_cell, small_digits
 
+SMALLEST = Data(name="digits", limit=240, certify_limit=60)
 ROOT = Path(__file__).parents[2]
 SMALL = ("--data", "digits", "--limit", "200", "--data.certify-limit", "100", "--seeds", "0", "--store", "store")
 SHORT = ("--training.epochs", "2", "--warm-up.training.epochs", "2", "--controls", "untrained")
@@ -87,3 +90,29 @@ def test_a_text_of_its_own_is_a_cell_of_its_own(folder):
     path.write_text(path.read_text() + "# changed\n")
     assert own_cell().cell != before.cell
     assert digest(own_cell().model) != digest(before.model)
+
+
+CHANGES = """import torch
+
+torch.set_num_threads(2)
+torch.set_default_dtype(torch.float64)
+torch.use_deterministic_algorithms(False)
+torch.backends.cudnn.benchmark = True
+torch.set_float32_matmul_precision("high")
+
+"""
+
+
+def test_a_module_that_sets_how_torch_computes_changes_no_number_and_no_name(folder, tmp_path):
+    """The first lane of a worker computed as it said, and the next ones as we do; rows were of another environment."""
+    plain = (folder / "mynets.py").read_text()
+    (folder / "loudnets.py").write_text(CHANGES + plain)
+    found = []
+    for module in ("mynets", "loudnets"):
+        environment.settle()
+        network = Module(f"{module}:ResNetVae", options={"width": 8, "latent": 4})
+        cell = Cell(replace(small_cell(model=Model(network=network)), data=SMALLEST), splits=("guard",), only=("full",))
+        found += work(cell, Place(str(folder / module), None, str(folder / "data")), lambda _: None)
+    quiet, loud = found
+    assert loud["environment"] == quiet["environment"]
+    assert (loud["margin"], loud["psnr_01"]) == (quiet["margin"], quiet["psnr_01"])

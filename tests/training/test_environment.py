@@ -11,6 +11,7 @@ import torch
 
 from certvae import fingerprint
 from certvae.canonical import canonical_json
+from certvae.models.modes import MODES, kept
 from certvae.training import environment
 
 WORKER = """
@@ -38,6 +39,7 @@ print(json.dumps(dict(
     pools=sorted(set((pool["user_api"], pool["num_threads"]) for pool in pools)),
     torch_threads=torch.get_num_threads(),
     variables=[os.environ[name] for name in environment.THREAD_VARIABLES],
+    workspaces=os.environ["CUBLAS_WORKSPACE_CONFIG"],
     means=devices,
     fingerprint=environment.fingerprint("cpu"),
 )))
@@ -50,7 +52,7 @@ def worker() -> dict:
     inherited = {name: value for name, value in os.environ.items() if name not in environment.THREAD_VARIABLES}
     found = subprocess.run(
         [sys.executable, "-c", WORKER],
-        env={**inherited, "OMP_NUM_THREADS": "2"},
+        env={**inherited, "OMP_NUM_THREADS": "2", "CUBLAS_WORKSPACE_CONFIG": ":16:8"},
         capture_output=True,
         text=True,
         check=True,
@@ -65,6 +67,10 @@ class TestSettle:
         assert {threads for _, threads in worker["pools"]} == {1}
         assert worker["torch_threads"] == 1
         assert set(worker["variables"]) == {"1"}
+
+    def test_the_workspaces_of_a_gpu_are_the_same_everywhere(self, worker):
+        """By their size cuBLAS chooses how it multiplies, and no key tells it."""
+        assert worker["workspaces"] == ":4096:8"
 
     def test_mixtures_are_fitted_on_torch_tensors(self, worker):
         """Which scikit-learn and scipy allow only where a variable says so before scipy is imported."""
@@ -115,7 +121,7 @@ FOREIGN = {
 
 
 def modes() -> list[object]:
-    return [read() for read, _, _ in environment.MODES]
+    return [read() for read, _, _ in MODES]
 
 
 class TestRestored:
@@ -135,6 +141,17 @@ class TestRestored:
                 assert modes() == settled
                 assert torch.ones(1, requires_grad=True).mul(2).requires_grad
             assert modes() == before
+
+    @pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+    def test_what_code_of_a_user_sets_is_not_there_when_it_has_run(self, foreign):
+        with environment.restored():
+            environment.settle()
+            settled, threads = modes(), torch.get_num_threads()
+            with kept():
+                foreign()
+                torch.set_num_threads(threads + 1)
+                assert modes() != settled
+            assert (modes(), torch.get_num_threads()) == (settled, threads)
 
     def test_a_study_within_a_block_of_torch_leaves_it_for_as_long(self):
         with torch.inference_mode(), torch.device("meta"):
