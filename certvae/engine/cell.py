@@ -49,8 +49,8 @@ def work(cell: Cell, place: Place, report: Report) -> list[chain.Row]:
     """
     look_in(place.code)
     device = fingerprint.device()
-    if place.gpu_share < 1 and not cell.alone and device != "cpu":
-        torch.cuda.set_per_process_memory_fraction(place.gpu_share)
+    if place.gpu_share < 1 and device != "cpu":  # a process may have run a lane that was not alone before
+        torch.cuda.set_per_process_memory_fraction(1.0 if cell.alone else place.gpu_share)
     dataset = _loaded(cell.spec.data, place.data_root, place.cache)
     censor = Censor(cell.stop)
 

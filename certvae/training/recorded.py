@@ -7,9 +7,11 @@ once and the run goes on as it was.
 """
 
 import functools
+import gc
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -123,17 +125,17 @@ class Recorded:
         drawn = self._step.noise.get_state()
         try:
             self._begin()
-        except RuntimeError as error:
+        except RuntimeError as error:  # it holds what was recorded of the step, and its memory, until it is let go
             self._give_up(error, drawn)
-            return self._step(number, rows, epochs_done)
-        return self._values
+        return self._step(number, rows, epochs_done) if self._gave_up else self._values
 
     def _begin(self) -> None:
         """One of the first steps, or the first replay."""
         if self._calls < BEFORE:
             self._recorder.run(self._once)
         else:
-            replay = self._recorder.record(self._once)
+            with _uncollected():
+                replay = self._recorder.record(self._once)
             replay()
             self._replay = replay
         self._calls += 1
@@ -147,6 +149,18 @@ class Recorded:
         self._gave_up = True
         self._step.noise = torch.Generator(self._step.noise.device)  # the other one may still belong to a graph
         self._step.noise.set_state(drawn)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage is collected within the block: a graph of an earlier stage among it would end a recording."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @functools.cache

@@ -62,3 +62,18 @@ def test_to_recompute_a_place_is_to_make_stale_results_again(place, cache):
     cell = Cell(SPEC, splits=("guard",), only=ONLY)
     assert all(map(Store(place.store).is_stale, work(cell, place, unheard)))
     assert not any(map(Store(place.store).is_stale, work(cell, replace(place, recompute=True), unheard)))
+
+
+@pytest.mark.parametrize(("alone", "share"), [(False, 0.25), (True, 1.0)])
+def test_a_lane_alone_may_fill_its_gpu_in_a_process_that_was_kept_to_a_share(place, monkeypatch, alone, share):
+    told = []
+
+    def stop(*_):
+        raise Censored
+
+    monkeypatch.setattr(fingerprint, "device", lambda: "cuda:0")
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", told.append)
+    monkeypatch.setattr("certvae.engine.cell._loaded", stop)
+    with pytest.raises(Censored):
+        work(Cell(SPEC, alone=alone), replace(place, gpu_share=0.25), unheard)
+    assert told == [share]

@@ -1,6 +1,8 @@
 """A recorded step computes what the step itself does, to the byte; what cannot be recorded is said once and goes on."""
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -133,6 +135,49 @@ def test_what_cannot_be_recorded_is_said_once_and_computes_the_same_bytes(digits
     assert found[1] == passed(eager, eager)[1]
     [said] = [record.getMessage() for record in caplog.records]
     assert said.endswith("steps run one by one: operation not permitted when stream is capturing")
+
+
+class Watching(Again):
+    """Notes what a recording is surrounded by; the last of its attempts fails, with what it holds."""
+
+    def __init__(self, fails: bool):
+        super().__init__()
+        self.collects: list[bool] = []
+        self.held: weakref.ref[Again] | None = None
+        self._fails = fails
+
+    def record(self, once: Callable[[], None]) -> Callable[[], None]:
+        self.collects.append(gc.isenabled())
+        memory = Again()
+        self.held = weakref.ref(memory)
+        if self._fails:
+            raise RuntimeError("out of memory")
+        return super().record(once)
+
+
+def test_no_garbage_is_collected_while_a_step_is_recorded(digits):
+    """A graph among it would be destroyed, which no device allows while it records another one."""
+    step, recorder = made(digits, MLP, LOSSES["full"](MLP)), Watching(fails=False)
+    passed(step, Recorded(step, 50, len(NAMES), recorder))
+    assert recorder.collects == [False]
+    assert gc.isenabled()
+
+
+def test_a_step_that_was_not_recorded_runs_without_the_memory_of_the_attempt(digits):
+    """What it had recorded lay beside the step, where memory was short already."""
+    step, recorder = made(digits, MLP, LOSSES["full"](MLP)), Watching(fails=True)
+    through, found = Recorded(step, 50, len(NAMES), recorder), []
+    take = step.optimiser.step
+
+    def watched() -> None:
+        found.append(recorder.held is not None and recorder.held() is not None)
+        take()
+
+    step.optimiser.step = watched
+    passed(step, through)
+    assert not any(found)
+    assert recorder.collects == [False]
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("ramp", [0, 3, 7])
