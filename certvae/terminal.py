@@ -1,6 +1,7 @@
 """Runs commands of a terminal to their exit codes, and writes command lines that work where they are typed."""
 
 import errno
+import io
 import os
 import re
 import shlex
@@ -159,6 +160,8 @@ def _printed() -> Iterator[None]:
     Streams that a caller has closed are nowhere, since libraries take them for files.
     """
     sys.stdout, sys.stderr = (one or Path(os.devnull).open("w") for one in (sys.stdout, sys.stderr))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":  # a path may be in another encoding
+        sys.stdout.reconfigure(errors="backslashreplace")  # as those of errors are
     try:
         yield
     finally:
@@ -249,8 +252,9 @@ def check_home() -> None:
 def _report(error: Exception) -> str:
     """Where the traceback lies for a report; nowhere when no file can be written."""
     try:
-        with tempfile.NamedTemporaryFile("w", prefix="certvae-error-", suffix=".txt", delete=False) as file:
-            file.write(f"{shlex.join(sys.argv)}\n{''.join(traceback.format_exception(error))}")
+        text = f"{shlex.join(sys.argv)}\n{''.join(traceback.format_exception(error))}"
+        with tempfile.NamedTemporaryFile(prefix="certvae-error-", suffix=".txt", delete=False) as file:
+            file.write(text.encode(errors="backslashreplace"))
     except OSError as refused:
         return f"no file, since none could be written ({refused.strerror})"
     return f"the file {file.name}"

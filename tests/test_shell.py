@@ -303,6 +303,27 @@ def test_ctrl_c_is_heard_while_a_command_imports(typed: tuple[str, ...], importe
     assert "Traceback" not in complained
 
 
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"caf\udce9 gr\xfc\xdfe"), ("utf-8", r"caf\udce9 grüße")])
+def test_what_a_stream_cannot_write_is_escaped(encoding: str, shown: str) -> None:
+    """A path in the encoding of another system, or a user's word, ended a run at its last table."""
+    said = "from certvae import terminal; terminal.guarded(lambda: print('caf\\udce9 grüße') or 0)"
+    given = {**os.environ, "PYTHONPATH": str(terminal.PROGRAM.parent), "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", said], env=given, capture_output=True, check=False)
+    assert (done.stdout.decode(encoding), done.stderr) == (f"{shown}\n", b"")
+
+
+def test_the_file_of_a_bug_says_a_name_in_another_encoding(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name is part of what was typed, and that it could not be written was the only thing said."""
+    monkeypatch.setattr(sys, "argv", ["certvae", "run", os.fsdecode(b"caf\xe9.py")])
+    monkeypatch.setattr(terminal.tempfile, "tempdir", str(tmp_path))
+    assert terminal.guarded(lambda: 1 / 0) == ExitCode.BUG
+    (written,) = tmp_path.glob("certvae-error-*.txt")
+    assert r"caf\udce9.py" in written.read_text()
+    assert str(written) in capsys.readouterr().err
+
+
 class TestInstalled:
     def test_versions(self) -> None:
         assert installed.version("numpy") == np.__version__

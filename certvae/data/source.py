@@ -124,5 +124,5 @@ def counted(found: int, official: int, what: str) -> str | None:
 
 
 def joined(*notes: str | None) -> str | None:
-    """The notes that say something, in one line."""
-    return ", ".join(note for note in notes if note) or None
+    """The notes that say something, in one line; of a name in another encoding what cannot be written is escaped."""
+    return ", ".join(note for note in notes if note).encode(errors="backslashreplace").decode() or None

@@ -22,7 +22,7 @@ def keep(store: Path, lane: Cell, error: BaseException) -> Ended:
     ended = Ended(kind_of(error), f"{type(error).__name__}: {error}".splitlines()[0][:500])
     notes = {"txt": "".join(traceback.format_exception(error)), "json": json.dumps(asdict(ended))}
     for ending, text in notes.items():
-        put_view(_file(store, lane, ending), text.encode())
+        put_view(_file(store, lane, ending), text.encode(errors="backslashreplace"))
     return ended
 
 

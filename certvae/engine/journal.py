@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial
 
 from certvae.engine.propose import Proposal, finished, rebuilt
@@ -37,7 +37,9 @@ class Journal:
             earlier.unlink(missing_ok=True)
         self.path = folder / NAME
         self._store, self._name, self._goal = store, study, goal
-        self._study = rebuilt([], [], goal, storage=JournalStorage(JournalFileBackend(str(self.path))), name=study)
+        # Its other kind of lock is a link, which the file systems of some servers and of notebooks in a cloud lack.
+        file = JournalFileBackend(str(self.path), JournalFileOpenLock(str(self.path)))
+        self._study = rebuilt([], [], goal, storage=JournalStorage(file), name=study)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(list(goal.metrics))
@@ -49,7 +51,7 @@ class Journal:
     def asked(self, proposal: Proposal) -> None:
         """Shows a config as running; it began now or in an earlier run."""
         self._time(proposal.number, "began")
-        with contextlib.suppress(OSError):  # a view may fall behind; the search goes on
+        with contextlib.suppress(Exception):  # a view may fall behind, whatever becomes of its file; the search goes on
             self._study.enqueue_trial(proposal.params, user_attrs={"config_number": proposal.number})
             self._running[proposal.number] = self._study.ask(fixed_distributions=proposal.distributions)
 
@@ -58,7 +60,7 @@ class Journal:
         self._judged.append(judged)
         ended = finished(proposal, judged, self._goal, Noise.of(self._judged))
         began_at, ended_at = (self._time(proposal.number, what) for what in ("began", "ended"))
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             if (trial := self._running.pop(proposal.number, None)) is None:
                 ended.datetime_start, ended.datetime_complete = began_at, ended_at
                 self._study.add_trial(ended)

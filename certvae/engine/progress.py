@@ -27,7 +27,9 @@ WIDE_BAR = 24
 def console() -> Console:
     """A console on standard output; in a pipe of a fixed width."""
     found = Console()
-    return found if found.is_terminal else Console(width=PIPE_WIDTH)
+    if found.is_terminal and found.file.isatty():
+        return found
+    return Console(width=PIPE_WIDTH, force_interactive=False)  # also where colours are forced, as in the logs of a CI
 
 
 def listing(*headings: str, right: Collection[str] = (), whole: Collection[str] = (), **how: Any) -> Table:
@@ -127,8 +129,8 @@ class Board(Listener):
         self._began = self._waits_since = time.monotonic()
         self._waits_for = ""
         self._live = Live(get_renderable=lambda: self, console=console, refresh_per_second=4, transient=True)
-        self._is_live = console.is_terminal and not console.is_dumb_terminal
-        self._log = written(log.open("a"), width=LOG_WIDTH)
+        self._is_live = console.is_interactive
+        self._log = written(log.open("a", encoding="utf-8", errors="backslashreplace"), width=LOG_WIDTH)
         self._logged = time.monotonic()
 
     def __enter__(self) -> Self:

@@ -1,5 +1,7 @@
 """What readers share: names of files, and notes for table titles."""
 
+import os
+
 import numpy as np
 
 from certvae.data.source import Contents, Unreadable, counted, file_digest, files_digest, joined
@@ -13,6 +15,7 @@ def test_a_full_count_says_nothing():
 def test_notes_are_joined_and_empty_ones_left_out():
     assert joined(None, None) is None
     assert joined(None, "a", None, "b") == "a, b"
+    assert joined(os.fsdecode(b"caf\xe9")) == r"caf\udce9"  # a name in another encoding, which UTF-8 cannot write
 
 
 def test_file_digests_see_names_and_bytes(tmp_path):

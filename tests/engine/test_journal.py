@@ -1,6 +1,8 @@
 """The journal of a search: it grows while the search runs, keeps times over runs, and its winner can be run again."""
 
+import errno
 import json
+import os
 import shlex
 from datetime import datetime
 from itertools import pairwise
@@ -130,3 +132,26 @@ def test_the_winner_of_a_search_is_run_again_from_its_file(tmp_path, capsys, mon
     assert main(study, ["--config", str(path), "--data", "mnist", "--store", str(store)]) == 2
     assert "leave --data away" in capsys.readouterr().err
     assert (summary.best(cells, "digits", "") or {})["spec"] == body["spec"]
+
+
+def test_a_search_goes_on_whatever_becomes_of_its_journal(tmp_path, folder, monkeypatch):
+    """A full disk cuts a line, as a second run of the search may: Optuna reads it back, and its error was ours."""
+    store = Store(tmp_path / "s")
+    put = store.put_row
+
+    def cut(row):
+        with (folder / "optuna.log").open("a") as file:
+            file.write('{"op_code"\n')
+        return put(row)
+
+    monkeypatch.setattr(store, "put_row", cut)
+    assert len(searched(store, folder, 5).judged) == 5
+
+
+def test_it_needs_no_links_which_some_file_systems_lack(tmp_path, folder, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    searched(Store(tmp_path / "s"), folder, 3)
+    assert len(shown(folder).trials) == 3

@@ -1,6 +1,8 @@
 """What a user watches: one line per running cell, one for the whole, the same with and without a terminal."""
 
 import io
+import os
+import sys
 from dataclasses import replace
 
 import pytest
@@ -44,6 +46,24 @@ def test_without_a_terminal_a_line_says_cell_stage_epoch_numbers_and_what_is_lef
     watched.board.heard("a", CELL, EPOCH)
     line = watched.said().splitlines()[-1]
     assert line == f"{name_of(CELL)}  full  epoch 3/6  loss 12.5  margin 0.75  psnr 18  eta 0:30"
+
+
+def test_where_colours_are_forced_in_a_pipe_nothing_is_drawn_again_and_again(monkeypatch, tmp_path):
+    """As a CI does for its logs: the bars filled the file at four frames a second, and at a width of 80."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    found = progress.console()
+    with Board(lambda: (1, ""), found, tmp_path / "run.log") as board:
+        board.started("a", CELL)
+    assert found.width == progress.PIPE_WIDTH
+    assert "\x1b[?25l" not in found.file.getvalue()  # the cursor is hidden where lines move
+
+
+def test_the_log_takes_a_name_in_another_encoding(watched):
+    watched.board.started("a", CELL)
+    with watched.board:
+        watched.board.heard("a", CELL, {"said": os.fsdecode(b"caf\xe9")})
+    assert r"caf\udce9" in watched.log.read_text()
 
 
 def test_lines_about_one_cell_come_now_and_then_only(watched):
