@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import itertools
 import re
+import signal
 import sys
 import sysconfig
 import traceback
@@ -35,6 +36,11 @@ SOURCE_LENGTH = 16
 IMPORTED = "<module>"
 """What Python calls the text of a module, where functions have names."""
 LACKING = "install what it needs, or mend the import"
+MEND = "mend it, or give it values that it accepts"
+REMEDIES = {
+    ModuleNotFoundError: LACKING,
+    SystemExit: "put what a script runs below `if __name__ == '__main__':`, and let the rest raise an error instead",
+}
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _loaded: dict[str, str] = {}
 """Module -> the source that it was imported with here."""
@@ -130,6 +136,10 @@ def called(function: Callable[Given, Result], *given: Given.args, **named: Given
         return function(*given, **named)
     except (Fault, MemoryError):
         raise
+    except SystemExit as stopped:
+        if stopped.code == signal.SIGTERM:  # that one is how Ray hears it
+            raise
+        raise refused(function, stopped) from stopped
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # of a GPU: it may fit alone
             raise
@@ -138,7 +148,7 @@ def called(function: Callable[Given, Result], *given: Given.args, **named: Given
         raise shadowed(error) or refused(function, error) from error
 
 
-def refused(function: Callable[..., object], error: Exception) -> TheirFault:
+def refused(function: Callable[..., object], error: Exception | SystemExit) -> TheirFault:
     """The fault for an error in, or below, a function that a user wrote."""
     name = getattr(function, "__name__", type(function).__name__)
     if theirs := _theirs(error):
@@ -151,7 +161,7 @@ def refused(function: Callable[..., object], error: Exception) -> TheirFault:
     said = (str(error).strip() or "no message").splitlines()[0]
     return TheirFault(
         f"{name} raised {type(error).__name__}: {said}",
-        LACKING if isinstance(error, ModuleNotFoundError) else "mend it, or give it values that it accepts",
+        next((remedy for kind, remedy in REMEDIES.items() if isinstance(error, kind)), MEND),
         where=where,
         cause="this code is yours",
     )
@@ -297,7 +307,7 @@ def _member(module: str, name: str) -> Callable[..., Any]:
     return given
 
 
-def _theirs(error: Exception) -> list[traceback.FrameSummary]:
+def _theirs(error: Exception | SystemExit) -> list[traceback.FrameSummary]:
     """What ran of theirs when it was raised, the innermost last."""
     return [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
 

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -156,6 +157,20 @@ class TestCalled:
         monkeypatch.syspath_prepend(folder)
         with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
             called(importlib.import_module, "script")
+
+
+def test_a_script_that_ends_by_itself_is_no_end_of_ours(folder):
+    """Its code was that of the run: 0, and nothing had run."""
+    write(folder / "ends.py", "import sys\ndef rows():\n    return 1\nsys.exit(0)\n")
+    with pytest.raises(TheirFault, match=r"SystemExit: 0 .*ends\.py:4, .* below `if __name__ == '__main__':`"):
+        foreign.brought("ends:rows")
+    write(folder / "ends.py", "import sys\ndef rows():\n    return 1\nif __name__ == '__main__':\n    sys.exit(0)\n")
+    assert foreign.brought("ends:rows")() == 1
+
+
+def test_a_worker_that_is_asked_to_end_ends():
+    with pytest.raises(SystemExit):
+        called(sys.exit, signal.SIGTERM)
 
 
 def test_too_little_memory_is_nobodys_mistake():

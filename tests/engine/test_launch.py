@@ -69,6 +69,7 @@ def test_what_is_no_study_is_told(folder, target, said, capsys):
     ("text", "said"),
     [
         ("1 / 0", r"raised ZeroDivisionError: division by zero \| \S+broken.py:1, `1 / 0`"),
+        ("raise SystemExit(0)", r"raised SystemExit: 0 \| \S+broken.py:1, .* below `if __name__ == "),
         ("def f(:\n", r"raised SyntaxError: invalid syntax.* \| \S+broken.py:1"),
         ("import no_such_package\n", "the package 'no_such_package' is not installed"),
     ],
