@@ -209,8 +209,10 @@ def named(name: str) -> Official:
 
 def found(official: Official, root: Path | None) -> Source | None:
     """The official files below root, or among the downloads, or None."""
+    if (there := official.find(_root(root))) is not None:
+        return there
     is_fetched = official.pins and all((downloads() / pinned.place).exists() for pinned in official.pins)
-    return official.find(_root(root)) or (official.find(downloads()) if is_fetched else None)
+    return official.find(downloads()) if is_fetched else None
 
 
 def view(data: Data, contents: Contents) -> View:

@@ -31,6 +31,9 @@ _REFUSALS = {
     errno.EPERM: ("no permission", "make the folder writable for this user, or choose another --store"),
     errno.EIO: ("input/output error", f"check the disk, copy the store to a good one, then {_RERUN}"),
     errno.EFBIG: ("file larger than allowed", f"raise the limit (ulimit -f), then {_RERUN}"),
+    errno.EMFILE: ("too many open files", f"raise the limit (ulimit -n), then {_RERUN}"),
+    errno.ENAMETOOLONG: ("path too long", "choose another --store, or --out of a report, with a shorter path"),
+    errno.EOPNOTSUPP: ("not supported by this file system", "choose another --store, on a disk with hard links"),
 }
 _NOT_A_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 _PART = 2**20
@@ -113,6 +116,9 @@ class Disk:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # what some servers say, and disks of Windows: they sync no folder
+                    raise
             finally:
                 os.close(descriptor)
 

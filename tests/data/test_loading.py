@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from certvae.data import loading
 from certvae.data.dataset import SPLITS, Dataset
-from certvae.data.loading import SOURCES, load, view
+from certvae.data.loading import SOURCES, found, load, named, view
 from certvae.data.source import Contents
 from certvae.errors import DataFault
 from certvae.spec.parts import Data
@@ -292,6 +293,16 @@ class TestNearMisses:
         assert sorted(root.parent.rglob("*")) == before
         assert "remove" not in str(raised.value)
         return str(raised.value)
+
+    def test_where_the_files_lie_below_the_root_the_downloads_are_not_looked_at(self, tmp_path, monkeypatch):
+        """A folder of caches that this user may not enter, as that of root in a container, ended the run."""
+
+        def refused():
+            raise PermissionError
+
+        monkeypatch.setattr(loading, "downloads", refused)
+        write_folder(tmp_path / "MNIST/raw", mnist_files())
+        assert found(named("mnist"), tmp_path)
 
     def test_the_folder_of_the_data_set_itself_is_found(self, tmp_path):
         folder = write_folder(tmp_path / "tiny-imagenet-200", tiny_files())

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import functools
 import os
 import resource
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,6 +136,22 @@ def test_a_link_never_overwrites_and_a_folder_never_replaces_a_full_one(disk: Di
     assert (disk.root / "first").read_text() == "first"
 
 
+def test_a_file_system_that_syncs_no_folder_is_used(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disks of Windows and some servers say that the argument is invalid: no store could be made there."""
+    sync = os.fsync
+
+    def refuse(descriptor: int, code: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", functools.partial(refuse, code=errno.EINVAL))
+    disk.make_folder(disk.root / "made", exist_ok=True)
+    monkeypatch.setattr(os, "fsync", functools.partial(refuse, code=errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        disk.sync_folder(disk.root)
+
+
 def test_lines_of_several_processes_do_not_mix(disk: Disk) -> None:
     lines = [str(digit).encode() * 3000 for digit in range(4)]
     children = [forked(lambda line=line: [disk.append(disk.root / "log", line) for _ in range(50)]) for line in lines]
@@ -196,7 +214,9 @@ class TestFullDisk:
 
 
 class TestFaults:
-    @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENOTTY"])
+    @pytest.mark.parametrize(
+        "name", ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENOTTY", "EMFILE"]
+    )
     def test_f21_names_errno_path_and_what_to_do(self, tmp_path: Path, name: str) -> None:
         code = getattr(errno, name)
         fault = disk_fault(OSError(code, os.strerror(code), str(tmp_path / "absent" / "file")), "stage full")
@@ -211,6 +231,12 @@ class TestFaults:
             "run the same",
         ):
             assert part in str(fault) or (part == "run the same" and code in (errno.EACCES, errno.EPERM))
+
+    @pytest.mark.parametrize("name", ["EOPNOTSUPP", "ENAMETOOLONG"])
+    def test_what_repeating_cannot_mend_names_another_place(self, tmp_path: Path, name: str) -> None:
+        fault = disk_fault(OSError(code := getattr(errno, name), os.strerror(code), str(tmp_path)))
+        assert "choose another --store" in fault.remedy
+        assert "run the same" not in fault.remedy
 
     def test_f19_says_how_much_is_needed(self, tmp_path: Path) -> None:
         with (

@@ -148,7 +148,7 @@ def test_the_remedy_makes_it_safe(tmp_path: Path) -> None:
     (tmp_path / "a store").chmod(0o777)
     with pytest.raises(StoreFault) as caught:
         open_root(tmp_path / "a store")
-    subprocess.run(["sh", "-c", caught.value.remedy.removeprefix("run `").removesuffix("`")], check=True)
+    subprocess.run(["sh", "-c", caught.value.remedy.split("`")[1]], check=True)
     open_root(tmp_path / "a store")
 
 
