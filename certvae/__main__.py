@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from certvae.errors import DAMAGED, ConfigFault, ExitCode
+from certvae.errors import DAMAGED, ConfigFault, ExitCode, of_numpy
 from certvae.terminal import STORE, UI_PORT, certvae, checked_words, guarded, or_none
 from certvae.upkeep import compact, gc, repair, status, verify
 
@@ -87,7 +87,7 @@ def _array(path: Path) -> "np.ndarray":
             with found:
                 raise ValueError(f"it is an archive of arrays: {', '.join(found)}")
     except DAMAGED as error:
-        told = f"no array can be read: {error}"
+        told = f"no array can be read: {of_numpy(error)}"
         raise ConfigFault(told, "write it with `numpy.save(path, array)`", where=str(path)) from error
     return found
 
@@ -279,8 +279,8 @@ def verify_bundle(
     Args:
         folder: What `certvae bundle` wrote.
         images: The certify images, .npy, for a bundle that holds their digests alone.
-        load: Read them with the loader of the data set that the bundle names, below CERTVAE_DATA or ./data; labels or
-            views that the teacher reads are then compared as well.
+        load: Read them with the loader of the data set that the bundle names, below CERTVAE_DATA or ./data (data of
+            your own: CERTVAE_DATA=folder:PATH, say); labels or views that the teacher reads are compared as well.
         rigorous: Enclose margin and bound in ball arithmetic as well: no digit of them rests on rounding.
     """
     from certvae import verifier

@@ -26,6 +26,7 @@ DAMAGED = (
     *(struct.error, zlib.error, LZMAError, zipfile.BadZipFile),
 )
 """What the standard library raises for archives that were cut, changed or encrypted."""
+_PICKLES = "allow_pickle"
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD")
 
 
@@ -35,6 +36,11 @@ def redact(text: str) -> str:
         if _SECRET.search(name) and len(value) >= 8:
             text = text.replace(value, f"<{name}>")
     return text
+
+
+def of_numpy(error: BaseException) -> str:
+    """Why numpy cannot read a file: of what it takes for a pickle it says how to run that, and nobody shall."""
+    return "it is no file of numpy, or holds objects" if _PICKLES in str(error) else str(error) or type(error).__name__
 
 
 class ExitCode(IntEnum):

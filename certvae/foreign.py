@@ -209,6 +209,8 @@ def _file(module: str) -> Path:
         found = _spec(module)
     if module == "__main__" or found is None or found.origin is None or not found.origin.endswith(".py"):
         there = f"start the command where {module.replace('.', '/')}.py lies, or set PYTHONPATH to that folder"
+        if module.endswith(".py"):
+            there = f"name the module, without .py: {module.removesuffix('.py')}:FUNCTION"
         raise _behind(module) or ConfigFault(
             f"no module {module} that is written in Python is found",
             "put the function into a file beside this one, and name that" if module == "__main__" else there,
@@ -238,6 +240,10 @@ def _spec(module: str) -> ModuleSpec | None:
     """Found on the path, whatever was imported before and without running what lies above it."""
     places, found = None, None
     for name in itertools.accumulate(module.split("."), "{}.{}".format):
+        if (
+            found is not None and places is None
+        ):  # no package, so nothing lies in it; Python would look for `py` elsewhere
+            return None
         found = PathFinder.find_spec(name, places)
         if found is None:
             return None

@@ -69,6 +69,12 @@ class TestSource:
         with pytest.raises(ConfigFault, match=told):
             source(reference)
 
+    def test_a_file_is_named_as_a_module(self, folder):
+        write(folder / "mine.py", "def build(): ...\n")
+        with pytest.raises(ConfigFault, match=r"no module mine\.py .*name the module, without \.py: mine:FUNCTION"):
+            source("mine.py:build")
+        assert source("mine:build")
+
     def test_a_syntax_error_is_told_as_theirs(self, folder):
         write(folder / "misspelt.py", "x = 1\ndef build(:\n")
         with pytest.raises(TheirFault, match=r"SyntaxError.*misspelt\.py:2"):

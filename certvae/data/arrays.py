@@ -2,7 +2,7 @@
 
     images    (n, H, W), (n, H, W, C) or (n, C, H, W)    uint8, or floats in [0, 1]
     vectors   (n, d)                                     floats of any range, or uint8; kept as (n, 1, 1, d)
-    labels    (n,) or (n, 1)                             integers; optional
+    labels    (n,) or (n, 1)                             integers or texts; optional
     range     (2,)                                       the values that become 0 and 1; optional
 
 Networks end in [0, 1]. Floats of another range are mapped there by their `range`, so the peak of every PSNR is its
@@ -28,12 +28,13 @@ from certvae.data.archives import entries
 from certvae.data.dataset import BLOCK
 from certvae.data.source import Contents, joined
 from certvae.data.splits import PARTS, Part, part_of, rows_of
-from certvae.errors import DAMAGED, DataFault
+from certvae.errors import DAMAGED, DataFault, of_numpy
 
-_VALUES = {"x", "image", "images", "data", "features", "inputs", "samples", "vectors"}
+_VALUES = {"x", "image", "images", "img", "data", "features", "inputs", "samples", "vectors"}
 _LABELS = {"y", "label", "labels", "target", "targets"}
 _CHANNELS = (1, 2, 3, 4)
 _SLACK = 1e-6  # of floats that were in [0, 1] before they were rounded
+_ARCHIVE = "an .npz file, as numpy.savez writes it; what other files hold a function may return: --data mine:images"
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,8 @@ def _require_alike(path: Path, values: dict[Part, np.ndarray]) -> None:
 def _require_labels(path: Path, part: Part, labels: np.ndarray, n: int) -> None:
     if labels.shape not in ((n,), (n, 1)):
         raise _refusal(f"the {part} labels have shape {labels.shape}", path, f"({n},), one for each row")
-    if labels.dtype.kind not in "iu":
-        raise _refusal(f"the {part} labels are of {labels.dtype}", path, "integers")
+    if labels.dtype.kind not in "iubSU":
+        raise _refusal(f"the {part} labels are of {labels.dtype}", path, "integers or texts")
 
 
 def _range(path: Path, named: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
@@ -254,9 +255,9 @@ def _opened(path: Path) -> Any:
     try:
         found = np.load(path, allow_pickle=False)
     except DAMAGED as reason:
-        raise _refusal(f"no archive of arrays: {reason}", path, "an .npz file, as numpy.savez writes it") from reason
-    if not hasattr(found, "files"):
-        raise _refusal("no archive of arrays", path, "an .npz file, as numpy.savez writes it")
+        raise _refusal(f"no archive of arrays: {of_numpy(reason)}", path, _ARCHIVE) from reason
+    if not hasattr(found, "zip") or not any(name.endswith(".npy") for name in found.zip.namelist()):
+        raise _refusal("no archive of arrays", path, _ARCHIVE)  # such as a file of torch, which is a zip as well
     return found
 
 
@@ -264,7 +265,7 @@ def _member(archive: Any, key: str, path: Path) -> np.ndarray:
     try:
         found = archive[key]
     except DAMAGED as reason:
-        raise _unreadable(path, key, reason) from reason
+        raise _unreadable(path, key, of_numpy(reason)) from reason
     if not isinstance(found, np.ndarray):
         raise _unreadable(path, key, "it is no array")
     return found
@@ -274,10 +275,10 @@ def _loaded(file: Path, key: str) -> np.ndarray:
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)
     except DAMAGED as reason:
-        raise _unreadable(file, key, reason) from reason
+        raise _unreadable(file, key, of_numpy(reason)) from reason
 
 
-def _unreadable(path: Path, key: str, reason: object) -> DataFault:
+def _unreadable(path: Path, key: str, reason: str) -> DataFault:
     wanted = "arrays of numbers: objects are not unpickled, since a pickle may run anything"
     return _refusal(f"{key} cannot be read: {reason}", path, wanted)
 

@@ -36,6 +36,8 @@ from certvae.errors import DAMAGED, DataFault
 UNREADABLE = (*DAMAGED, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 """What Pillow raises for images that are cut, changed or huge."""
 _PROGRAMS = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+_OTHERS = frozenset((".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".svg"))
+"""Suffixes of images that Pillow does not read by itself."""
 LYING = (1, 2, 3, 4)
 """Orientations of a camera, as Exif numbers them, that leave width and height what they are."""
 _Row = tuple[int, str, str]  # the place of its part in PARTS, its class folder or "", its name
@@ -67,7 +69,7 @@ class Index:
     top      the folders that all images lie in, as `a/b/`: they say nothing
     names    (n,) relative paths, counted through train, val and test
     classes  (n,) the class folder of each, or None
-    ignored  names of folders with images that are no part
+    ignored  names of folders with images that are no part, and how many images are of formats that are not read
     """
 
     top: str
@@ -167,9 +169,11 @@ class ImageFolder:
 
 
 def _index(path: Path) -> Index:
-    names = sorted(name for name, _ in entries(path) if Path(name).suffix.lower() in formats()) if path.is_dir() else []
+    files = [(name, Path(name).suffix.lower()) for name, _ in entries(path)] if path.is_dir() else []
+    names = sorted(name for name, suffix in files if suffix in formats())
     if not names:
         raise _empty(path)
+    others = Counter(suffix for _, suffix in files if suffix in _OTHERS - formats())
     top = _top(names)
     inside = {name: name.removeprefix(top).split("/") for name in names}
     parts = {first: part_of(first) for first, *rest in inside.values() if rest}
@@ -188,7 +192,7 @@ def _index(path: Path) -> Index:
         names=tuple(name for _, _, name in rows),
         parts={part: sum(number == place for number, _, _ in rows) for place, part in enumerate(PARTS)},
         classes=_classes(rows, path),
-        ignored=tuple(sorted(ignored)),
+        ignored=(*sorted(ignored), *(f"{count:,} of {suffix}" for suffix, count in sorted(others.items()))),
     )
 
 
@@ -341,7 +345,9 @@ def _empty(path: Path) -> DataFault:
         return _refusal(f"no folder of images: {what}", path, "name a folder, as --data folder:PATH")
     found = sorted({Path(name).suffix or name for name, _ in entries(path)})
     shown = f", but files of {', '.join(found[:5])}" if found else ": it is empty"
-    return _refusal(f"no images in this folder{shown}", path, f"bring images: {', '.join(sorted(formats()))}")
+    bring = f"bring images: {', '.join(sorted(formats()))}"
+    arrays = f"take arrays as they are: --data npz:{path}" if ".npy" in found else bring
+    return _refusal(f"no images in this folder{shown}", path, arrays)
 
 
 def _refusal(what: str, path: Path, remedy: str) -> DataFault:

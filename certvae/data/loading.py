@@ -30,7 +30,7 @@ from certvae.data.digits import DIGITS, DRAW_SEED
 from certvae.data.download import download, downloads
 from certvae.data.images import formats
 from certvae.data.mnist import FASHION_MNIST, MNIST
-from certvae.data.own import is_name, is_own, name_of, own, source_of
+from certvae.data.own import is_name, is_own, name_of, own, returned, source_of
 from certvae.data.source import Contents, Official, Source, counted, joined
 from certvae.data.tiny_imagenet import TINY_IMAGENET
 from certvae.data.undecoded import Undecoded, published
@@ -57,14 +57,15 @@ SOURCES: dict[str, Official] = {
 
 
 def load(
-    data: Data, root: Path | str | None = None, *, cache: Path, progress: bool = True, verify: bool = False
+    data: Data, root: Path | str | None = None, *, cache: Path | str, progress: bool = True, verify: bool = False
 ) -> Dataset:
     """Opens a data set; the first time it is found or downloaded, and decoded into a folder below `cache`.
 
     root is where official files are looked for, and only read: the argument, else the environment variable
     CERTVAE_DATA, else ./data, and always `download.downloads()`, where files are downloaded to. Where the official
     files are gone, the decoded folder serves alone. With `verify` every pixel is compared with its digest, else a
-    sample. For data of one's own root is the place that was described, and only needed before they are decoded.
+    sample. For data of one's own root, or CERTVAE_DATA, is the place that was described, and only needed before they
+    are decoded.
 
     A decoded copy that is not what was written is thrown away and decoded again.
 
@@ -103,7 +104,7 @@ def foreseen(data: Data, root: Path | str | None = None, *, cache: Path) -> Data
         return _undecoded(data, _source(data, root, is_decoded=False, progress=False, fetch=False), target)
 
 
-def _decoded(data: Data, cache: Path) -> Path:
+def _decoded(data: Data, cache: Path | str) -> Path:
     """Where its decoded copy lies, once it is there."""
     return Path(cache).absolute() / f"{data.name}-{digest([LAYOUT, data])[:16]}"
 
@@ -157,6 +158,7 @@ def describe(name: str, *, size: int | None = None) -> Description:
         official = named(name)
         shape, classes, n, place = official.shape, official.classes, sum(official.rows), None
     else:
+        returned.cache_clear()  # a notebook that describes it again may have changed what it reads
         with disk_faults(f"read {name}"):
             source = source_of(name, size)
             with source.open() as contents:
@@ -182,7 +184,7 @@ def _source(
         fetch: False stops before a download, with None.
     """
     if is_name(data.name):
-        return None if is_decoded else own(data, root, progress=progress)
+        return None if is_decoded else own(data, root or os.environ.get(ROOT_VARIABLE), progress=progress)
     official, root = named(data.name), None if root is None else Path(root)
     source = found(official, root)
     if source is not None or is_decoded:

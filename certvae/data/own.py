@@ -2,7 +2,7 @@
 
     folder:PATH        see `images`
     npz:PATH           an .npz or .npy file, or a folder of .npy files; see `arrays`
-    module:function    called in this process; returns x, (x, y), {"x_train": x, ...} or a torch Dataset
+    module:function    called in this process; returns x, (x, y), {"x_train": x, ...}, or a data set of such items
 
 A spec must not say where something lies, or the same cell would have another key on another machine. So a spec says
 *what* was brought, `folder@<digest of its content>`, and `load` is told *where* it lies: `describe` makes one of the
@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from certvae import foreign
-from certvae.data.arrays import Arrays, read_arrays
+from certvae.data.arrays import Arrays, by_part, read_arrays
 from certvae.data.images import ImageFolder
+from certvae.data.progress import bar
 from certvae.data.source import Source
 from certvae.data.splits import part_of
 from certvae.errors import DataFault
@@ -67,11 +68,13 @@ def own(data: Data, place: str | Path | None, *, progress: bool = True) -> Sourc
         DataFault: no place was named, or something else lies there.
     """
     if place is None or not is_own(str(place)):
+        kind = data.name.partition("@")[0]
+        named = "module:function" if kind == "module" else f"{kind}:PATH"
         raise DataFault(
             f"{data.name} was not decoded here before, and where it lies is not known",
-            f"name it with --data {'module:function' if data.name.startswith('module') else 'folder:PATH'}, "
-            "or give load() the place of its description",
-            where=str(place),
+            f"name it with --data {named}, or CERTVAE_DATA={named} where a command has no such option, or give load() "
+            "the place of its description",
+            where=str(place or ""),
             cause="a spec names content and no place",
         )
     found = source_of(str(place), data.size, progress=progress)
@@ -92,7 +95,7 @@ def _kind(place: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def returned(place: str) -> Arrays:
-    """What a function returns, as arrays; kept, since it is asked for its name first and for its rows then.
+    """What a function returns, as arrays; kept until it is described again, since its name is wanted before its rows.
 
     Raises:
         DataFault: it returns something else.
@@ -107,49 +110,94 @@ def _named(place: str, found: Any) -> dict[str, np.ndarray]:
     """Arrays by name, from whatever a function may return."""
     match found:
         case Mapping():
-            parts = [_named_part(place, str(key), value) for key, value in found.items()]
-            return {key: array for part in parts for key, array in part.items()}
+            return _joined(place, {str(key): _named_part(place, str(key), value) for key, value in found.items()})
+        case (x, y) if not isinstance(x, list) and _has_items(x) and _has_items(y):
+            raise _refusal(f"{place} returns two data sets", place, 'say which is which: {"train": one, "test": other}')
         case (x, y):
-            return {"x": _array(x), "y": _array(y)}
+            return {"x": _array(place, x), "y": _array(place, y)}
         case _:
             return _named_part(place, "x", found)
+
+
+def _joined(place: str, parts: Mapping[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    named: dict[str, np.ndarray] = {}
+    for key, arrays in parts.items():
+        if twice := arrays.keys() & named.keys():
+            told = f"{place} returns {min(twice)} twice, the second time as {key!r}"
+            raise _refusal(told, place, "leave it out, or name it: train, val or test")
+        named |= arrays
+    return named
 
 
 def _named_part(place: str, key: str, value: Any) -> dict[str, np.ndarray]:
     """One entry: an array, (x, y) of a part, or a data set of a part."""
     part = part_of(key) or "train"
     if isinstance(value, tuple) and len(value) == 2:
-        return {f"x_{part}": _array(value[0]), f"y_{part}": _array(value[1])}
-    if isinstance(value, str | bytes):
-        raise _no_rows(place, value)
-    if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not hasattr(value, "dtype"):
+        return {f"x_{part}": _array(place, value[0]), f"y_{part}": _array(place, value[1])}
+    if _has_items(value):
         return _items(place, part, value)
-    if not hasattr(value, "dtype"):
-        raise _no_rows(place, value)
-    return {key: _array(value)}
+    if not _is_array(value):
+        wanted = "x, (x, y), a mapping of arrays, or a data set of items, such as a torch Dataset"
+        raise _refusal(f"{place} returns a {type(value).__name__}", place, f"return {wanted}")
+    return {key: _array(place, value)}
 
 
-def _no_rows(place: str, value: Any) -> DataFault:
-    wanted = "x, (x, y), a mapping of arrays, or a torch Dataset"
-    return _refusal(f"{place} returns a {type(value).__name__}", place, f"return {wanted}")
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") or hasattr(value, "__array__")
+
+
+def _has_items(value: Any) -> bool:
+    """Whether it is a list, or a data set of a library that gives item after item."""
+    is_sequence = hasattr(value, "__getitem__") and hasattr(value, "__len__")
+    return is_sequence and not isinstance(value, str | bytes | Mapping) and not _is_array(value)
 
 
 def _items(place: str, part: str, items: Any) -> dict[str, np.ndarray]:
-    """A torch Dataset, or a list: every item is x or (x, y)."""
-    found = [called(items.__getitem__, number) for number in range(len(items))]
-    is_labelled = bool(found) and isinstance(found[0], tuple | list) and len(found[0]) == 2
-    values = [_array(item[0] if is_labelled else item) for item in found]
-    shapes = {value.shape for value in values}
+    """A list, or a data set of torch or of Hugging Face, item by item."""
+    found: list[tuple[np.ndarray, ...]] = []
+    with bar(len(items), f"reading {place}") as advance:
+        for number in range(len(items)):
+            found.append(_item(place, called(items.__getitem__, number)))
+            advance(1)
+    shapes = {tuple(array.shape for array in item) for item in found}
     if len(shapes) != 1:
         told = f"{place} returns items of shapes {sorted(shapes)[:3]}"
         raise _refusal(told, place, "return items of one shape")
-    labels = {f"y_{part}": np.stack([_array(item[1]) for item in found])} if is_labelled else {}
-    return {f"x_{part}": np.stack(values), **labels}
+    return {f"{name}_{part}": np.stack(arrays) for name, arrays in zip("xy", zip(*found, strict=True), strict=False)}
 
 
-def _array(value: Any) -> np.ndarray:
-    """An array of whatever has numbers: torch tensors on any device, images of Pillow, lists."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+def _item(place: str, item: Any) -> tuple[np.ndarray, ...]:
+    """(x,) or (x, y) of x, (x,), (x, y), or of a mapping by the names of arrays, such as {"image": x, "label": y}."""
+    match item:
+        case Mapping():
+            values, labels = by_part(Path(place), item)
+            if len(values) != 1:
+                told = f"items of {place} hold {', '.join(map(str, item))}"
+                raise _refusal(told, place, "call one of them image or x, and its class label or y")
+            parts = (*values.values(), *labels.values())
+        case (x,) if isinstance(item, tuple):
+            parts = (x,)
+        case (x, y):
+            parts = (x, y)
+        case _:
+            parts = (item,)
+    return tuple(_array(place, one) for one in parts)
+
+
+def _array(place: str, value: Any) -> np.ndarray:
+    """An array of whatever has numbers: tensors on any device, images of Pillow, data frames, sparse matrices, lists.
+
+    Raises:
+        DataFault: none can be made of it.
+    """
+    try:
+        value = value.detach().cpu() if hasattr(value, "detach") else value
+        found = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
+        told = f"no array can be made of the {type(value).__name__} that {place} returns: {error}".splitlines()[0]
+        raise _refusal(told, place, "return rows of one shape, as bytes or as floats of 16, 32 or 64 bits") from error
+    is_text = found.dtype == object and all(isinstance(one, str) for one in found.flat)
+    return found.astype(str) if is_text else found
 
 
 def _refusal(what: str, place: str, remedy: str) -> DataFault:

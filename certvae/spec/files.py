@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from certvae.errors import DAMAGED, ConfigFault
+from certvae.errors import DAMAGED, ConfigFault, of_numpy
 
 PARTS = ("train", "guard", "certify")
 DIGITS = 16
-REMEDY = "write it by certvae.teachers.save_rows(path, dataset, function), whose rows are those of a data set"
+REMEDY = (
+    "write it by certvae.teachers.save_rows(path, dataset, function), whose rows are those of a data set, or by "
+    "numpy.savez(path, train=..., guard=..., certify=...) from rows that you have"
+)
 
 
 @functools.lru_cache(maxsize=4)
@@ -35,7 +38,7 @@ def read(path: Path, stamp: tuple[int, int] | None = None) -> Mapping[str, np.nd
         with opened:
             found = {name: opened[name] for name in opened.files}
     except DAMAGED as error:
-        raise _refused(path, f"an .npz file of arrays is wanted: {error}") from error
+        raise _refused(path, f"an .npz file of arrays is wanted: {of_numpy(error)}") from error
     if missing := [part for part in PARTS if part not in found]:
         raise _refused(path, f"it has no array {', '.join(missing)}; it has {', '.join(found) or 'none'}")
     for part in PARTS:

@@ -187,6 +187,19 @@ def test_an_unreadable_image_is_named(tmp_path, content):
     assert "1 of 21 images are unreadable; first: dogs/bad.jpg" in refusal(folder)
 
 
+def test_images_of_formats_that_are_not_read_are_counted(tmp_path):
+    """As a telephone writes them, beside others."""
+    folder = write_folder(tmp_path / "pets", images() | {f"cats/IMG_{n}.HEIC": b"x" for n in range(3)})
+    assert opened(folder).substitute == "images of pets, 4 of 20 drawn as test images, 3 of .heic not read"
+
+
+def test_a_folder_of_arrays_is_told_to_be_one(tmp_path):
+    folder = write_folder(tmp_path / "arrays", {"notes.txt": b"x"})
+    np.save(folder / "x.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
+    assert f"take arrays as they are: --data npz:{folder}" in refusal(folder)
+    assert describe(f"npz:{folder}").n == 20
+
+
 def test_an_image_whose_pixels_are_cut_is_named(tmp_path):
     folder = write_folder(tmp_path / "pets", images() | {"dogs/bad.jpg": jpeg(0, side=16)[:-60]})
     assert "E-DATA: 1 of 21 images are unreadable; first: dogs/bad.jpg" in refusal(folder)

@@ -1,5 +1,6 @@
 """What a function of one's own returns, and how its errors are told."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,36 @@ def datasets():
     return {"train": TensorDataset(torch.from_numpy(X[:30]), torch.from_numpy(Y[:30])),
             "test": TensorDataset(torch.from_numpy(X[30:]), torch.from_numpy(Y[30:]))}
 
+def texts(): return X, np.array(["cat", "dog"], dtype=object)[Y]
+def pictures():
+    from PIL import Image
+    return [Image.fromarray(x) for x in X], [int(y) for y in Y]
+class Named(Items):
+    def __getitem__(self, i): return dict(zip(("image", "label", "caption"), (*super().__getitem__(i), "words")))
+def named(): return Named(range(40))
+def split_named(): return {"train": Named(range(30)), "test": Named(range(30, 40))}
+
+def rows():
+    import torch
+    from torch.utils.data import TensorDataset
+    return TensorDataset(torch.from_numpy(X.reshape(40, 64) / 255))
+def frame():
+    import pandas
+    return pandas.DataFrame(X.reshape(40, 64) / 255)
+def sparse():
+    from scipy.sparse import csr_matrix
+    return csr_matrix(X.reshape(40, 64) / 255)
+
+def two_sets(): return Items(range(30)), Items(range(30, 40))
+def named_sets(): return dict(zip(("train", "test"), two_sets()))
+def extra(): return {**named_sets(), "extra": Items(range(20))}
+def unnamed(): return [{"picture": x, "kind": 1} for x in X]
+def halves():
+    import torch
+    return torch.from_numpy(X / 255).bfloat16()
+def torn_shapes(): return [X[0], X[0, :4]], [0, 1]
+def triples(): return [(x, 0, "name") for x in X]
+
 def wrong_shape(): return X[0, 0]
 def wrong_labels(): return X, Y[:-1]
 def raises(): return 1 / 0
@@ -70,7 +101,7 @@ def here(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     returned.cache_clear()
-    for name in ("my_rows", "broken", "lazy", "beside"):
+    for name in ("my_rows", "broken", "lazy", "beside", "reading"):
         sys.modules.pop(name, None)
 
 
@@ -79,13 +110,21 @@ def opened(place: str, cache: Path):
     return load(Data(name=about.name), about.place, cache=cache, progress=False)
 
 
-@pytest.mark.parametrize("function", ["pair", "items", "parts", "keys", "split_items", "datasets", "tensors"])
+IN_PARTS = ["parts", "keys", "split_items", "datasets", "split_named", "named_sets"]
+
+
+@pytest.mark.parametrize("function", ["pair", "items", "tensors", "texts", "pictures", "named", *IN_PARTS])
 def test_everything_that_a_function_may_return(here, function):
     dataset = opened(f"my_rows:{function}", here / "cache")
     assert (dataset.shape, dataset.classes) == ((1, 8, 8), 2)
-    is_split = function in ("parts", "keys", "split_items", "datasets")
-    assert len(dataset.rows("certify")) == (10 if is_split else 8)
+    assert len(dataset.rows("certify")) == (10 if function in IN_PARTS else 8)
     assert str(here) not in sys.path
+
+
+@pytest.mark.parametrize("function", ["rows", "frame", "sparse"])
+def test_vectors_that_a_function_may_return(here, function):
+    dataset = opened(f"my_rows:{function}", here / "cache")
+    assert (dataset.shape, dataset.classes) == ((1, 1, 64), None)
 
 
 def test_a_function_and_a_file_of_the_same_arrays_have_the_same_rows(here):
@@ -108,13 +147,19 @@ def test_a_worker_opens_the_decoded_copy_and_calls_nothing(here):
     [
         ("absent_module:f", "E-CONF: no module absent_module that is written in Python is found"),
         ("broken:f", "E-CONF: broken does not import: No module named 'nothing_of_this_name'"),
-        ("my_rows:absent", "E-CONF: my_rows has no function or class absent; it has Items, Late, Torn, alone"),
+        ("my_rows:absent", "E-CONF: my_rows has no function or class absent; it has Items, Late, Named, Torn"),
         ("my_rows:number", "my_rows has no function or class number"),
         ("my_rows:raises", "E-CONF: raises raised ZeroDivisionError"),
         ("my_rows:torn", "E-CONF: __getitem__ raised KeyError"),
         ("my_rows:needing", "E-CONF: needing raised ModuleNotFoundError: No module named 'nothing_of_this_name'"),
         ("my_rows:late", "E-CONF: __getitem__ raised ModuleNotFoundError"),
         ("my_rows:text", "E-DATA: my_rows:text returns a str"),
+        ("my_rows:two_sets", "my_rows:two_sets returns two data sets | my_rows:two_sets | the function was given as a"),
+        ("my_rows:extra", "E-DATA: my_rows:extra returns x_train twice, the second time as 'extra'"),
+        ("my_rows:unnamed", "E-DATA: items of my_rows:unnamed hold picture, kind"),
+        ("my_rows:halves", "E-DATA: no array can be made of the Tensor that my_rows:halves returns: Got unsupported"),
+        ("my_rows:torn_shapes", "E-DATA: no array can be made of the list that my_rows:torn_shapes returns"),
+        ("my_rows:triples", "E-DATA: no array can be made of the tuple that my_rows:triples returns"),
         ("my_rows:wrong_shape", "E-DATA: the train values have shape (8,)"),
         ("my_rows:wrong_labels", "E-DATA: the train labels have shape (39,)"),
     ],
@@ -137,6 +182,28 @@ def test_a_function_may_import_what_lies_beside_it_when_it_is_called(here):
     (here / "beside.py").write_text("from my_rows import X\n")
     (here / "lazy.py").write_text("def rows():\n    from beside import X\n    return X\n")
     assert describe("lazy:rows").name == describe("my_rows:alone").name
+
+
+def test_a_function_is_called_again_when_it_is_described_again(here):
+    """In a notebook whose file has changed meanwhile."""
+    (here / "reading.py").write_text("import numpy\ndef rows(): return numpy.load('a.npy')\n")
+    names = []
+    for scale in (1, 2):
+        np.save(here / "a.npy", np.arange(240, dtype=np.uint8).reshape(60, 2, 2) // scale)
+        names.append(describe("reading:rows").name)
+        assert opened("reading:rows", here / "cache").name == names[-1]
+    assert names[0] != names[1]
+
+
+def test_a_command_without_an_option_for_the_place_finds_it_in_a_variable(here, monkeypatch):
+    """As `certvae verify --load` is told where the images of a bundle lie."""
+    np.savez(here / "a.npz", x=np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    data = Data(name=describe("npz:a.npz").name)
+    with pytest.raises(DataFault, match="CERTVAE_DATA=npz:PATH") as raised:
+        load(data, cache=here / "cache", progress=False)
+    name, _, place = re.findall(r"\w+=\S+", raised.value.remedy)[0].partition("=")
+    monkeypatch.setenv(name, place.replace("PATH", "a.npz"))
+    assert load(data, cache=here / "cache", progress=False).name == data.name
 
 
 def test_a_kind_alone_names_no_place():
