@@ -37,7 +37,7 @@ from certvae.spec.teachers import FeatureGmm, Given
 from certvae.spec.validation import check_seeds, nearest, refuse, spec
 from certvae.store.log import COMMANDS, note
 from certvae.store.store import Store
-from certvae.terminal import STORE, certvae, or_none, python, without
+from certvae.terminal import STORE, certvae, option, or_none, python, without
 
 HELP_WIDTH = 80
 MOST = 100_000
@@ -213,7 +213,8 @@ def parse(study: Study, arguments: Sequence[str], target: str | None = None) -> 
     """
     program = f"python {sys.argv[0]}" if target is None else f"certvae run {target}"
     asked, rest = _run_of(study, arguments, program)
-    run, preset = prepared(study, asked)
+    size = option(rest, "--data.size") or ""
+    run, preset = prepared(study, asked, int(size) if size.isdecimal() else None)
     about = _described(study.about)
     if {"-h", "--help"} & set(rest):
         options = tyro.extras.get_parser(
@@ -227,8 +228,11 @@ def parse(study: Study, arguments: Sequence[str], target: str | None = None) -> 
     return run, _cell(run, preset, given), given.goal
 
 
-def prepared(study: Study, run: Run) -> tuple[Run, CellSpec]:
+def prepared(study: Study, run: Run, size: int | None = None) -> tuple[Run, CellSpec]:
     """Checks the options of a run; returns it with the name of its study, and the preset cell of its data set.
+
+    Args:
+        size: side that images are scaled to, by which the preset of somebody's own chooses a network.
 
     Raises:
         ConfigFault: seeds that are none, an unknown data set or sampler, or a preset that gives no cell.
@@ -243,7 +247,7 @@ def prepared(study: Study, run: Run) -> tuple[Run, CellSpec]:
     if run.config is not None:
         run, preset = kept(run.config, run, study.data)
     else:
-        preset = called(study.preset, described(run.data))
+        preset = called(study.preset, described(run.data, size))
     if not isinstance(preset, CellSpec):
         raise refuse("preset", f"a function that gives a CellSpec for {run.data}", preset, "let it know this data set")
     preset = controlled(_taught(preset, run.teacher), run.controller)
@@ -321,7 +325,7 @@ def _run_of(study: Study, arguments: Sequence[str], program: str) -> tuple[Run, 
     return tyro.cli(Run, prog=program, default=default, args=given, add_help=False, return_unknown_args=True)
 
 
-def described(data: str) -> str | Description:
+def described(data: str, size: int | None = None) -> str | Description:
     """What a preset is called with: a data set that it was tuned for by its name, or the description of any other.
 
     Raises:
@@ -330,8 +334,18 @@ def described(data: str) -> str | Description:
     """
     if not is_own(data) and data not in SOURCES:
         own = ", or data of your own: folder:PATH, npz:PATH, module:FUNCTION"
-        raise refuse("data", f"one of {', '.join(SOURCES)}{own}", data, nearest(data, tuple(SOURCES)))
-    return data if data in CLASSES else describe(data)
+        raise refuse("data", f"one of {', '.join(SOURCES)}{own}", data, _meant(data) or nearest(data, tuple(SOURCES)))
+    return data if data in CLASSES else describe(data, size=size)
+
+
+def _meant(data: str) -> str | None:
+    """How to name what lies at a path, where that is all that was given."""
+    path = Path(data).expanduser()
+    if not path.exists():
+        return None
+    if not path.is_dir() and path.suffix not in (".npz", ".npy"):
+        return "let a function return what that file holds: --data mine:images, for a function images in mine.py"
+    return f"say what lies there: --data {'folder' if path.is_dir() else 'npz'}:{data}"
 
 
 def _taught(preset: CellSpec, teacher: str) -> CellSpec:

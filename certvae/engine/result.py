@@ -34,6 +34,8 @@ from certvae.store.disk import Disk
 from certvae.tracking.ledger import restored
 
 PATHS = ("store", "data_root", "config")
+SIZE = ("data.size", "size")
+"""Names of the field that a preset must know beforehand."""
 REPEATED = {"values": "--values", "ranges": "--range"}
 """Options that are given once per field, as a command line spells them."""
 
@@ -139,7 +141,8 @@ def _asked(study: Study, fields: Row, options: Row) -> tuple[Run, CellSpec, Goal
     goal, limit = given.pop("goal", study.goal), given.get("limit")
     if not isinstance(goal, Goal):
         raise ConfigFault(f"goal must be a Goal, got {goal!r}", "give certvae.spec.goal.Goal(...)", where="goal")
-    asked, preset = prepared(study, replace(usual(study), **given))
+    size = next((value for path, value in fields.items() if path in SIZE and isinstance(value, int)), None)
+    asked, preset = prepared(study, replace(usual(study), **given), size)
     base = replace(preset, study=asked.study)
     for path, value in {**fields, **({} if limit is None else {"data.limit": limit})}.items():
         base = replaced(base, path, value)

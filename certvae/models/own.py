@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from certvae import foreign
 from certvae.errors import ConfigFault
-from certvae.foreign import called
+from certvae.foreign import TheirFault, called
 from certvae.models import modes
 from certvae.spec.parts import Module, check_parameters
 
@@ -30,11 +30,20 @@ def make(network: Module, shape: Shape, classes: int, seed: int) -> nn.Module:
         function = foreign.function(network.build, network.source)
     with modes.kept(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        made = called(function, shape, classes, **network.options)
+        made = _called(network, function, shape, classes)
     if not isinstance(made, nn.Module):
         raise _refused(network.build, f"it makes a {type(made).__name__}, no nn.Module")
     check_parameters(sum(weight.numel() for weight in made.parameters()))
     return made
+
+
+def _called(network: Module, function: Callable[..., Any], shape: Shape, classes: int) -> Any:
+    try:
+        return called(function, shape, classes, **network.options)
+    except TheirFault as fault:
+        given = ", ".join([str(shape), str(classes), *(f"{name}={value!r}" for name, value in network.options.items())])
+        remedy = f"it is called as {function.__name__}({given}): let it take that, or name a function that does"
+        raise TheirFault(fault.what, remedy, where=fault.where, cause=fault.cause) from fault
 
 
 def latent(made: nn.Module, shape: Shape) -> int:

@@ -1,9 +1,12 @@
 """The command line: presets by data set, every field of the cell, and refusals before anything starts."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from certvae.data.loading import load
 from certvae.engine.checks import check
@@ -13,6 +16,7 @@ from certvae.errors import ConfigFault, DataFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec.control import CONTROLS
 from certvae.spec.parts import Mlp, Module
+from certvae.spec.presets import encoder_for
 from certvae.spec.rescue import Rescue
 from certvae.spec.simplex import Labels, PcaGmm
 from certvae.spec.teachers import FeatureGmm, Given
@@ -190,6 +194,40 @@ def test_data_of_ones_own_are_described_to_the_preset_and_found_from_any_folder(
     whole = anywhere(["--data", "npz:Mine.npz", "--training.epochs", "2"], run)
     monkeypatch.chdir("/")
     assert parse(STUDY, whole)[1:] == (base, goal)
+
+
+def test_images_of_several_sizes_are_scaled_as_the_remedy_says(tmp_path, monkeypatch):
+    """They were described as they lie, and refused whatever size was asked for."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, 256, (48 + 8 * (number % 3), 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"photos/{number}.png")
+    flags = ["--data", "folder:photos"]
+    with pytest.raises(DataFault, match="images are not of 40 x") as raised:
+        parse(STUDY, flags)
+    size = re.findall(r"--data\.size \d+", raised.value.remedy)[0].split()
+    for given in (size, ["=".join(size)]):
+        base = parse(STUDY, flags + given)[1]
+        assert base.data.size == 64
+        assert base.model.encoder == encoder_for((3, 64, 64))
+    planned = STUDY.plan(data="folder:photos", fields={"data.size": 16, "training.epochs": 1}, workers=0)
+    assert "rows of 3 x 16 x 16" in planned.text
+
+
+def test_a_path_alone_is_told_how_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    np.savez("mine.npz", x=pixels)
+    Path("photos").mkdir()
+    Path("rows.csv").touch()
+    for given, said in (("photos", "--data folder:photos"), ("rows.csv", "let a function return what that file holds")):
+        with pytest.raises(ConfigFault, match=said):
+            parse(STUDY, ["--data", given])
+    with pytest.raises(ConfigFault) as raised:
+        parse(STUDY, ["--data", "mine.npz"])
+    flags = raised.value.remedy.partition(": ")[2].split()
+    assert parse(STUDY, flags)[0].data == "npz:mine.npz"
 
 
 @pytest.fixture

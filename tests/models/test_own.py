@@ -123,7 +123,7 @@ class TestBadNetworks:
     def test_an_error_in_it_names_file_line_and_function(self):
         with pytest.raises(TheirFault, match=r"encode raised ValueError: as planted.*planted\.py:\d+"):
             build(planted(flaw="error"), SHAPE, 4, seed=0)
-        with pytest.raises(TheirFault, match="unexpected keyword argument 'flav'"):
+        with pytest.raises(TheirFault, match=r"unexpected keyword argument 'flav'.* called as .*\(.*, flav="):
             build(planted(flav="x"), SHAPE, 4, seed=0)
 
 
