@@ -16,11 +16,13 @@ labels, or from `certvae.fit_teacher(features).rows(guard_features)`.
     T  (n, K)  teacher rows of the guard images     mu, logvar  (n, d)  of q(z|x); an encoder without noise has mu alone
 """
 
+import inspect
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,7 +49,7 @@ class Monitor:
 
     Args:
         teacher_rows: (n, K), probabilities, of images that training never sees.
-        guard_images: (n, ...) the images, on the device of the network; at most 1,000 of them are looked at.
+        guard_images: (n, ...) the images; at most 1,000 of them are looked at, on the device of the network.
         log: takes a dict of numbers at every look: `wandb.log`, `mlflow.log_metrics`, or a function of yours.
         every: steps between looks; by default as many as keep the monitor below a fiftieth of the time.
         kl_weight: weight of the KL in the loss, and
@@ -89,14 +91,16 @@ class Monitor:
         """Counts a step of training, and looks when it is time to; None when it is not.
 
         Args:
-            encode: images -> mu, or (mu, logvar). Give a module or a method of one: it is then in evaluation mode
-                meanwhile, so that neither dropout nor running statistics notice.
+            encode: images -> mu, or (mu, logvar): a module, a method of one, or a function that names modules, as
+                `lambda x: vae(x)[1:3]`. They are in evaluation mode meanwhile, so that neither dropout nor running
+                statistics notice.
         """
         self._steps += 1
         if not self._is_due:
             return None
-        began = time.perf_counter()
-        with resting(encode), torch.no_grad():
+        began, behind = time.perf_counter(), _behind(encode)
+        self._images = _beside(self._images, behind)
+        with resting(behind), torch.no_grad():
             given = encode(self._images)
         mu, logvar = _code(given)
         found = self._look(mu, logvar, None)
@@ -230,12 +234,30 @@ class Monitor:
         self._seen = now
 
 
+def _behind(encode: Any) -> list[nn.Module]:
+    """The modules that a function reads: itself, that of which it is a method, or those that it names or is given."""
+    given, function = [encode, getattr(encode, "__self__", None)], encode
+    if isinstance(encode, partial):
+        given, function = [encode.func, *encode.args, *encode.keywords.values()], encode.func
+    if inspect.isroutine(function):
+        with suppress(TypeError, ValueError):  # written in C, or naming what is not there yet
+            named = inspect.getclosurevars(function)
+            given += [*named.nonlocals.values(), *named.globals.values()]
+    return [one for one in given if isinstance(one, nn.Module)]
+
+
+def _beside(images: Any, behind: list[nn.Module]) -> Any:
+    """The images where the network is, which Lightning moves when it begins; elsewhere where they were."""
+    places = dict.fromkeys(weight.device for module in behind for weight in module.parameters())
+    if not isinstance(images, Tensor) or not places or images.device in places:
+        return images
+    return images.to(next(iter(places)))
+
+
 @contextmanager
-def resting(encode: Any) -> Iterator[None]:
-    """The module behind `encode`, if there is one, in evaluation mode, and no random number drawn from the loop's."""
-    behind = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
-    modules = behind.modules() if isinstance(behind, nn.Module) else ()
-    modes = {module: module.training for module in modules}
+def resting(behind: list[nn.Module]) -> Iterator[None]:
+    """These modules in evaluation mode, and no random number drawn from the loop's."""
+    modes = {module: module.training for one in behind for module in one.modules()}
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             for module in modes:

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -164,6 +165,38 @@ class TestLoop:
         assert torch.equal(drawn, torch.rand(2))
         assert (net.training, net[1].training, net[2].training) == (True, True, False)
         assert all(torch.equal(one, before[name]) for name, one in net.state_dict().items())
+
+    @pytest.mark.parametrize("form", ["the module", "a method", "a function", "a function of a function"])
+    def test_modules_rest_however_they_are_named(self, form):
+        """A lambda that picks mu and logvar out of a model left dropout on, and moved running statistics."""
+        net = nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Dropout())
+        ways = {
+            "the module": net,
+            "a method": net.forward,
+            "a function": lambda x: net(x)[:, :3],
+            "a function of a function": partial(lambda model, x: model(x), net),
+        }
+        before = net[1].running_mean.clone()
+        Monitor(T, IMAGES).step(ways[form])
+        assert torch.equal(net[1].running_mean, before)
+        assert net.training
+
+    def test_images_follow_the_network(self):
+        """Lightning takes a module to its device when it begins; images that stayed behind ended the training."""
+        seen = []
+
+        class Moved(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.zeros(1, device="meta"))
+
+            def encode(self, x):
+                seen.append(x.device.type)
+                return IMAGES[:, :3]
+
+        monitor = Monitor(T, IMAGES)
+        monitor.step(Moved().encode)
+        assert seen == [monitor.images.device.type] == ["meta"]
 
     def test_a_finding_is_said_once_while_it_lasts(self, caplog):
         monitor = Monitor(T, IMAGES)
