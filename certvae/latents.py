@@ -37,12 +37,16 @@ from certvae.preconditions import Preconditions, digests, warnings, withheld
 from certvae.quality import TeacherQuality, Verdict, judge
 from certvae.spec.rescue import WarmUpGmm
 from certvae.spec.validation import refuse
+from certvae.teachers import mixture
 from certvae.teachers.mixture import Mixture
 from certvae.teachers.searching import Candidate, search
 
 HELD_OUT = 0.2  # share of the train rows that choose the teacher and stop the fit of a head
 GRID = {"whitening": (0, 16), "regulariser": (1e-3, 1e-2), "initialisations": 1}
 """Of the usual teacher search: twelve fits, seconds for ten thousand rows."""
+WIDE, NARROW = 1024, 64
+"""Features of more columns, such as pixels, are read by so many principal components: the time of a mixture grows with
+the cube of its columns."""
 SMOOTHING = 0.01  # eps of the teacher that is fitted here
 TELLING = 0.1
 """Share of train rows that must differ in what tells images apart: images in ten copies do, labels do not."""
@@ -63,12 +67,15 @@ class FittedTeacher:
     verdict: Verdict
 
     def rows(self, features: Any) -> Rows:
-        """T of these features, float32. Raises ConfigFault for rows that are not finite numbers."""
+        """T of these features, float32. Raises ConfigFault for rows that are not finite, or of another width."""
         found = _matrix("features", features)
+        _same("features", found.shape[1:], "those that the teacher was fitted to", (self.mixture.columns,))
         return self.mixture.teacher(found, temperature=self.chosen.temperature, smoothing=self.smoothing)
 
     def __str__(self) -> str:
-        kept = f"{self.chosen.whitening} whitened components" if self.chosen.whitening else "the features"
+        read = self.mixture.arrays["means_"].shape[1]
+        whole = "the features" if read == self.mixture.columns else f"{read} components of the features"
+        kept = f"{self.chosen.whitening} whitened components" if self.chosen.whitening else whole
         return (
             f"mixture of K = {self.quality.classes} on {kept} ({self.chosen.covariance}), held-out I_T "
             f"{self.quality.info:.3f} nats; {self.verdict}"
@@ -292,8 +299,11 @@ class _Given:
 
 def _fitted(rows: np.ndarray, held: np.ndarray, classes: int, smoothing: float, seed: int) -> FittedTeacher:
     spec = WarmUpGmm(classes=classes, smoothing=smoothing, fit_rows=max(2, len(rows)), **GRID)
-    found = search(rows, held, spec, seed=seed, device="cpu", report=lambda _: None)
-    return FittedTeacher(found.mixture, found.chosen, smoothing, found.quality, judge(found.quality, spec.thresholds))
+    basis = mixture.principal(rows, NARROW, seed) if rows.shape[1] > WIDE else {}
+    narrow, narrow_held = mixture.whiten(rows, basis), mixture.whiten(held, basis)
+    found = search(narrow, narrow_held, spec, seed=seed, device="cpu", report=lambda _: None)
+    verdict = judge(found.quality, spec.thresholds)
+    return FittedTeacher(found.mixture.behind(basis), found.chosen, smoothing, found.quality, verdict)
 
 
 def _halves(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

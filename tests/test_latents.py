@@ -8,6 +8,7 @@ import torch
 from certvae import certify_latents, fit_teacher
 from certvae.__main__ import main
 from certvae.errors import ConfigFault, ExitCode, TeacherFault
+from certvae.latents import NARROW, WIDE
 
 K, N, M = 4, 900, 500
 
@@ -100,6 +101,16 @@ def test_a_teacher_may_be_fitted_beforehand_and_read_on_other_rows():
     found = judged(2.0, teacher=teacher)
     assert found.teacher is teacher
     assert found.on_means.margin == judged(2.0).on_means.margin
+
+
+def test_wide_features_are_narrowed_before_a_mixture_is_fitted():
+    """A mixture on the pixels of colour photographs took minutes for each of its fits, in silence."""
+    wide = np.random.default_rng(0).normal(size=(F_TRAIN.shape[1], WIDE + 1))
+    found = certify_latents((code(KIND_TRAIN, 2.0, 2), F_TRAIN @ wide), (code(KIND, 2.0, 3), F @ wide), classes=K)
+    assert found.head == "certified"
+    assert found.teacher.mixture.arrays["means_"].shape[1] <= NARROW
+    with pytest.raises(ConfigFault, match=r"features have shape \(5,\), those that the teacher was fitted to \(1025,\)"):
+        found.teacher.rows(F)
 
 
 def test_features_may_be_images():

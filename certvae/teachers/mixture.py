@@ -39,7 +39,22 @@ class Mixture:
 
     covariance: Covariance
     arrays: dict[str, np.ndarray]
-    """The four fitted arrays; with whitening also pca_mean (d,) and pca_map (d, p)."""
+    """The four fitted arrays; with whitening, or behind a basis, also pca_mean (d,) and pca_map (d, p)."""
+
+    @property
+    def columns(self) -> int:
+        """Of the features that it reads."""
+        return len(self.arrays["pca_map"]) if "pca_map" in self.arrays else self.arrays["means_"].shape[1]
+
+    def behind(self, basis: Mapping[str, np.ndarray]) -> "Mixture":
+        """The same mixture of the features that a basis, of `principal`, narrowed for it."""
+        if not basis:
+            return self
+        shift, turn = basis["pca_mean"], basis["pca_map"]
+        whitened = "pca_map" in self.arrays
+        mean = shift + turn @ self.arrays["pca_mean"] if whitened else shift
+        map_ = turn @ self.arrays["pca_map"] if whitened else turn
+        return Mixture(self.covariance, {**self.arrays, "pca_mean": mean, "pca_map": map_})
 
     def posterior(self, features: Features, device: str = "cpu") -> Rows:
         """Component posteriors, float64."""
@@ -144,6 +159,15 @@ def pca(features: Features, dimensions: int) -> dict[str, np.ndarray]:
     varying = variances > FLAT * variances[0]
     components = np.asarray(found.components_)[varying]
     return {"pca_mean": found.mean_, "pca_map": components.T / np.sqrt(variances[varying])}
+
+
+def principal(features: Features, dimensions: int, seed: int) -> dict[str, np.ndarray]:
+    """Mean and orthonormal map of the first principal components, by a randomised method: for features of many columns.
+
+    Nothing of it is whitened, so a mixture on them sees the distances of the features, as far as the components do.
+    """
+    found = PCA(min(dimensions, *features.shape), svd_solver="randomized", random_state=seed).fit(features)
+    return {"pca_mean": found.mean_, "pca_map": np.ascontiguousarray(np.asarray(found.components_).T)}
 
 
 def whiten(features: Features, arrays: Mapping[str, np.ndarray]) -> Features:
