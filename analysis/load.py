@@ -1,7 +1,7 @@
 """Loads the rows of a store as one frame, and what they point at: curves, teacher candidates, pictures.
 
-    from analysis.compare import summary
-    from analysis.views import partition
+    from certvae.analysis.compare import summary
+    from certvae.analysis.views import partition
 
     frame = load("store", "tiny_fixed_q", split="certify")  # one line per stored row, numbers as they were measured
     strict, stress = partition(frame)

@@ -1,6 +1,6 @@
 """Views on rows: tau, the PSNR constraint and the quality thresholds. Changing one re-partitions and never retrains.
 
-    from analysis.load import load
+    from certvae.analysis.load import load
 
     strict, stress = partition(load("store", "tiny_fixed_q"))  # strict may be averaged, stress is listed row by row
 

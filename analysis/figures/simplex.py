@@ -1,6 +1,6 @@
 """Pictures of the simplex witness (arXiv 2605.18224): the idea, the margin-energy path, escapes, and KL stress.
 
-    from analysis.load import load
+    from certvae.analysis.load import load
 
     rows = load("store", "mnist_simplex", split="guard")
     teacher = teacher_rows("store", rows["key_teacher"].iloc[0])

@@ -2,8 +2,8 @@
 
 Strict-feasible rows are aggregated, stress cases are listed one by one. In a notebook:
 
-    from analysis.load import load
-    from analysis.views import DECLARED, partition
+    from certvae.analysis.load import load
+    from certvae.analysis.views import DECLARED, partition
 
     strict, stress = partition(load("store", "tiny_fixed_q", split="certify"))
     summary_table(strict, DECLARED).frame

@@ -1,7 +1,7 @@
 """The paper's MNIST table and ours, line by line, with the reason of each difference (arXiv 2605.18224, MNIST table).
 
-    from analysis.load import load
-    from analysis.views import partition
+    from certvae.analysis.load import load
+    from certvae.analysis.views import partition
 
     strict, _ = partition(load("store", "mnist_simplex", split="certify"))
     witness_table(strict).frame

@@ -43,16 +43,29 @@ GIVEN, FEATURES = KEPT = "given", "feature_gmm"
 Read = Callable[[Float[np.ndarray, "n C H W"]], Any]
 
 
-def save_rows(path: Path | str, dataset: Dataset, read: Read) -> None:
+def save_rows(path: Path | str, dataset: Dataset, read: Read, *, seen: Dataset | None = None) -> None:
     """Writes what a function makes of every image, with a digest of the image beside it.
 
     Args:
         path: an .npz file, for `Given` or `FeatureGmm`.
         read: images (n, C, H, W), float32 in [0, 1] -> (n, K) distributions, or (n, d) features.
+        seen: the same rows at another size, for a function that reads larger images than the networks do.
+
+    Raises:
+        DataFault: what is seen has other rows.
     """
-    found = {split: _rows(read, dataset, split) for split in SPLITS}
+    shown = seen or dataset
+    if (found := _counted(shown)) != (wanted := _counted(dataset)):
+        told = f"{found} are seen, and {wanted} are wanted"
+        raise _refused(str(path), told, "load both by one Data, with another size alone")
+    found = {split: _rows(read, shown, split) for split in SPLITS}
     images = {f"images_{split}": _digests(dataset, split) for split in SPLITS}
     np.savez(path, allow_pickle=False, **found, **images)
+
+
+def _counted(dataset: Dataset) -> str:
+    rows = ", ".join(f"{len(dataset.rows(split))} {split}" for split in SPLITS)
+    return f"{rows} rows of {dataset.name}"
 
 
 def check_teacher(dataset: Dataset, teacher: Any) -> None:

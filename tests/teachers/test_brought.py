@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from certvae.canonical import digest, plain
+from certvae.data import describe, load
 from certvae.data.dataset import SPLITS
 from certvae.errors import ConfigFault, DataFault
 from certvae.protocols import chain, teachers
 from certvae.protocols.judging import Raw
+from certvae.spec.parts import Data
 from certvae.spec.reading import read
 from certvae.spec.rescue import Rescue, Triad
 from certvae.spec.simplex import Labels, PcaGmm, Witness
@@ -74,6 +76,28 @@ def written(tmp_path, rows, **changed):
 def arrays(rows):
     with np.load(rows) as found:
         return {split: found[split] for split in SPLITS}
+
+
+def test_a_function_may_see_the_rows_at_another_size(tmp_path):
+    """A teacher reads large images, and the networks small ones."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x=pixels)
+    about = describe(f"npz:{tmp_path / 'a.npz'}")
+
+    def opened(**choices):
+        return load(Data(name=about.name, **choices), about.place, cache=tmp_path / "cache", progress=False)
+
+    def halves(x):
+        found = x.reshape(len(x), 2, -1).mean(axis=2)
+        return found / found.sum(axis=1, keepdims=True)
+
+    path, small, large = tmp_path / "rows.npz", opened(size=8), opened()
+    save_rows(path, small, halves, seen=large)
+    check_teacher(small, Given(str(path)))
+    with np.load(path) as found:
+        assert np.allclose(found["guard"], halves(large.images[large.rows("guard")] / 255), atol=1e-6)
+    with pytest.raises(DataFault, match=r"18 train, 2 guard, 8 certify rows .* load both by one Data"):
+        save_rows(path, small, halves, seen=opened(limit=20))
 
 
 class TestGiven:
