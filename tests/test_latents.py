@@ -109,7 +109,7 @@ def test_wide_features_are_narrowed_before_a_mixture_is_fitted():
     found = certify_latents((code(KIND_TRAIN, 2.0, 2), F_TRAIN @ wide), (code(KIND, 2.0, 3), F @ wide), classes=K)
     assert found.head == "certified"
     assert found.teacher.mixture.arrays["means_"].shape[1] <= NARROW
-    with pytest.raises(ConfigFault, match=r"features have shape \(5,\), those that the teacher was fitted to \(1025,\)"):
+    with pytest.raises(ConfigFault, match=r"shape \(5,\), those that the teacher was fitted to \(1025,\)"):
         found.teacher.rows(F)
 
 
