@@ -189,12 +189,14 @@ def _place(path: Path) -> Path:
 def _check_safe(root: Path) -> None:
     if not is_safe(root, os.geteuid()) and os.environ.get(TRUST) != "1":
         status = root.stat()
-        private = f"run `{shlex.join(['chmod', 'go-w', str(root)])}`; where that changes nothing, as on a disk of Windows, "
         ours = f"choose another folder, or set {TRUST}=1 to use this one all the same; that is noted in its log"
+        private = (
+            f"run `{shlex.join(['chmod', 'go-w', str(root)])}`; where that changes nothing, as on a disk of Windows"
+        )
         raise StoreFault(
             f"the store must belong to this user (uid {os.geteuid()}) and be writable by nobody else, "
             f"found uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
-            private + ours if status.st_uid == os.geteuid() else ours,
+            f"{private}, {ours}" if status.st_uid == os.geteuid() else ours,
             where=str(root),
             cause="whoever can write a store can change results",
         )
