@@ -1,5 +1,6 @@
 """The laws themselves: small stages obey them, and stages that break one are caught."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,21 +72,16 @@ class Broken(StageLaws):
         return {"seed": 1}
 
 
-class TestTheLawsNotice:
-    def test_a_global_generator(self, tmp_path: Path) -> None:
-        laws = Broken()
-        laws.stage = global_numbers  # pyright: ignore[reportAttributeAccessIssue]
-        with pytest.raises(AssertionError):
-            laws.test_same_inputs_give_the_same_bytes(tmp_path)
-
-    def test_an_input_that_is_not_read(self, tmp_path: Path) -> None:
-        laws = Broken()
-        laws.stage = deaf  # pyright: ignore[reportAttributeAccessIssue]
-        with pytest.raises(AssertionError):
-            laws.test_every_input_alone_changes_key_and_bytes(tmp_path)
-
-    def test_a_checkpoint_that_lacks_something(self, tmp_path: Path) -> None:
-        laws = Broken()
-        laws.stage = forgetful  # pyright: ignore[reportAttributeAccessIssue]
-        with pytest.raises(AssertionError):
-            laws.test_a_run_cut_after_every_checkpoint_ends_with_the_same_bytes(tmp_path)
+@pytest.mark.parametrize(
+    ("broken", "law"),
+    [
+        (global_numbers, Broken.test_same_inputs_give_the_same_bytes),
+        (deaf, Broken.test_every_input_alone_changes_key_and_bytes),
+        (forgetful, Broken.test_a_run_cut_after_every_checkpoint_ends_with_the_same_bytes),
+    ],
+)
+def test_the_laws_notice(tmp_path: Path, broken: Any, law: Callable[[Broken, Path], None]) -> None:
+    laws = Broken()
+    laws.stage = broken  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(AssertionError):
+        law(laws, tmp_path)

@@ -61,6 +61,8 @@ def test_a_study_of_another_name_is_another_study():
         (["--workers", "-1"], "workers must be >= 0"),
         (["--lag", "0"], "lag must be >= 1"),
         (["--search", str(10**13)], "search must be .*100000"),
+        (["--search", "4", "--early-stop", "1.5"], "early_stop must be"),
+        (["--search", "4", "--race", "1.5"], "race must be"),
         (["--model.encoder.hidden"], "hidden must be a list with at least one value"),
         (["--goal.psnr-drop", "-1"], "psnr_drop must be >= 0"),
         (["--study", "Bad Name"], "a name of a-z"),

@@ -8,15 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from certvae.engine.command import parse
 from certvae.engine.early_stop import Censor, Censored, Halfway, Need, StopRule, halfway_epoch, learn, upper_quantile
 from certvae.engine.rule import settle_rule
 from certvae.engine.search import censored
-from certvae.errors import ConfigFault, SearchFault
+from certvae.errors import SearchFault
 from certvae.spec.goal import Goal, Judged, best, judge, pareto_front
 from certvae.spec.parts import Training
 from certvae.store.store import Store
-from sweeps import search_margin_psnr
 from tests.engine.test_search import BASE, cells_of, outcome, search
 from tests.simulated_pool import run, simulated_curve, survived, watched
 
@@ -159,10 +157,6 @@ class TestSearch:
     def test_a_front_without_a_constraint_has_nothing_to_stop_at(self):
         with pytest.raises(SearchFault, match="psnr-floor"):
             search(early_stop=0.9, goal=Goal(pareto=True, psnr_drop=None))
-
-    def test_a_confidence_is_a_share(self):
-        with pytest.raises(ConfigFault, match="early_stop must be"):
-            parse(search_margin_psnr.STUDY, ["--data", "digits", "--search", "4", "--early-stop", "1.5"])
 
 
 class Recorded:

@@ -12,16 +12,14 @@ from scipy import stats
 
 from certvae.canonical import plain
 from certvae.engine import runs, standing
-from certvae.engine.command import parse
 from certvae.engine.dispatch import Ended
 from certvae.engine.race import Race, entered
 from certvae.engine.rule import settle_rule
 from certvae.engine.search import censored
 from certvae.engine.summary import search_shown
-from certvae.errors import ConfigFault, SearchFault
+from certvae.errors import SearchFault
 from certvae.spec.goal import Goal, Judged, Noise, best, judge
 from certvae.store.store import Store
-from sweeps import search_margin_psnr
 from tests.engine.test_early_stop import Recorded
 from tests.engine.test_search import BASE, cells_of, outcome, search
 from tests.simulated_pool import rows_of, run, survived
@@ -199,10 +197,6 @@ class TestSearch:
         with pytest.raises(SearchFault, match="--search-seeds"):
             search(race=0.9, **without)
         search(race=0.9)
-
-    def test_a_confidence_is_a_share(self):
-        with pytest.raises(ConfigFault, match="race must be"):
-            parse(search_margin_psnr.STUDY, ["--data", "digits", "--search", "4", "--race", "1.5"])
 
 
 def cells(found, config):

@@ -182,13 +182,16 @@ class TestGiven:
             check_teacher(dataset, named)
 
 
-class TestGivenStage(StageLaws):
-    stage = teachers.given_teacher
+class BroughtLaws(StageLaws):
     describes: ClassVar = {"dataset": "teacher"}
 
     @pytest.fixture(autouse=True)
     def _brought(self, dataset, rows):
         type(self).dataset, type(self).path = dataset, str(rows)
+
+
+class TestGivenStage(BroughtLaws):
+    stage = teachers.given_teacher
 
     def inputs(self, store):
         return {"dataset": self.dataset, "teacher": Given(self.path)}
@@ -197,13 +200,8 @@ class TestGivenStage(StageLaws):
         return {"teacher": Given(self.path, smoothing=0.2)}
 
 
-class TestFeatureStage(StageLaws):
+class TestFeatureStage(BroughtLaws):
     stage = teachers.feature_teacher
-    describes: ClassVar = {"dataset": "teacher"}
-
-    @pytest.fixture(autouse=True)
-    def _brought(self, dataset, rows):
-        type(self).dataset, type(self).path = dataset, str(rows)
 
     def inputs(self, store):
         return {"dataset": self.dataset, "teacher": FeatureGmm(self.path, **SMALL), "seed": 0}
