@@ -46,10 +46,9 @@ def teacher(
     facts = {
         "classes": teacher.classes,
         "smoothing": teacher.smoothing,
-        "chosen": asdict(found.chosen),
         "quality": asdict(found.quality),
-        "candidates": [candidate.facts() for candidate in found.candidates],
         "source": "warmup_gmm",
+        **found.facts(),
     }
     targets = {"targets_train": read.rows(train), "targets_guard": read.rows(guard)}
     return Content({**found.mixture.arrays, **targets}, facts)

@@ -109,10 +109,8 @@ def feature_content(dataset: Dataset, spec: FeatureGmm, seed: int, bench: Workbe
     features = _features(dataset, spec, drawn, bench)
     found = search(features["train"], features["guard"], spec, seed=drawn, device=bench.device, report=bench.report)
     reader = FeatureTeacher(found.mixture, found.chosen.temperature, spec.smoothing, bench.device)
-    candidates = [candidate.facts() for candidate in found.candidates]
-    facts = {"chosen": asdict(found.chosen), "candidates": candidates}
     rows = {split: reader.rows(found) for split, found in features.items()}
-    return _content(spec, FEATURES, rows, found.mixture.arrays, facts)
+    return _content(spec, FEATURES, rows, found.mixture.arrays, found.facts())
 
 
 def _content(

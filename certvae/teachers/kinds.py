@@ -188,9 +188,8 @@ def pixel_content(dataset: Dataset, spec: PcaGmm, seed: int, bench: Workbench) -
     reader = FeatureTeacher(found.mixture, found.chosen.temperature, spec.smoothing, bench.device)
     teacher = PixelTeacher(scores, reader, spec.shift, drawn)
     arrays = {**found.mixture.arrays, "pixel_mean": scores.mean, "pixel_components": scores.components}
-    candidates = [candidate.facts() for candidate in found.candidates]
-    facts = {"chosen": asdict(found.chosen), "candidates": candidates, "source": "pca_gmm"}
-    return _content(teacher, dataset, spec, arrays, {**facts, "shift": spec.shift, "view_seed": drawn})
+    facts = {**found.facts(), "source": "pca_gmm", "shift": spec.shift, "view_seed": drawn}
+    return _content(teacher, dataset, spec, arrays, facts)
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,10 @@ class Search:
     quality: TeacherQuality
     mixture: Mixture
 
+    def facts(self) -> dict[str, Any]:
+        """What is stored of it beside the mixture."""
+        return {"chosen": asdict(self.chosen), "candidates": [one.facts() for one in self.candidates]}
+
 
 def search(train: Features, guard: Held, spec: Spec, *, seed: int, device: str, report: Report) -> Search:
     """Fits every candidate on train features, scores it on guard features, chooses one.
