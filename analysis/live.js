@@ -127,7 +127,8 @@ function answers(data, view) {
       mean_answer: counted(strict.map((row) => rows.mean_word[row])),
       channel_answer: counted(strict.map((row) => rows.channel_word[row])),
       left_mean: mean(left), left_min: least(left), bound_min: least(bounds), psnr_01_mean: psnr.length === left.length ? mean(psnr) : null,
-      dead: strict.filter((row) => rows.channel_word[row] === "dead").length, n_failed: n - left.length, n_stress: group.length - n,
+      dead: strict.filter((row) => rows.channel_word[row] === "dead").length,
+      open: strict.filter((row) => rows.channel_word[row] === "open").length, n_failed: n - left.length, n_stress: group.length - n,
     };
   });
 }
@@ -322,15 +323,15 @@ function ranking(data, view) {
 function headline(data, view, found = answers(data, view)) {
   const asked = data.asked.map((place) => found[place]), seen = asked.filter((line) => line.n);
   if (!seen.length) return ["Not asked.", data.words.none];
-  const total = (name) => seen.reduce((all, line) => all + line[name], 0), sure = total("certified"), dead = total("dead"), n = total("n");
-  const word = dead === n ? "Collapsed." : sure === n && !dead ? "Yes." : sure ? "In part." : "Not shown.";
+  const total = (name) => seen.reduce((all, line) => all + line[name], 0), sure = total("certified"), dead = total("dead"), open = total("open"), n = total("n");
+  const word = dead === n ? "Collapsed." : sure === n && !dead && !open ? "Yes." : sure ? "In part." : "Not shown.";
   const name = (line) => (line.label === undefined ? line.mode : `${line.mode}, ${line.label}`);
   const each = seen.length <= data.words.most ? seen.map((line) => `${line.certified} of ${line.n} for ${name(line)}`).join(" and ")
     : `${sure} of ${n} over ${seen.length} lines`;
   const smallest = least(seen.map((line) => line.left_min).filter(known)), bound = least(seen.map((line) => line.bound_min).filter(known));
   const margin = `smallest margin left ${cell(smallest, "signed")} nats`;
   const claimed = seen.some((line) => line.population !== ABSENT) && known(bound) ? `, smallest population bound ${cell(bound, "signed")} nats` : "";
-  return [word, `The head is certified at tau = ${tauText(view.tau)} in strict-feasible seeds: ${each}; ${margin}${claimed}${dead ? `; ${dead} of ${n} channels are dead (collapsed)` : ""}.`];
+  return [word, `The head is certified at tau = ${tauText(view.tau)} in strict-feasible seeds: ${each}; ${margin}${claimed}${dead ? `; ${dead} of ${n} channels are dead (collapsed)` : ""}${open ? `; ${open} of ${n} channels are open: their draws are not shown to carry information` : ""}.`];
 }
 
 const tauText = (tau) => (Number(fixed(tau, 2)) === tau ? fixed(tau, 2) : general(tau, 6));

@@ -128,17 +128,19 @@ def headline(asked: Sequence[Mapping[str, Any]], view: View, names: Mapping[str,
     seen = [line for line in asked if line["n"]]
     if not seen:
         return "Not asked.", NONE_STRICT
-    certified, dead, n = (sum(line[name] for line in seen) for name in ("certified", "dead", "n"))
-    sure = "Yes." if certified == n and not dead else "In part." if certified else "Not shown."
+    certified, dead, unsure, n = (sum(line[name] for line in seen) for name in ("certified", "dead", "open", "n"))
+    sure = "Yes." if certified == n and not dead and not unsure else "In part." if certified else "Not shown."
     each = " and ".join(f"{line['certified']} of {line['n']} for {_line_name(line, names)}" for line in seen)
     counts = each if len(seen) <= MOST_NAMED else f"{certified} of {n} over {len(seen)} lines"
     smallest, bound = (_least(line[name] for line in seen) for name in ("left_min", "bound_min"))
     claimed = any(line["population"] != ABSENT for line in seen) and bound is not None
     population = f", smallest population bound {text(bound, 'signed')} nats" if claimed else ""
-    collapsed = f"; {dead} of {n} channels are dead (collapsed)" if dead else ""
+    channels = f"; {dead} of {n} channels are dead (collapsed)" if dead else ""
+    if unsure:
+        channels += f"; {unsure} of {n} channels are open: their draws are not shown to carry information"
     return "Collapsed." if dead == n else sure, (
         f"The head is certified at tau = {said_tau(view.tau)} in strict-feasible seeds: {counts}; smallest margin left "
-        f"{text(smallest, 'signed')} nats{population}{collapsed}."
+        f"{text(smallest, 'signed')} nats{population}{channels}."
     )
 
 

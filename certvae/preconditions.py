@@ -2,7 +2,8 @@
 
 One rule wherever a bound is stated, in tables, bundles, `certvae.load` and `certify_latents`: rows that lie in train or
 guard are left out of bounds, and so is every repetition; with more than 1 % in train or guard there is no claim about
-the population. Margins are of all rows. Rows are equal whose digests are.
+the population. Margins are of all rows. Rows are equal whose digests are. A bound without repetitions is about images
+that differ: where one image is half of all draws by nature, as a blank one may be, it is not about the draws.
 """
 
 import hashlib
@@ -93,7 +94,8 @@ def warnings(found: Mapping[str, Any] | None, classes: int) -> list[str]:
     if found.get("near"):
         said.append(f"{found['near']:,} of {n:,} certify rows are nearly a train or guard row")
     if repeated := n - found["distinct"]:
-        said.append(f"{repeated:,} certify rows repeat another one: the bound counts each once")
+        once = "the bound counts each once, and is about different images"
+        said.append(f"{repeated:,} certify rows repeat another one: {once}")
     if found.get("untold"):
         said.append("latents and features of few values tell no image from another: nothing was tested for repetition")
     if n < classes:

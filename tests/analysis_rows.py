@@ -89,6 +89,7 @@ def row(seed: int = 0, mode: str = "full", split: str = "certify", **changes: An
         "active_units": 16,
         "student_used_classes": 10,
         "sampled_margin": margin,
+        "sampled_population_bound": None if margin is None else margin - 0.9,
         "imbalance": 0.03,
         **QUALITY,
         "teacher_source": "warmup_gmm",

@@ -47,8 +47,8 @@ def answer_table(parts: Partition, view: View = DECLARED) -> Table:
 def answer_lines(parts: Partition, view: View) -> list[dict[str, object]]:
     """One line per config and mode, those without a strict-feasible seed among them, in the order of the rows.
 
-    Columns: study, config, mode, split, certified and dead (seeds with such a head, such a channel), and those of the
-    table.
+    Columns: study, config, mode, split, certified, dead and open (seeds with such a head, such a channel), and those of
+    the table.
     """
     rows = everything(parts)
     groups = rows.groupby(["study", "config", "mode", "split"], sort=False)
@@ -120,7 +120,7 @@ def _answered(group: pd.DataFrame, view: View) -> dict[str, object]:
         "left_min": left.min() if len(left) else np.nan,
         "bound_min": bounds.min() if len(bounds) else np.nan,
         "psnr_01_mean": psnr.mean() if 0 < len(psnr) == len(left) else np.nan,
-        "dead": int((strict["channel_word"] == "dead").sum()),
+        **{word: int((strict["channel_word"] == word).sum()) for word in ("dead", "open")},
         "n": n,
         "n_failed": n - len(left),
         "n_stress": int(stressed.sum()),

@@ -11,8 +11,8 @@ def head_table(parts: Partition) -> Table:
     """Margins of heads other than the raw one, all of which read the latent alone, row by row."""
     rows = everything(parts)
     notes = (
-        "a positive margin of any of these heads shows that the latent varies with the input; that of the raw head is "
-        "the certificate of the network as it was trained",
+        "a positive margin of any of these heads on means shows that the latent varies with the input; that of the raw "
+        "head is the certificate of the network as it was trained; one on draws can be chance: its bound tells",
         "fitted heads read the latent alone, are fitted on train rows and stopped on guard rows; margins at tau = 0",
     )
     names = (*CELL, "teacher_status", *read_by("heads"))
@@ -23,7 +23,7 @@ def code_table(parts: Partition) -> Table:
     """What is known of the code besides the margin, row by row."""
     rows = everything(parts)
     notes = (
-        "diagnostics: but for the units none of them certifies anything, and none takes a certificate away",
+        "diagnostics: but for units, mean and channel none certifies anything, and none takes a certificate away",
         "units: how many, from the largest KL on, make an affine head on draws better at the teacher, one after the "
         "other; counts of a config hold together, and what is not shown may say what the teacher does not ask",
     )

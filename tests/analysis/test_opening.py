@@ -39,6 +39,13 @@ def test_the_verdict_is_about_strict_feasible_seeds_that_were_asked(tmp_path, ro
     assert words in found.sentence
 
 
+def test_a_certified_head_over_an_open_channel_is_no_yes(tmp_path):
+    """Its means vary, and a head of enough gain reads them, whatever noise they lie in."""
+    found = opened(tmp_path, chains([0, 1], modes=("full",), kl_rate=0.2, sampled_population_bound=-0.1))
+    assert found.verdict == "In part."
+    assert found.sentence.endswith("; 2 of 2 channels are open: their draws are not shown to carry information.")
+
+
 def test_only_a_dead_channel_is_called_collapsed(tmp_path):
     dead = chains([0], kl_rate=0.01, sampled_population_bound=-1.0)
     alive = chains([1], sampled_population_bound=0.5)

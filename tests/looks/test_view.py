@@ -254,7 +254,7 @@ TESTED = {"n": 1000, "certify": "c", "in_train": 0, "in_guard": 0, "leaked": 0, 
         (
             {"near": None, "distinct": 900},
             10,
-            ["100 certify rows repeat another one: the bound counts each once"],
+            ["100 certify rows repeat another one: the bound counts each once, and is about different images"],
         ),
         ({}, 1001, ["1,000 rows for 1,001 classes"]),
     ],

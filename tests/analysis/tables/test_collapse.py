@@ -25,6 +25,7 @@ def grid(mode: str, last_alive: float, crit: float | None, seeds: int = 2) -> li
             parameters={"objective.alpha_kl": weight},
             kl_rate=9.0 if weight <= last_alive else 1e-3,
             sampled_affine_population_bound=1.0 if weight <= last_alive else -0.1,
+            sampled_population_bound=-1.0,
             **({} if crit is None else {"alpha_crit": crit, "forecast_units": int(weight < crit)}),
         )
         for weight in WEIGHTS
@@ -105,7 +106,10 @@ def test_configs_that_differ_in_anything_else_are_no_such_study(tmp_path):
 
 def test_what_was_known_before_a_rescue_stands_beside_what_it_did(tmp_path):
     known = {"response": 0.1, "critical_weight": 20.0}
-    dead, alive = ({"kl_rate": 1e-3, "sampled_affine_population_bound": sign} for sign in (-1.0, 1.0))
+    dead, alive = (
+        {"kl_rate": 1e-3, "sampled_affine_population_bound": sign, "sampled_population_bound": -1.0}
+        for sign in (-1.0, 1.0)
+    )
     rows = [
         row(0, "rescue", alpha_kl=20.0, largest_weight=5.0, **known, **dead),
         row(0, "guarded_rescue", alpha_kl=20.0, largest_weight=500.0, **known, **alive),
