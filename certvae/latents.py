@@ -19,7 +19,7 @@ nearly all train rows share features, as with labels, equal latents and features
 Where they share both, as those of a discrete code and labels, nothing tells, and that images differ is for the caller.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
@@ -235,7 +235,8 @@ def certify_latents(
     fitted, held = _halves(len(z), seed)
     taught = teacher or _fitted(f[fitted], f[held], classes, SMOOTHING, seed)
     T, T_certify = taught.rows(f), taught.rows(f_certify)
-    rows = _tested((z, f), (z_certify, f_certify))
+    kinds = tuple(_fewer_digits(*pair) for pair in zip(train, certify, strict=True))
+    rows = _tested((z, f), (z_certify, f_certify), kinds)
     given = _Given(T, T_certify, fitted, held, taught.smoothing, delta, looks, rows)
     variances = None if logvar is None else _beside("logvar", logvar, z, z_certify)
     drawn = _draws(draws, variances, z, z_certify, seed)
@@ -252,13 +253,27 @@ def certify_latents(
     )
 
 
-def _tested(train: tuple[np.ndarray, np.ndarray], certify: tuple[np.ndarray, np.ndarray]) -> Preconditions:
+def _fewer_digits(*given: Any) -> np.dtype:
+    """The type of fewest digits that arrays came in: what is kept in float16 equals itself in float32."""
+    found = (np.asarray(one.detach().cpu() if hasattr(one, "detach") else one).dtype for one in given)
+    floats = (kind for kind in found if kind.kind == "f")
+    return min(floats, key=lambda kind: kind.itemsize, default=np.dtype(np.float64))
+
+
+def _tested(
+    train: tuple[np.ndarray, np.ndarray], certify: tuple[np.ndarray, np.ndarray], kinds: Sequence[np.dtype]
+) -> Preconditions:
     """Which certify rows are of an image that is among the train rows, or among the certify rows before them.
+
+    Args:
+        kinds: of latents and of features, in which they are compared.
 
     Features alone tell unless nearly all train rows share theirs: the latent of an image that was encoded again is
     another one by rounding. Labels, or coarse features, are shared by images; then latents tell them apart. Where those
     are few as well, as of a code that is constant or discrete, nothing tells: every row is its own, and that is said.
     """
+    of_z, of_f = kinds  # where a small negative number may round to -0
+    train, certify = ((z.astype(of_z) + 0.0, f.astype(of_f) + 0.0) for z, f in (train, certify))
     for seen, shown in ((train[1], certify[1]), (np.hstack(train), np.hstack(certify))):
         names = digests(seen)
         if len(np.unique(names)) >= TELLING * len(names):

@@ -203,6 +203,16 @@ def test_an_image_that_was_encoded_again_is_found_by_its_features():
     assert found.head is None
 
 
+@pytest.mark.parametrize("kept", [np.float16, np.float32])
+def test_so_is_one_whose_features_were_kept_in_fewer_digits(kept):
+    """Of the train rows or of the certify rows: every row was in train, and the claim about the population stood."""
+    fewer = F_TRAIN.astype(kept)
+    for train, certify in ((fewer, F_TRAIN[:M]), (F_TRAIN, torch.from_numpy(fewer[:M]))):
+        found = certify_latents((Z_TRAIN, train), (Z_TRAIN[:M], certify), classes=K)
+        assert found.rows.facts["in_train"] == M
+        assert found.head is None
+
+
 def test_it_is_found_among_train_rows_some_of_which_repeat_too():
     """Bootstrapped rows, or each image five times. Two per cent that repeated hid every leak."""
     n = len(Z_TRAIN)
