@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,8 @@ class Result:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table.to_html()
+        about = f"<p>{escape(summary.heading(self.final))}</p>" if self.final else ""
+        return about + self.table.to_html()
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def table_shown(rows: Sequence[Row], difference: str = "", stale: Callable[[Row]
         *("seed", "mode", *columns),
         right={*columns} - {*WORDS},
         whole=("seed", *columns),  # a mode gives way where its name is too long: no number is ever cut
-        title=_title(rows, status, difference),
+        title=heading(rows, status, difference),
         caption=_caption(rows, stale),
         padding=(0, 1, 0, 0),
     )
@@ -138,8 +138,8 @@ def table_shown(rows: Sequence[Row], difference: str = "", stale: Callable[[Row]
     return table
 
 
-def _title(rows: Sequence[Row], status: str, difference: str) -> str:
-    """Study, data and teacher, as far as the first row that knows them tells."""
+def heading(rows: Sequence[Row], status: str = "", difference: str = "") -> str:
+    """Study, data, rows and teacher, as far as the first row that knows them tells."""
     first = rows[0]
     shown = f" ({first['substitute']})" if first["substitute"] else ""
     counted = next((f", {row['n']:,} {row['split']} rows" for row in rows if "n" in row), "")

@@ -81,7 +81,9 @@ def test_the_result_of_a_finished_search(found):
     assert "confirmed on 1 fresh seed (" in str(found)
     assert found.table.index.names == ["seed", "mode"]
     assert list(found.table.loc[200].index) == list(dict.fromkeys(row["mode"] for row in found.final))
-    assert "<table" in found._repr_html_()
+    shown = found._repr_html_()
+    assert "<table" in shown
+    assert f"{found.final[0]['n']:,} certify rows" in shown.partition("<table")[0]
     assert repr(found) == str(found)
 
 
