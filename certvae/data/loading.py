@@ -355,7 +355,7 @@ def _check_size(data: Data, contents: Contents) -> None:
 def _check_splits(data: Data, n_train: int, n_guard: int, n_certify: int) -> None:
     if min(n_train, n_guard, n_certify) < 1:
         found = f"{n_train:,} train, {n_guard:,} guard and {n_certify:,} certify rows: each split needs one"
-        raise _impossible(data, found, "raise limit, certify_limit or guard_fraction")
+        raise _impossible(data, found, "raise limit, certify_limit or guard_fraction, or bring more rows")
 
 
 def _impossible(data: Data, what: str, remedy: str) -> DataFault:

@@ -8,6 +8,7 @@ from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.control import check_every
 from certvae.spec.rescue import Rescue
+from certvae.spec.simplex import Labels
 from certvae.spec.teachers import FeatureGmm, Given
 
 
@@ -35,8 +36,9 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
     """Refuses a cell that its data, or a network of one's own, cannot serve, before anything starts.
 
     Raises:
-        ConfigFault: more components than rows to fit them on, a controller that decides less than once an epoch, or a
-            network of one's own that breaks a law.
+        ConfigFault: more components than rows to fit them on, a controller that decides less than once an epoch, a
+            network of one's own that breaks a law, or another K than the labels have.
+        DataFault: labels are the teacher, and there are none.
     """
     rows, classes = len(dataset.rows("train")), spec.protocol.teacher.classes
     if isinstance(spec.protocol, Rescue) and spec.protocol.controller is not None:
@@ -44,13 +46,17 @@ def check(spec: CellSpec, dataset: Dataset) -> None:
     if rows < classes:
         raise ConfigFault(
             f"classes must be at most the {rows} rows a teacher is fitted on, got {classes}",
-            "raise --limit, or lower --teacher.classes",
+            "raise --limit, bring more images, or lower --teacher.classes",
             where="teacher.classes",
-            cause=f"{dataset.name} gives {rows} train rows under this limit",
+            cause=f"{dataset.name} gives {rows} train rows",
         )
     teacher = spec.protocol.teacher
+    if isinstance(teacher, Labels) and teacher.classes != dataset.classes:
+        from certvae.teachers.kinds import check_classes  # noqa: PLC0415  (torch: a second that a plan need not wait)
+
+        check_classes(dataset, teacher)
     if isinstance(teacher, FeatureGmm | Given):
-        from certvae.teachers.brought import check_teacher  # noqa: PLC0415  (torch: a second that a plan need not wait)
+        from certvae.teachers.brought import check_teacher  # noqa: PLC0415  (the same)
 
         check_teacher(dataset, teacher)
     if spec.model.network is not None:

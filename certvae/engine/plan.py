@@ -3,15 +3,17 @@
 import itertools
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from rich.console import Group
 from rich.table import Table
 
 from certvae import fingerprint
+from certvae.canonical import plain
 from certvae.cluster.slots import Slots
 from certvae.data.dataset import SPLITS, Dataset
 from certvae.data.undecoded import Undecoded
@@ -33,6 +35,8 @@ SPARE_DISK = 1.2
 MOST_WEIGHTS = 2**30
 """Bytes of one network that are more than anybody's here: where so many fit, nobody counts parameters."""
 PROBE_STEPS = 8
+ARTIFACT = "artifact"
+"""What an input is that an earlier step made."""
 DAY = 86_400.0
 PROBED = 10**7
 """Image passes of a slot, which take 100 s to a day: a run with fewer is not worth a probe before it starts."""
@@ -143,7 +147,11 @@ class Ahead:
         probe = _Probe(cell.spec, self.dataset)
         judging = [name for split in cell.splits for name in chain.judging_stages(cell.spec, split, cell.only)]
         stages = {work.step: judging if work.step == "judge" else [work.stage] for work in self.works}
-        return {step: _seen(names, self.store) or probe.time(step) for step, names in stages.items()}
+        schedules = chain.schedules(cell.spec)
+        return {
+            step: _seen(names, self.store, _alike(cell.spec, schedules.get(step), self.dataset)) or probe.time(step)
+            for step, names in stages.items()
+        }
 
     def estimate(self, price: float | None = None) -> Group:
         """Steps, how often each runs and would run without sharing, time, makespan on this pool, and disk.
@@ -255,9 +263,35 @@ def _table(works: Sequence[Work], times: Mapping[str, Time]) -> Table:
     return table
 
 
-def _seen(stages: Sequence[str], store: Store) -> Time | None:
-    """Stages one after the other, as the store has seen each; None when it has not seen one of them."""
-    seen = {name: store.seconds(name) for name in set(stages)}
+def _alike(spec: CellSpec, schedule: Training | None, dataset: Dataset) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether an execution with some inputs took the time that one of this cell will: of the same data, network and
+    teacher search, and as many passes in batches of one size."""
+    wanted = {"dataset": dataset.identity(), "model": plain(spec.model), "teacher": plain(spec.protocol.teacher)}
+    trained = None if schedule is None else _passes(plain(schedule))
+
+    def alike(inputs: Mapping[str, Any]) -> bool:
+        found = {name: _branch(inputs, name) or {} for name in wanted}
+        same = all(one == wanted[name] for name, one in found.items() if one and ARTIFACT not in one)
+        return same and trained in (None, _passes(_branch(inputs, "training") or {}))
+
+    return alike
+
+
+def _passes(schedule: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(schedule.get(name) for name in ("epochs", "batch_size", "precision"))
+
+
+def _branch(tree: Mapping[str, Any], name: str) -> Any:
+    """What a tree, or the first branch that has one, holds by this name."""
+    if name in tree:
+        return tree[name]
+    below = (_branch(one, name) for one in tree.values() if isinstance(one, Mapping))
+    return next((found for found in below if found is not None), None)
+
+
+def _seen(stages: Sequence[str], store: Store, alike: Callable[[Mapping[str, Any]], bool]) -> Time | None:
+    """Stages one after the other, as the store has seen each; None when it has seen none like one of them."""
+    seen = {name: store.seconds(name, alike) for name in set(stages)}
     if not all(seen.values()):
         return None
     low, middle, high = (sum(float(bound(seen[name])) for name in stages) for bound in (np.min, np.median, np.max))

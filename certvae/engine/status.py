@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
+from rich.markup import escape
 
 from certvae.canonical import leaves
 from certvae.data.dataset import Dataset
@@ -21,10 +22,11 @@ from certvae.terminal import number_of
 
 SHOWN = 3  # differences to the nearest stored result
 NAMED = 9  # cells to choose from
+SHORT = {"infeasible_teacher": "no teacher"}
 
 
 def shown(store: Store, rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str]) -> Group:
-    """One line per cell: its state, the margin of each mode on guard rows, or why there is none.
+    """One line per cell: its state, and the margin of each mode on guard rows; below them why some have none.
 
     A finished cell is called stale when another text of the program had a part in a row of it.
 
@@ -34,15 +36,19 @@ def shown(store: Store, rows: RowIndex, cells: Sequence[Cell], censored: Mapping
     made = [rows.of(cell) for cell in cells]
     modes = list(dict.fromkeys(row["mode"] for found in made for row in found))
     whole = ("config", "seed", "cell", "state", *modes)
-    table = listing(*whole, "", right=modes, whole=whole, title="margins on guard rows")
+    table = listing(*whole, right=modes, whole=whole, title="margins on guard rows")
+    reasons: dict[str, list[str]] = {}
     for cell, found in zip(cells, made, strict=True):
         finished = "[yellow]stale[/]" if rows.is_stale(cell) else "done"
         state, why = (finished, _reasons(found)) if found else _state(store, cell, censored)
         margins = {row["mode"]: _margin(row) for row in found if row["split"] == "guard"}
         named = (cell.spec.config[:12], str(cell.spec.seed), cell.spec.cell[:12], state)
-        table.add_row(*named, *(margins.get(mode, "") for mode in modes), why)
+        table.add_row(*named, *(margins.get(mode, "") for mode in modes))
+        if why:
+            reasons.setdefault(why, []).append(cell.spec.cell[:12])
+    told = [f"{' '.join(named)}  {escape(why)}" for why, named in reasons.items()]
     warning = (f"[yellow]{rows.warning}[/]",) if rows.warning else ()
-    return Group(table, *warning)
+    return Group(table, *told, *warning)
 
 
 def counted(rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str], apart: Iterable[str] = ()) -> str:
@@ -105,7 +111,7 @@ def _reasons(rows: Sequence[Any]) -> str:
 
 def _margin(row: Any) -> str:
     if row["outcome"] != "ok":
-        return f"[red]{row['outcome']}[/]"
+        return f"[red]{SHORT.get(row['outcome'], row['outcome'])}[/]"
     return digits(row["margin"], "+.3f")
 
 

@@ -81,9 +81,17 @@ def show(rows: Sequence[Row], store: Path, console: Console, stale: Callable[[Ro
     path.write_text(text)
     for table in tables(rows, stale):
         console.print(table)
+    for line in lost(rows):
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     console.print(f"final table     {path}", highlight=False, soft_wrap=True)
     console.print(f"table digest    {hashlib.sha256(text.encode()).hexdigest()}", highlight=False, soft_wrap=True)
     console.print(f"rows            {store / 'rows' / first['study']}", highlight=False, soft_wrap=True)
+
+
+def lost(rows: Iterable[Row]) -> list[str]:
+    """Why networks have no numbers, the most frequent reason first, with a network of each."""
+    without = [(row["reason"], f"seed {row['seed']} {row['mode']}") for row in rows if row["outcome"] != "ok"]
+    return _counted(without, "without numbers")
 
 
 def tables(rows: Sequence[Row], stale: Callable[[Row], bool] = fresh) -> list[Table]:
@@ -247,12 +255,16 @@ def best(cells: SearchCells, data: str, command: str) -> dict[str, Any] | None:
 
 def _reasons(incomplete: Sequence[Judged]) -> list[str]:
     """Why configs are incomplete, the most frequent reason first, with a config of each."""
-    counts = Counter(one.reason for one in incomplete)
-    first = {one.reason: one.config[:12] for one in reversed(incomplete)}
+    return [f"  {line}" for line in _counted([(one.reason, one.config[:12]) for one in incomplete], "incomplete")]
+
+
+def _counted(reasons: Sequence[tuple[str, str]], what: str) -> list[str]:
+    """A line for each reason, by how many have it, with the name of the first."""
+    counts, first = Counter(reason for reason, _ in reasons), dict(reversed(reasons))
     shown = counts.most_common(SHOWN_REASONS)
-    lines = [f"  {count} incomplete, {first[reason]} the first: {reason}" for reason, count in shown]
+    lines = [f"{count} {what}, {first[reason]} the first: {reason}" for reason, count in shown]
     left = len(counts) - len(shown)
-    return lines + ([f"  and {number_of(left, 'other reason')}"] if left else [])
+    return lines + ([f"and {number_of(left, 'other reason')}"] if left else [])
 
 
 def _confirmed(cells: SearchCells, winner: Judged) -> str:

@@ -38,6 +38,8 @@ __all__ = ["Artifact", "Checkpoints", "Content", "Corrupt", "Stage", "Store", "W
 
 OBJECTS = "obj"
 EXECUTIONS = "executions"
+TIMED = 64
+"""Executions of a stage that are looked at to say how long the next one takes."""
 STARTS = "starts"
 Report = Callable[[Mapping[str, Any]], None]
 T = TypeVar("T")
@@ -275,15 +277,24 @@ class Store:
 
     def environment(self, key: str) -> dict[str, Any] | None:
         """What an object was made in, as its key has it; None where it is not there, or not whole."""
+        body = self._body(key)
+        return body and body["environment"]
+
+    def seconds(self, stage: str, alike: Callable[[Mapping[str, Any]], bool] | None = None) -> list[float]:
+        """How long the executions of a stage took; of its last ones with such inputs, where that is asked."""
+        events = self.executions(stage)
+        if alike is not None:
+            made = ((event, self._body(event["key"])) for event in events[-TIMED:])
+            events = [event for event, body in made if body is not None and alike(body["inputs"])]
+        return [float(event["seconds"]) for event in events]
+
+    def _body(self, key: str) -> dict[str, Any] | None:
+        """All that names an object; None where it is not there, or not whole."""
         try:
             folder = open_folder(self.disk, self.path / OBJECTS / key)
         except Corrupt:
-            folder = None
-        return folder and folder.body["environment"]
-
-    def seconds(self, stage: str) -> list[float]:
-        """How long the executions of a stage took."""
-        return [float(event["seconds"]) for event in self.executions(stage)]
+            return None
+        return folder and folder.body
 
     def verify(self) -> audit.Report:
         """Reads and verifies every byte; changes nothing."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from certvae.data.loading import load
+from certvae.data.loading import foreseen, load
 from certvae.engine.checks import check
 from certvae.engine.command import Command, anywhere, parse, seconds
 from certvae.engine.main import main
@@ -230,6 +230,24 @@ def test_a_path_alone_is_told_how_it_is_named(tmp_path, monkeypatch):
         parse(STUDY, ["--data", "mine.npz"])
     flags = raised.value.remedy.partition(": ")[2].split()
     assert parse(STUDY, flags)[0].data == "npz:mine.npz"
+
+
+def test_labels_that_are_not_there_teach_nothing(tmp_path, monkeypatch):
+    """It was told by the first cell, after a run had begun."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 8, 8), dtype=np.uint8)
+    np.savez("mine.npz", x=pixels)
+    np.savez("ours.npz", x=pixels, y=np.arange(100) % 3)
+
+    def checked(name, *flags):
+        run, base, _ = parse(STUDY, ["--data", f"npz:{name}", "--teacher", "labels", *flags])
+        check(base, foreseen(base.data, run.data, cache=tmp_path / "cache"))
+
+    with pytest.raises(DataFault, match=r"no labels.* bring labels: class folders, or an array y"):
+        checked("mine.npz")
+    with pytest.raises(ConfigFault, match="classes must be 3, got 4"):
+        checked("ours.npz", "--teacher.classes", "4")
+    checked("ours.npz")
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from certvae.engine.dispatch import Cell
 from certvae.engine.progress import clock
 from certvae.errors import DiskFault
 from certvae.protocols import chain
-from certvae.spec.parts import Training
-from tests.small_cells import MODEL, OBJECTIVE, small_cell
+from certvae.spec.parts import Mlp, Training
+from tests.small_cells import MODEL, OBJECTIVE, small_cell, small_digits
 
 SLOTS = Slots(count=2, cpus=1, gpus=0, on="one CPU core each")
 
@@ -115,6 +115,27 @@ class TestEstimate:
         assert times["full"].known == times["rescue"].known == "2 runs in this store"
         seen = store.seconds("aligned")
         assert times["full"].seconds == (min(seen), sum(seen) / 2, max(seen))
+
+    @pytest.mark.parametrize("other", ["epochs", "data", "network", "teacher"])
+    def test_runs_of_another_length_tell_nothing(self, digits, store, tmp_path, other):
+        """A first try of few epochs made the plan of the real run, and its warning of a day, a matter of minutes."""
+        spec = with_lambda(1.0).spec
+        chain.judge(chain.train(spec, digits, store), digits, store, "guard")
+        data, longer = digits, dataclasses.replace(spec.training, epochs=1000)
+        match other:
+            case "epochs":
+                spec = dataclasses.replace(spec, training=longer)
+            case "data":
+                data = small_digits(tmp_path, limit=100)
+            case "network":
+                spec = dataclasses.replace(spec, model=dataclasses.replace(MODEL, encoder=Mlp(hidden=(512,), latent=8)))
+            case "teacher":
+                more = dataclasses.replace(spec.protocol.teacher, initialisations=9)
+                spec = dataclasses.replace(spec, protocol=dataclasses.replace(spec.protocol, teacher=more))
+        times = ahead([Cell(spec, ("guard",))], data, store).times
+        assert (times["full"].known == "a probe of 8 steps") == (other != "teacher")
+        assert (times["teacher"].seconds is None) == (other != "epochs")
+        assert (times["judge"].seconds is None) == (other in ("data", "network"))
 
     def test_judging_takes_as_long_as_the_stages_that_judge_every_mode(self, digits, store):
         cell = with_lambda(1.0)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from certvae.engine import failures
 from certvae.engine.dispatch import Cell
+from certvae.engine.progress import PIPE_WIDTH
 from certvae.engine.rows import RowIndex
 from certvae.engine.status import shown
 from certvae.protocols import chain
@@ -14,10 +15,10 @@ from certvae.store.store import Store
 from tests import small_rows
 
 
-def told(store: Store, rows: list[dict], cells: list[Cell], **censored: str) -> list[str]:
-    console = Console(width=200, file=io.StringIO(), record=True)
+def told(store: Store, rows: list[dict], cells: list[Cell], width: int = 200, **censored: str) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), record=True)
     index = RowIndex(rows, lambda row: row["environment"] == "e" * 64, chain.modes, store.is_stale)
-    console.print(shown(store, index, cells, censored))
+    console.print(shown(store, index, cells, censored), soft_wrap=True)
     return console.export_text().splitlines()
 
 
@@ -40,7 +41,22 @@ def test_a_network_without_a_margin_and_one_that_diverged_are_shown_as_such(stor
     diverged = small_rows.failed(store, cell.spec, "no_align", "loss became nan")
     lines = told(store, [{**full, "margin": None}, diverged, rescue], [cell])
     assert lines[2].split()[4:6] == ["-", "diverged"]
-    assert lines[2].endswith("no_align: loss became nan")
+    assert lines[3] == f"{cell.spec.cell[:12]}  no_align: loss became nan"
+
+
+def test_why_a_teacher_is_missing_is_readable_in_a_pipe(store):
+    """A column of its own was one letter wide there."""
+    cells = [Cell(small_rows.cell(seed=seed), ("guard",)) for seed in (0, 1)]
+    why = "E-TEACH: none of 12 candidates could be fitted [by any"
+    rows = [
+        {**small_rows.failed(store, cell.spec, mode, why), "outcome": "infeasible_teacher"}
+        for cell in cells
+        for mode in small_rows.MODES
+    ]
+    lines = told(store, rows, cells, width=PIPE_WIDTH)
+    assert lines[2].split()[4:6] == ["no", "teacher"]
+    both = " ".join(cell.spec.cell[:12] for cell in cells)
+    assert lines[4] == f"{both}  {', '.join(small_rows.MODES)}: {why}"
 
 
 def test_a_cell_that_another_text_of_the_program_made_is_stale_and_says_what_to_do(store):
@@ -58,7 +74,7 @@ def test_a_censored_cell_says_why(store):
     cell = Cell(small_rows.cell(), ("guard",))
     lines = told(store, [], [cell], **{cell.spec.cell: "out of reach"})
     assert "censored" in lines[2]
-    assert "out of reach" in lines[2]
+    assert lines[3].endswith("out of reach")
 
 
 def test_a_lane_that_failed_is_the_reason_of_its_cell_until_it_is_tried_again(store):
@@ -66,7 +82,7 @@ def test_a_lane_that_failed_is_the_reason_of_its_cell_until_it_is_tried_again(st
     lane, other = (dataclasses.replace(cell, only=(mode,)) for mode in ("full", "rescue"))
     failures.keep(store.path, lane, ValueError("as planned"))
     failures.forget(store.path, other)
-    assert "ValueError: as planned" in told(store, [], [cell])[2]
+    assert "ValueError: as planned" in told(store, [], [cell])[3]
     failures.forget(store.path, lane)
     assert "to do" in told(store, [], [cell])[2]
     failures.stack_dump(store.path, other).write_text("stacks")

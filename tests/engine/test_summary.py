@@ -148,6 +148,16 @@ def test_show_says_where_the_table_is(tmp_path):
     assert (tmp_path / "views" / "s" / "table.csv").read_text() == table_text(ROWS)
 
 
+def test_show_says_why_networks_have_no_numbers(tmp_path):
+    why = "E-TEACH: the teacher carries no information [all rows are equal]"
+    lost = [row(1, mode, outcome="infeasible_teacher", reason=why) for mode in ("full", "rescue")]
+    text = io.StringIO()
+    show([*ROWS[:3], *lost, row(2, "full", outcome="diverged", reason="loss")], tmp_path, Console(width=100, file=text))
+    lines = text.getvalue().splitlines()
+    assert f"2 without numbers, seed 1 full the first: {why}" in lines
+    assert "1 without numbers, seed 2 full the first: loss" in lines
+
+
 @pytest.mark.parametrize("units", [16, 128, 1024])
 def test_many_active_units_break_no_name(units):
     console = Console(width=100, record=True, file=io.StringIO())
