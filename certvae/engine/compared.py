@@ -6,6 +6,7 @@ from statistics import fmean
 from rich.table import Table
 
 from certvae import answers, quality
+from certvae.certificate import CLAIM_SPLIT
 from certvae.engine.progress import digits, listing
 from certvae.engine.rows import Row
 from certvae.terminal import number_of
@@ -22,8 +23,11 @@ def compared(rows: Sequence[Row], differences: Mapping[str, str]) -> Table:
     """
     strict = [row for row, one in zip(rows, quality.statuses(rows), strict=True) if one != "stress-case"]
     apart = len({(row["config"], row["seed"]) for row in rows}) - len({(row["config"], row["seed"]) for row in strict})
-    title = f"{rows[0]['split']} rows: means over strict-feasible seeds, and their least and largest margin, nats and "
-    title += "dB; certified: population bound of the head above 0; alive: that of a head on draws"
+    seen = "" if rows[0]["split"] == CLAIM_SPLIT else ", which choices have seen, so that nothing is claimed of them"
+    title = (
+        f"{rows[0]['split']} rows{seen}: means over strict-feasible seeds, and their least and largest margin, nats "
+        "and dB; certified: population bound of the head above 0; alive: that of a head on draws"
+    )
     title += f"; without {number_of(apart, 'stress-case seed')}" if apart else ""
     whole = ("mode", *HEADINGS)
     table = listing("config", *whole, right=HEADINGS, whole=whole, title=title, padding=(0, 1, 0, 0))
