@@ -119,6 +119,7 @@ function answers(data, view) {
     const of = (name) => strict.map((row) => rows[name][row]).filter(known);
     const left = of("margin").map((margin) => margin - view.tau), bounds = of("population_bound"), psnr = of("psnr_01");
     const n = strict.length, sure = left.filter((one) => certified(data, one)).length;
+    const unbounded = strict.some((row) => known(rows.margin[row]) && !known(rows.population_bound[row]));
     const claimed = bounds.length && strict.every((row) => rows.split[row] === "certify");
     return {
       mode: rows.mode[group[0]], label: data.labels[rows.configs[rows.config[group[0]]]], n, certified: sure,
@@ -126,7 +127,7 @@ function answers(data, view) {
       population: claimed ? `${bounds.filter((bound) => bound > 0).length} of ${n}` : ABSENT,
       mean_answer: counted(strict.map((row) => rows.mean_word[row])),
       channel_answer: counted(strict.map((row) => rows.channel_word[row])),
-      left_mean: mean(left), left_min: least(left), bound_min: least(bounds), psnr_01_mean: psnr.length === left.length ? mean(psnr) : null,
+      left_mean: mean(left), left_min: least(left), bound_min: unbounded ? null : least(bounds), psnr_01_mean: psnr.length === left.length ? mean(psnr) : null,
       dead: strict.filter((row) => rows.channel_word[row] === "dead").length,
       open: strict.filter((row) => rows.channel_word[row] === "open").length, n_failed: n - left.length, n_stress: group.length - n,
     };

@@ -110,6 +110,7 @@ def _answered(group: pd.DataFrame, view: View) -> dict[str, object]:
     psnr = strict["psnr_01"].dropna().to_numpy(float)
     certified, n = int((left > FLOAT_SLACK).sum()), len(strict)
     claimed = bool((strict["split"] == "certify").all()) and len(bounds) > 0
+    unbounded = bool((strict["margin"].notna() & strict["population_bound"].isna()).any())
     return {
         "certified": certified,
         "head": f"{certified} of {n}",
@@ -118,7 +119,7 @@ def _answered(group: pd.DataFrame, view: View) -> dict[str, object]:
         "channel_answer": counted(strict["channel_word"]),
         "left_mean": left.mean() if len(left) else np.nan,
         "left_min": left.min() if len(left) else np.nan,
-        "bound_min": bounds.min() if len(bounds) else np.nan,
+        "bound_min": bounds.min() if len(bounds) and not unbounded else np.nan,
         "psnr_01_mean": psnr.mean() if 0 < len(psnr) == len(left) else np.nan,
         **{word: int((strict["channel_word"] == word).sum()) for word in ("dead", "open")},
         "n": n,

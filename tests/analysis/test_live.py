@@ -65,6 +65,7 @@ def rows() -> list[dict]:
     stress = [*chains([20], **STRESS), row(21, teacher_code_energy=3.0, energy_budget=2.0)]
     failures = [lost(22), row(22, "no_align"), lost(23), lost(24, outcome="infeasible_teacher", key_teacher=None)]
     other = chains(range(2), parameters={"objective.alpha_kl": 8.0}, kl_rate=0.01)
+    other[0] |= {"population_bound": None}
     return [*strict, *stress, *failures, *other]
 
 

@@ -46,6 +46,13 @@ def test_a_certified_head_over_an_open_channel_is_no_yes(tmp_path):
     assert found.sentence.endswith("; 2 of 2 channels are open: their draws are not shown to carry information.")
 
 
+def test_no_bound_is_the_smallest_while_a_network_has_none(tmp_path):
+    """Its scores are gone, say: those of the others were called the smallest."""
+    rows = [one | ({"population_bound": None} if one["seed"] == 1 else {}) for one in chains([0, 1])]
+    assert "smallest population bound" not in opened(tmp_path / "one", rows).sentence
+    assert "smallest population bound" in opened(tmp_path / "all", chains([0, 1])).sentence
+
+
 def test_only_a_dead_channel_is_called_collapsed(tmp_path):
     dead = chains([0], kl_rate=0.01, sampled_population_bound=-1.0)
     alive = chains([1], sampled_population_bound=0.5)
