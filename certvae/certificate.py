@@ -74,6 +74,7 @@ class Pairs:
     split: str
     view: View = "mu"
 
+    @np.errstate(under="ignore")
     def __post_init__(self) -> None:
         if self.view not in get_args(View):
             raise ValueError(f"view must be one of {get_args(View)}, got {self.view!r}.")
@@ -82,6 +83,7 @@ class Pairs:
         object.__setattr__(self, "log_student", log_student)
 
     @classmethod
+    @np.errstate(under="ignore")
     def from_logits(cls, teacher: Any, logits: Any, *, split: str, view: View = "mu") -> "Pairs":
         """Pairs of a head that returns logits (n, K), through a float64 log-softmax. Raises like `Pairs`."""
         wide = _numbers(logits, "logits").astype(np.float64)
@@ -319,6 +321,7 @@ class Certificate(Observed):
     __repr__ = __str__
 
 
+@np.errstate(under="ignore")
 def observe(pairs: Pairs, strata: Any = None) -> Observed:
     """What `certify` measures before it bounds anything: a number of a curve costs a tenth of a certificate."""
     teacher, log_student, codes = pairs.teacher, pairs.log_student, _strata(strata, len(pairs.teacher))[1]
@@ -332,6 +335,7 @@ def observe(pairs: Pairs, strata: Any = None) -> Observed:
     )
 
 
+@np.errstate(under="ignore")
 def certify(
     pairs: Pairs,
     *,
@@ -401,6 +405,7 @@ def _plug_in_bounds(
     }
 
 
+@np.errstate(under="ignore")
 def evidence(pairs: Pairs, *, reference: Reference | None = None, strata: Any = None, eta: float = 0.01) -> "Evidence":
     """The scores behind the bound by betting that `certify` states of the same arguments. Raises like it."""
     _check(pairs, 0.5, 1, 0.0, eta)

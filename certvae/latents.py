@@ -82,6 +82,7 @@ class FittedTeacher:
         )
 
 
+@np.errstate(under="ignore")
 def fit_teacher(features: Any, *, classes: int = 10, smoothing: float = SMOOTHING, seed: int = 0) -> FittedTeacher:
     """The best of several Gaussian mixtures on features, by the quality control of studies (arXiv 2605.05813).
 
@@ -194,6 +195,7 @@ def _bound(row: Mapping[str, Any], head: str = "") -> str:
 Latents = tuple[Any, Any]
 
 
+@np.errstate(under="ignore")
 def certify_latents(
     train: Latents,
     certify: Latents,

@@ -1063,3 +1063,12 @@ def test_an_improvement_on_other_rows_is_refused_and_on_the_same_is_not():
     with pytest.raises(ValueError, match="on the same rows"):
         improvement(pair(TEACHER, STUDENT), pair(TEACHER[::-1], STUDENT))
     improvement(pair(TEACHER, STUDENT), pair(TEACHER, STUDENT[::-1]))
+
+
+def test_it_may_be_asked_where_underflow_is_an_error():
+    """Of a head that is sure of itself other classes have a share of 0, which numpy may have been told to raise."""
+    teacher = one_hot([0, 1, 2, 0], 3)
+    wanted = certify(Pairs.from_logits(teacher, 1000 * teacher, split="certify"))
+    with np.errstate(all="raise"):
+        assert certify(Pairs.from_logits(teacher, 1000 * teacher, split="certify")) == wanted
+        assert certify(Pairs.from_logits(teacher, 500 * teacher, split="certify")).margin == wanted.margin

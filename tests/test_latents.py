@@ -42,11 +42,12 @@ def judged(scale: float, logvar: float | None = None, **more):
     return certify_latents(train, certify, classes=K, **given, **more)
 
 
-def test_it_may_be_asked_where_gradients_are_off():
-    """As where embeddings are made: the fit of a head needs them, and torch refused."""
-    wanted = judged(2.0, logvar=-4.0).as_row()
-    with torch.inference_mode():
-        assert judged(2.0, logvar=-4.0).as_row() == wanted
+def test_it_may_be_asked_where_gradients_are_off_or_underflow_is_an_error():
+    """As where embeddings are made: to fit a head takes gradients. Far from a cloud its share is 0."""
+    train, certify = (code(KIND_TRAIN, 2.0, 2), 10 * F_TRAIN), (code(KIND, 2.0, 3), 10 * F)
+    wanted = certify_latents(train, certify, classes=K).as_row()
+    with torch.inference_mode(), np.errstate(all="raise"):
+        assert certify_latents(train, certify, classes=K).as_row() == wanted
 
 
 def test_a_healthy_code_is_certified_varies_and_is_alive():

@@ -1,10 +1,11 @@
-"""All by which code of a user may change how torch computes in a process: read, settled, and put back."""
+"""All by which code of a user may change how torch, or numpy, computes in a process: read, settled, and put back."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 Mode = tuple[Callable[[], Any], Callable[[Any], object], Any]
@@ -41,6 +42,11 @@ def _flushes() -> bool:
 
 _backends: Any = torch.backends  # of which type checkers do not see all
 MODES: tuple[Mode, ...] = (
+    (
+        np.geterr,
+        lambda known: np.seterr(**known),
+        dict.fromkeys(("divide", "over", "invalid"), "warn") | {"under": "ignore"},
+    ),
     (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     (torch.get_default_device, _set_device, torch.device("cpu")),
     (torch.is_grad_enabled, torch.set_grad_enabled, True),

@@ -170,6 +170,7 @@ class Monitor:
             self._log({**found.numbers, "certvae/step": float(found.step)})
         return found
 
+    @np.errstate(under="ignore")
     def _measured(self, mu: np.ndarray | None, logvar: np.ndarray | None, logits: np.ndarray | None) -> dict[str, Any]:
         given = [one for one in (mu, logvar, logits) if one is not None]
         if not all(np.isfinite(one).all() for one in given):

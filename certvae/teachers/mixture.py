@@ -100,7 +100,9 @@ class Start:
 
     def __init__(self, points: Features, classes: int, seed: int):
         clusters = KMeans(classes, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
-        labels = clusters.fit_predict(points)
+        # Where fewer points differ, clusters are empty: the teacher's quality tells.
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+            labels = clusters.fit_predict(points)
         counts = np.bincount(labels, minlength=classes)
         self.weights = counts / counts.sum()
         self.means = clusters.cluster_centers_
@@ -140,8 +142,9 @@ def fit(
         means_init=_to(start.means, device),
         precisions_init=_to(start.precisions(covariance, regulariser), device),
     )
-    with warnings.catch_warnings(), _dispatch(device):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # convergence is reported as a number
+    # Convergence is reported as a number, and an empty component weighs 0.
+    unwarned = warnings.catch_warnings(action="ignore", category=ConvergenceWarning)
+    with unwarned, np.errstate(divide="ignore"), _dispatch(device):
         try:
             model.fit(_to(points, device))
         except LinAlgError as error:  # scikit-learn translates it for numpy arrays alone

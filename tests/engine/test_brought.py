@@ -92,8 +92,10 @@ def test_a_text_of_its_own_is_a_cell_of_its_own(folder):
     assert digest(own_cell().model) != digest(before.model)
 
 
-CHANGES = """import torch
+CHANGES = """import numpy as np
+import torch
 
+np.seterr(all="raise")
 torch.set_num_threads(2)
 torch.set_default_dtype(torch.float64)
 torch.use_deterministic_algorithms(False)

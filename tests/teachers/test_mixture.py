@@ -116,7 +116,7 @@ def test_the_start_has_the_variances_of_its_clusters(covariance):
             np.testing.assert_allclose(np.linalg.inv(precisions), inverse, atol=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:Number of distinct clusters", "ignore:divide by zero encountered in log")
+@pytest.mark.filterwarnings("error")
 def test_fewer_places_than_components_leave_components_empty_and_numbers_finite():
     points = np.repeat(blobs(3), 20, axis=0)
     found = mixture.fit(points, Start(points, 5, seed=0), "diag", 1e-3, 100, "cpu")
