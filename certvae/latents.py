@@ -227,7 +227,8 @@ def certify_latents(
         seed: of the rows that are held out, the starts of the mixture, and the draws.
 
     Raises:
-        ConfigFault: rows that do not belong together, or are not finite numbers; an option out of range.
+        ConfigFault: rows that do not belong together, or are not finite numbers; an option out of range; draws that
+            say more than their KL rate.
         TeacherFault: see `fit_teacher`.
     """
     _check_options(delta, looks)
@@ -243,7 +244,7 @@ def certify_latents(
     variances = None if logvar is None else _beside("logvar", logvar, z, z_certify)
     drawn = _draws(draws, variances, z, z_certify, seed)
     head = given.head(z)
-    return LatentCertificate(
+    found = LatentCertificate(
         teacher=taught,
         on_means=given.certificate(head, z_certify, "mu"),
         on_draws=None if drawn is None else given.certificate(given.head(drawn[0]), drawn[1], "sampled"),
@@ -253,6 +254,20 @@ def certify_latents(
         n_train=len(z),
         rows=rows,
     )
+    _check_draws(found)
+    return found
+
+
+def _check_draws(found: LatentCertificate) -> None:
+    """Draws of q(z|x) tell of the image what their KL rate is at most (arXiv 2605.05813; Barber and Agakov 2003)."""
+    bound, rate = found.as_row()["sampled_affine_population_bound"], found.kl_rate
+    if bound is not None and rate is not None and bound > rate:
+        raise ConfigFault(
+            f"draws carry at least {bound:.3g} nats, and q(z|x) of these means and logvar at most {rate:.3g}",
+            "give draws mu + exp(logvar / 2) * noise, or leave draws away: logvar makes them",
+            where="draws",
+            cause="what is no draw, such as the mean, can say more than the channel carries",
+        )
 
 
 def _fewer_digits(*given: Any) -> np.dtype:

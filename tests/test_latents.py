@@ -75,6 +75,19 @@ def test_a_code_that_ignores_the_image_is_not_certified():
     assert "not looked at" in found.summary()
 
 
+def test_means_that_are_given_for_draws_are_refused():
+    """A dead channel was alive: its means, read with enough gain, say more than the KL rate allows."""
+    means = code(KIND_TRAIN, 0.02, 2), code(KIND, 0.02, 3)
+    for draws in (means, means[1]):
+        with pytest.raises(ConfigFault, match="draws carry at least 1") as caught:
+            judged(0.02, logvar=0.0, draws=draws)
+    assert "leave draws away" in caught.value.remedy
+    assert judged(0.02, logvar=0.0).channel == "dead"
+    noise = np.random.default_rng(9)
+    drawn = tuple(one + noise.normal(size=one.shape) for one in means)
+    assert judged(0.02, logvar=0.0, draws=drawn).channel == "dead"
+
+
 @pytest.mark.parametrize("pair", [False, True])
 def test_draws_tell_of_the_channel_without_a_logvar(pair):
     z_train, z = code(KIND_TRAIN, 2.0, 2), code(KIND, 2.0, 3)
