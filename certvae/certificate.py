@@ -53,6 +53,7 @@ SMALLEST = np.finfo(np.float64).tiny  # a teacher entry below is 0: its mean ove
 PAPER_TAU = 0.10  # nats; the buffer in every CIFAR-100 row of paper A
 CLAIM_SPLIT = "certify"  # the rows that teacher, student and model selection have not seen
 WORDS = {True: "certified", False: "not certified", None: "no claim"}
+_underflow_is_zero = np.errstate(under="ignore")  # whatever a caller told numpy to make of one
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +75,6 @@ class Pairs:
     split: str
     view: View = "mu"
 
-    @np.errstate(under="ignore")
     def __post_init__(self) -> None:
         if self.view not in get_args(View):
             raise ValueError(f"view must be one of {get_args(View)}, got {self.view!r}.")
@@ -83,7 +83,6 @@ class Pairs:
         object.__setattr__(self, "log_student", log_student)
 
     @classmethod
-    @np.errstate(under="ignore")
     def from_logits(cls, teacher: Any, logits: Any, *, split: str, view: View = "mu") -> "Pairs":
         """Pairs of a head that returns logits (n, K), through a float64 log-softmax. Raises like `Pairs`."""
         wide = _numbers(logits, "logits").astype(np.float64)
@@ -91,6 +90,7 @@ class Pairs:
         return cls(teacher=teacher, log_student=log_student, split=split, view=view)
 
 
+@_underflow_is_zero
 def _paired_rows(teacher: Any, log_student: Any) -> tuple[np.ndarray, np.ndarray]:
     t, log_s = _numbers(teacher, "teacher"), _numbers(log_student, "student")
     if t.ndim != 2 or t.shape != log_s.shape or t.shape[0] < 1 or t.shape[1] < 2:
@@ -150,9 +150,9 @@ def _on_log_simplex(found: np.ndarray) -> np.ndarray:
 def _log_sum_exp(rows: np.ndarray) -> np.ndarray:
     """(n, 1), in float64; NaN for a row with NaN, +inf or nothing but -inf, which the caller refuses."""
     top = rows.max(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", under="ignore"):
         shifted = rows - top
-    return top + np.log(np.exp(shifted, out=shifted).sum(axis=1, keepdims=True))
+        return top + np.log(np.exp(shifted, out=shifted).sum(axis=1, keepdims=True))
 
 
 def _first(flags: np.ndarray) -> int | None:
@@ -321,7 +321,7 @@ class Certificate(Observed):
     __repr__ = __str__
 
 
-@np.errstate(under="ignore")
+@_underflow_is_zero
 def observe(pairs: Pairs, strata: Any = None) -> Observed:
     """What `certify` measures before it bounds anything: a number of a curve costs a tenth of a certificate."""
     teacher, log_student, codes = pairs.teacher, pairs.log_student, _strata(strata, len(pairs.teacher))[1]
@@ -335,7 +335,7 @@ def observe(pairs: Pairs, strata: Any = None) -> Observed:
     )
 
 
-@np.errstate(under="ignore")
+@_underflow_is_zero
 def certify(
     pairs: Pairs,
     *,
@@ -405,7 +405,7 @@ def _plug_in_bounds(
     }
 
 
-@np.errstate(under="ignore")
+@_underflow_is_zero
 def evidence(pairs: Pairs, *, reference: Reference | None = None, strata: Any = None, eta: float = 0.01) -> "Evidence":
     """The scores behind the bound by betting that `certify` states of the same arguments. Raises like it."""
     _check(pairs, 0.5, 1, 0.0, eta)
