@@ -66,6 +66,8 @@ CAUSES = (
     ),
 )
 """Words of Ray or the system -> what is wrong, and what to do."""
+WARNINGS = "PYTHONWARNINGS"
+"""Where it says that warnings are errors, processes of Ray end as they begin, of a warning of their own."""
 
 
 @contextmanager
@@ -82,7 +84,9 @@ def own_ray(slots: Slots) -> Iterator[Pool]:
     scratch = scratch_folder()
     try:
         with quiet(), stoppable() as stop, private_token(scratch), on_loopback():
-            start(slots, scratch / "ray")
+            with variables_kept(WARNINGS):
+                os.environ.pop(WARNINGS, None)
+                start(slots, scratch / "ray")
             with nobody_left():
                 try:
                     with watched(stop), stop.on_sigterm():

@@ -185,6 +185,21 @@ def test_a_worker_that_ray_ends_to_save_memory_is_no_bug_of_ours():
     assert found.value.exit_code == ExitCode.RESUMABLE
 
 
+def test_its_processes_do_not_end_of_warnings_of_their_own(monkeypatch):
+    """With PYTHONWARNINGS=error a run waited a minute for a Ray that had ended, and called the machine overloaded."""
+    seen = []
+
+    def begin(*_):
+        seen.append(os.environ.get(local.WARNINGS))
+        raise RayFault("it was seen", "nothing", where="here")
+
+    monkeypatch.setenv(local.WARNINGS, "error")
+    monkeypatch.setattr(local, "start", begin)
+    with pytest.raises(RayFault, match="it was seen"), local.own_ray(SLOTS):
+        pass
+    assert [*seen, os.environ[local.WARNINGS]] == [None, "error"]
+
+
 def test_a_ray_that_came_first_is_refused_at_once():
     """It has read that it needs no token, and would not start for forty seconds without saying why."""
     code = (
