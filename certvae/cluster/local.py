@@ -52,6 +52,11 @@ CAUSES = (
         "a folder that Ray writes to is read-only",
         "set TMPDIR to a folder that you can write, or run without Ray: --workers 0",
     ),
+    (
+        r"surrogates not allowed",
+        "Ray takes names in UTF-8 alone, and one in the command is in another encoding",
+        "rename it, or run without Ray: --workers 0",
+    ),
     (r"No space left|ENOSPC|disk.*full", "a disk is full", "free space in the scratch folder and in /dev/shm"),
     (
         r"Cannot allocate memory|MemoryError|Resource temporarily unavailable|can't start new thread|std::bad_alloc",

@@ -90,6 +90,7 @@ class TestStart:
                 "[x F 1 1] pthread_create: Resource temporarily unavailable",
                 "number of processes",
             ),
+            ("'utf-8' codec can't encode character: surrogates not allowed", "", "in another encoding.*--workers 0"),
             ("Failed to start GCS", "[x I 1 1] all is well", "overloaded"),
             ("something else", "[x E 1 1] bad thing 42", "log ends with: .*bad thing 42.*not known to this program"),
         ],
