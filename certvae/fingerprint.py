@@ -22,9 +22,17 @@ ACCELERATORS = ("nvidia[0-9]*", "nvidiactl", "nvhost-gpu", "dxg", "kfd")
 CAPABILITIES = {"AVX512": {"avx512vl", "avx512bw", "avx512dq", "fma"}, "AVX2": {"avx2", "fma"}, "DEFAULT": set()}
 """What torch compiles its loops for -> flags of a CPU that runs them, the widest first."""
 
+KERNELS = (
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NVIDIA_TF32_OVERRIDE"),
+    *(f"{library}_{name}" for library in ("ONEDNN", "DNNL") for name in ("MAX_CPU_ISA", "CPU_ISA_HINTS")),
+    *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+)
+"""Variables by which a site or a user has libraries choose other kernels, whose last bits are others."""
+
 
 def described(model: str, *, threads: int, deterministic: bool, tf32: bool | str) -> dict[str, Any]:
     """All that can change a bit of a result besides the spec, the data and the code version."""
+    asked = {name: os.environ[name] for name in KERNELS if os.environ.get(name)}
     return {
         "python": ".".join(map(str, sys.version_info[:2])),
         "packages": {name: version(name) for name in PACKAGES},
@@ -32,6 +40,7 @@ def described(model: str, *, threads: int, deterministic: bool, tf32: bool | str
         "threads": threads,
         "deterministic": deterministic,
         "tf32": tf32,
+        **({"kernels": asked} if asked else {}),
     }
 
 

@@ -31,6 +31,18 @@ def test_the_expected_fingerprint_is_that_of_a_settled_process(forced: str) -> N
     assert light in (None, settled["device"])
 
 
+def test_kernels_that_a_variable_chooses_are_part_of_it(monkeypatch) -> None:
+    """With other instructions a convolution or a product has other last bits: two results must not share a key."""
+    for name in fingerprint.KERNELS:
+        monkeypatch.delenv(name, raising=False)
+    shown = {"threads": 1, "deterministic": True, "tf32": False}
+    usual = fingerprint.described("x86_64 AVX2", **shown)
+    assert "kernels" not in usual
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")
+    assert fingerprint.described("x86_64 AVX2", **shown) == {**usual, "kernels": {"MKL_CBWR": "COMPATIBLE"}}
+
+
 class TestLight:
     def tree(self, folder: Path, flags: str | None, *devices: str) -> tuple[Path, Path]:
         proc, dev = folder / "proc", folder / "dev"

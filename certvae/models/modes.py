@@ -60,6 +60,9 @@ MODES: tuple[Mode, ...] = (
     # What nobody reads: a kernel more for each tensor that is made.
     _attribute(torch.utils.deterministic, "fill_uninitialized_memory", False),
     _attribute(_backends.cudnn, "benchmark", False),
+    # Without these libraries a convolution has other last bits.
+    *(_attribute(library, "enabled", True) for library in (_backends.cudnn, _backends.mkldnn)),
+    _attribute(_backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", True),
     # torch has two ways to ask for fewer bits of float32. The older one comes first: it ends a mixture of both.
     _older(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
     _older(*_attribute(_backends.cudnn, "allow_tf32", False)),

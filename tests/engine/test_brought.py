@@ -100,6 +100,7 @@ torch.set_num_threads(2)
 torch.set_default_dtype(torch.float64)
 torch.use_deterministic_algorithms(False)
 torch.backends.cudnn.benchmark = True
+torch.backends.mkldnn.enabled = False
 torch.set_float32_matmul_precision("high")
 
 """

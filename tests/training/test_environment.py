@@ -116,6 +116,10 @@ FOREIGN = {
     "TF32 by the older switches": lambda: switched(BACKENDS.cuda.matmul, BACKENDS.cudnn, to=True, name="allow_tf32"),
     "TF32 by the newer ones": lambda: switched(BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, to="tf32"),
     "bf16 by the newest rule": lambda: switched(BACKENDS, to="bf16"),
+    "other convolutions": lambda: switched(BACKENDS.cudnn, BACKENDS.mkldnn, to=False, name="enabled"),
+    "rounded sums of bf16": lambda: switched(
+        BACKENDS.cuda.matmul, to=False, name="allow_bf16_reduced_precision_reduction"
+    ),
     "filled tensors": lambda: switched(torch.utils.deterministic, to=True, name="fill_uninitialized_memory"),
 }
 
