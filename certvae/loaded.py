@@ -27,7 +27,7 @@ from certvae.errors import ConfigFault, DataFault, StoreFault
 from certvae.evaluation import diagnostics
 from certvae.evaluation.diagnostics import EVALUATION_ROWS
 from certvae.looks.register import Register
-from certvae.models import modes
+from certvae.models import arithmetic
 from certvae.models.nets import Vae
 from certvae.protocols import chain, judging
 from certvae.protocols.judging import Look, Subject
@@ -92,7 +92,7 @@ class Loaded:
         return read(self.row["spec"])
 
     @cached_property
-    @modes.of_results()
+    @arithmetic.of_results()
     def network(self) -> Vae:
         """Encoder, decoder and raw head, with the weights that were trained; ready for evaluation, on the device."""
         shape = self._artifact("judged").arrays["originals"].shape[1:]
@@ -102,7 +102,7 @@ class Loaded:
         )
         return vae.eval()
 
-    @modes.of_results()
+    @arithmetic.of_results()
     @torch.inference_mode()
     def encode(self, x: Any) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
         """Posterior means and log-variances of images, float32.
@@ -117,12 +117,12 @@ class Loaded:
         mu, logvar = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
         return mu, logvar
 
-    @modes.of_results()
+    @arithmetic.of_results()
     def logits(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n K"]:
         """Logits of the raw head on latent rows, float64: what a certificate reads."""
         return diagnostics.head_logits(self.network.head, np.asarray(z))
 
-    @modes.of_results()
+    @arithmetic.of_results()
     @torch.inference_mode()
     def decode(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n C H W"]:
         """Reconstructions in [0, 1] of latent rows; a decoder that expects a teacher row gets the uniform one."""
@@ -150,12 +150,12 @@ class Loaded:
         """Pixels in [0, 1] of a split, float32."""
         return self.dataset.images[self.dataset.rows(split)] * np.float32(self.dataset.scale)
 
-    @modes.of_results()
+    @arithmetic.of_results()
     def teacher(self, split: Split) -> Float[np.ndarray, "n K"]:
         """T of every row of a split, as the network is held against them; those of certify are computed anew."""
         return self._exam(split).teacher
 
-    @modes.of_results()
+    @arithmetic.of_results()
     def certify(self, split: Split = CERTIFY) -> Certificate:
         """The certificate of the raw head on a split, made again from the weights, at the looks of now.
 

@@ -12,7 +12,7 @@ import torch
 import certvae
 from certvae.errors import ConfigFault, DataFault, StoreFault
 from certvae.looks.register import Look, declare, register
-from certvae.models import modes
+from certvae.models import arithmetic
 from certvae.protocols import chain
 from certvae.spec.baselines import Baselines, BetaVae, VqVae
 from certvae.spec.parts import Data
@@ -111,7 +111,7 @@ def test_a_notebook_that_computes_in_its_own_way_gets_the_same(store):
     """Networks were built in the type and on the device that it had set, so that no row fitted them."""
     plain = certvae.load(store, "small", "full", 0)
     x, wanted = plain.images("certify"), plain.certify("guard")
-    with modes.kept(), torch.inference_mode(), torch.device("meta"), torch.autocast("cpu"):
+    with arithmetic.kept(), torch.inference_mode(), torch.device("meta"), torch.autocast("cpu"):
         torch.set_default_dtype(torch.float64)
         model = certvae.load(store, "small", "full", 0)
         assert model.certify("guard") == wanted

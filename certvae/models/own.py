@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from certvae import foreign
 from certvae.errors import ConfigFault
 from certvae.foreign import TheirFault, called
-from certvae.models import modes
+from certvae.models import arithmetic
 from certvae.spec.parts import Module, check_parameters
 
 Shape = tuple[int, int, int]
@@ -26,9 +26,9 @@ def make(network: Module, shape: Shape, classes: int, seed: int) -> nn.Module:
     Raises:
         ConfigFault: no module, too large a one, or of another text than the spec names.
     """
-    with modes.kept():
+    with arithmetic.kept():
         function = foreign.function(network.build, network.source)
-    with modes.kept(), torch.random.fork_rng(devices=[]):
+    with arithmetic.kept(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         made = _called(network, function, shape, classes)
     if not isinstance(made, nn.Module):

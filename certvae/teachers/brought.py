@@ -25,7 +25,7 @@ from certvae.certificate import EXACT_TOLERANCE, SUM_TOLERANCE
 from certvae.data.dataset import SPLITS, Dataset, Split
 from certvae.errors import DataFault
 from certvae.foreign import called
-from certvae.models import modes
+from certvae.models import arithmetic
 from certvae.quality import measure
 from certvae.simplex import code_energy
 from certvae.spec import files
@@ -201,7 +201,7 @@ def _reader(spec: FeatureGmm, seed: int, device: str) -> Read:
     """A function of images, be it of the user or of torchvision."""
     if spec.features.startswith(TORCHVISION):
         return _Classifier(spec.features.removeprefix(TORCHVISION), seed if not spec.pretrained else None, device)
-    with modes.kept():
+    with arithmetic.kept():
         theirs = torch.no_grad()(foreign.function(spec.features, spec.source))
     return lambda images: called(theirs, torch.from_numpy(images).to(device))
 

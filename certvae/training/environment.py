@@ -9,7 +9,7 @@ import torch
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from certvae.fingerprint import described, device_model
-from certvae.models import modes
+from certvae.models import arithmetic
 from certvae.terminal import variables_kept
 
 THREADS = 1  # of each worker: a sum that more threads share has other last bits
@@ -27,14 +27,14 @@ def settle() -> None:
     os.environ |= dict.fromkeys(THREAD_VARIABLES, str(THREADS)) | VARIABLES
     threadpool_limits(THREADS)
     torch.set_num_threads(THREADS)
-    modes.settle()
+    arithmetic.settle()
 
 
 @contextmanager
 def restored() -> Iterator[None]:
     """Puts back what `settle` changes when the block ends: the process may be somebody's notebook."""
     pools = [(pool, pool.num_threads) for pool in ThreadpoolController().lib_controllers]
-    with variables_kept(*THREAD_VARIABLES, *VARIABLES), modes.kept():
+    with variables_kept(*THREAD_VARIABLES, *VARIABLES), arithmetic.kept():
         try:
             with torch.inference_mode(False):
                 yield

@@ -11,7 +11,7 @@ import torch
 
 from certvae import fingerprint
 from certvae.canonical import canonical_json
-from certvae.models.modes import MODES, kept
+from certvae.models.arithmetic import MODES, kept
 from certvae.training import environment
 
 WORKER = """
