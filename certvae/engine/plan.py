@@ -89,7 +89,7 @@ def forecast(specs: Sequence[CellSpec], dataset: Dataset, store: Store) -> str |
     weights = sorted({pressure.alpha_kl for pressure in found.values() if pressure is not None})
     if not weights:
         return None
-    if not dataset.is_decoded:
+    if not (dataset.is_decoded and store.is_made):
         return "forecast without alignment: not known without pixels; --plan --decode reads them into the store, once"
     spec, pressure = next((spec, one) for spec, one in found.items() if one is not None)
     expected = forecasting.ahead(_spectrum(spec, dataset, store), pressure, None)

@@ -152,7 +152,7 @@ class Store:
             self.disk, self.identity = ask_root(Path(path))
         self.path = self.disk.root
         self.program = program or program_digest()
-        if self.identity is not UNMADE and not reading:
+        if self.is_made and not reading:
             forget_finished(self.disk)
         self._environment = plain(fingerprint or {})
         self._device, self._report, self._seconds = device, report or _silent, checkpoint_seconds
@@ -161,6 +161,11 @@ class Store:
         self._digests: dict[str, str] = {}
         self._programs: dict[str, set[str]] = {}
         self.recompute = recompute
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a store in its folder; where it was opened to be asked, there may be none yet."""
+        return self.identity is not UNMADE
 
     @classmethod
     def existing(cls, path: Path | str, *, reading: bool = False) -> Self:

@@ -27,6 +27,7 @@ from certvae.engine.search import SearchCells
 from certvae.errors import ConfigFault
 from certvae.looks.register import declare, recorded
 from certvae.protocols import chain, judging, stages
+from certvae.spec.parts import Data
 from certvae.store.store import Store
 from certvae.training import environment
 from sweeps import search_margin_psnr, tiny_fixed_q
@@ -160,6 +161,14 @@ def test_a_plan_leaves_nothing_and_asks_nobody(tmp_path, capsys, monkeypatch, op
     said = capsys.readouterr().out
     assert "--plan --decode" in said
     assert ("a run downloads 169 MB" in said) == ("cifar100" in options)
+
+
+def test_a_plan_beside_data_that_a_teacher_was_made_of_makes_no_store_either(tmp_path, capsys):
+    """As the example of a teacher of one's own decodes them, before there is a store."""
+    loading.load(Data(name="digits"), cache=tmp_path / "store" / "data", progress=False)
+    assert main(STUDY, ["--data", "digits", "--store", str(tmp_path / "store"), "--plan", "--workers", "0"]) == 0
+    assert "makespan on" in capsys.readouterr().out
+    assert [entry.name for entry in (tmp_path / "store").iterdir()] == ["data"]
 
 
 @pytest.mark.parametrize(
