@@ -17,6 +17,7 @@ from analysis.report import Request, build, gather, main, write
 from analysis.sections import environment
 from analysis.tables.answers import answer_lines
 from certvae.errors import ExitCode
+from certvae.looks.register import tell
 from certvae.quality import Thresholds
 from certvae.spec.goal import Goal
 from certvae.store import environments
@@ -264,6 +265,16 @@ def test_words_of_a_store_stay_words(tmp_path):
 def test_a_substitute_is_a_warning(tmp_path):
     html, _ = built(filled(tmp_path, chains(substitute="first 100 images")))
     assert "Not the rows of a published data set: first 100 images." in html
+
+
+def test_why_there_is_no_claim_about_the_population_stands_at_the_top(tmp_path):
+    """It stood in a folded table and in captions, and above them bounds were dashes."""
+    store, rows = filled(tmp_path, chains()), chains()
+    found = {"n": 80, "leaked": 1, "in_train": 1, "in_guard": 0, "distinct": 80}
+    tell(Store.existing(store).disk, rows[0]["data_digest"], found)
+    _, warnings = gather(Request(store=store, study=STUDY))
+    why = "1 of 80 certify rows lie in other splits (1 in train): no claim about the population"
+    assert warnings == [f"{why}. Without images that are there twice there is one."]
 
 
 def test_stale_rows_are_a_warning_with_what_to_do(tmp_path):
