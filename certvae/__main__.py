@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from certvae.errors import DAMAGED, ConfigFault, ExitCode, of_numpy
+from certvae.installed import extra_of
 from certvae.terminal import STORE, UI_PORT, certvae, checked_words, guarded, or_none
 from certvae.upkeep import compact, gc, repair, status, verify
 
@@ -179,8 +180,7 @@ def report() -> int:
 
 
 def _report(arguments: Sequence[str]) -> int:
-    page = importlib.import_module("certvae.analysis.report")  # there in a wheel, and in a checkout
-    return page.main(list(arguments))
+    return importlib.import_module("certvae.analysis.report").main(list(arguments))  # in a wheel and in a checkout
 
 
 def response(
@@ -218,8 +218,7 @@ def ui(store: Path = STORE, port: int = UI_PORT) -> int:
     from certvae.tracking.ledger import pages
     from certvae.tracking.uri import HTTP, chosen, database, spelled
 
-    opened = _opened(store)
-    uri = chosen()
+    opened, uri = _opened(store), chosen()
     remote = uri is not None and uri.startswith(HTTP)
     if not remote:
         server.check_port(port)
@@ -463,7 +462,8 @@ COMMANDS: Mapping[str, Command] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    return guarded(partial(_command, sys.argv[1:] if arguments is None else list(arguments)))
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(partial(_command, words), extra=extra_of(words))
 
 
 def _command(arguments: Sequence[str]) -> int:

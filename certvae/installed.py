@@ -2,12 +2,15 @@
 
 import functools
 import re
+from collections.abc import Sequence
 from importlib import metadata
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "flint": "python-flint", "mpl_toolkits": "matplotlib"}
 """Top-level modules that are not named like the package that brings them."""
 TRAIN, ALL = "train", "all"
 OURS = "certvae"
+WANTED = {"certify-latents": TRAIN, "verify": "verify", "report": "report", "store": "report"}
+"""Command -> our extra that it wants; any other one, a study above all, wants them all."""
 
 
 @functools.cache
@@ -25,8 +28,16 @@ def packages() -> dict[str, str]:
     return dict(sorted((name.lower().replace("_", "-"), version) for name, version in found if name))
 
 
-def remedy(module: str) -> str:
+def extra_of(words: Sequence[str]) -> str:
+    """The extra that a command line of ours wants: the first module that is missing is seldom the only one."""
+    return WANTED.get(words[0], ALL) if words else ""
+
+
+def remedy(module: str, extra: str = "") -> str:
     """What brings a module that is missing: our extra that needs it, from a checkout, or where none does, its own name.
+
+    Args:
+        extra: what the command wants that misses it; that of the module alone when empty.
 
     From a checkout, because there is no release: where packages are published our name may be somebody else's.
     """
@@ -39,6 +50,8 @@ def remedy(module: str) -> str:
     named = [one for one in requirements if re.split(r"[\[<>=!~; ]", one)[0].lower() == wanted.lower()]
     if not named:
         return f"run `pip install '{wanted}'`"
+    if extra:
+        return _ours(extra)
     extras = [found[1] for one in named if (found := re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", one))]
     if TRAIN in extras:  # others hold it and more
         return _ours(TRAIN)

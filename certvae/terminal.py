@@ -118,7 +118,7 @@ def variables_kept(*names: str) -> Iterator[None]:
             os.environ.update({} if value is None else {name: value})
 
 
-def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) -> int:
+def guarded(command: Callable[[], int], again: Callable[[], str] | None = None, extra: str = "") -> int:
     """Runs a command and returns one of the documented exit codes, whatever it met; no traceback of ours is shown.
 
     SIGTERM, as pre-emption and Slurm send it, ends it the way Ctrl-C does, whatever it is doing, and so does the end of
@@ -126,6 +126,7 @@ def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) 
 
     Args:
         again: the command line that goes on after an interruption.
+        extra: of ours, which the command wants; that of the first module that is missing when empty.
     """
     try:
         with handled(signal.SIGTERM, signal.default_int_handler), _hung_up(), _printed():
@@ -135,7 +136,7 @@ def guarded(command: Callable[[], int], again: Callable[[], str] | None = None) 
     except ModuleNotFoundError as error:
         if (fault := shadowed(error)) is not None:
             return _told(fault)
-        return _told(_missing(error.name) if error.name and not _ours(error.name) else _bug(error))
+        return _told(_missing(error.name, extra) if error.name and not _ours(error.name) else _bug(error))
     except BrokenPipeError:  # whoever read what we print, such as `head`, has seen enough
         return ExitCode.RESUMABLE
     except (KeyboardInterrupt, SystemExit) as stopped:
@@ -194,10 +195,10 @@ def _ours(module: str) -> bool:
     return module.partition(".")[0] in ("certvae", "analysis", "sweeps")
 
 
-def _missing(module: str) -> Fault:
+def _missing(module: str, extra: str) -> Fault:
     return ConfigFault(
         f"the package {module.partition('.')[0]!r} is not installed",
-        remedy(module),
+        remedy(module, extra),
         where="this environment",
         cause="it is an extra, or a study imports it: a certificate needs numpy alone",
     )

@@ -333,10 +333,19 @@ class TestCertify:
         assert main(["certify", "teacher.npy", "logits.npy"]) == ExitCode.DONE
 
     @pytest.mark.parametrize(
-        "command",
-        [["store", "verify"], ["ledger"], ["report", "--store", "s"], ["doctor"], ["run", "x.py"]],
+        ("command", "extra"),
+        [
+            (["store", "verify"], "report"),
+            (["ledger"], "all"),
+            (["report", "--store", "s"], "report"),
+            (["verify", "out"], "verify"),
+            (["run", "x.py"], "all"),
+        ],
     )
-    def test_every_other_command_names_the_extra_that_it_lacks(self, arrays: Path, command: list[str]) -> None:
+    def test_every_other_command_names_the_extra_that_it_lacks(
+        self, arrays: Path, command: list[str], extra: str
+    ) -> None:
+        """And not that of the first module that is missing, after which the next one was."""
         done = without_extras(*command, folder=arrays)
         assert done.returncode == 2
-        assert re.search(r"is not installed .* run `pip install '", done.stderr), done.stderr
+        assert re.search(rf"is not installed .* run `pip install '\.\[{extra}\]'", done.stderr), done.stderr
