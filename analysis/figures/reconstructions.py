@@ -1,6 +1,7 @@
 """Originals above their reconstructions, one line per mode."""
 
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ def reconstruction_grid(pictures: Sequence[Pictures], tau: float) -> Figure:
     """
     first = pictures[0]
     lines = _lines(pictures)
-    count, height = len(first.originals), first.originals.shape[2]
+    count, _, height, width = lines[0][1].shape
     figure = canvas(1.1 + INCH * count, 0.9 + INCH * len(lines))
     axes = figure.subplots()
     axes.imshow(contact_sheet([images for _, images in lines]))
@@ -38,7 +39,9 @@ def reconstruction_grid(pictures: Sequence[Pictures], tau: float) -> Figure:
     axes.tick_params(length=0, colors=MIDDLE)
     axes.spines[:].set_visible(False)
     axes.grid(False)
-    caption = f"split {first.split} · n = {count} inputs, seed {first.seed} · tau = {tau:.2f} nats does not enter"
+    folds = "" if height == first.originals.shape[2] else f" · vectors are folded into lines of {width}"
+    shown = f"split {first.split} · n = {count} inputs, seed {first.seed}{folds}"
+    caption = f"{shown} · tau = {tau:.2f} nats does not enter"
     return titled(figure, f"Reconstructions of seed {first.seed}", caption)
 
 
@@ -62,7 +65,21 @@ def contact_sheet(lines: Sequence[UInt8[np.ndarray, "n C H W"]]) -> UInt8[np.nda
 
 def _lines(pictures: Sequence[Pictures]) -> list[tuple[str, np.ndarray]]:
     made = sorted(pictures, key=lambda one: rank(one.mode))
-    return [("original", pictures[0].originals), *((one.mode, one.reconstructions) for one in made)]
+    found = [("original", pictures[0].originals), *((one.mode, one.reconstructions) for one in made)]
+    return [(label, _folded(images)) for label, images in found]
+
+
+def _folded(images: UInt8[np.ndarray, "n C H W"]) -> UInt8[np.ndarray, "n C h w"]:
+    """Vectors, which are one pixel high, as nearly square pictures whose last line may end in white; images as they
+    are."""
+    count, channels, height, width = images.shape
+    if height > 1:
+        return images
+    side = math.isqrt(width - 1) + 1
+    lines = -(-width // side)
+    folded = np.full((count, channels, lines * side), 255, dtype=np.uint8)
+    folded[..., :width] = images[:, :, 0]
+    return folded.reshape(count, channels, lines, side)
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -188,6 +188,22 @@ def test_many_seeds_are_cut_with_a_word(tmp_path):
     assert MOST_TEACHERS < 40
 
 
+@pytest.mark.parametrize(("d", "lines", "side"), [(1, 1, 1), (50, 7, 8), (64, 8, 8), (65, 8, 9)])
+def test_vectors_are_folded_until_they_can_be_seen(d, lines, side):
+    """Genes were a line of one pixel in height, under names that lay over each other."""
+    values = np.arange(3 * d, dtype=np.uint8).reshape(3, 1, 1, d)
+    kept = [load.Pictures(0, mode, "certify", values, values[::-1]) for mode in ("full", "rescue")]
+    figure = figures.reconstruction_grid(kept, TAU)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(above.y0 >= below.y1 - 1 for above, below in itertools.pairwise(boxes))
+    assert f"vectors are folded into lines of {side}" in " ".join(figure.get_supxlabel().split()) or lines == 1
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    first = shown[:lines, :side, 0].reshape(-1)
+    assert first[:d].tolist() == values[0].reshape(-1).tolist()
+    assert (first[d:] == 255).all()
+
+
 def test_a_contact_sheet_keeps_every_pixel():
     images = np.random.default_rng(0).integers(0, 256, (2, 1, 8, 8), dtype=np.uint8)
     sheet = contact_sheet([images, images])
