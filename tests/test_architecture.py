@@ -32,6 +32,7 @@ FLOORS = (
         "fingerprint",
         "foreign",
         "interrupted",
+        "pictures",
         "preconditions",
         "properties",
         "quality",

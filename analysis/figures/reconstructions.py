@@ -1,7 +1,6 @@
 """Originals above their reconstructions, one line per mode."""
 
 import io
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +8,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
+from certvae.pictures import folded
 from certvae.spec.modes import rank
 
 from ..load import Pictures
@@ -66,20 +66,7 @@ def contact_sheet(lines: Sequence[UInt8[np.ndarray, "n C H W"]]) -> UInt8[np.nda
 def _lines(pictures: Sequence[Pictures]) -> list[tuple[str, np.ndarray]]:
     made = sorted(pictures, key=lambda one: rank(one.mode))
     found = [("original", pictures[0].originals), *((one.mode, one.reconstructions) for one in made)]
-    return [(label, _folded(images)) for label, images in found]
-
-
-def _folded(images: UInt8[np.ndarray, "n C H W"]) -> UInt8[np.ndarray, "n C h w"]:
-    """Vectors, which are one pixel high, as nearly square pictures whose last line may end in white; images as they
-    are."""
-    count, channels, height, width = images.shape
-    if height > 1:
-        return images
-    side = math.isqrt(width - 1) + 1
-    lines = -(-width // side)
-    folded = np.full((count, channels, lines * side), 255, dtype=np.uint8)
-    folded[..., :width] = images[:, :, 0]
-    return folded.reshape(count, channels, lines, side)
+    return [(label, folded(images)) for label, images in found]
 
 
 def _png(pixels: np.ndarray) -> bytes:

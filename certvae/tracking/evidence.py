@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from certvae.pictures import folded
 from certvae.store.artifact import ARRAYS, read_arrays, read_facts
 from certvae.store.folders import Corrupt, Folder, open_folder
 from certvae.store.log import events
@@ -66,7 +67,7 @@ class Evidence:
             return {}
         if not {"originals", "reconstructions"} <= arrays.keys():
             return {}
-        return {"reconstructions.png": _grid(arrays["originals"], arrays["reconstructions"])}
+        return {"reconstructions.png": _grid(*(folded(arrays[name]) for name in ("originals", "reconstructions")))}
 
     @functools.cached_property
     def _begun(self) -> dict[str, dict[str, dict[int, dict[str, Any]]]]:

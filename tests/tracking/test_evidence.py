@@ -10,6 +10,7 @@ from PIL import Image
 
 from certvae.store.log import note
 from certvae.store.store import Store
+from certvae.tracking import evidence
 from certvae.tracking.evidence import CURVES, Evidence
 from tests.small_rows import aligned, cell, row, teacher
 
@@ -32,6 +33,18 @@ def test_a_teacher_report_holds_the_best_candidates(store: Store) -> None:
     told = json.loads(Evidence(store).teacher_report(made.key)["teacher.json"])
     assert [candidate["score"] for candidate in told["candidates"]] == list(range(29, 9, -1))
     assert told["candidates_tried"] == 30
+
+
+def test_a_picture_of_long_vectors_is_no_wider_than_one_of_images(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight rows of 20,000 genes made a picture of ten million pixels in width."""
+    values = np.zeros((8, 1, 1, 20_000), np.uint8)
+    monkeypatch.setattr(evidence, "read_arrays", lambda _: {"originals": values, "reconstructions": values})
+    key = row(store, cell(0), "full")["key_judged"]
+    picture = Image.open(io.BytesIO(Evidence(store).reconstructions(key)["reconstructions.png"]))
+    assert picture.width < 2000
+    assert picture.height < 400
 
 
 def test_pictures_lie_above_their_reconstructions(store: Store) -> None:
