@@ -21,7 +21,7 @@ from certvae.engine.ranges import ranges
 from certvae.engine.samplers import AUTO, check_sampler
 from certvae.engine.space import Space
 from certvae.engine.study import Study, study_name
-from certvae.errors import ConfigFault, ExitCode
+from certvae.errors import ConfigFault, DataFault, ExitCode
 from certvae.foreign import called, is_reference
 from certvae.spec import presets
 from certvae.spec.baselines import Baselines
@@ -213,19 +213,28 @@ def parse(study: Study, arguments: Sequence[str], target: str | None = None) -> 
     """
     program = f"python {sys.argv[0]}" if target is None else f"certvae run {target}"
     asked, rest = _run_of(study, arguments, program)
-    size = option(rest, "--data.size") or ""
-    run, preset = prepared(study, asked, int(size) if size.isdecimal() else None)
+    size, helps = option(rest, "--data.size") or "", bool({"-h", "--help"} & set(rest))
+    try:
+        run, preset = prepared(study, asked, int(size) if size.isdecimal() else None)
+    except DataFault:
+        if helps:  # that of the run needs no data, and the fault says why fields of the cell are not shown
+            print(_options(asked, program, study), "")
+        raise
     about = _described(study.about)
-    if {"-h", "--help"} & set(rest):
-        options = tyro.extras.get_parser(
-            Run, prog=program, default=run, description=about, add_help=False
-        ).format_help()
+    if helps:
+        options = _options(run, program, study)
         print(options, *searched(space_of(study, run, preset), preset, study.goal), "", sep="\n")
         about = "Every field of the cell names a result."
     default = Fields(preset.data, preset.model, preset.protocol, preset.training, study.goal)
     how = {"config": (tyro.conf.AvoidSubcommands,), "registry": OWN}
     given = tyro.cli(Fields, prog=program, default=default, args=rest, description=about, **how)
     return run, _cell(run, preset, given), given.goal
+
+
+def _options(run: Run, program: str, study: Study) -> str:
+    """The help of what does not depend on the data."""
+    how = {"prog": program, "default": run, "description": _described(study.about), "add_help": False}
+    return tyro.extras.get_parser(Run, **how).format_help()
 
 
 def prepared(study: Study, run: Run, size: int | None = None) -> tuple[Run, CellSpec]:

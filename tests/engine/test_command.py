@@ -198,7 +198,7 @@ def test_data_of_ones_own_are_described_to_the_preset_and_found_from_any_folder(
     assert parse(STUDY, whole)[1:] == (base, goal)
 
 
-def test_images_of_several_sizes_are_scaled_as_the_remedy_says(tmp_path, monkeypatch):
+def test_images_of_several_sizes_are_scaled_as_the_remedy_says(tmp_path, monkeypatch, capsys):
     """They were described as they lie, and refused whatever size was asked for."""
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
@@ -208,6 +208,9 @@ def test_images_of_several_sizes_are_scaled_as_the_remedy_says(tmp_path, monkeyp
     flags = ["--data", "folder:photos"]
     with pytest.raises(DataFault, match="images are not of 40 x") as raised:
         parse(STUDY, flags)
+    with pytest.raises(DataFault, match="images are not of 40 x"):
+        parse(STUDY, [*flags, "--help"])
+    assert "--data-root" in capsys.readouterr().out  # help of what needs no data
     size = re.findall(r"--data\.size \d+", raised.value.remedy)[0].split()
     for given in (size, ["=".join(size)]):
         base = parse(STUDY, flags + given)[1]
