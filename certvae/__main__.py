@@ -226,7 +226,7 @@ def ui(store: Path = STORE, port: int = UI_PORT) -> int:
         print(f"Open {page} for {study}")
     if remote:
         return ExitCode.DONE
-    print("Ctrl-C ends it.", flush=True)
+    print("It listens in some seconds; Ctrl-C ends it.", flush=True)
     return server.serve(uri or spelled(database(opened)), port)
 
 
