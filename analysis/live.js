@@ -331,7 +331,8 @@ function headline(data, view, found = answers(data, view)) {
     : `${sure} of ${n} over ${seen.length} lines`;
   const smallest = least(seen.map((line) => line.left_min).filter(known)), bound = least(seen.map((line) => line.bound_min).filter(known));
   const margin = `smallest margin left ${cell(smallest, "signed")} nats`;
-  const claimed = seen.some((line) => line.population !== ABSENT) && known(bound) ? `, smallest population bound ${cell(bound, "signed")} nats` : "";
+  const whole = seen.every((line) => known(line.bound_min) || line.n_failed === line.n);
+  const claimed = seen.some((line) => line.population !== ABSENT) && known(bound) && whole ? `, smallest population bound ${cell(bound, "signed")} nats` : "";
   return [word, `The head is certified at tau = ${tauText(view.tau)} in strict-feasible seeds: ${each}; ${margin}${claimed}${dead ? `; ${dead} of ${n} channels are dead (collapsed)` : ""}${open ? `; ${open} of ${n} channels are open: their draws are not shown to carry information` : ""}.`];
 }
 

@@ -133,7 +133,8 @@ def headline(asked: Sequence[Mapping[str, Any]], view: View, names: Mapping[str,
     each = " and ".join(f"{line['certified']} of {line['n']} for {_line_name(line, names)}" for line in seen)
     counts = each if len(seen) <= MOST_NAMED else f"{certified} of {n} over {len(seen)} lines"
     smallest, bound = (_least(line[name] for line in seen) for name in ("left_min", "bound_min"))
-    claimed = any(line["population"] != ABSENT for line in seen) and bound is not None
+    whole = all(np.isfinite(line["bound_min"]) for line in seen if line["n_failed"] < line["n"])
+    claimed = any(line["population"] != ABSENT for line in seen) and bound is not None and whole
     population = f", smallest population bound {text(bound, 'signed')} nats" if claimed else ""
     channels = f"; {dead} of {n} channels are dead (collapsed)" if dead else ""
     if unsure:

@@ -285,7 +285,7 @@ def _warnings(rows: pd.DataFrame, request: Request) -> list[str]:
         named = "; ".join(substitutes)
         warnings.append(f"Not the rows of a published data set: {named}. Do not compare with printed numbers.")
     without = sorted(set(rows["withheld"].dropna()))
-    warnings += [f"{why}. Leave such images in one split alone, and there is one." for why in without]
+    warnings += [f"{why}. Leave such images in one split alone and run again: then there can be." for why in without]
     if stale := sum(is_stale({PROGRAM: made_by}, program_digest()) for made_by in rows[PROGRAM]):
         warnings.append(f"{told(stale, len(rows))}.")
     if request.mix:

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,24 @@ CAPABILITIES = {"AVX512": {"avx512vl", "avx512bw", "avx512dq", "fma"}, "AVX2": {
 """What torch compiles its loops for -> flags of a CPU that runs them, the widest first."""
 
 KERNELS = (
-    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NVIDIA_TF32_OVERRIDE"),
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES"),
     *(f"{library}_{name}" for library in ("ONEDNN", "DNNL") for name in ("MAX_CPU_ISA", "CPU_ISA_HINTS")),
-    *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "NVIDIA_TF32_OVERRIDE", "TORCH_BLAS_PREFER_CUBLASLT"),
 )
 """Variables by which a site or a user has libraries choose other kernels, whose last bits are others."""
 
 
+def asked(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those of `KERNELS` that are set."""
+    return {name: variables[name] for name in KERNELS if variables.get(name)}
+
+
+ASKED = asked(os.environ)
+"""As this process began: libraries read them as they are loaded, and code of a user may change them later."""
+
+
 def described(model: str, *, threads: int, deterministic: bool, tf32: bool | str) -> dict[str, Any]:
     """All that can change a bit of a result besides the spec, the data and the code version."""
-    asked = {name: os.environ[name] for name in KERNELS if os.environ.get(name)}
     return {
         "python": ".".join(map(str, sys.version_info[:2])),
         "packages": {name: version(name) for name in PACKAGES},
@@ -40,7 +49,7 @@ def described(model: str, *, threads: int, deterministic: bool, tf32: bool | str
         "threads": threads,
         "deterministic": deterministic,
         "tf32": tf32,
-        **({"kernels": asked} if asked else {}),
+        **({"kernels": ASKED} if ASKED else {}),
     }
 
 

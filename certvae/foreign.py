@@ -37,10 +37,8 @@ IMPORTED = "<module>"
 """What Python calls the text of a module, where functions have names."""
 LACKING = "install what it needs, or mend the import"
 MEND = "mend it, or give it values that it accepts"
-REMEDIES = {
-    ModuleNotFoundError: LACKING,
-    SystemExit: "put what a script runs below `if __name__ == '__main__':`, and let the rest raise an error instead",
-}
+SCRIPT = "put what a script runs below `if __name__ == '__main__':`"
+ENDS = "let it raise an error instead"
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _loaded: dict[str, str] = {}
 """Module -> the source that it was imported with here."""
@@ -137,13 +135,13 @@ def called(function: Callable[Given, Result], *given: Given.args, **named: Given
     except (Fault, MemoryError):
         raise
     except SystemExit as stopped:
-        if stopped.code == signal.SIGTERM:  # that one is how Ray hears it
+        if stopped.code == signal.SIGTERM or hasattr(stopped, "ray_terminate_msg"):  # how Ray hears of it
             raise
         raise refused(function, stopped) from stopped
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # of a GPU: it may fit alone
             raise
-        if isinstance(error, ModuleNotFoundError) and not any(one.name != IMPORTED for one in _theirs(error)):
+        if isinstance(error, ModuleNotFoundError) and not any(one.name != IMPORTED for one in ran(error)):
             raise
         raise shadowed(error) or refused(function, error) from error
 
@@ -151,7 +149,7 @@ def called(function: Callable[Given, Result], *given: Given.args, **named: Given
 def refused(function: Callable[..., object], error: Exception | SystemExit) -> TheirFault:
     """The fault for an error in, or below, a function that a user wrote."""
     name = getattr(function, "__name__", type(function).__name__)
-    if theirs := _theirs(error):
+    if theirs := ran(error):
         last = theirs[-1]
         name, where = last.name, f"{last.filename}:{last.lineno}, `{(last.line or '').strip()}`"
     else:
@@ -161,10 +159,20 @@ def refused(function: Callable[..., object], error: Exception | SystemExit) -> T
     said = (str(error).strip() or "no message").splitlines()[0]
     return TheirFault(
         f"{name} raised {type(error).__name__}: {said}",
-        next((remedy for kind, remedy in REMEDIES.items() if isinstance(error, kind)), MEND),
+        _remedy(error),
         where=where,
         cause="this code is yours",
     )
+
+
+def _remedy(error: Exception | SystemExit) -> str:
+    match error:
+        case ModuleNotFoundError():
+            return LACKING
+        case SystemExit():
+            return SCRIPT if any(one.name == IMPORTED for one in ran(error)) else ENDS
+        case _:
+            return MEND
 
 
 def place_of(function: Callable[..., object]) -> str:
@@ -240,9 +248,7 @@ def _spec(module: str) -> ModuleSpec | None:
     """Found on the path, whatever was imported before and without running what lies above it."""
     places, found = None, None
     for name in itertools.accumulate(module.split("."), "{}.{}".format):
-        if (
-            found is not None and places is None
-        ):  # no package, so nothing lies in it; Python would look for `py` elsewhere
+        if found is not None and places is None:  # no package: nothing lies in it, and Python would look elsewhere
             return None
         found = PathFinder.find_spec(name, places)
         if found is None:
@@ -313,8 +319,8 @@ def _member(module: str, name: str) -> Callable[..., Any]:
     return given
 
 
-def _theirs(error: Exception | SystemExit) -> list[traceback.FrameSummary]:
-    """What ran of theirs when it was raised, the innermost last."""
+def ran(error: BaseException) -> list[traceback.FrameSummary]:
+    """What ran of a user's code when it was raised, the innermost last."""
     return [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
 
 

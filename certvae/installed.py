@@ -12,6 +12,14 @@ OURS = "certvae"
 WANTED = {"certify-latents": TRAIN, "verify": "verify", "report": "report", "store": "report"}
 """Command -> our extra that it wants; any other one, a study above all, wants them all."""
 
+HELD = {
+    ALL: {TRAIN, "store", "tracking", "sweep", "report", "verify", "rigorous", ALL},
+    TRAIN: {TRAIN, "store"},
+    "report": {"report", "store"},
+    "verify": {"verify"},
+}
+"""Extra -> those that it brings with it, itself among them."""
+
 
 @functools.cache
 def version(package: str) -> str:
@@ -50,12 +58,10 @@ def remedy(module: str, extra: str = "") -> str:
     named = [one for one in requirements if re.split(r"[\[<>=!~; ]", one)[0].lower() == wanted.lower()]
     if not named:
         return f"run `pip install '{wanted}'`"
-    if extra:
-        return _ours(extra)
     extras = [found[1] for one in named if (found := re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", one))]
-    if TRAIN in extras:  # others hold it and more
-        return _ours(TRAIN)
-    return _ours(next((one for one in extras if one not in (ALL, "dev")), ALL if extras else ""))
+    least = (one for one in extras if one not in (ALL, "dev"))
+    own = TRAIN if TRAIN in extras else next(least, ALL if extras else "")  # others hold `train` and more
+    return _ours(extra if extra in extras or own in HELD.get(extra, ()) else own)
 
 
 def _ours(extra: str) -> str:

@@ -19,7 +19,7 @@ nearly all train rows share features, as with labels, equal latents and features
 Where they share both, as those of a discrete code and labels, nothing tells, and that images differ is for the caller.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
@@ -238,8 +238,7 @@ def certify_latents(
     fitted, held = _halves(len(z), seed)
     taught = teacher or _fitted(f[fitted], f[held], classes, SMOOTHING, seed)
     T, T_certify = taught.rows(f), taught.rows(f_certify)
-    kinds = tuple(_fewer_digits(*pair) for pair in zip(train, certify, strict=True))
-    rows = _tested((z, f), (z_certify, f_certify), kinds)
+    rows = _tested((z, f), (z_certify, f_certify), map(_fewer_digits, train, certify))
     given = _Given(T, T_certify, fitted, held, taught.smoothing, delta, looks, rows)
     variances = None if logvar is None else _beside("logvar", logvar, z, z_certify)
     drawn = _draws(draws, variances, z, z_certify, seed)
@@ -254,14 +253,17 @@ def certify_latents(
         n_train=len(z),
         rows=rows,
     )
-    _check_draws(found)
+    if draws is not None and variances is not None:
+        _check_draws(found, z_certify, variances[1])
     return found
 
 
-def _check_draws(found: LatentCertificate) -> None:
+def _check_draws(found: LatentCertificate, mu: np.ndarray, logvar: np.ndarray) -> None:
     """Draws of q(z|x) tell of the image what their KL rate is at most (arXiv 2605.05813; Barber and Agakov 2003)."""
-    bound, rate = found.as_row()["sampled_affine_population_bound"], found.kl_rate
-    if bound is not None and rate is not None and bound > rate:
+    if (bound := found.as_row()["sampled_affine_population_bound"]) is None:
+        return
+    counted = found.rows.counted  # what the bound rests on
+    if bound > (rate := diagnostics.kl_rate(mu[counted], logvar[counted])):
         raise ConfigFault(
             f"draws carry at least {bound:.3g} nats, and q(z|x) of these means and logvar at most {rate:.3g}",
             "give draws mu + exp(logvar / 2) * noise, or leave draws away: logvar makes them",
@@ -278,7 +280,7 @@ def _fewer_digits(*given: Any) -> np.dtype:
 
 
 def _tested(
-    train: tuple[np.ndarray, np.ndarray], certify: tuple[np.ndarray, np.ndarray], kinds: Sequence[np.dtype]
+    train: tuple[np.ndarray, np.ndarray], certify: tuple[np.ndarray, np.ndarray], kinds: Iterable[np.dtype]
 ) -> Preconditions:
     """Which certify rows are of an image that is among the train rows, or among the certify rows before them.
 

@@ -174,6 +174,12 @@ def test_a_script_that_ends_by_itself_is_no_end_of_ours(folder):
     assert foreign.brought("ends:rows")() == 1
 
 
+def test_a_function_that_ends_the_process_is_told_to_raise(folder):
+    write(folder / "ends.py", "def rows():\n    raise SystemExit('no GPU')\n")
+    with pytest.raises(TheirFault, match=r"SystemExit: no GPU .* let it raise an error instead"):
+        called(foreign.brought("ends:rows"))
+
+
 def test_a_worker_that_is_asked_to_end_ends():
     with pytest.raises(SystemExit):
         called(sys.exit, signal.SIGTERM)

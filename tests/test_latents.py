@@ -75,6 +75,17 @@ def test_a_code_that_ignores_the_image_is_not_certified():
     assert "not looked at" in found.summary()
 
 
+def test_draws_of_ours_are_not_refused_where_an_image_repeats():
+    """A bound is about images that differ, and the KL rate was of all rows: the remedy was to leave draws away."""
+    blanks = np.zeros((len(KIND), 3)), np.zeros((len(KIND), F.shape[1]))
+    z = code(KIND, 1.0, 3)
+    rows = [np.vstack(pair) for pair in zip((z, F), (blanks[0][:, : z.shape[1]], blanks[1]), strict=True)]
+    small = [np.full_like(one, -6.0) for one in (code(KIND_TRAIN, 1.0, 2), rows[0])]
+    small[1][len(KIND) :] = 0.0
+    found = certify_latents((code(KIND_TRAIN, 1.0, 2), F_TRAIN), tuple(rows), classes=K, logvar=tuple(small))
+    assert found.rows.facts["distinct"] == len(KIND) + 1
+
+
 def test_means_that_are_given_for_draws_are_refused():
     """A dead channel was alive: its means, read with enough gain, say more than the KL rate allows."""
     means = code(KIND_TRAIN, 0.02, 2), code(KIND, 0.02, 3)

@@ -349,6 +349,22 @@ class TestInstalled:
         wanted = installed.DISTRIBUTIONS.get(module, module.partition(".")[0])
         assert any(re.match(rf"{wanted}\b", one) for one in brought(extra))
 
+    @pytest.mark.parametrize(
+        ("words", "module", "extra"),
+        [
+            (["run", "tiny.py"], "optuna", "all"),
+            (["run", "tiny.py"], "torchvision", "features"),
+            (["verify", "out"], "torch", "verify"),
+            (["verify", "out", "--rigorous"], "flint", "rigorous"),
+            (["certify-latents"], "sklearn", "train"),
+            (["report"], "pandas", "report"),
+        ],
+    )
+    def test_the_extra_of_a_command_is_named_where_it_brings_the_module(self, words, module, extra) -> None:
+        wanted = installed.DISTRIBUTIONS.get(module, module)
+        assert f"[{extra}]" in installed.remedy(module, installed.extra_of(words))
+        assert any(re.match(rf"{wanted}\b", one) for one in brought(extra))
+
 
 def brought(extra: str) -> Iterator[str]:
     """What an extra asks for, those in it included."""

@@ -77,8 +77,8 @@ def collapse_and_rescue(rows: pd.DataFrame, tau: float, forecast: Mapping[str, f
 
 
 def _dead_from(rows: pd.DataFrame) -> float | None:
-    """The KL weight from which on the plain code of every seed carries nothing, one of a failed run not among them."""
-    plain = rows[rows["mode"] == "no_align"]
+    """The KL weight from which on the plain code of every strict-feasible seed is dead, none of a failed run."""
+    plain = rows[(rows["mode"] == "no_align") & (rows["teacher_status"] != "stress-case")]
     alive = (~(plain["kl_rate"] < DEAD_RATE)).groupby(plain["alpha_kl"]).any()
     beyond = alive.index[alive.index > max(alive.index[alive], default=-math.inf)]
     return float(beyond.min()) if len(beyond) else None

@@ -30,6 +30,7 @@ from certvae.cluster.shutdown import end_ray
 from certvae.cluster.slots import Slots
 from certvae.cluster.watch import quiet, stoppable
 from certvae.errors import Fault, RayFault
+from certvae.fingerprint import ASKED, KERNELS
 from certvae.installed import remedy
 from certvae.store.process import is_dead, owner
 from certvae.terminal import variables_kept
@@ -76,6 +77,16 @@ WARNINGS = "PYTHONWARNINGS"
 
 
 @contextmanager
+def _inherited() -> Iterator[None]:
+    """What processes of Ray inherit: no warnings as errors, and kernels as this process began with."""
+    with variables_kept(WARNINGS, *KERNELS):
+        for name in (WARNINGS, *KERNELS):  # code of a user may have set them since
+            os.environ.pop(name, None)
+        os.environ.update(ASKED)
+        yield
+
+
+@contextmanager
 def own_ray(slots: Slots) -> Iterator[Pool]:
     """Starts a Ray on this machine that ends with the block, and watches it.
 
@@ -89,8 +100,7 @@ def own_ray(slots: Slots) -> Iterator[Pool]:
     scratch = scratch_folder()
     try:
         with quiet(), stoppable() as stop, private_token(scratch), on_loopback():
-            with variables_kept(WARNINGS):
-                os.environ.pop(WARNINGS, None)
+            with _inherited():
                 start(slots, scratch / "ray")
             with nobody_left():
                 try:

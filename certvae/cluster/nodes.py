@@ -9,7 +9,7 @@ import platform
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from certvae import fingerprint
@@ -38,6 +38,8 @@ class Facts:
     """Digest of the program's text."""
     store: str = ""
     """Why the store cannot be used from here, or nothing."""
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    """Variables that choose how libraries compute."""
 
 
 @contextmanager
@@ -63,6 +65,7 @@ def look(probe: str) -> Facts:
         packages={name: version(name) or "absent" for name in PACKAGES},
         program=program_digest()[:SHORT],
         store=_reach(Path(probe)),
+        kernels=fingerprint.ASKED,
     )
 
 
@@ -102,6 +105,9 @@ def differences(expected: Facts, facts: Facts) -> Iterator[str]:
             yield f"{name} {facts.packages.get(name)}, not {wanted}"
     if facts.program != expected.program:
         yield f"other source code ({facts.program}, not {expected.program})"
+    if facts.kernels != expected.kernels:
+        here, there = (", ".join(f"{name}={value}" for name, value in one.kernels.items()) for one in (expected, facts))
+        yield f"kernels by {there or 'default'}, not by {here or 'default'}: set such variables alike on every host"
 
 
 def no_store_here(probe: str) -> RayFault:

@@ -158,7 +158,7 @@ def read_arrays(path: Path) -> Arrays:
         return Arrays.of(path, {"x": _loaded(path, "x")})
     archive = _opened(path)
     with archive:
-        wanted = [key for key in archive.files if _meaning(key) is not None or key == "range"]
+        wanted = [key for key in archive.files if meaning_of(key) is not None or key == "range"]
         wanted = wanted or archive.files
         for key in wanted:
             named[key] = _member(archive, key, path)
@@ -167,7 +167,7 @@ def read_arrays(path: Path) -> Arrays:
 
 def by_part(path: Path, named: Mapping[str, Any]) -> tuple[dict[Part, Any], dict[Part, Any]]:
     """Values and labels by part, from names such as `x_train`. One array alone may have any name."""
-    names = {key: _meaning(key) for key in named}
+    names = {key: meaning_of(key) for key in named}
     if len(named) == 1 and None in names.values():
         names = dict.fromkeys(names, ("train", "values"))
     found: dict[str, dict[Part, Any]] = {"values": {}, "labels": {}}
@@ -181,7 +181,7 @@ def by_part(path: Path, named: Mapping[str, Any]) -> tuple[dict[Part, Any], dict
     return found["values"], found["labels"]
 
 
-def _meaning(key: str) -> tuple[Part, str] | None:
+def meaning_of(key: str) -> tuple[Part, str] | None:
     """Part and kind that a key names: one word of each, or one of them alone."""
     words = [word for word in re.split(r"[^a-z]+", key.lower()) if word]
     parts: list[Part] = [part for word in words if (part := part_of(word))]

@@ -245,7 +245,8 @@ def view(data: Data, contents: Contents) -> View:
 
 
 def _root(root: Path | None) -> Path:
-    return Path(root or os.environ.get(ROOT_VARIABLE) or "data").absolute()
+    named = root or os.environ.get(ROOT_VARIABLE) or "data"
+    return Path("data" if is_own(str(named)) else named).absolute()  # data of one's own have no official files
 
 
 def _fetched(official: Official, progress: bool) -> Source:

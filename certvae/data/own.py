@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from certvae import foreign
-from certvae.data.arrays import Arrays, by_part, read_arrays
+from certvae.data.arrays import Arrays, by_part, meaning_of, read_arrays
 from certvae.data.images import ImageFolder
 from certvae.data.progress import bar
 from certvae.data.source import Source
@@ -111,7 +111,7 @@ def _named(place: str, found: Any) -> dict[str, np.ndarray]:
     match found:
         case Mapping():
             return _joined(place, {str(key): _named_part(place, str(key), value) for key, value in found.items()})
-        case (x, y) if not isinstance(x, list) and _has_items(x) and _has_items(y):
+        case (x, y) if not isinstance(x, list | tuple) and _has_items(x) and _has_items(y):
             raise _refusal(f"{place} returns two data sets", place, 'say which is which: {"train": one, "test": other}')
         case (x, y):
             return {"x": _array(place, x), "y": _array(place, y)}
@@ -131,12 +131,12 @@ def _joined(place: str, parts: Mapping[str, dict[str, np.ndarray]]) -> dict[str,
 
 def _named_part(place: str, key: str, value: Any) -> dict[str, np.ndarray]:
     """One entry: an array, (x, y) of a part, or a data set of a part."""
-    part = part_of(key) or "train"
+    part, kind = meaning_of(key) or (part_of(key) or "train", "values")
     if isinstance(value, tuple) and len(value) == 2:
         return {f"x_{part}": _array(place, value[0]), f"y_{part}": _array(place, value[1])}
-    if _has_items(value):
+    if _has_items(value) and kind == "values":
         return _items(place, part, value)
-    if not _is_array(value):
+    if not _is_array(value) and kind == "values":
         wanted = "x, (x, y), a mapping of arrays, or a data set of items, such as a torch Dataset"
         raise _refusal(f"{place} returns a {type(value).__name__}", place, f"return {wanted}")
     return {key: _array(place, value)}
@@ -174,6 +174,9 @@ def _item(place: str, item: Any) -> tuple[np.ndarray, ...]:
             if len(values) != 1:
                 told = f"items of {place} hold {', '.join(map(str, item))}"
                 raise _refusal(told, place, "call one of them image or x, and its class label or y")
+            if not labels and (others := [str(key) for key in item if str(key).lower().endswith(("label", "labels"))]):
+                told = f"items of {place} hold {', '.join(others)}, and no label"
+                raise _refusal(told, place, "return the one that is meant as label, or items without any")
             parts = (*values.values(), *labels.values())
         case (x,) if isinstance(item, tuple):
             parts = (x,)

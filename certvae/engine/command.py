@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shlex
 import sys
@@ -349,12 +350,14 @@ def described(data: str, size: int | None = None) -> str | Description:
 
 def _meant(data: str) -> str | None:
     """How to name what lies at a path, where that is all that was given."""
-    path = Path(data).expanduser()
-    if not path.exists():
+    # Of a path that is too long, or not to be entered, or in no home, those of `Path` raise.
+    path = os.path.expanduser(data)  # noqa: PTH111
+    is_folder = os.path.isdir(path)  # noqa: PTH112
+    if not os.path.exists(path):  # noqa: PTH110
         return None
-    if not path.is_dir() and path.suffix not in (".npz", ".npy"):
+    if not is_folder and Path(path).suffix not in (".npz", ".npy"):
         return "let a function return what that file holds: --data mine:images, for a function images in mine.py"
-    return f"say what lies there: --data {'folder' if path.is_dir() else 'npz'}:{data}"
+    return f"say what lies there: --data {'folder' if is_folder else 'npz'}:{data}"
 
 
 def _taught(preset: CellSpec, teacher: str) -> CellSpec:

@@ -15,6 +15,7 @@ from certvae.engine.rows import RowIndex
 from certvae.errors import ConfigFault
 from certvae.protocols import chain
 from certvae.protocols.steps import Step, inputs_of
+from certvae.quality import NO_TEACHER
 from certvae.store.artifact import Artifact
 from certvae.store.folders import folders
 from certvae.store.store import OBJECTS, Stage, Store
@@ -22,7 +23,7 @@ from certvae.terminal import number_of
 
 SHOWN = 3  # differences to the nearest stored result
 NAMED = 9  # cells to choose from
-SHORT = {"infeasible_teacher": "no teacher"}
+BRIEFLY = {NO_TEACHER: "no teacher"}
 
 
 def shown(store: Store, rows: RowIndex, cells: Sequence[Cell], censored: Mapping[str, str]) -> Group:
@@ -111,7 +112,7 @@ def _reasons(rows: Sequence[Any]) -> str:
 
 def _margin(row: Any) -> str:
     if row["outcome"] != "ok":
-        return f"[red]{SHORT.get(row['outcome'], row['outcome'])}[/]"
+        return f"[red]{BRIEFLY.get(row['outcome'], row['outcome'])}[/]"
     return digits(row["margin"], "+.3f")
 
 

@@ -1,4 +1,4 @@
-"""All by which code of a user may change how torch, or numpy, computes in a process: read, settled, and put back."""
+"""By what code of a user changes how torch, or numpy, computes in a process: read, settled, and put back."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -101,6 +101,7 @@ def of_results() -> Iterator[None]:
     strictness = torch.get_deterministic_debug_mode()
     with kept(), torch.inference_mode(False):
         settle()
+        torch.set_num_threads(1)
         torch.set_deterministic_debug_mode(strictness)
         yield
 

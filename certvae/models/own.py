@@ -41,8 +41,12 @@ def _called(network: Module, function: Callable[..., Any], shape: Shape, classes
     try:
         return called(function, shape, classes, **network.options)
     except TheirFault as fault:
+        error = fault.__cause__
+        if not isinstance(error, TypeError) or foreign.ran(error):
+            raise
         given = ", ".join([str(shape), str(classes), *(f"{name}={value!r}" for name, value in network.options.items())])
-        remedy = f"it is called as {function.__name__}({given}): let it take that, or name a function that does"
+        name = network.build.partition(":")[2]
+        remedy = f"it is called as {name}({given}): let it take that, or name a function that does"
         raise TheirFault(fault.what, remedy, where=fault.where, cause=fault.cause) from fault
 
 

@@ -239,7 +239,8 @@ def _behind(encode: Any) -> list[nn.Module]:
     """The modules that a function reads: itself, that of which it is a method, or those that it names or is given."""
     given, function = [encode, getattr(encode, "__self__", None)], encode
     if isinstance(encode, partial):
-        given, function = [encode.func, *encode.args, *encode.keywords.values()], encode.func
+        function = encode.func
+        given = [function, getattr(function, "__self__", None), *encode.args, *encode.keywords.values()]
     if inspect.isroutine(function):
         with suppress(TypeError, ValueError):  # written in C, or naming what is not there yet
             named = inspect.getclosurevars(function)

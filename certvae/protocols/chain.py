@@ -20,7 +20,7 @@ from certvae.protocols import baselines, forecasting, judging, rescue, response,
 from certvae.protocols.forecasting import Pressure
 from certvae.protocols.judging import Look, Reads, Subject
 from certvae.protocols.steps import Graph, Step, fold
-from certvae.quality import Verdict
+from certvae.quality import NO_TEACHER, Verdict
 from certvae.spec.baselines import Baselines
 from certvae.spec.cell import CellSpec
 from certvae.spec.modes import ordered
@@ -277,7 +277,7 @@ def _call(store: Store, stage: Stage, *inputs: Any) -> Ended:
     except NumberFault as fault:
         return Failed("diverged", str(fault))
     except TeacherFault as fault:
-        return Failed("infeasible_teacher", str(fault))
+        return Failed(NO_TEACHER, str(fault))
 
 
 def _row(chain: Chain, mode: str, split: Split, dataset: Dataset, judged: list[Ended]) -> Row:

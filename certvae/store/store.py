@@ -14,6 +14,7 @@ published is found, the rest is computed. Locks only save work; no decision is t
 
 import contextlib
 import inspect
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,8 +39,8 @@ __all__ = ["Artifact", "Checkpoints", "Content", "Corrupt", "Stage", "Store", "W
 
 OBJECTS = "obj"
 EXECUTIONS = "executions"
-TIMED = 64
-"""Executions of a stage that are looked at to say how long the next one takes."""
+TIMED, LOOKED = 64, 1024
+"""Executions of a stage that say how long the next one takes, and how many are looked at to find them."""
 STARTS = "starts"
 Report = Callable[[Mapping[str, Any]], None]
 T = TypeVar("T")
@@ -286,12 +287,16 @@ class Store:
         return body and body["environment"]
 
     def seconds(self, stage: str, alike: Callable[[Mapping[str, Any]], bool] | None = None) -> list[float]:
-        """How long the executions of a stage took; of its last ones with such inputs, where that is asked."""
+        """How long the executions of a stage took; where asked, the last ones on this device and with such inputs."""
         events = self.executions(stage)
         if alike is not None:
-            made = ((event, self._body(event["key"])) for event in events[-TIMED:])
-            events = [event for event, body in made if body is not None and alike(body["inputs"])]
+            made = ((event, self._body(event["key"])) for event in itertools.islice(reversed(events), LOOKED))
+            found = (event for event, body in made if body and self._is_here(body) and alike(body["inputs"]))
+            events = [*itertools.islice(found, TIMED)]
         return [float(event["seconds"]) for event in events]
+
+    def _is_here(self, body: Mapping[str, Any]) -> bool:
+        return body["environment"].get("device") == self._environment.get("device")
 
     def _body(self, key: str) -> dict[str, Any] | None:
         """All that names an object; None where it is not there, or not whole."""

@@ -50,6 +50,11 @@ def test_no_bound_is_the_smallest_while_a_network_has_none(tmp_path):
     """Its scores are gone, say: those of the others were called the smallest."""
     rows = [one | ({"population_bound": None} if one["seed"] == 1 else {}) for one in chains([0, 1])]
     assert "smallest population bound" not in opened(tmp_path / "one", rows).sentence
+    full = [
+        one | ({"population_bound": None} if (one["seed"], one["mode"]) == (1, "full") else {})
+        for one in chains([0, 1])
+    ]
+    assert "smallest population bound" not in opened(tmp_path / "full", full).sentence
     assert "smallest population bound" in opened(tmp_path / "all", chains([0, 1])).sentence
 
 

@@ -274,7 +274,7 @@ def test_why_there_is_no_claim_about_the_population_stands_at_the_top(tmp_path):
     tell(Store.existing(store).disk, rows[0]["data_digest"], found)
     _, warnings = gather(Request(store=store, study=STUDY))
     why = "1 of 80 certify rows lie in other splits (1 in train): no claim about the population"
-    assert warnings == [f"{why}. Leave such images in one split alone, and there is one."]
+    assert warnings == [f"{why}. Leave such images in one split alone and run again: then there can be."]
 
 
 def test_stale_rows_are_a_warning_with_what_to_do(tmp_path):

@@ -39,6 +39,10 @@ def test_equal_nodes_pass():
         ({"packages": {"ray": "2.60.0", "torch": "2.12.0"}}, "torch 2.12.0, not 2.13.0"),
         ({"packages": {"torch": "2.13.0"}}, "ray None, not 2.60.0"),
         ({"program": "bbbb"}, "other source code (bbbb, not aaaa)"),
+        (
+            {"kernels": {"MKL_CBWR": "COMPATIBLE"}},
+            "kernels by MKL_CBWR=COMPATIBLE, not by default: set such variables alike on every host",
+        ),
         ({"store": "it is not there"}, "the store cannot be used: it is not there"),
     ],
 )

@@ -68,6 +68,13 @@ def sparse():
     from scipy.sparse import csr_matrix
     return csr_matrix(X.reshape(40, 64) / 255)
 
+def tuples(): return tuple(X), tuple(Y)
+def listed(): return {"x": list(X), "y": Y.tolist()}
+def listed_texts(): return {"x": X, "y": [("cat", "dog")[y] for y in Y]}
+def listed_parts():
+    return {"x_train": list(X[:30]), "y_train": Y[:30], "x_test": list(X[30:]), "y_test": Y[30:].tolist()}
+def finer(): return [{"img": x, "fine_label": 1, "coarse_label": 0} for x in X]
+
 def two_sets(): return Items(range(30)), Items(range(30, 40))
 def named_sets(): return dict(zip(("train", "test"), two_sets()))
 def extra(): return {**named_sets(), "extra": Items(range(20))}
@@ -110,15 +117,25 @@ def opened(place: str, cache: Path):
     return load(Data(name=about.name), about.place, cache=cache, progress=False)
 
 
-IN_PARTS = ["parts", "keys", "split_items", "datasets", "split_named", "named_sets"]
+IN_PARTS = ["parts", "keys", "split_items", "datasets", "split_named", "named_sets", "listed_parts"]
 
 
-@pytest.mark.parametrize("function", ["pair", "items", "tensors", "texts", "pictures", "named", *IN_PARTS])
+WHOLE = ["pair", "items", "tensors", "texts", "pictures", "named", "tuples", "listed", "listed_texts"]
+
+
+@pytest.mark.parametrize("function", [*WHOLE, *IN_PARTS])
 def test_everything_that_a_function_may_return(here, function):
     dataset = opened(f"my_rows:{function}", here / "cache")
     assert (dataset.shape, dataset.classes) == ((1, 8, 8), 2)
     assert len(dataset.rows("certify")) == (10 if function in IN_PARTS else 8)
     assert str(here) not in sys.path
+
+
+def test_labels_of_other_names_are_not_dropped_in_silence(here):
+    with pytest.raises(
+        DataFault, match=r"hold fine_label, coarse_label, and no label .* the one that is meant as label"
+    ):
+        describe("my_rows:finer")
 
 
 @pytest.mark.parametrize("function", ["rows", "frame", "sparse"])

@@ -320,6 +320,12 @@ def test_data_of_ones_own_that_are_not_there_are_told(data, fault):
         parse(STUDY, ["--data", data])
 
 
+@pytest.mark.parametrize("data", ["~nobody_of_this_name/x", "x" * 300])
+def test_a_path_that_cannot_be_looked_at_is_no_bug_of_ours(data):
+    with pytest.raises(ConfigFault, match="data of your own: folder:PATH"):
+        parse(STUDY, ["--data", data])
+
+
 @pytest.mark.parametrize("words", [["--store", ""], ["--store="], ["--data", "digits", "--study", ""], [""]])
 def test_nothing_where_a_value_is_wanted_is_not_the_current_folder(words, tmp_path, monkeypatch, capsys):
     """`--store "$STORE"`, where no such variable is set, made a store of the folder that somebody stood in."""

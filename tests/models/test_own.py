@@ -128,6 +128,15 @@ class TestBadNetworks:
 
 
 class TestSpec:
+    def test_an_error_inside_it_keeps_its_own_remedy(self, tmp_path, monkeypatch):
+        """It was told to take arguments that it takes; and what is made by `partial` has no name."""
+        lines = "from functools import partial", "def f(*_): import nothing_of_this_name", "part = partial(f)"
+        (tmp_path / "lazy_nets.py").write_text("\n".join(lines))
+        monkeypatch.syspath_prepend(tmp_path)
+        for name in ("f", "part"):
+            with pytest.raises(TheirFault, match=r"ModuleNotFoundError.* install what it needs"):
+                build(Model(network=Module(f"lazy_nets:{name}")), SHAPE, 4, seed=0)
+
     def test_the_key_holds_options_and_text_and_no_encoder(self):
         named = plain(Model(network=Module("mynets:VitVae", options={"width": 8})))
         assert named["network"].keys() == {"type", "build", "options", "source"}

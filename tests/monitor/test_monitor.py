@@ -166,7 +166,9 @@ class TestLoop:
         assert (net.training, net[1].training, net[2].training) == (True, True, False)
         assert all(torch.equal(one, before[name]) for name, one in net.state_dict().items())
 
-    @pytest.mark.parametrize("form", ["the module", "a method", "a function", "a function of a function"])
+    @pytest.mark.parametrize(
+        "form", ["the module", "a method", "a function", "a function of a function", "a method of some"]
+    )
     def test_modules_rest_however_they_are_named(self, form):
         """A lambda that picks mu and logvar out of a model left dropout on, and moved running statistics."""
         net = nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Dropout())
@@ -175,6 +177,7 @@ class TestLoop:
             "a method": net.forward,
             "a function": lambda x: net(x)[:, :3],
             "a function of a function": partial(lambda model, x: model(x), net),
+            "a method of some": partial(net.forward),
         }
         before = net[1].running_mean.clone()
         Monitor(T, IMAGES).step(ways[form])

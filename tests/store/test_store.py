@@ -161,6 +161,12 @@ class TestCall:
         assert all(seconds >= 0 for seconds in store.seconds("source"))
         assert store.seconds("doubled") == []
 
+    def test_of_other_inputs_or_on_another_device_it_is_not_counted(self, store: Store) -> None:
+        store.call(source, 1, 5)
+        assert len(store.seconds("source", lambda _: True)) == 1
+        assert store.seconds("source", lambda _: False) == []
+        assert Store(store.path, fingerprint={"device": "another"}).seconds("source", lambda _: True) == []
+
     def test_hands_the_workbench_to_the_stage(self, tmp_path: Path) -> None:
         seen: list[Workbench] = []
         told: list[Mapping[str, Any]] = []

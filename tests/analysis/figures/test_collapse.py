@@ -34,6 +34,9 @@ def test_the_dead_region_begins_where_every_plain_code_is_dead(rows):
     alive = rows.assign(kl_rate=rows["kl_rate"].where(rows["seed"] == 0, 1.0))
     assert collapse._dead_from(alive) is None
 
+    stressed = alive.assign(teacher_status=alive["teacher_status"].where(alive["seed"] == 0, "stress-case"))
+    assert collapse._dead_from(stressed) == 2.0, "as the table beside it says"
+
 
 def test_a_failed_seed_is_not_dead_and_a_weight_between_living_ones_begins_no_region(rows):
     missing = rows.assign(kl_rate=rows["kl_rate"].where((rows["seed"] == 0) | (rows["alpha_kl"] != 2.0)))
