@@ -12,14 +12,6 @@ OURS = "certvae"
 WANTED = {"certify-latents": TRAIN, "verify": "verify", "report": "report", "store": "report"}
 """Command -> our extra that it wants; any other one, a study above all, wants them all."""
 
-HELD = {
-    ALL: {TRAIN, "store", "tracking", "sweep", "report", "verify", "rigorous", ALL},
-    TRAIN: {TRAIN, "store"},
-    "report": {"report", "store"},
-    "verify": {"verify"},
-}
-"""Extra -> those that it brings with it, itself among them."""
-
 
 @functools.cache
 def version(package: str) -> str:
@@ -61,7 +53,7 @@ def remedy(module: str, extra: str = "") -> str:
     extras = [found[1] for one in named if (found := re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", one))]
     least = (one for one in extras if one not in (ALL, "dev"))
     own = TRAIN if TRAIN in extras else next(least, ALL if extras else "")  # others hold `train` and more
-    return _ours(extra if extra in extras or own in HELD.get(extra, ()) else own)
+    return _ours(extra if extra in extras else own)  # our metadata spell out what extras bring with them
 
 
 def _ours(extra: str) -> str:

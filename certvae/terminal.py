@@ -118,6 +118,15 @@ def variables_kept(*names: str) -> Iterator[None]:
             os.environ.update({} if value is None else {name: value})
 
 
+@contextmanager
+def variables_unset(*names: str) -> Iterator[None]:
+    """Without these environment variables; afterwards each is what it was."""
+    with variables_kept(*names):
+        for name in names:
+            os.environ.pop(name, None)
+        yield
+
+
 def guarded(command: Callable[[], int], again: Callable[[], str] | None = None, extra: str = "") -> int:
     """Runs a command and returns one of the documented exit codes, whatever it met; no traceback of ours is shown.
 

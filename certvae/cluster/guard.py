@@ -37,7 +37,7 @@ def main(below: str) -> None:
 
 
 def began(process: psutil.Process) -> int:
-    """When a process began, in hundredths of a second. On Linux since boot, whose time moves with the clock."""
+    """When a process began, by the rule of `certvae.store.process.start`, which it would have to import."""
     return round(100 * (process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)))
 
 

@@ -33,7 +33,7 @@ from certvae.errors import Fault, RayFault
 from certvae.fingerprint import ASKED, KERNELS
 from certvae.installed import remedy
 from certvae.store.process import is_dead, owner
-from certvae.terminal import variables_kept
+from certvae.terminal import variables_kept, variables_unset
 
 PREFIX = "certvae-"
 OWNER = "owner"  # names who made a folder; a path that held it would be too long for Ray's sockets
@@ -79,9 +79,7 @@ WARNINGS = "PYTHONWARNINGS"
 @contextmanager
 def _inherited() -> Iterator[None]:
     """What processes of Ray inherit: no warnings as errors, and kernels as this process began with."""
-    with variables_kept(WARNINGS, *KERNELS):
-        for name in (WARNINGS, *KERNELS):  # code of a user may have set them since
-            os.environ.pop(name, None)
+    with variables_unset(WARNINGS, *KERNELS):  # code of a user may have set them since
         os.environ.update(ASKED)
         yield
 

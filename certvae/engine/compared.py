@@ -11,6 +11,7 @@ from certvae.engine.progress import digits, listing
 from certvae.engine.rows import Row
 from certvae.terminal import number_of
 
+DESCRIPTIVE = "choices have seen {} rows, so their bounds and words are descriptive and no claim"
 HEADINGS = ("seeds", "failed", "margin", "least", "largest", "certified", "alive", "PSNR")
 
 
@@ -23,11 +24,12 @@ def compared(rows: Sequence[Row], differences: Mapping[str, str]) -> Table:
     """
     strict = [row for row, one in zip(rows, quality.statuses(rows), strict=True) if one != "stress-case"]
     apart = len({(row["config"], row["seed"]) for row in rows}) - len({(row["config"], row["seed"]) for row in strict})
-    seen = "" if rows[0]["split"] == CLAIM_SPLIT else ", which choices have seen, so that nothing is claimed of them"
+    split = rows[0]["split"]
     title = (
-        f"{rows[0]['split']} rows{seen}: means over strict-feasible seeds, and their least and largest margin, nats "
-        "and dB; certified: population bound of the head above 0; alive: that of a head on draws"
+        f"{split} rows: means over strict-feasible seeds, and their least and largest margin, nats and dB; certified: "
+        "population bound of the head above 0; alive: that of a head on draws"
     )
+    title += "" if split == CLAIM_SPLIT else f"; {DESCRIPTIVE.format(split)}"
     title += f"; without {number_of(apart, 'stress-case seed')}" if apart else ""
     whole = ("mode", *HEADINGS)
     table = listing("config", *whole, right=HEADINGS, whole=whole, title=title, padding=(0, 1, 0, 0))

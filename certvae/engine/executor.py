@@ -5,7 +5,6 @@ report how far they are; they open no database. `Tuner.restore` is never called:
 store.
 """
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from certvae.cluster.slots import Place, Slots
 from certvae.engine import failures
 from certvae.engine.dispatch import Dispatcher
 from certvae.engine.worker import run_cell
-from certvae.terminal import handled, number_of, variables_kept
+from certvae.terminal import handled, number_of, variables_unset
 
 MOST_SLOTS = 10_000  # Ray Tune asks for lanes until it has so many; the room that there is decides
 ATTEMPTS = 3  # per lane and invocation; what an earlier run did is not counted
@@ -52,9 +51,7 @@ def run(
     """
     # Ray Tune leaves its handler of both behind, which hears Ctrl-C and does nothing.
     interrupt, user = (handled(one, signal.getsignal(one) or signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGUSR1))
-    with _ray(slots, place, address, most) as pool, interrupt, user, variables_kept(*GONE):
-        for name in GONE:
-            os.environ.pop(name, None)
+    with _ray(slots, place, address, most) as pool, interrupt, user, variables_unset(*GONE):
         tune.Tuner(
             tune.with_resources(pool.work_of(work, place), partial(_bundle, slots=pool.slots)),
             tune_config=tune.TuneConfig(

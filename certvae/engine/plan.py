@@ -26,7 +26,7 @@ from certvae.protocols.steps import Step
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Training
 from certvae.spec.rescue import Unaligned
-from certvae.store.artifact import Artifact
+from certvae.store.artifact import ARTIFACT, Artifact
 from certvae.store.store import Store
 from certvae.terminal import number_of
 
@@ -35,8 +35,6 @@ SPARE_DISK = 1.2
 MOST_WEIGHTS = 2**30
 """Bytes of one network that are more than anybody's here: where so many fit, nobody counts parameters."""
 PROBE_STEPS = 8
-ARTIFACT = "artifact"
-"""What an input is that an earlier step made."""
 DAY = 86_400.0
 PROBED = 10**7
 """Image passes of a slot, which take 100 s to a day: a run with fewer is not worth a probe before it starts."""

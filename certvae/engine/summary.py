@@ -14,7 +14,7 @@ from rich.table import Table
 from certvae import answers, looks
 from certvae.canonical import finite, plain
 from certvae.certificate import CLAIM_SPLIT
-from certvae.engine.compared import compared
+from certvae.engine.compared import DESCRIPTIVE, compared
 from certvae.engine.progress import digits, listing, setting
 from certvae.engine.rows import Row, fresh
 from certvae.engine.search import SearchCells
@@ -30,7 +30,6 @@ from certvae.tracking.runs import flattened, without_seed
 
 SHORT = {"strict-feasible": "strict", "stress-case": "stress"}
 SHOWN_REASONS = 5
-DESCRIPTIVE = "choices have seen {} rows, so their bounds and words are descriptive and no claim"
 HOPELESS = (
     "stopped: no search seed has a strict-feasible teacher, and nothing that is searched changes a teacher. "
     "`certvae report` shows every candidate beside the thresholds; give the teacher search more to choose "

@@ -320,13 +320,9 @@ def _distributions(given: Any, images: int) -> np.ndarray:
             "give more guard images, and the teacher row of each, in their order",
             where="Monitor",
         )
-    match given:
-        case Tensor(dtype=torch.bfloat16):
-            typed = rows  # numpy has no such type
-        case Tensor():
-            typed = given.detach().cpu().numpy()
-        case _:
-            typed = np.asarray(given)
+    if getattr(given, "dtype", None) == torch.bfloat16:  # numpy has no such type
+        given = rows
+    typed = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
     try:
         return Pairs.from_logits(typed, np.zeros_like(rows), split="guard").teacher
     except ValueError as error:

@@ -22,6 +22,8 @@ from certvae.store.folders import Corrupt, Folder, give_up, open_folder
 
 ARRAYS = "arrays.safetensors"
 FACTS = "facts.json"
+ARTIFACT = "artifact"
+"""Names, in the inputs of a stage, one that another stage made."""
 _KINDS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _FLOATS = ("float16", "float32", "float64", "complex64")
 
@@ -64,7 +66,7 @@ class Artifact:
 
     def identity(self) -> dict[str, str]:
         """An artifact is named by what it holds, not by how it was made or where it lies."""
-        return {"artifact": self.digest}
+        return {ARTIFACT: self.digest}
 
     @property
     def facts(self) -> dict[str, Any]:

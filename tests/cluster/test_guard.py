@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from certvae.cluster import guard
+from certvae.store.process import start
 
 LOOP = "import time\nwhile True: time.sleep(0.05)"
 DRIVER = f"""
@@ -49,7 +50,9 @@ def test_they_are_known_again_after_the_clock_was_set(monkeypatch):
     boot_time, create_time = psutil.boot_time, psutil.Process.create_time
     with subprocess.Popen([sys.executable, "-c", LOOP]) as child:
         try:
-            below = json.dumps({child.pid: guard.began(psutil.Process(child.pid))})
+            began = guard.began(psutil.Process(child.pid))
+            assert str(began) == start(child.pid), "the rule of the store, which it does not import"
+            below = json.dumps({child.pid: began})
             monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + 3600)
             monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
             monkeypatch.setattr(sys, "stdin", io.StringIO())

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from certvae.engine.compared import compared
+from certvae.engine.compared import DESCRIPTIVE, compared
 from certvae.engine.summary import tables
 from tests.engine.test_summary import row
 
@@ -62,7 +62,9 @@ def test_a_psnr_that_is_missing_is_in_no_mean():
 
 def test_it_says_of_which_rows_and_what_certified_means():
     told = " ".join(lines([{**one, "split": "guard"} for one in BOTH]))
-    assert "guard rows, which choices have seen, so that nothing is claimed of them: means over strict" in told
+    assert "guard rows: means over strict-feasible seeds" in told
+    assert DESCRIPTIVE.format("guard") in told
+    assert "choices have seen" not in " ".join(lines(BOTH))
     assert "certify rows: means over strict-feasible seeds" in " ".join(lines(BOTH))
     assert "certified: population bound of the head above 0" in told
 
