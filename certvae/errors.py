@@ -56,6 +56,7 @@ class ExitCode(IntEnum):
 
     DONE = 0, "done"
     BUG = 1, "a bug of ours, or a check that says no"
+    NO = BUG
     WRONG_INPUT = 2, "wrong input and nothing started"
     INCOMPLETE = 3, "finished with failed cells or nothing feasible"
     RESUMABLE = 4, "stopped and resumable by the same command"

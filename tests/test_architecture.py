@@ -45,6 +45,7 @@ FLOORS = (
     {"protocols", "latents", "monitor"},
     {"bundle", "loaded"},
     {"engine", "analysis"},
+    {"commands"},
     {"__main__"},
 )
 """Rooms of `certvae`, a package or a file each, from the ground up. A room imports from the floors below its own."""
@@ -70,6 +71,7 @@ MAY_IMPORT = {
     "loaded": {"torch"},
     "monitor": {"torch"},
     "engine": {"ray", "optuna", "torch", "tyro", "rich", "annotated_types"},
+    "commands": {"tyro"},
     "__main__": {"tyro"},
 }
 """Whom a room may import besides numpy and jaxtyping."""

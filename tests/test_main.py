@@ -262,6 +262,12 @@ def test_a_group_of_commands_says_what_it_is_for(group: str, known: str) -> None
     assert "certvae certify teacher.npy" in help_of()
 
 
+def test_the_list_of_commands_fits_a_screen_and_each_says_the_rest_itself() -> None:
+    assert len(help_of().splitlines()) <= 60
+    assert "certvae bundle out --mode full" not in help_of()
+    assert "certvae bundle out --mode full" in help_of("bundle")
+
+
 @pytest.mark.parametrize("words", [(), ("certify-latents",), ("bundle",), ("report",), ("sweeps/tiny_fixed_q.py",)])
 def test_no_help_shows_an_empty_default(words: tuple[str, ...]) -> None:
     said = " ".join(help_of(*words).split())

@@ -31,4 +31,4 @@ def response(prefix: str, store: Path, mode: str, data_root: Path | None) -> int
     dataset = load(spec.data, data_root, cache=opened.path / DATA, progress=False)
     found = of_cell(spec, chain.graph(spec), mode, dataset, opened)
     print(f"{mode} of seed {spec.seed}, config {spec.config[:12]}: {found.words}")
-    return ExitCode.DONE if awakens(found.columns) else ExitCode.BUG
+    return ExitCode.DONE if awakens(found.columns) else ExitCode.NO

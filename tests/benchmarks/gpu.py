@@ -25,7 +25,6 @@ import numpy as np
 import torch
 import tyro
 from torch import nn
-from torch.utils import deterministic
 from torch.utils.flop_counter import FlopCounterMode
 
 from certvae import fingerprint
@@ -36,6 +35,7 @@ from certvae.evaluation.diagnostics import guard_numbers, passage
 from certvae.models.nets import build
 from certvae.spec.parts import Data, Precision, Training
 from certvae.spec.presets import rescue
+from certvae.spec.rescue import Rescue
 from certvae.store.store import Store
 from certvae.terminal import guarded
 from certvae.training import environment
@@ -199,6 +199,7 @@ class Net:
     def step(self, way: Way) -> Step | Recorded:
         """A step with all that it needs, the warm-up of its graph done."""
         spec, bench = self.spec, self.bench
+        assert isinstance(spec.protocol, Rescue)
         schedule = Training(batch_size=bench.sizes.batch, precision=way.precision)
         vae = build(spec.model, self.dataset.shape, self.classes, seed=0).to(bench.device).train()
         if way.channels_last:
@@ -260,6 +261,7 @@ def _activations(step: Step, rows: torch.Tensor) -> int:
 @contextmanager
 def as_it_computes(way: Way) -> Iterator[None]:
     """The process-wide part of a way."""
+    deterministic: Any = torch.utils.deterministic  # its switch is set by assignment, which a type checker does not see
     before, deterministic.fill_uninitialized_memory = deterministic.fill_uninitialized_memory, way.fill
     try:
         yield

@@ -58,7 +58,7 @@ class Vae(nn.Module):
 
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
     """1,293 train and 144 guard rows; 360 are held out, as in the project."""
-    images = torch.from_numpy(load_digits().data / 16).float()
+    images = torch.from_numpy(load_digits(return_X_y=True)[0] / 16).float()
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(images)))[360:]
     return images[order[144:]], images[order[:144]]
 

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from optuna.distributions import FloatDistribution
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
@@ -110,7 +111,8 @@ def extracted(path: Path, study: str, command: str) -> str:
     rows = {(row["config"], row["seed"], row["mode"]): row for row in store.rows(study) if row["split"] == "guard"}
     configs = [body["config"] for _, body in sorted(store.documents(f"proposals-{study}").items())]
     rule = store.get_document("search", study) or {}
-    ranges = {name: (kind.low, kind.high) for name, kind in found[0].distributions.items()}
+    weights = cast("dict[str, FloatDistribution]", found[0].distributions)
+    ranges = {name: (kind.low, kind.high) for name, kind in weights.items()}
     head = {
         "command": command,
         "made": f"{date.today()}",

@@ -196,17 +196,22 @@ def main() -> None:
     columns = f"{'certainty':>10}{'configs':>8}{'seen':>9}{'pick':>9}{'wrong':>6}{'none':>6}"
     print(f"{'problem':8}{'sampler':12}{columns}  s per ask")
     problems = [PROBLEMS[name]() for name in given.problems]
-    for problem, sampler, certainty in itertools.product(problems, given.samplers, given.certainties):
-        optimum, began = problem.optimum(), time.process_time()
-        runs = [searched(problem, sampler, certainty, number, given.configs) for number in range(given.repetitions)]
-        seconds = (time.process_time() - began) / len(runs) / given.configs
-        for size in (size for size in SIZES if size <= given.configs):
-            each = [measured(problem, told[:size], optimum, certainty) for told in runs]
-            found = {name: np.array([one[name] for one in each], dtype=float) for name in each[0]}
-            regrets = f"{np.median(found['seen']):9.4f}{np.nanmedian(found['pick']):+9.4f}"
-            counts = f"{found['wrong'].sum():6.0f}{found['none'].sum():6.0f}"
-            named = f"{problem.name:8}{sampler.rpartition(':')[2]:12}"
-            print(f"{named}{certainty:10}{size:8}{regrets}{counts}  {seconds:.4f}", flush=True)
+    for case in itertools.product(problems, given.samplers, given.certainties):
+        show(*case, configs=given.configs, repetitions=given.repetitions)
+
+
+def show(problem: Problem, sampler: str, certainty: float, *, configs: int, repetitions: int) -> None:
+    """Searches one problem with one sampler, and prints a line for each number of configs."""
+    optimum, began = problem.optimum(), time.process_time()
+    runs = [searched(problem, sampler, certainty, number, configs) for number in range(repetitions)]
+    seconds = (time.process_time() - began) / len(runs) / configs
+    for size in (size for size in SIZES if size <= configs):
+        each = [measured(problem, told[:size], optimum, certainty) for told in runs]
+        found = {name: np.array([one[name] for one in each], dtype=float) for name in each[0]}
+        regrets = f"{np.median(found['seen']):9.4f}{np.nanmedian(found['pick']):+9.4f}"
+        counts = f"{found['wrong'].sum():6.0f}{found['none'].sum():6.0f}"
+        named = f"{problem.name:8}{sampler.rpartition(':')[2]:12}"
+        print(f"{named}{certainty:10}{size:8}{regrets}{counts}  {seconds:.4f}", flush=True)
 
 
 if __name__ == "__main__":

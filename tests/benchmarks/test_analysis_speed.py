@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import load
+from analysis.load import load
 from analysis.report import Request, build, gather
 from tests.analysis_rows import STUDY, filled, search, whole_study
 

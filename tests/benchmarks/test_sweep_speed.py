@@ -81,7 +81,7 @@ def digits(seed: int, lambda_ts: float) -> CellSpec:
 
 @pytest.mark.slow
 def test_two_slots_are_busy_with_stages(tmp_path, capsys):
-    """64 cells, 16 seeds with four lambda_ts each: what a seed shares runs 16 times, full and rescue 64 times.
+    """64 cells, 16 seeds with four lambda_ts each: what a seed shares runs 16 times, what aligns 64 times.
 
     Slots that wait for a shared stage, the last cell alone on its slot, dispatching, rows and reports all count as
     overhead: the makespan runs from the start of the first stage to the end of the last cell. Measured on two cores at
@@ -95,7 +95,10 @@ def test_two_slots_are_busy_with_stages(tmp_path, capsys):
     clock, started = Clock(), first_start(store)
     executor.run(Dispatcher(Listed(cells), chain.shared, chain.lanes, (clock,)), place, SLOTS)
     executions = store.executions()
-    assert len({event["key"] for event in executions}) == len(executions) == 16 * 4 + 64 * 4
+    shared, aligned = ("warm_up", "teacher", "no_align", "untrained"), ("full", "rescue", "head_only")
+    judged, forecast = 16 * 2 + 64 * len(aligned), 1
+    wanted = 16 * len(shared) + 64 * len(aligned) + judged + forecast
+    assert len({event["key"] for event in executions}) == len(executions) == wanted
     makespan, stages = clock.ended_at[-1] - started[0], sum(event["seconds"] for event in executions)
     ratio = makespan / (stages / SLOTS.count)
     with capsys.disabled():
@@ -218,7 +221,7 @@ def finished(tmp_path_factory) -> Path:
 
 def show(store: Store) -> None:
     """Marks the ledger as complete: to write 14,000 runs takes minutes, and `test_ledger_speed` measures it."""
-    Path(database(store).removeprefix("sqlite:///")).touch()
+    database(store).touch()
     Watermark(store, STUDY, database(store), store.rows(STUDY)).put(0)
 
 

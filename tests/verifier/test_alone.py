@@ -17,6 +17,7 @@ NEEDED = (
 )
 TERMINAL = (
     "certvae.__main__",
+    "certvae.commands",
     "certvae.installed",
     "certvae.interrupted",
     "certvae.shadowing",
