@@ -22,8 +22,14 @@ from certvae.installed import remedy
 from certvae.shadowing import shadowed
 
 PROGRAM = Path(__file__).parent
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""What a disk says that is full, or fails."""
+DISK = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO),
+        ("written", "free space there, or raise the limit (`ulimit -f`)"),
+    ),
+    errno.EMFILE: ("opened", "raise the limit (`ulimit -n`)"),
+}
+"""What is said of a disk that is full, or fails, and of too many open files -> what could not be done, what to do."""
 UI_PORT = 5000
 """Where MLflow's UI listens when nothing else is asked for."""
 STORE = Path("certvae-store")
@@ -217,9 +223,10 @@ def _disk(error: BaseException | None) -> Fault | None:
     """The fault for what a disk refused to somebody who writes past the store: a log, a view, a library."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in DISK:
-            remedy = "free space there, or raise the limit (`ulimit -f`), then run the same command again"
+            done, remedy = DISK[error.errno]
             where = error.filename or "standard output, or the folder for temporary files"
-            return DiskFault(f"a file could not be written: {error.strerror}", remedy, where=str(where))
+            told, remedy = f"a file could not be {done}: {error.strerror}", f"{remedy}, then run the same command again"
+            return DiskFault(told, remedy, where=str(where))
         error = error.__cause__ or error.__context__
     return None
 

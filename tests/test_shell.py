@@ -111,6 +111,12 @@ class TestGuarded:
         told = capsys.readouterr().err
         assert told.startswith(f"E-DISK: a file could not be written: {os.strerror(code)} | some/log | free space")
 
+    def test_too_many_open_files_are_no_bug_whoever_met_them(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code = errno.EMFILE
+        assert self.ends(OSError(code, os.strerror(code), "some/log")) == ExitCode.RESUMABLE
+        told = capsys.readouterr().err
+        assert told.startswith(f"E-DISK: a file could not be opened: {os.strerror(code)} | some/log | raise the limit")
+
     def test_a_bug_is_told_although_its_traceback_cannot_be_kept(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

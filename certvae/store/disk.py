@@ -33,12 +33,18 @@ _REFUSALS = {
     errno.EFBIG: ("file larger than allowed", f"raise the limit (ulimit -f), then {_RERUN}"),
     errno.EMFILE: ("too many open files", f"raise the limit (ulimit -n), then {_RERUN}"),
     errno.ENAMETOOLONG: ("path too long", "choose another --store, or --out of a report, with a shorter path"),
-    errno.EOPNOTSUPP: ("not supported by this file system", "choose another --store, on a disk with hard links"),
 }
+_LINKLESS = ("no hard links", "choose another --store, on a disk that has them, such as ext4 or xfs")
+_NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system says that has no hard links: FAT, shares of Windows, FUSE."""
 _NOT_A_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 _PART = 2**20
 _NAME_OF = attrgetter("name")  # paths compared whole are a tenth of what a row takes to be read
 _OTHER = ("refused by the operating system", f"read the cause, then {_RERUN}")
+
+
+class NoLinks(OSError):
+    """A file that was just written here got no second name: the file system has no hard links."""
 
 
 class Disk:
@@ -128,9 +134,18 @@ class Disk:
             source.rename(target)
 
     def link(self, source: Path, target: Path) -> None:
-        """Gives a file its final name in one step, or raises FileExistsError: unlike rename it never overwrites."""
+        """Gives a file its final name in one step, or raises FileExistsError: unlike rename it never overwrites.
+
+        Raises:
+            NoLinks: the file system has none.
+        """
         with self._step("link", target):
-            os.link(source, target, follow_symlinks=False)
+            try:
+                os.link(source, target, follow_symlinks=False)
+            except OSError as error:
+                if error.errno in _NO_LINK:
+                    raise NoLinks(error.errno, error.strerror, str(target)) from error
+                raise
 
     def clear(self, path: Path) -> None:
         """Removes a temporary file or folder if it is there. What cannot be removed is swept at a later start."""
@@ -227,7 +242,7 @@ def disk_faults(label: str = "", needed: int = 0) -> Iterator[None]:
 
 def disk_fault(error: OSError, label: str = "", needed: int = 0) -> DiskFault:
     """The fault for one refused call."""
-    what, remedy = _REFUSALS.get(error.errno or 0, _OTHER)
+    what, remedy = _LINKLESS if isinstance(error, NoLinks) else _REFUSALS.get(error.errno or 0, _OTHER)
     path = Path(os.fsdecode(error.filename or "."))
     name = errno.errorcode.get(error.errno or 0, "unknown errno")
     return DiskFault(

@@ -232,11 +232,41 @@ class TestFaults:
         ):
             assert part in str(fault) or (part == "run the same" and code in (errno.EACCES, errno.EPERM))
 
-    @pytest.mark.parametrize("name", ["EOPNOTSUPP", "ENAMETOOLONG"])
-    def test_what_repeating_cannot_mend_names_another_place(self, tmp_path: Path, name: str) -> None:
-        fault = disk_fault(OSError(code := getattr(errno, name), os.strerror(code), str(tmp_path)))
-        assert "choose another --store" in fault.remedy
-        assert "run the same" not in fault.remedy
+    @pytest.mark.parametrize("name", ["EPERM", "EOPNOTSUPP", "ENOSYS"])
+    def test_a_disk_without_hard_links_is_told_as_one_and_another_serves(
+        self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """FAT and FUSE said EPERM, and the folder was to be made writable, which it was."""
+        code, linked = getattr(errno, name), os.link
+
+        def link(source: Path, target: Path, **how: bool) -> None:
+            if target.is_relative_to(tmp_path / "fat"):
+                raise OSError(code, os.strerror(code))
+            linked(source, target, **how)
+
+        monkeypatch.setattr(os, "link", link)
+        with pytest.raises(DiskFault, match=rf"no hard links on .*STORE.json .*: {os.strerror(code)} \|") as told:
+            Store(tmp_path / "fat")
+        assert "choose another --store, on a disk that has them" in told.value.remedy
+        assert "run the same" not in told.value.remedy
+        run_chain(Store(tmp_path / "another"), [0])
+
+    def test_a_path_that_is_too_long_is_told_and_a_shorter_one_serves(self, tmp_path: Path) -> None:
+        with pytest.raises(DiskFault, match=r"path too long .* ENAMETOOLONG: .* choose another --store.* shorter path"):
+            Store(tmp_path / ("x" * 300))
+        run_chain(Store(tmp_path / "x"), [0])
+
+    def test_too_many_open_files_are_told_and_raising_the_limit_helps(self, tmp_path: Path) -> None:
+        def work() -> None:
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            os.close(next_one := os.dup(0))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, limits[1]))
+            with pytest.raises(DiskFault, match=r"too many open files .* raise the limit \(ulimit -n\), then run"):
+                Store(tmp_path / "store")
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            run_chain(Store(tmp_path / "store"), [0])
+
+        assert ended(forked(work)) == 0
 
     def test_f19_says_how_much_is_needed(self, tmp_path: Path) -> None:
         with (
