@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from certvae.fingerprint import ASKED
+
 Mode = tuple[Callable[[], Any], Callable[[Any], object], Any]
 """How a mode of this process is read, how it is set, and what it is once it is settled."""
 
@@ -26,6 +28,15 @@ def _older(read: Callable[[], Any], put: Callable[[Any], object], settled: Any) 
             return None
 
     return known, lambda earlier: put(settled if earlier is None else earlier), settled
+
+
+def _library(preferred: Callable[..., Any], variable: str, asked: str) -> Mode:
+    """Which library torch prefers, by name: torch's choice, or what this variable asked for from the start."""
+
+    def name() -> str:
+        return preferred().name.lower()
+
+    return name, preferred, asked if ASKED.get(variable) == "1" else "default"
 
 
 def _set_device(device: torch.device) -> None:
@@ -63,6 +74,9 @@ MODES: tuple[Mode, ...] = (
     # Without these libraries a convolution has other last bits.
     *(_attribute(library, "enabled", True) for library in (_backends.cudnn, _backends.mkldnn)),
     _attribute(_backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", True),
+    # By another library products, and decompositions, on a GPU have other last bits.
+    _library(_backends.cuda.preferred_blas_library, "TORCH_BLAS_PREFER_CUBLASLT", "cublaslt"),
+    _library(_backends.cuda.preferred_linalg_library, "TORCH_LINALG_PREFER_CUSOLVER", "cusolver"),
     # torch has two ways to ask for fewer bits of float32. The older one comes first: it ends a mixture of both.
     _older(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
     _older(*_attribute(_backends.cudnn, "allow_tf32", False)),

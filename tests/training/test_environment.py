@@ -122,6 +122,11 @@ FOREIGN = {
     ),
     "filled tensors": lambda: switched(torch.utils.deterministic, to=True, name="fill_uninitialized_memory"),
 }
+if BACKENDS.cuda.is_built():  # elsewhere torch refuses to set these
+    FOREIGN |= {
+        "another library for products": lambda: BACKENDS.cuda.preferred_blas_library("cublaslt"),
+        "another library for decompositions": lambda: BACKENDS.cuda.preferred_linalg_library("cusolver"),
+    }
 
 
 def modes() -> list[object]:
@@ -156,6 +161,17 @@ class TestRestored:
                 torch.set_num_threads(threads + 1)
                 assert modes() != settled
             assert (modes(), torch.get_num_threads()) == (settled, threads)
+
+    @pytest.mark.skipif(not BACKENDS.cuda.is_built(), reason="this torch knows no library for GPUs")
+    def test_a_library_that_a_variable_asks_for_from_the_start_is_kept_and_in_the_fingerprint(self):
+        code = (
+            "import torch; from certvae.models import arithmetic; from certvae.fingerprint import ASKED;"
+            "arithmetic.settle();"
+            "print(torch.backends.cuda.preferred_blas_library().name, ASKED['TORCH_BLAS_PREFER_CUBLASLT'])"
+        )
+        variables = {**os.environ, "TORCH_BLAS_PREFER_CUBLASLT": "1"}
+        said = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+        assert said.stdout.split() == ["Cublaslt", "1"]
 
     def test_a_study_within_a_block_of_torch_leaves_it_for_as_long(self):
         with torch.inference_mode(), torch.device("meta"):
