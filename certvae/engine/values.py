@@ -31,8 +31,12 @@ def configs_at(given: Sequence[Sequence[str]], configs: Sequence[CellSpec]) -> t
             or a value that the field refuses.
     """
     paths = [path_of(configs[0], words[0] if words else "") for words in given]
-    if data := [path for path in paths if path.startswith("data.")]:
-        raise _refused(data[0], "other data are another study", "run the command once for each of them")
+    if data := [(path, words[1:]) for path, words in zip(paths, given, strict=True) if path.startswith("data.")]:
+        path, values = data[0]
+        runs = " and ".join(f"--{path.replace('_', '-')} {value}" for value in values)
+        raise _refused(
+            path, "other data are another study", f"run the command once with each, in place of this: {runs}"
+        )
     if repeated := [path for path in paths if paths.count(path) > 1]:
         raise _refused(repeated[0], f"{repeated[0]} is named twice", "give all values of a field at once")
     if empty := [path for path, words in zip(paths, given, strict=True) if len(words) == 1]:

@@ -11,24 +11,33 @@ from certvae.store.store import Store
 VARIABLE = "MLFLOW_TRACKING_URI"
 HTTP = ("http:", "https:")
 SQL = ("sqlite", "postgresql", "mysql", "mssql")
+DATABRICKS = "databricks"
 
 
 def chosen(uri: str | None = None) -> str | None:
     """The tracking URI of a caller or else of the environment; None for the database that lies in the store.
 
     Raises:
-        ConfigFault: it is a folder, which MLflow 3 no longer keeps runs in.
+        ConfigFault: it is a folder, which MLflow 3 no longer keeps runs in, or a workspace of Databricks.
     """
     uri = uri or os.environ.get(VARIABLE)
-    if uri and urlsplit(uri).scheme in ("", "file"):
-        raise ConfigFault(
-            f"{VARIABLE} must be a database or a server, got the folder {uri}",
-            f"unset {VARIABLE}: runs then go to a database in the store; "
-            f"or keep them elsewhere with {VARIABLE}=sqlite:////absolute/path/mlflow.db",
-            where=VARIABLE,
-            cause="older versions of MLflow kept runs in files, and a profile or a script still says so",
-        )
+    scheme = urlsplit(uri).scheme if uri else HTTP[0]
+    if DATABRICKS in (uri, scheme):
+        raise _refused(f"a workspace of Databricks, {uri}", "there a study's name is no name of an experiment")
+    if scheme in ("", "file"):
+        cause = "older versions of MLflow kept runs in files, and a profile or a script still says so"
+        raise _refused(f"the folder {uri}", cause)
     return uri or None
+
+
+def _refused(found: str, cause: str) -> ConfigFault:
+    return ConfigFault(
+        f"{VARIABLE} must be a database or a server, got {found}",
+        f"unset {VARIABLE}: runs then go to a database in the store; "
+        f"or keep them elsewhere with {VARIABLE}=sqlite:////absolute/path/mlflow.db",
+        where=VARIABLE,
+        cause=cause,
+    )
 
 
 def database(store: Store) -> Path:

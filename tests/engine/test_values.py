@@ -12,6 +12,7 @@ from certvae.errors import ConfigFault, ExitCode
 from certvae.spec.fields import fields, replaced
 from certvae.spec.presets import rescue
 from sweeps import collapse_and_rescue, tiny_fixed_q
+from tests.small_data import jpeg, write_folder
 
 BASE = rescue("digits")
 
@@ -61,7 +62,8 @@ def test_configs_of_a_study_are_each_at_the_values():
         (("training.epochs 1.5",), "wanted a whole number"),
         (("model.decoder_sees_teacher yes",), "wanted true or false"),
         (("model.encoder.hidden 3",), "which is no single value"),
-        (("data.limit 300",), "other data are another study"),
+        (("data.limit 300",), "once with each, in place of this: --data.limit 300"),
+        (("data.certify_limit 9 8",), "in place of this: --data.certify-limit 9 and --data.certify-limit 8"),
         (("lambda_ts 1", "objective.lambda_ts 2"), "named twice"),
     ],
 )
@@ -93,6 +95,18 @@ def test_the_other_kind_of_run_does_not_pass_over_it_in_silence(words, said, tmp
 def test_the_remedies_are_taken(words, tmp_path):
     given = ["--data", "digits", "--store", str(tmp_path / "store"), "--plan", *shlex.split(words)]
     assert main(tiny_fixed_q.STUDY, given) == ExitCode.DONE
+
+
+def test_values_of_the_data_are_refused_before_a_run_and_each_is_a_run_of_its_own(tmp_path, capsys):
+    """Of images of one's own a preset must know the size before it makes a cell: a value comes too late for it."""
+    folder, store = write_folder(tmp_path / "photos", {f"{n}.jpg": jpeg(n, side=16) for n in range(40)}), tmp_path / "s"
+    given = ["--data", f"folder:{folder}", "--store", str(store), "--plan"]
+    assert main(tiny_fixed_q.STUDY, [*given, "--values", "data.size", "8", "12"]) == ExitCode.WRONG_INPUT
+    runs = capsys.readouterr().err.strip().rpartition("in place of this: ")[2].split(" and ")
+    assert not store.exists()
+    for size, words in zip((8, 12), runs, strict=True):
+        assert main(tiny_fixed_q.STUDY, [*given, *words.split()]) == ExitCode.DONE
+        assert f"rows of 3 x {size} x {size}" in capsys.readouterr().out
 
 
 def test_a_plan_counts_every_value_and_seed(tmp_path, capsys):

@@ -44,12 +44,20 @@ def test_any_path_survives_its_spelling(tmp_path: Path, name: str) -> None:
     assert sqlite_file(spelled(path)) == path
 
 
-@pytest.mark.parametrize("uri", ["./mlruns", "mlruns", "/data/me/mlruns", "file:///data/me/mlruns", "file:mlruns"])
-def test_a_folder_is_refused_and_both_remedies_work(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        *((one, "the folder") for one in ("./mlruns", "mlruns", "/me/mlruns", "file:///me/mlruns", "file:mlruns")),
+        *((one, "a workspace of Databricks,") for one in ("databricks", "databricks://profile")),
+    ],
+)
+def test_what_cannot_serve_is_refused_by_its_name_and_both_remedies_work(
+    uri: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A workspace of Databricks was a folder, or an error at the end of a run."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(ConfigFault, match="must be a database or a server") as found:
+    with pytest.raises(ConfigFault, match=f"must be a database or a server, got {said} {uri}") as found:
         chosen()
-    assert uri in str(found.value)
     remedy = found.value.remedy
     assert remedy.startswith("unset MLFLOW_TRACKING_URI")
     monkeypatch.setenv(*remedy.rpartition(" ")[2].split("="))
