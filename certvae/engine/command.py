@@ -17,6 +17,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from certvae.data.loading import SOURCES, describe
 from certvae.data.own import is_own
+from certvae.engine import helptext
 from certvae.engine.ranges import described as drawn
 from certvae.engine.ranges import ranges
 from certvae.engine.samplers import AUTO, check_sampler
@@ -227,6 +228,8 @@ def parse(study: Study, arguments: Sequence[str], target: str | None = None) -> 
         print(options, *searched(space_of(study, run, preset), preset, study.goal), "", sep="\n")
         about = "Every field of the cell names a result."
     default = Fields(preset.data, preset.model, preset.protocol, preset.training, study.goal)
+    if helps:
+        helptext.tell(default)
     how = {"config": (tyro.conf.AvoidSubcommands,), "registry": OWN}
     given = tyro.cli(Fields, prog=program, default=default, args=rest, description=about, **how)
     return run, _cell(run, preset, given), given.goal
@@ -234,6 +237,7 @@ def parse(study: Study, arguments: Sequence[str], target: str | None = None) -> 
 
 def _options(run: Run, program: str, study: Study) -> str:
     """The help of what does not depend on the data."""
+    helptext.tell(run)
     how = {"prog": program, "default": run, "description": _described(study.about), "add_help": False}
     return tyro.extras.get_parser(Run, **how).format_help()
 

@@ -1,6 +1,7 @@
 """The command line: presets by data set, every field of the cell, and refusals before anything starts."""
 
 import dataclasses
+import itertools
 import re
 from pathlib import Path
 
@@ -353,6 +354,16 @@ def test_an_error_of_a_users_preset_names_their_line():
 
     with pytest.raises(ConfigFault, match=r"preset raised KeyError.*test_command\.py:\d+, `raise KeyError\(name\)`"):
         parse(dataclasses.replace(STUDY, preset=preset), [])
+
+
+def test_help_breaks_a_text_where_the_line_ends_and_not_where_the_source_does(capsys):
+    with pytest.raises(SystemExit):
+        parse(search_margin_psnr.STUDY, ["--help"])
+    lines = [line.strip("│").rstrip() for line in capsys.readouterr().out.splitlines()]
+    pairs = [pair for pair in itertools.pairwise(lines) if all(re.match(r" {6,}\S", line) for line in pair)]
+    assert len(pairs) > 50
+    for above, below in pairs:
+        assert len(f"{above} {below.split()[0]}") > 77, above  # of 80 columns
 
 
 def test_help_keeps_every_example_on_a_line_and_names_the_exit_codes(capsys):
