@@ -169,6 +169,9 @@ def _remedy(error: Exception | SystemExit) -> str:
     match error:
         case ModuleNotFoundError():
             return LACKING
+        case FileNotFoundError(filename=str(name)) if not Path(name).is_absolute():
+            beside = f"name it by the place of your code: Path(__file__).parent / {name!r}"
+            return f"if {name} is a path, it begins in {Path.cwd()}: start the command where it lies, or {beside}"
         case SystemExit():
             return SCRIPT if any(one.name == IMPORTED for one in ran(error)) else ENDS
         case _:

@@ -59,21 +59,39 @@ def folder_files(path: Path) -> Iterator[Files]:
 
 
 def entries(
-    folder: Path | str, prefix: str = "", above: frozenset[str] = frozenset()
+    folder: Path | str, prefix: str = "", above: frozenset[str] = frozenset(), met: set[str] | None = None
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every visible file below a folder by its relative name. Links are followed, but not back to a folder above."""
-    here = os.path.realpath(folder)
+    """Every visible file below a folder by its relative name. Links are followed, but not back to a folder above.
+
+    Raises:
+        DataFault: a link to a folder lies in a folder that has two names by links itself. Of folders that link to each
+            other each would be walked in as many ways as there are orders of them.
+    """
+    here, met = os.path.realpath(folder), set() if met is None else met
     if here in above:
         return
+    above, is_known = above | {here}, here in met
+    met.add(here)
     with os.scandir(folder) as found:
         for entry in found:
             if not is_visible(entry.name):
                 continue
             target = Path(entry.path) if entry.is_symlink() else entry  # a path takes a link to itself for nothing
             if target.is_dir():
-                yield from entries(entry.path, f"{prefix}{entry.name}/", above | {here})
+                if is_known and entry.is_symlink() and os.path.realpath(entry.path) not in above:
+                    raise _multiplied(entry.path)
+                yield from entries(entry.path, f"{prefix}{entry.name}/", above, met)
             elif target.is_file():
                 yield prefix + entry.name, entry
+
+
+def _multiplied(link: str) -> DataFault:
+    return DataFault(
+        f"{link} is a link in a folder that has two names itself, by another link",
+        "take one of the two away, or name a folder that holds neither",
+        where=link,
+        cause="by links in links a folder has any number of names, and its files are there as often",
+    )
 
 
 def tar_files(path: Path, wanted: Collection[str]) -> dict[str, bytes]:

@@ -73,7 +73,7 @@ def check_teacher(dataset: Dataset, teacher: Any) -> None:
 
     Raises:
         ConfigFault: a file, a module or a network of torchvision that is not there, or is another one now.
-        DataFault: rows of other images, rows that are no distributions, or a class that never occurs.
+        DataFault: rows of other images, rows that are no distributions or all equal, or a class that never occurs.
     """
     match teacher:
         case Given():
@@ -136,6 +136,9 @@ def _given_rows(dataset: Dataset, spec: Given) -> dict[str, Float[np.ndarray, "n
     if never := np.flatnonzero(rows["train"].max(axis=0) <= 0).tolist():
         told = f"classes {', '.join(map(str, never[:8]))} of {spec.classes} occur in no train row"
         raise _refused(spec.rows, told, "leave their columns out: nothing can be learned of them")
+    if (rows["train"] == rows["train"][0]).all():
+        told = "all train rows are equal, so T carries no information (I_T = 0 nats)"
+        raise _refused(spec.rows, told, "give rows that vary with the image: no head can be certified against these")
     return rows
 
 

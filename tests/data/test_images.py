@@ -275,6 +275,28 @@ def test_nor_is_one_to_a_part_that_is_not_read(tmp_path):
     assert ImageFolder(folder).index.ignored == ("original",)
 
 
+def test_folders_that_link_to_each_other_are_refused_at_once(tmp_path):
+    """Each was walked in every order of the others: twelve, in a thousand million ways."""
+    folder = write_folder(tmp_path / "images", {f"{label}/0.jpg": b"x" for label in range(12)})
+    names, labels = ImageFolder(folder).index.names, range(12)
+    links = [folder / str(one) / f"to_{other}" for one in labels for other in labels if one != other]
+    for link in links:
+        link.symlink_to(folder / link.name.removeprefix("to_"))
+    with pytest.raises(DataFault, match="is a link in a folder that has two names itself"):
+        _ = ImageFolder(folder).index
+    for link in links:
+        link.unlink()
+    assert ImageFolder(folder).index.names == names
+
+
+def test_a_folder_without_images_may_have_any_number_of_names(tmp_path):
+    folder = write_folder(tmp_path / "images", {**images(), "notes/a.txt": b"x"})
+    names = ImageFolder(folder).index.names
+    for number in range(100):
+        (folder / "cats" / f"notes{number}").symlink_to(folder / "notes")
+    assert ImageFolder(folder).index.names == names
+
+
 def test_class_folders_may_be_links(tmp_path):
     """Subsets of large data sets are made so; a linked class was left out, and nothing said of it."""
     real = write_folder(tmp_path / "real", images())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from certvae.__main__ import main
@@ -38,7 +39,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(made)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield made
-    for name in ("neighbour", "mine", "broken", "certvae_study_mine"):
+    for name in ("neighbour", "mine", "broken", "certvae_study_mine", "reading"):
         sys.modules.pop(name, None)
 
 
@@ -134,6 +135,30 @@ def test_so_do_images_that_lie_in_it(folder, spelling, capsys):
     Path("a").rename("b")
     assert main(["run", "b", "--plan"]) == 0
     assert "1 cell, 0 done before" in capsys.readouterr().out
+
+
+def test_data_that_a_function_reads_by_a_relative_path_are_told_with_the_folder_that_is_wanted(
+    folder, tmp_path, monkeypatch, capsys
+):
+    """A store that was moved goes on from any folder, and the function looked for its file there."""
+    np.save(folder / "rows.npy", np.random.default_rng(0).integers(0, 256, (100, 8, 8), dtype=np.uint8))
+    code = "import numpy\ndef images(): return numpy.load('rows.npy')\n"
+    (folder / "reading.py").write_text(code)
+    remember(
+        Command(str(folder / "mine.py"), ["--data", "reading:images", "--seeds", "7"]), Store(folder / "a"), "mine"
+    )
+    (moved := tmp_path / "elsewhere").mkdir()
+    Path("a").rename(moved / "b")
+    monkeypatch.chdir(moved)
+    assert main(["run", "b", "--plan"]) == ExitCode.WRONG_INPUT
+    said = capsys.readouterr().err
+    assert f"if rows.npy is a path, it begins in {moved}: start the command where it lies" in said
+    monkeypatch.chdir(folder)
+    assert main(["run", str(moved / "b"), "--plan"]) == 0
+    monkeypatch.chdir(moved)
+    beside = re.findall(r"Path\(__file__\)\.parent / 'rows.npy'", said)[0]
+    (folder / "reading.py").write_text("from pathlib import Path\n" + code.replace("'rows.npy'", beside))
+    assert main(["run", "b", "--plan"]) == 0
 
 
 @pytest.mark.parametrize("asked", [["--study", "other"], ["--study=other"], ["--study=mine", "--study", "other"]])

@@ -145,6 +145,13 @@ class TestGiven:
             check_teacher(dataset, Given(written(tmp_path, rows, **absent)))
         check_teacher(dataset, Given(str(rows)))
 
+    def test_rows_that_are_all_equal_are_refused_before_a_look_is_spent(self, dataset, rows, tmp_path):
+        """A run trained against them to its end, and opened the certify rows."""
+        equal = {split: np.tile(found[:1], (len(found), 1)) for split, found in arrays(rows).items()}
+        with pytest.raises(DataFault, match=r"all train rows are equal.* give rows that vary"):
+            check_teacher(dataset, Given(written(tmp_path, rows, **equal)))
+        check_teacher(dataset, Given(str(rows)))
+
     def test_rows_of_other_images_are_refused_by_count_and_by_digest(self, dataset, rows, tmp_path):
         train = arrays(rows)["train"]
         with pytest.raises(DataFault, match="215 train rows for 216 images of digits"):
