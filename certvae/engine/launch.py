@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from certvae.engine.main import main
-from certvae.engine.study import Study
+from certvae.engine.study import STUDY, Study, named
 from certvae.errors import ConfigFault
 from certvae.foreign import called
 from certvae.store.disk import Disk
@@ -47,13 +47,13 @@ def find(target: str) -> Study:
     if _is_script(target):
         if not Path(target).is_file():
             raise _no_study(target, "there is no such file")
-        return _in(called(_loaded, Path(target).absolute()), "STUDY", target)
+        return _in(called(_loaded, Path(target).absolute()), STUDY, target)
     module, colon, name = target.partition(":")
     if not colon or not module:
         raise _no_study(target, "it is no script, no module:NAME and no store")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        return _in(called(importlib.import_module, module), name or "STUDY", target)
+        return _in(called(importlib.import_module, module), name or STUDY, target)
     except ModuleNotFoundError as error:
         if error.name and module.startswith(error.name):
             raise _no_study(target, str(error)) from error
@@ -77,11 +77,11 @@ def _loaded(path: Path) -> ModuleType:
 
 
 def _in(module: ModuleType, name: str, target: str) -> Study:
-    """The study of this name, or the only one that there is."""
-    studies = {label: value for label, value in vars(module).items() if isinstance(value, Study)}
-    if name not in studies and len(studies) != 1:
+    """The study of a module that `named` gives. Raises ConfigFault for none."""
+    if (found := named(vars(module), name)) is None:
+        studies = [label for label, value in vars(module).items() if isinstance(value, Study)]
         raise _no_study(target, f"it defines {', '.join(studies) or 'no Study'}, and none of them is called {name}")
-    return studies.get(name) or next(iter(studies.values()))
+    return found
 
 
 def _last(store: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:

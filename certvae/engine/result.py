@@ -6,9 +6,10 @@
 It is the run of the command line, with the same store: either goes on with what the other began.
 """
 
+import ast
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -24,7 +25,7 @@ from certvae.engine.progress import written
 from certvae.engine.rows import Row
 from certvae.engine.run import Ending, execute
 from certvae.engine.search import SearchCells
-from certvae.engine.study import Study
+from certvae.engine.study import Study, named
 from certvae.errors import ConfigFault, ExitCode
 from certvae.looks import together
 from certvae.spec.cell import CellSpec
@@ -158,15 +159,44 @@ def _command(study: Study, asked: Run, fields: Row, options: Row) -> Command | N
 
 
 def _target(study: Study) -> str | None:
-    """A script or module:NAME that holds this very study."""
+    """A script or module:NAME in which `certvae run` finds this very study."""
     for name, module in list(sys.modules.items()):
-        held = [label for label, value in getattr(module, "__dict__", {}).items() if value is study]
+        there = getattr(module, "__dict__", {})
+        held = [label for label, value in there.items() if value is study]
         file = getattr(module, "__file__", None)
-        if held and name == "__main__" and file:
-            return str(Path(file).absolute())
         if held and name != "__main__":
             return f"{name}:{held[0]}"
+        if held and file and _found_in(Path(file), there) is study:
+            return str(Path(file).absolute())
     return None
+
+
+def _found_in(script: Path, there: Mapping[str, Any]) -> Study | None:
+    """The study that `certvae run` finds in a script, which runs as `__main__` now and holds these names.
+
+    What stands below `if __name__ == "__main__"`, or was typed beside the script, is not there when it is imported.
+    """
+    try:
+        nodes = ast.parse(script.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return None
+    bound = {name for node in nodes for name in _bound(node)}
+    return named({name: value for name, value in there.items() if name in bound or "*" in bound})
+
+
+def _bound(node: ast.stmt) -> Iterator[str]:
+    """Names that a statement of a module gives it when the module is imported."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return
+        case ast.If(test=test) if "__name__" in ast.unparse(test):
+            return
+    for part in ast.walk(node):
+        match part:
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name
+            case ast.alias(name=name, asname=other):
+                yield other or name
 
 
 def _spelled(options: Row) -> list[str] | None:

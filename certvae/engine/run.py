@@ -33,6 +33,8 @@ from certvae.spec.validation import nearest, refuse
 from certvae.terminal import certvae, check_home
 from certvae.tracking.ledger import Ledger
 
+AGAIN = "call run of this study with the same arguments again; from a script, run that again"
+"""How a run goes on that no command line can name."""
 LEDGER_SECONDS = 10.0  # the end of a run waits at most so long for live curves that are still on their way
 
 
@@ -339,7 +341,7 @@ def _end(
         ended = failures.get(cell.spec.cell, Ended("error", "it was not run"))
         context.say(f"{name_of(cell)} failed: {ended.kind}, {ended.reason}", style="red")
     if not finished or missing:
-        context.say(f"nothing is lost. To go on: {context.command or 'call run of this study again'}")
+        context.say(f"nothing is lost. To go on: {context.command or AGAIN}")
     if not finished:
         return ExitCode.RESUMABLE
     return ExitCode.INCOMPLETE if missing else ExitCode.DONE

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from certvae.engine.result import Plan, Result
 
 
+STUDY = "STUDY"
+"""How a module calls its study, where it has several."""
+
+
 def only(base: CellSpec) -> tuple[CellSpec, ...]:
     """The configs of a study that compares none: its base."""
     return (base,)
@@ -88,6 +92,12 @@ class Study:
 def _asked() -> Any:
     """The module that runs a study; it imports studies, so they find it by its name."""
     return importlib.import_module("certvae.engine.result")
+
+
+def named(there: Mapping[str, Any], name: str = STUDY) -> Study | None:
+    """The study of this name in a module that holds these, or the only one; None where there is no such study."""
+    studies = {label: value for label, value in there.items() if isinstance(value, Study)}
+    return studies.get(name) or (next(iter(studies.values())) if len(studies) == 1 else None)
 
 
 def study_name(study: Study, data: str) -> str:

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import types
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from certvae.spec.goal import Goal
 from certvae.tracking.ledger import QUIET
 from certvae.training import environment
 from sweeps import search_margin_psnr, tiny_fixed_q
-from tests.engine.test_run import SEARCH, simulated
+from tests.engine.test_run import SEARCH, Pool, simulated
 
 STUDY = search_margin_psnr.STUDY
 FEW = {"data": "digits", "search": 2, "search_seeds": (100,), "confirmation_seeds": (200,)}
@@ -163,6 +164,35 @@ def test_a_study_of_a_module_is_named_for_the_command_that_goes_on(tmp_path):
     assert (run.seeds, base.training.epochs) == ((1, 2), 3)
     assert result._command(replace(STUDY, name="mine"), asked, {}, {}) is None
     assert result._command(STUDY, asked, {}, {"goal": Goal()}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("{}\nif __name__ == '__main__':\n    STUDY.run()\n", True),
+        ("from sweeps import tiny_fixed_q\n{}\nother = tiny_fixed_q.STUDY\n", True),
+        ("if True:\n    from sweeps.search_margin_psnr import *\n", True),
+        ("def main():\n    STUDY.run()\nif __name__ == '__main__':\n    {}\n    main()\n", False),
+        ("print('typed beside it, as in Spyder')\n", False),
+        ("changed since (\n", False),
+    ],
+)
+def test_a_script_is_named_where_the_command_finds_the_study_in_it(text, is_found, tmp_path, monkeypatch):
+    (script := tmp_path / "mine.py").write_text(text.format("from sweeps.search_margin_psnr import STUDY"))
+    main = types.ModuleType("__main__")
+    vars(main).update(STUDY=(mine := replace(STUDY)), __file__=str(script))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    command = result._command(mine, result._asked(STUDY, {}, {"data": "digits"})[0], {}, {})
+    assert (command is not None) == is_found
+    assert command is None or launch.find(str(command.target)) == STUDY
+
+
+def test_a_run_that_no_command_can_name_says_how_it_goes_on(tmp_path, monkeypatch, capsys):
+    Pool(monkeypatch, None)
+    mine = replace(tiny_fixed_q.STUDY, name="typed")
+    assert mine.run(data="digits", seeds=(0,), store=tmp_path / "store").code == ExitCode.RESUMABLE
+    assert "To go on: call run of this study with the same arguments again" in capsys.readouterr().out
 
 
 @pytest.mark.slow
