@@ -22,9 +22,10 @@ import tyro
 
 from certvae.errors import Fault
 from certvae.quality import Thresholds
-from certvae.spec import goal as goals
 from certvae.spec.found import confirmation_words, winner_words
-from certvae.spec.goal import Goal, Judged
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged
+from certvae.spec.ranking import best
 from certvae.spec.validation import refuse
 from certvae.store.disk import disk_faults
 from certvae.store.program import PROGRAM, is_stale, program_digest, told
@@ -297,19 +298,19 @@ def _winner(
     request: Request, frame: pd.DataFrame, judged: Sequence[Judged], view: View, seeds: Sequence[int]
 ) -> Winner | None:
     """The config that leads a search, with its command and what fresh seeds say; None where nothing is sure enough."""
-    best = goals.best(judged, view.goal.certainty)
-    if best is None:
+    winner = best(judged, view.goal.certainty)
+    if winner is None:
         return None
-    guard = frame[(frame["split"] == "guard") & (frame["config"] == best.config)]
+    guard = frame[(frame["split"] == "guard") & (frame["config"] == winner.config)]
     rows = everything(partition(guard, view.thresholds)).to_dict("records")
     fresh, names = sorted({row["seed"] for row in rows} - set(seeds)), labels(frame)
     last = load.remembered(request.store, request.study)
-    kept = load.best(request.store, request.study) == best.config
+    kept = load.best(request.store, request.study) == winner.config
     return Winner(
-        names[best.config],
+        names[winner.config],
         command(last, request.store, request.study, fresh if kept else ()),
-        minus(winner_words(best, judged, view.goal, names)),
-        minus(confirmation_words(best, fresh, rows, view.goal)),
+        minus(winner_words(winner, judged, view.goal, names)),
+        minus(confirmation_words(winner, fresh, rows, view.goal)),
     )
 
 

@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from certvae.spec.goal import Goal, Judged, Noise, judge, pareto_front, ranked
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged, judge
 from certvae.spec.modes import searched
+from certvae.spec.noise import Noise
+from certvae.spec.ranking import pareto_front, ranked
 
 from .parameters import is_number
 from .views import Partition, Refused, everything

@@ -18,10 +18,10 @@ from certvae.engine.progress import listing, setting
 from certvae.engine.rows import RowIndex
 from certvae.engine.rule import SEARCHED, Search
 from certvae.errors import ConfigFault, SearchFault
-from certvae.spec import goal as goals
 from certvae.spec.cell import CellSpec
 from certvae.spec.fields import fields, replaced
-from certvae.spec.goal import Judged
+from certvae.spec.judged import SEEDS_FOR_AN_ERROR, Judged, judge
+from certvae.spec.ranking import ranked
 from certvae.terminal import number_of
 
 
@@ -88,14 +88,14 @@ class Ablation:
 
     def _keep_best(self) -> None:
         judged = {change: self._judged(spec) for change, spec in self._tried.items()}
-        first = goals.ranked([*judged.values()], self._search.goal.certainty)[0]
+        first = ranked([*judged.values()], self._search.goal.certainty)[0]
         change = next(change for change, one in judged.items() if one is first)
         self.path.append(Step(change, self._tried[change], first))
         self._left.pop(change, None)
 
     def _judged(self, spec: CellSpec) -> Judged:
         rows = [row for cell in self.cells(spec) for row in self._rows.of(cell)]
-        return goals.judge(spec.config, self._search.confirmation_seeds, rows, self._search.goal)
+        return judge(spec.config, self._search.confirmation_seeds, rows, self._search.goal)
 
     def shown(self) -> Group:
         """The path as a table: what a change bought is a mean paired difference over seeds, with its standard error."""
@@ -147,7 +147,7 @@ def _numbers(now: Judged, before: Judged | None) -> list[str]:
 
 def _error(now: Sequence[float], before: Sequence[float]) -> str:
     """Standard error of a mean paired difference; none where the seeds are not the same, or one."""
-    if len(now) != len(before) or len(now) < goals.SEEDS_FOR_AN_ERROR:
+    if len(now) != len(before) or len(now) < SEEDS_FOR_AN_ERROR:
         return "-"
     paired = np.subtract(now, before)
     return f"{paired.std(ddof=1) / np.sqrt(len(paired)):.2g}"

@@ -16,8 +16,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from certvae.canonical import plain
-from certvae.spec.goal import Goal, Judged, best
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged
 from certvae.spec.parts import Training
+from certvae.spec.ranking import best
 from certvae.store.artifact import Artifact
 
 Quantity = Literal["score", "psnr_drop", "psnr_floor", "channel"]

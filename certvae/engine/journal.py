@@ -16,7 +16,9 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial
 
 from certvae.engine.propose import Proposal, finished, rebuilt
-from certvae.spec.goal import Goal, Judged, Noise
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged
+from certvae.spec.noise import Noise
 from certvae.store.log import events, note
 from certvae.store.store import Store
 

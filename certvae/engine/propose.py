@@ -33,7 +33,9 @@ from certvae.engine.space import Space
 from certvae.errors import ConfigFault, SearchFault
 from certvae.foreign import TheirFault, called, place_of
 from certvae.spec.cell import CellSpec
-from certvae.spec.goal import Goal, Judged, Noise
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged
+from certvae.spec.noise import Noise
 
 SKETCHED = 64
 """Configs that a plan asks the real sampler for."""

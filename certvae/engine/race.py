@@ -18,7 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from certvae.canonical import plain
-from certvae.spec.goal import SCORE, Goal, Judged, Noise, best
+from certvae.spec.goal import Goal
+from certvae.spec.judged import SCORE, Judged
+from certvae.spec.noise import Noise
+from certvae.spec.ranking import best
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from certvae.engine.rows import RowIndex
 from certvae.engine.rule import SEARCHED, Search
 from certvae.errors import SearchFault, StoreFault
 from certvae.protocols import chain
-from certvae.spec import goal as goals
 from certvae.spec.cell import CellSpec
-from certvae.spec.goal import NO_STRICT_TEACHER, Judged, proposed_kind
+from certvae.spec.goal import ended_kind, proposed_kind
+from certvae.spec.judged import NO_STRICT_TEACHER, Judged, judge
+from certvae.spec.ranking import best
 from certvae.store.store import Store
 from certvae.terminal import number_of
 from certvae.tracking.evidence import Evidence
@@ -36,17 +37,17 @@ def proposals(store: Store, study: str) -> list[Proposal]:
 
 def censored(store: Store, study: str) -> dict[str, str]:
     """Cells of a study that a search ended early -> why."""
-    return {cell: body["reason"] for cell, body in store.documents(goals.ended_kind(study)).items()}
+    return {cell: body["reason"] for cell, body in store.documents(ended_kind(study)).items()}
 
 
 def leading(search: Search, known: Sequence[tuple[Proposal, CellSpec]], rows: RowIndex) -> CellSpec | None:
     """The best of these configs by the rows that are there; None where none is sure enough."""
     judged = [
-        goals.judge(spec.config, search.seeds, rows.config(spec.config), search.goal, proposal.place)
+        judge(spec.config, search.seeds, rows.config(spec.config), search.goal, proposal.place)
         for proposal, spec in known
     ]
-    best = goals.best(judged, search.goal.certainty)
-    return next((spec for _, spec in known if best and spec.config == best.config), None)
+    winner = best(judged, search.goal.certainty)
+    return next((spec for _, spec in known if winner and spec.config == winner.config), None)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class SearchCells:
         """The best feasible config so far."""
         if self._led is None or self._led[0] != len(self.judged):
             judged = [self.judged[number] for number in sorted(self.judged)]
-            self._led = len(judged), goals.best(judged, self.search.goal.certainty)
+            self._led = len(judged), best(judged, self.search.goal.certainty)
         return self._led[1]
 
     def confirmation(self) -> list[Cell]:
@@ -275,7 +276,7 @@ class SearchCells:
 
     def _censor(self, cell: Cell, reason: str) -> None:
         body = {"config": cell.spec.config, "reason": reason}
-        self._store.put_document(goals.ended_kind(cell.spec.study), cell.spec.cell, body)
+        self._store.put_document(ended_kind(cell.spec.study), cell.spec.cell, body)
         self._censored[cell.spec.cell] = reason
 
     def _ended(self, cell: Cell) -> bool:
@@ -298,7 +299,7 @@ class SearchCells:
             reason = f"seed {stopped[0].seed}: {self._censored[stopped[0].cell]}"
             return Judged(spec.config, "censored", reason, 0, 0, 0)
         rows = [row for cell in cells for row in self.rows.of(cell)]
-        return goals.judge(spec.config, self.search.seeds, rows, self.search.goal, place)
+        return judge(spec.config, self.search.seeds, rows, self.search.goal, place)
 
     def _raced(self, config: str, cells: Sequence[Cell]) -> Judged | None:
         """A config that has lost its race, with what its first seeds showed: others do not count, even if they ran."""
@@ -308,7 +309,7 @@ class SearchCells:
             if not (found := self.rows.of(cell)):
                 return None
             rows += found
-            judged = goals.judge(config, self.search.seeds[:ran], rows, goal)
+            judged = judge(config, self.search.seeds[:ran], rows, goal)
             if race and judged.outcome == "complete" and (reason := race.hopeless(judged)):
                 reason = f"stopped after {ran} of {len(cells)} seeds: {reason}"
                 return replace(judged, outcome="censored", reason=reason, variances=None)

@@ -16,9 +16,10 @@ from certvae.engine.runs import Asked
 from certvae.engine.search import censored
 from certvae.errors import ConfigFault, ExitCode
 from certvae.protocols import chain
-from certvae.spec import goal as goals
 from certvae.spec.found import confirmation_words
-from certvae.spec.goal import RULE, Goal, Judged, proposed_kind
+from certvae.spec.goal import RULE, Goal, ended_kind, proposed_kind
+from certvae.spec.judged import Judged, judge
+from certvae.spec.ranking import best
 from certvae.spec.reading import read
 from certvae.store import records
 from certvae.store.log import events
@@ -134,17 +135,15 @@ class Standing:
     def _search(self, goal: Goal, rule: Mapping[str, Any], total: int) -> Iterator[str]:
         seeds, raced = rule["seeds"], rule.get("race") is not None
         stopped = {cell.spec.config for cell in self.cells if cell.spec.cell in self.censored}
-        documents = self.store.documents(goals.ended_kind(self.study)).values()
+        documents = self.store.documents(ended_kind(self.study)).values()
         stopped |= {body["config"] for body in documents if "config" in body}  # of cells that nobody handed out
         whole = (one for one in self._ended(seeds) if one not in stopped)
-        judged = [
-            goals.judge(one, seeds, self.rows.config(one), goal, self._proposed[one].get("place")) for one in whole
-        ]
+        judged = [judge(one, seeds, self.rows.config(one), goal, self._proposed[one].get("place")) for one in whole]
         judged += [self._early(one, goal, raced) for one in self._drawn if one in stopped]
         incomplete = sum(one.outcome == "incomplete" for one in judged)
         counts = (f"{incomplete} incomplete", summary.early(judged, len(seeds)), summary.feasible(judged, goal))
         yield f"{len(judged)} of {max(total, len(self._drawn))} configs judged, {', '.join(counts)}"
-        winner = goals.best(judged, goal.certainty)
+        winner = best(judged, goal.certainty)
         if winner is None:
             yield "no winner yet"
             return
@@ -162,7 +161,7 @@ class Standing:
         if not (ran and raced):
             return Judged(config, "censored", "", 0, 0, 0)
         rows = [row for cell in ran for row in self.rows.of(cell)]
-        found = goals.judge(config, [cell.spec.seed for cell in ran], rows, replace(goal, score="mean"))
+        found = judge(config, [cell.spec.seed for cell in ran], rows, replace(goal, score="mean"))
         return replace(found, outcome="censored", variances=None)
 
     def _ended(self, seeds: Sequence[int]) -> list[str]:

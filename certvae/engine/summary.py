@@ -19,10 +19,12 @@ from certvae.engine.progress import digits, listing, setting
 from certvae.engine.rows import Row, fresh
 from certvae.engine.search import SearchCells
 from certvae.quality import PAPER_TAUS
-from certvae.spec import goal as goals
 from certvae.spec.found import confirmation_words, winner_words
-from certvae.spec.goal import Goal, Judged
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged
+from certvae.spec.noise import NO_NOISE, Noise
 from certvae.spec.quantities import read_by
+from certvae.spec.ranking import hypervolume, nearest_misses, pareto_front
 from certvae.store.layout import VIEWS
 from certvae.store.program import told
 from certvae.terminal import number_of
@@ -198,7 +200,7 @@ def search_shown(cells: SearchCells) -> Group:
     if cells.hopeless:
         return Group(*lines, HOPELESS)
     if winner is None:
-        misses = goals.nearest_misses(judged)
+        misses = nearest_misses(judged)
         shown = ["Nearest misses:", _configs_shown(misses, cells)] if misses else []
         return Group(*lines, _nothing(cells), *shown)
     drawn = cells.drawn(winner.config)
@@ -207,7 +209,7 @@ def search_shown(cells: SearchCells) -> Group:
     lines += [_volume_text(judged, cells)] if cells.search.goal.pareto else []
     over = "(strict-feasible search seeds, guard rows, n_failed 0)"
     lines.append(f"Pareto front of {cells.search.goal.sought} and PSNR {over}:")
-    return Group(*lines, _configs_shown(goals.pareto_front(judged), cells))
+    return Group(*lines, _configs_shown(pareto_front(judged), cells))
 
 
 def early(judged: Sequence[Judged], seeds: int) -> str:
@@ -220,10 +222,10 @@ def early(judged: Sequence[Judged], seeds: int) -> str:
 
 def feasible(judged: Sequence[Judged], goal: Goal) -> str:
     """How many configs keep their constraints in the mean, and how many surely do."""
-    noise, certainty = goals.Noise.pooled(judged), goal.certainty
+    noise, certainty = Noise.pooled(judged), goal.certainty
     found = [noise.kept(one) for one in judged if one.feasible]
     if not noise.is_known:
-        return f"{len(found)} feasible, {goals.NO_NOISE}"
+        return f"{len(found)} feasible, {NO_NOISE}"
     return f"{len(found)} feasible, {sum(kept >= certainty for kept in found)} of them at {certainty:.0%}"
 
 
@@ -276,7 +278,7 @@ def _volume_text(judged: Sequence[Judged], cells: SearchCells) -> str:
     """The hypervolume above no margin at all and the PSNR floor, or the lowest PSNR of any complete config."""
     floor, seen = cells.search.goal.psnr_floor, [one.psnr for one in judged if one.psnr is not None]
     lowest = min(seen) if floor is None else floor
-    volume = goals.hypervolume(judged, (0.0, lowest))
+    volume = hypervolume(judged, (0.0, lowest))
     return f"hypervolume {volume:.4f} nats dB above a margin of 0 and a PSNR of {lowest:.2f} dB"
 
 

@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from certvae.spec.goal import NO_NOISE, Goal, Judged, Noise, Row, judge, ranked
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged, Row, judge
+from certvae.spec.noise import NO_NOISE, Noise
+from certvae.spec.ranking import ranked
 from certvae.terminal import number_of
 
 

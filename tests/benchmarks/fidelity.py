@@ -19,7 +19,9 @@ from scipy.special import stdtr, stdtrit
 
 from certvae.engine.early_stop import Censored, Halfway, StopRule, learn
 from certvae.engine.race import Race, entered
-from certvae.spec.goal import Goal, Judged, best, judge
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged, judge
+from certvae.spec.ranking import best
 from tests.benchmarks.recorded import SEARCHED, Curves
 
 CONFIGS, LIMIT, CONFIDENCE, PENALTY = 48, 0.3, 0.9, 10.0

@@ -27,8 +27,10 @@ from scipy.optimize import minimize
 from certvae.engine.propose import Proposal, propose
 from certvae.engine.rule import Search
 from certvae.spec.cell import CellSpec
-from certvae.spec.goal import Goal, Judged, best, judge
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged, judge
 from certvae.spec.presets import rescue
+from certvae.spec.ranking import best
 from certvae.spec.rescue import Rescue
 from tests.benchmarks.recorded import Curves
 

@@ -12,8 +12,10 @@ from certvae.engine.early_stop import Censor, Censored, Halfway, Need, StopRule,
 from certvae.engine.rule import settle_rule
 from certvae.engine.search import censored
 from certvae.errors import SearchFault
-from certvae.spec.goal import Goal, Judged, best, judge, pareto_front
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged, judge
 from certvae.spec.parts import Training
+from certvae.spec.ranking import best, pareto_front
 from certvae.store.store import Store
 from tests.engine.test_search import BASE, cells_of, outcome, search
 from tests.simulated_pool import run, simulated_curve, survived, watched

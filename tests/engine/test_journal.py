@@ -21,7 +21,8 @@ from certvae.engine.main import main
 from certvae.engine.rows import RowIndex
 from certvae.engine.search import SearchCells
 from certvae.protocols import chain
-from certvae.spec.goal import Goal, Noise
+from certvae.spec.goal import Goal
+from certvae.spec.noise import Noise
 from certvae.store.store import Store
 from sweeps import search_margin_psnr
 from tests import simulated_pool

@@ -18,7 +18,10 @@ from certvae.engine.rule import settle_rule
 from certvae.engine.search import censored
 from certvae.engine.summary import search_shown
 from certvae.errors import SearchFault
-from certvae.spec.goal import Goal, Judged, Noise, best, judge
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged, judge
+from certvae.spec.noise import Noise
+from certvae.spec.ranking import best
 from certvae.store.store import Store
 from tests.engine.test_early_stop import Recorded
 from tests.engine.test_search import BASE, cells_of, outcome, search

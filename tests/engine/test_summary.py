@@ -9,7 +9,8 @@ from rich.console import Console
 from certvae.engine.summary import COLUMNS, SHORT, differences, show, table_shown, table_text, winner_text, with_taus
 from certvae.evaluation.diagnostics import ACTIVE_VARIANCE
 from certvae.quality import PAPER_TAUS
-from certvae.spec.goal import Goal, Judged
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged
 
 
 def row(seed, mode, margin=1.25, **more):

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from certvae.spec.found import confirmation_words, winner_words
-from certvae.spec.goal import Goal, judge
+from certvae.spec.goal import Goal
+from certvae.spec.judged import judge
 
 SEARCHED, FRESH = (0, 1, 2), (7, 8)
 KL = Goal(kind="max_kl", psnr_drop=None)

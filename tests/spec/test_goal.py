@@ -14,8 +14,10 @@ from certvae.canonical import plain
 from certvae.engine import summary
 from certvae.engine.command import parse
 from certvae.errors import ConfigFault
-from certvae.spec import goal as goals
-from certvae.spec.goal import Goal, Judged, judge
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged, judge
+from certvae.spec.noise import Noise
+from certvae.spec.ranking import best, hypervolume, nearest_misses, pareto_front, ranked
 from sweeps import search_margin_psnr
 
 SEEDS = (100, 101, 102)
@@ -112,9 +114,9 @@ class TestLargestKl:
             judge("c", SEEDS, self.config(9.0, draws=dead, config="c"), self.goal),
             judge("d", SEEDS, self.config(7.0, heads=(1.0, 1.0, -0.1), config="d"), self.goal),
         ]
-        best = goals.best(judged, self.goal.certainty)
-        assert best is not None
-        assert best.config == "b"
+        winner = best(judged, self.goal.certainty)
+        assert winner is not None
+        assert winner.config == "b"
 
     def test_a_row_without_a_bound_makes_it_incomplete(self):
         found = [one | {"sampled_population_bound": None} for one in self.config(8.0)]
@@ -187,8 +189,8 @@ def configs():
 class TestSelection:
     @given(st.lists(configs()))
     def test_no_path_names_an_infeasible_best(self, found):
-        winner = goals.best(found, 0.5)
-        named = [*([winner] if winner else []), *goals.pareto_front(found)]
+        winner = best(found, 0.5)
+        named = [*([winner] if winner else []), *pareto_front(found)]
         for one in named:
             assert one.outcome == "complete"
             assert one.violations is not None
@@ -196,19 +198,19 @@ class TestSelection:
 
     @given(st.lists(configs()))
     def test_the_best_has_the_largest_score_of_all_feasible(self, found):
-        winner = goals.best(found, 0.5)
+        winner = best(found, 0.5)
         scores = [one.score for one in found if one.feasible and one.score is not None]
         assert (winner.score if winner else None) == (max(scores) if scores else None)
 
     def test_nothing_feasible_gives_no_best_but_the_nearest_miss(self):
         near = judge("near", SEEDS, [{**one, "config": "near"} for one in rows((1, 1, 1), (1.6,) * 3)], Goal())
         far = judge("far", SEEDS, [{**one, "config": "far"} for one in rows((9, 9, 9), (5.0,) * 3)], Goal())
-        assert goals.best([far, near], 0.5) is None
-        assert goals.nearest_misses([far, near])[0] is near
+        assert best([far, near], 0.5) is None
+        assert nearest_misses([far, near])[0] is near
 
     def test_the_earlier_config_of_a_tie_wins(self):
         tied = [at(1.0, 11.0), at(2.0, 12.0), at(2.0, 19.0)]
-        assert goals.best(tied, 0.5) is tied[1]
+        assert best(tied, 0.5) is tied[1]
 
     def test_a_config_exactly_on_its_constraint_is_feasible(self):
         judged = judge("c", SEEDS, rows((1, 1, 1), drops=(1.5, 1.5, 1.5)), Goal(psnr_drop=1.5))
@@ -218,10 +220,10 @@ class TestSelection:
     def test_the_front_is_what_nothing_equals_in_one_and_exceeds_in_the_other(self):
         kept = [at(3.0, 11.0), at(2.0, 13.0), at(1.0, 14.0)]
         dominated = [at(3.0, 10.0), at(2.0, 12.0), at(1.0, 13.0), at(0.5, 14.0)]
-        assert goals.pareto_front([*dominated, *reversed(kept)]) == kept
+        assert pareto_front([*dominated, *reversed(kept)]) == kept
 
     def test_a_config_that_was_drawn_twice_is_on_the_front_twice(self):
-        assert goals.pareto_front([at(3.0, 11.0), at(3.0, 11.0)]) == [at(3.0, 11.0)] * 2
+        assert pareto_front([at(3.0, 11.0), at(3.0, 11.0)]) == [at(3.0, 11.0)] * 2
 
 
 class TestCertainty:
@@ -234,11 +236,11 @@ class TestCertainty:
         drops = np.array([1.0, 1.3, 1.1])
         one = self.judged("a", drops)
         wanted = stats.t.cdf((1.5 - drops.mean()) / (drops.std(ddof=1) / math.sqrt(3)), df=2)
-        assert goals.Noise.of([one]).kept(one) == pytest.approx(wanted)
+        assert Noise.of([one]).kept(one) == pytest.approx(wanted)
 
     def test_seeds_of_all_configs_tell_how_large_noise_is(self):
         lucky, noisy = self.judged("lucky", (1.49, 1.49, 1.49)), self.judged("noisy", (0.5, 1.0, 1.5))
-        noise = goals.Noise.of([lucky, noisy])
+        noise = Noise.of([lucky, noisy])
         assert noise.freedom == 4
         assert noise.kept(lucky) < 0.55
 
@@ -246,25 +248,25 @@ class TestCertainty:
         unsure = judge("c", SEEDS, rows((9, 9, 9), (1.0, 1.5, 1.9)), Goal())
         sure = judge("d", SEEDS, [{**one, "config": "d"} for one in rows((1, 1, 1), (0.1, 0.2, 0.3))], Goal())
         assert unsure.feasible
-        assert goals.best([unsure, sure], 0.9) is sure
-        assert goals.best([unsure, sure], 0.5) is unsure
-        assert goals.best([unsure], 0.9) is None
-        assert goals.ranked([unsure, sure], 0.9) == [sure, unsure]
+        assert best([unsure, sure], 0.9) is sure
+        assert best([unsure, sure], 0.5) is unsure
+        assert best([unsure], 0.9) is None
+        assert ranked([unsure, sure], 0.9) == [sure, unsure]
 
     def test_what_a_sampler_is_told_is_missed_exactly_where_a_config_is_unsure(self):
         for drop in np.linspace(0.5, 1.6, 23):
             one = self.judged("a", drop + np.array([-0.2, 0.0, 0.2]))
-            noise = goals.Noise.of([one])
+            noise = Noise.of([one])
             assert (noise.shortfalls(one, 0.9)["psnr_drop"] <= 0) == (noise.kept(one) >= 0.9)
 
     def test_a_config_that_was_proposed_twice_tells_of_its_seeds_once(self):
         one = judge("c", SEEDS, rows((1, 1, 1), (0.9, 1.0, 1.4)), Goal())
-        assert goals.Noise.of([one, one, one]) == goals.Noise.of([one])
-        assert goals.best([one, one, one], 0.8) == goals.best([one], 0.8)
+        assert Noise.of([one, one, one]) == Noise.of([one])
+        assert best([one, one, one], 0.8) == best([one], 0.8)
 
     def test_one_seed_knows_no_noise_and_goes_by_its_mean(self):
         one = judge("c", SEEDS[:1], rows((1, 1, 1)), Goal())
-        noise = goals.Noise.of([one])
+        noise = Noise.of([one])
         assert (noise.is_known, noise.kept(one), noise.shortfalls(one, 0.9)) == (False, 1.0, one.violations)
         said = [summary.feasible([one], Goal()), summary.winner_text(one, [one, replace(one, config="d")], Goal(), {})]
         assert all("by the mean alone" in text and "100%" not in text for text in said)
@@ -273,7 +275,7 @@ class TestCertainty:
         """Of configs that truly miss by nothing at all, no more than a tenth count as kept at 90 %."""
         rng = np.random.default_rng(0)
         drops = 1.5 + rng.normal(0, 0.2, (2000, 3))
-        kept = [goals.Noise.of([one]).kept(one) for one in (self.judged("a", drop) for drop in drops)]
+        kept = [Noise.of([one]).kept(one) for one in (self.judged("a", drop) for drop in drops)]
         assert stats.binomtest(sum(found >= 0.9 for found in kept), 2000, 0.1).pvalue > 0.001
 
     def test_two_constraints_share_the_error(self):
@@ -281,8 +283,8 @@ class TestCertainty:
         both = judge("c", SEEDS, found, Goal(psnr_drop=1.5, psnr_floor=18.5))
         drop = judge("c", SEEDS, found, Goal(psnr_drop=1.5))
         floor = judge("c", SEEDS, found, Goal(psnr_drop=None, psnr_floor=18.5))
-        one, two = (1 - goals.Noise.of([each]).kept(each) for each in (drop, floor))
-        assert goals.Noise.of([both]).kept(both) == pytest.approx(1 - one - two)
+        one, two = (1 - Noise.of([each]).kept(each) for each in (drop, floor))
+        assert Noise.of([both]).kept(both) == pytest.approx(1 - one - two)
 
 
 def test_a_standard_error_needs_two_strict_seeds():
@@ -301,17 +303,17 @@ def at(margin, psnr, slack=0.0):
 class TestHypervolume:
     def test_of_a_staircase(self):
         front = [at(3.0, 11.0), at(2.0, 13.0), at(1.0, 14.0)]
-        assert goals.hypervolume(front, (0.0, 10.0)) == pytest.approx(3 * 1 + 2 * 2 + 1 * 1)
+        assert hypervolume(front, (0.0, 10.0)) == pytest.approx(3 * 1 + 2 * 2 + 1 * 1)
 
     def test_what_is_dominated_infeasible_or_below_the_worst_adds_nothing(self):
         front = [at(3.0, 11.0)]
         more = [at(2.0, 10.5), at(9.0, 19.0, slack=-0.1), at(-1.0, 30.0), at(5.0, 9.0)]
-        assert goals.hypervolume(front + more, (0.0, 10.0)) == goals.hypervolume(front, (0.0, 10.0)) == 3.0
+        assert hypervolume(front + more, (0.0, 10.0)) == hypervolume(front, (0.0, 10.0)) == 3.0
 
     @given(st.lists(st.tuples(st.floats(-2, 5), st.floats(5, 30)), max_size=8))
     def test_it_is_the_share_of_a_grid_that_is_dominated(self, points):
         cells = [(x + 0.5, y + 0.5) for x in range(5) for y in range(10, 30)]
         rounded = [(float(round(margin)), float(round(psnr))) for margin, psnr in points]
         covered = sum(any(margin >= x and psnr >= y for margin, psnr in rounded) for x, y in cells)
-        found = goals.hypervolume([at(*point) for point in rounded], (0.0, 10.0))
+        found = hypervolume([at(*point) for point in rounded], (0.0, 10.0))
         assert found == pytest.approx(covered)

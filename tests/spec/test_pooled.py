@@ -9,10 +9,12 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from certvae.canonical import plain
-from certvae.spec import goal as goals
 from certvae.spec import pooled
-from certvae.spec.goal import Goal, judge
+from certvae.spec.goal import Goal
+from certvae.spec.judged import Judged, judge
+from certvae.spec.noise import Noise
 from certvae.spec.pooled import LEAST, LENGTHS, MOST, SIGNALS, components
+from certvae.spec.ranking import best
 
 SEEDS = (100, 101, 102)
 NOISE = 0.2
@@ -117,7 +119,7 @@ class TestWinner:
         rng, wrong = np.random.default_rng(4), 0
         for _ in range(repetitions):
             drawn, found = searched(rng, goal, shared=shared)
-            winner = goals.best(found, goal.certainty)
+            winner = best(found, goal.certainty)
             wrong += winner is not None and drawn[int(winner.config)]["x"] > 0.5
         return wrong
 
@@ -132,23 +134,23 @@ class TestWinner:
     def test_one_that_was_not_drawn_goes_by_its_own_seeds_as_all_others_do(self):
         _, found = searched(np.random.default_rng(5), Goal())
         brought = judge("brought", SEEDS, rows("brought", (0.1, 0.1, 0.1), (1.0, 1.0, 1.0)), Goal())
-        assert goals.Noise.pooled(found).together["psnr_drop"].keys() == {one.config for one in found}
-        assert goals.Noise.pooled([*found, brought]).together == {}
+        assert Noise.pooled(found).together["psnr_drop"].keys() == {one.config for one in found}
+        assert Noise.pooled([*found, brought]).together == {}
 
     def test_a_channel_is_asked_of_every_seed_and_smoothed_over_none(self):
         known = {"outcome": "complete", "reason": "", "n": 3, "n_failed": 0, "n_stress": 0, "score": 1.0}
         known |= {"variances": {"channel": 0.0, "score": 0.0}}
         seeds = np.random.default_rng(0).normal(0, 1, (20, 3))
         found = [
-            goals.Judged(str(k), **known, violations={"channel": -float(one.min())}, place={"x": k / 20})
+            Judged(str(k), **known, violations={"channel": -float(one.min())}, place={"x": k / 20})
             for k, one in enumerate(seeds)
         ]
         found = [replace(one, by_seed={"channel": tuple(line)}) for one, line in zip(found, seeds, strict=True)]
-        assert goals.Noise.pooled(found).together == {}
+        assert Noise.pooled(found).together == {}
 
     def test_what_a_race_remembers_of_noise_holds_no_means(self):
         _, found = searched(np.random.default_rng(6), Goal(), 20)
-        assert goals.Noise.of(found).together == {}
+        assert Noise.of(found).together == {}
 
     def test_a_search_that_began_before_it_goes_by_each_config_alone(self):
         body = plain(Goal())
