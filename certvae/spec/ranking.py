@@ -1,4 +1,4 @@
-"""Which config of a search is the best, and which come next; the best keeps its constraints with a stated probability."""
+"""Which config of a search is the best, and which come next; the best keeps its constraints with stated probability."""
 
 from collections.abc import Iterable, Sequence
 
