@@ -1,4 +1,4 @@
-"""Two recipes of CONTRIBUTING.md, followed in a copy of the tree: no file but those that they name changes."""
+"""Three recipes of CONTRIBUTING.md, followed in a copy of the tree: no file but those that they name changes."""
 
 import os
 import re
@@ -53,6 +53,41 @@ DATA_SET = [
     ("certvae/data/loading.py", "from certvae.errors", "from certvae.data.stripes import STRIPES"),
     ("certvae/data/loading.py", '    "digits": DIGITS,', '    "stripes": STRIPES,'),
 ]
+HEAD = [
+    ("certvae/spec/parts.py", "Head = LearnedHead", "@spec\nclass CosineHead:\n    gain: Positive = 10.0\n\n"),
+    (
+        "certvae/models/nets.py",
+        "def _head(",
+        """class Cosine(nn.Module):
+    def __init__(self, latent, classes, gain):
+        super().__init__()
+        self.kinds, self.gain = nn.Linear(latent, classes, bias=False), gain
+
+    def forward(self, z):
+        unit = nn.functional.normalize
+        return self.gain * nn.functional.linear(unit(z, dim=1), unit(self.kinds.weight, dim=1))
+
+""",
+    ),
+    ("certvae/models/nets.py", "import Conv, ", "from certvae.spec.parts import CosineHead"),
+    (
+        "certvae/models/nets.py",
+        "case LearnedHead():",
+        "        case CosineHead():\n            return Cosine(latent, classes, head.gain)",
+    ),
+]
+UNION = ("certvae/spec/parts.py", "Head = LearnedHead", "Head = CosineHead | LearnedHead")
+STUDY = """
+from dataclasses import replace
+from certvae.spec.parts import CosineHead
+from sweeps import tiny_fixed_q
+
+def preset(about):
+    base = tiny_fixed_q.STUDY.preset(about)
+    return replace(base, model=replace(base.model, head=CosineHead()))
+
+STUDY = replace(tiny_fixed_q.STUDY, name="recipes", preset=preset)
+"""
 COLUMN = [
     ("certvae/evaluation/facts.py", '"active_units": diag', '"widest_unit": float(seen.mu.std(axis=0).max()),'),
     ("certvae/spec/quantities.py", '_text("mean_word"', '_number("widest_unit", "widest unit", "plain", "code"),'),
@@ -76,16 +111,17 @@ def insert(tree: Path, name: str, before: str, line: str) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A tree in which both recipes were followed, with the store of one run on the new data set."""
+    """A tree in which the recipes were followed, with the store of one run on the new data set, with the new head."""
     tree = tmp_path_factory.mktemp("recipes")
     for package in ("certvae", "sweeps", "analysis"):
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__", "pictures"))
     (tree / "certvae" / "data" / "stripes.py").write_text(STRIPES)
-    for name, before, line in DATA_SET + COLUMN:
+    (tree / "recipes.py").write_text(STUDY)
+    for name, before, line in DATA_SET + HEAD + COLUMN:
         insert(tree, name, before, line)
-    name, old, new = VERSION
-    (tree / name).write_text(re.sub(old, new, (tree / name).read_text(), count=1))
-    in_tree(tree, "sweeps/tiny_fixed_q.py", "--store", "store", *SMALL.split())
+    for name, old, new in (UNION, VERSION):
+        (tree / name).write_text(re.sub(old, new, (tree / name).read_text(), count=1))
+    in_tree(tree, "-m", "certvae", "run", "recipes.py", "--store", "store", *SMALL.split())
     return tree
 
 
@@ -110,6 +146,16 @@ class TestADataSet:
 
     def test_gets_a_network_and_a_teacher_by_its_shape(self, rows):
         assert set(rows["classes"]) == {10}
+
+
+class TestAHead:
+    def test_is_trained_and_judged(self, rows):
+        gains = {row["model"]["head"]["gain"] for row in rows["spec"]}
+        assert gains == {10.0}
+        assert rows["margin"].notna().all()
+
+    def test_has_its_field_on_the_command_line(self, run):
+        assert "--model.head.gain" in in_tree(run, "-m", "certvae", "run", "recipes.py", "--data", "stripes", "--help")
 
 
 class TestAColumn:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from certvae.models import own
 from certvae.simplex import vertices
-from certvae.spec.parts import Conv, LearnedHead, Mlp, Model, Module, SimplexHead, check_parameters
+from certvae.spec.parts import Conv, Head, LearnedHead, Mlp, Model, Module, SimplexHead, check_parameters
 from certvae.spec.validation import refuse
 
 Shape = tuple[int, int, int]
@@ -182,7 +182,7 @@ def _assemble(model: Model, shape: Shape, classes: int) -> Vae:
     )
 
 
-def _head(head: LearnedHead | SimplexHead, latent: int, classes: int) -> RawHead | SimplexWitness:
+def _head(head: Head, latent: int, classes: int) -> RawHead | SimplexWitness:
     match head:
         case LearnedHead():
             return RawHead(latent, head.hidden, classes)

@@ -122,6 +122,9 @@ class SimplexHead:
     """Reconstruction sends no gradient into the witness's part of the means; the rest is left to it."""
 
 
+Head = LearnedHead | SimplexHead
+
+
 @spec
 class Gaussian:
     """||x - xhat||^2 / (2 variance), summed over an image."""
@@ -169,7 +172,7 @@ class Model:
     """Encoder, decoder and raw head: the same for every mode of a chain."""
 
     encoder: Mlp | Conv = field(default_factory=Mlp)
-    head: LearnedHead | SimplexHead = field(default_factory=LearnedHead)
+    head: Head = field(default_factory=LearnedHead)
     likelihood: Gaussian | Bernoulli = field(default_factory=Gaussian)
     decoder_sees_teacher: bool = True
     """The decoder reads z and T(x). The certificate never looks at the decoder, but PSNR and the weight at which a code

@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from certvae.models.nets import RawHead, SimplexWitness, Vae
-from certvae.spec.parts import LearnedHead, Model, SimplexHead
+from certvae.spec.parts import Head, Model, SimplexHead
 from certvae.spec.rescue import Objective, Unaligned
 from certvae.training import objective
 from certvae.training.batches import Batch, Targets, cached
@@ -122,7 +122,7 @@ def code_loss(head: SimplexWitness, scale: float, rest_weight: float) -> Loss:
     return terms
 
 
-def _shown(spec: LearnedHead | SimplexHead, head: RawHead | SimplexWitness, mu: Latent) -> Latent:
+def _shown(spec: Head, head: RawHead | SimplexWitness, mu: Latent) -> Latent:
     """Means as the decoder's z is drawn around: of a protected witness it sees the values, and moves only the rest."""
     match spec, head:
         case SimplexHead(protected=True), SimplexWitness(subspace=subspace):
@@ -131,12 +131,12 @@ def _shown(spec: LearnedHead | SimplexHead, head: RawHead | SimplexWitness, mu: 
             return mu
 
 
-def _read(spec: LearnedHead | SimplexHead, mu: Latent, z: Latent) -> Latent:
-    """What the raw head is trained on."""
+def _read(spec: Head, mu: Latent, z: Latent) -> Latent:
+    """What the raw head is trained on: draws, where it does not ask for means."""
     match spec:
         case SimplexHead(reads="mu"):
             return mu
-        case SimplexHead() | LearnedHead():
+        case _:
             return z
 
 
