@@ -16,6 +16,7 @@ labels, or from `certvae.fit_teacher(features).rows(guard_features)`.
     T  (n, K)  teacher rows of the guard images     mu, logvar  (n, d)  of q(z|x); an encoder without noise has mu alone
 """
 
+import dis
 import inspect
 import json
 import logging
@@ -244,7 +245,9 @@ def _behind(encode: Any) -> list[nn.Module]:
     if inspect.isroutine(function):
         with suppress(TypeError, ValueError):  # written in C, or naming what is not there yet
             named = inspect.getclosurevars(function)
-            given += [*named.nonlocals.values(), *named.globals.values()]
+            read = {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}
+            given += named.nonlocals.values()
+            given += [one for name, one in named.globals.items() if name in read]  # names of attributes are among them
     return [one for one in given if isinstance(one, nn.Module)]
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import types
 from functools import partial
 
 import numpy as np
@@ -183,6 +184,15 @@ class TestLoop:
         Monitor(T, IMAGES).step(ways[form])
         assert torch.equal(net[1].running_mean, before)
         assert net.training
+
+    def test_a_module_that_only_bears_the_name_of_an_attribute_is_left_alone(self, monkeypatch):
+        """The images went to its device, if it came first, and not to that of the network."""
+        net, seen = nn.ModuleDict({"encoder": nn.Linear(12, 3)}), []
+        net["encoder"].register_forward_hook(lambda *_: seen.append((net.training, other.training)))
+        monkeypatch.setitem(globals(), "encoder", other := nn.Linear(12, 3))
+        holder = types.SimpleNamespace(encoder=net["encoder"])
+        Monitor(T, IMAGES).step(lambda x: (net, holder.encoder(x))[1])
+        assert seen == [(False, True)]
 
     def test_images_follow_the_network(self):
         """Lightning takes a module to its device when it begins; images that stayed behind ended the training."""
