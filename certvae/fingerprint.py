@@ -28,6 +28,9 @@ KERNELS = (
     *(f"{library}_{name}" for library in ("ONEDNN", "DNNL") for name in ("MAX_CPU_ISA", "CPU_ISA_HINTS")),
     *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "NVIDIA_TF32_OVERRIDE"),
     *("TORCH_BLAS_PREFER_CUBLASLT", "TORCH_LINALG_PREFER_CUSOLVER"),
+    *("CUBLAS_EMULATE_SINGLE_PRECISION", "CUBLAS_EMULATE_DOUBLE_PRECISION", "CUBLAS_EMULATION_STRATEGY"),
+    *("CUBLASLT_WORKSPACE_SIZE", "TORCH_CUBLASLT_UNIFIED_WORKSPACE", "DISABLE_ADDMM_CUDA_LT"),
+    "TORCH_CUDNN_USE_HEURISTIC_MODE_B",
 )
 """Variables by which a site or a user has libraries choose other kernels, whose last bits are others."""
 
@@ -82,13 +85,17 @@ def device() -> str:
 
 
 def device_model(device: str) -> str:
-    """The model of a GPU, its driver and libraries, or the architecture of a CPU and what torch uses of it."""
+    """The architecture of the CPU and what torch uses of it, after the model, driver and libraries of a GPU.
+
+    A card does not compute alone: k-means, small fits and every certificate are the host's.
+    """
     import torch  # noqa: PLC0415
 
-    if device.startswith("cuda"):
-        libraries = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-        return f"{torch.cuda.get_device_name(device)}, driver {machine.driver()}, {libraries}"
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    host = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    if not device.startswith("cuda"):
+        return host
+    libraries = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    return f"{torch.cuda.get_device_name(device)}, driver {machine.driver()}, {libraries}, host {host}"
 
 
 def light_device_model(proc: Path = Path("/proc"), dev: Path = Path("/dev")) -> str | None:

@@ -14,9 +14,18 @@ from jaxtyping import install_import_hook
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests compute on the CPU, where their numbers were made, also beside a GPU; those marked `gpu` are asked for."""
-    if "not gpu" in config.option.markexpr:
+    """Tests compute on the CPU, where their numbers were made, also beside a GPU; those marked `gpu` are asked for.
+
+    These compute as workers do, from the first on: torch notes at the first product of a process whether cuBLAS had its
+    variable, and refuses all later ones in deterministic mode if it had not.
+    """
+    asked = config.option.markexpr
+    if "gpu" not in asked or "not gpu" in asked:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    from certvae.training import environment  # noqa: PLC0415 - torch, which many tests do not need
+
+    environment.settle()
 
 
 SLOW_SECONDS = 3600

@@ -29,6 +29,7 @@ ROUND = 5  # steps between two looks at the guard rows
 HISTORY = 10  # steps that L-BFGS remembers
 PATIENCE = 3  # rounds without a better guard loss
 MAX_ROUNDS = 100
+FEW = 2**15  # logits of a fit, rows times classes, that a host is done with before a card has launched what makes them
 SHORT_STEPS, SHORT_RATE, SHORT_BATCH = 200, 1e-3, 256
 
 
@@ -65,6 +66,7 @@ def affine_head(
     when it does not improve the guard rows it stays the constant. L-BFGS on all rows at once, float64, no randomness.
 
     Args:
+        device: where the loss of many rows is computed; L-BFGS and few rows are the host's.
         start: a head on the same units to go on from, in place of the constant.
 
     Source: arXiv 2605.05813, post-hoc head; how the paper fits it is not printed.
@@ -73,7 +75,8 @@ def affine_head(
     train, guard = ((np.asarray(rows, dtype=np.float64) - centre) / scale for rows in (z, guard_z))
     begin = start or constant_head(T, z.shape[1])
     begun = np.concatenate([(begin.weight * scale).T, (begin.bias + begin.weight @ centre)[None]])
-    found = _descend(_Task(train, T, device), _Task(guard, guard_T, device), np.ascontiguousarray(begun))
+    place = device if T.size > FEW else "cpu"
+    found = _descend(_Task(train, T, place), _Task(guard, guard_T, place), np.ascontiguousarray(begun))
     weight, bias = np.split(found, [-1])
     return AffineHead(weight.T / scale, bias[0] - centre / scale @ weight)
 
@@ -143,7 +146,10 @@ def accuracy(logits: Rows, y: Int64[np.ndarray, " n"]) -> float:
 
 
 class _Task:
-    """Mean KL of a teacher to an affine head, up to the teacher's entropy, on the rows of one split."""
+    """Mean KL of a teacher to an affine head, up to the teacher's entropy, on the rows of one split.
+
+    Parameters and loss lie on the host: L-BFGS waits for fourteen numbers per loss, and a card answers late.
+    """
 
     def __init__(self, z: Latents, T: Rows, device: str):
         ones = np.ones((len(z), 1))
@@ -151,15 +157,12 @@ class _Task:
         self._teacher = torch.from_numpy(np.asarray(T, dtype=np.float64)).to(device)
 
     def loss(self, parameters: Tensor) -> Tensor:
-        return functional.cross_entropy(self._inputs @ parameters, self._teacher)
-
-    def tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self._inputs.device)
+        return functional.cross_entropy(self._inputs @ parameters.to(self._inputs.device), self._teacher).cpu()
 
 
 def _descend(train: _Task, guard: _Task, start: Float[np.ndarray, "d+1 K"]) -> Float[np.ndarray, "d+1 K"]:
     """Weights and, as last row, the bias: those of the round with the least guard loss."""
-    parameters = train.tensor(start).clone().requires_grad_(True)
+    parameters = torch.from_numpy(start).clone().requires_grad_(True)
     optimiser = Lbfgs([parameters], max_iter=ROUND, history_size=HISTORY, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -173,7 +176,7 @@ def _descend(train: _Task, guard: _Task, start: Float[np.ndarray, "d+1 K"]) -> F
         optimiser.step(closure)
         found = _value(guard, parameters)
         if found < least:
-            best, least, waited = parameters.detach().cpu().numpy().copy(), found, 0
+            best, least, waited = parameters.detach().numpy().copy(), found, 0
         else:
             waited += 1
         if waited == PATIENCE:

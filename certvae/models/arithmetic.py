@@ -52,6 +52,14 @@ def _flushes() -> bool:
 
 
 _backends: Any = torch.backends  # of which type checkers do not see all
+
+
+def _bf16_sums() -> tuple[bool, bool]:
+    """Whether partial sums of a product may be rounded to bf16, and whether a product may be made in parts."""
+    matmul = _backends.cuda.matmul
+    return matmul.allow_bf16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction_split_k
+
+
 MODES: tuple[Mode, ...] = (
     (
         np.geterr,
@@ -73,7 +81,7 @@ MODES: tuple[Mode, ...] = (
     _attribute(_backends.cudnn, "benchmark", False),
     # Without these libraries a convolution has other last bits.
     *(_attribute(library, "enabled", True) for library in (_backends.cudnn, _backends.mkldnn)),
-    _attribute(_backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", True),
+    (_bf16_sums, partial(setattr, _backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"), (True, True)),
     # By another library products, and decompositions, on a GPU have other last bits.
     _library(_backends.cuda.preferred_blas_library, "TORCH_BLAS_PREFER_CUBLASLT", "cublaslt"),
     _library(_backends.cuda.preferred_linalg_library, "TORCH_LINALG_PREFER_CUSOLVER", "cusolver"),

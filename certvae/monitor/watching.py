@@ -77,7 +77,7 @@ class Monitor:
         self._parts = np.split(order, [round(share * len(order)) for share in PARTS])
         self._chosen, self._teacher = chosen, rows[chosen]
         self._images = (
-            guard_images[torch.as_tensor(chosen)] if isinstance(guard_images, Tensor) else guard_images[chosen]
+            guard_images[torch.from_numpy(chosen)] if isinstance(guard_images, Tensor) else guard_images[chosen]
         )
         self._log, self._every = log, every
         self._steps, self._again, self._seen = 0, 0.0, set[tuple[str, str]]()

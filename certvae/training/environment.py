@@ -14,8 +14,9 @@ from certvae.terminal import variables_kept
 
 THREADS = 1  # of each worker: a sum that more threads share has other last bits
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-VARIABLES = {"SCIPY_ARRAY_API": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-"""scikit-learn fits on tensors of torch; and by the size of its workspaces cuBLAS chooses how it multiplies."""
+VARIABLES = {"SCIPY_ARRAY_API": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTORCH_TUNABLEOP_ENABLED": "0"}
+"""scikit-learn fits on tensors of torch. By the size of its workspaces cuBLAS chooses how it multiplies; torch may by a
+stopwatch."""
 
 
 def settle() -> None:

@@ -71,12 +71,18 @@ def _autocast(network: nn.Module, kind: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def _tf32() -> Iterator[None]:
-    before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+    backends: Any = torch.backends  # of which type checkers do not see all
+    olders = [(part, part.allow_tf32) for part in (backends.cuda.matmul, backends.cudnn)]
+    newers = [(part, part.fp32_precision) for part in (backends.cudnn.conv, backends.cudnn.rnn)]
     try:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        for part, _ in olders:
+            part.allow_tf32 = True
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        for part, before in olders:
+            part.allow_tf32 = before
+        for part, before in newers:  # the older switch leaves them to what stands above both, which is anybody's
+            part.fp32_precision = before
 
 
 def _returning_float32(forward: Callable[..., Any]) -> Callable[..., Any]:

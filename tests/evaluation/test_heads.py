@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certvae.certificate import Pairs, certify
+from certvae.evaluation import heads
 from certvae.evaluation.heads import AffineHead, affine_head, rotation_head
 from certvae.simplex import analytic_code, smoothed_one_hot, vertices, witness_logits
 
@@ -74,6 +75,18 @@ class TestAffine:
         T[:, -1] = 0
         head = affine_head(z, T, z, T)
         assert np.isfinite(margin(head, z, T))
+
+    @pytest.mark.parametrize("few", [True, False], ids=["few rows", "many rows"])
+    def test_few_rows_are_the_hosts_whatever_the_device(self, monkeypatch, few):
+        """A card answers too late to be asked for a small loss. This device has no numbers to answer with."""
+        T, z = labelled(80, 0), np.random.default_rng(0).standard_normal((80, D))
+        monkeypatch.setattr(heads, "FEW", T.size if few else T.size - 1)
+        if few:
+            on_host, asked = (affine_head(z, T, z, T, device) for device in ("cpu", "meta"))
+            np.testing.assert_array_equal(on_host.weight, asked.weight)
+        else:
+            with pytest.raises(NotImplementedError, match="meta"):
+                affine_head(z, T, z, T, "meta")
 
     def test_twice_the_same(self):
         T, z = labelled(100, 7), np.random.default_rng(7).standard_normal((100, D))

@@ -211,6 +211,13 @@ class TestLoop:
         monitor.step(Moved().encode)
         assert seen == [monitor.images.device.type] == ["meta"]
 
+    def test_a_default_device_of_a_notebook_leaves_images_where_they_are(self):
+        """Of a GPU: torch refuses rows of images on a CPU that are named by numbers on a card."""
+        rows = np.eye(4)[np.arange(40) % 4]
+        images = torch.rand(40, 8)
+        with torch.device("meta"):
+            assert Monitor(rows, images).images.device.type == "cpu"
+
     def test_a_finding_is_said_once_while_it_lasts(self, caplog):
         monitor = Monitor(T, IMAGES)
         with caplog.at_level(logging.WARNING, "certvae"):

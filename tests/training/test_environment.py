@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from certvae import fingerprint
 from certvae.canonical import canonical_json
 from certvae.models.arithmetic import MODES, kept
 from certvae.training import environment
+from tests.conftest import pytest_configure
 
 WORKER = """
 import json, os, sys
@@ -40,6 +42,7 @@ print(json.dumps(dict(
     torch_threads=torch.get_num_threads(),
     variables=[os.environ[name] for name in environment.THREAD_VARIABLES],
     workspaces=os.environ["CUBLAS_WORKSPACE_CONFIG"],
+    by_stopwatch=os.environ["PYTORCH_TUNABLEOP_ENABLED"],
     means=devices,
     fingerprint=environment.fingerprint("cpu"),
 )))
@@ -52,7 +55,7 @@ def worker() -> dict:
     inherited = {name: value for name, value in os.environ.items() if name not in environment.THREAD_VARIABLES}
     found = subprocess.run(
         [sys.executable, "-c", WORKER],
-        env={**inherited, "OMP_NUM_THREADS": "2", "CUBLAS_WORKSPACE_CONFIG": ":16:8"},
+        env={**inherited, "OMP_NUM_THREADS": "2", "CUBLAS_WORKSPACE_CONFIG": ":16:8", "PYTORCH_TUNABLEOP_ENABLED": "1"},
         capture_output=True,
         text=True,
         check=True,
@@ -71,6 +74,24 @@ class TestSettle:
     def test_the_workspaces_of_a_gpu_are_the_same_everywhere(self, worker):
         """By their size cuBLAS chooses how it multiplies, and no key tells it."""
         assert worker["workspaces"] == ":4096:8"
+
+    def test_no_kernel_is_chosen_by_a_stopwatch(self, worker):
+        """Which differs from one run to the next, whatever stands in a key."""
+        assert worker["by_stopwatch"] == "0"
+
+    def test_tests_for_a_gpu_compute_so_from_their_first_product_on(self, monkeypatch):
+        """Whether cuBLAS had its variable torch notes once, at the first product of a process."""
+        with environment.restored():
+            monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+            pytest_configure(SimpleNamespace(option=SimpleNamespace(markexpr="gpu")))
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+            assert environment.fingerprint("cpu")["deterministic"]
+
+    @pytest.mark.parametrize("asked", ["not slow and not gpu", "slow", ""])
+    def test_all_other_tests_see_no_gpu(self, monkeypatch, asked):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        pytest_configure(SimpleNamespace(option=SimpleNamespace(markexpr=asked)))
+        assert not os.environ["CUDA_VISIBLE_DEVICES"]
 
     def test_mixtures_are_fitted_on_torch_tensors(self, worker):
         """Which scikit-learn and scipy allow only where a variable says so before scipy is imported."""
@@ -119,6 +140,9 @@ FOREIGN = {
     "other convolutions": lambda: switched(BACKENDS.cudnn, BACKENDS.mkldnn, to=False, name="enabled"),
     "rounded sums of bf16": lambda: switched(
         BACKENDS.cuda.matmul, to=False, name="allow_bf16_reduced_precision_reduction"
+    ),
+    "sums of bf16 in one piece": lambda: switched(
+        BACKENDS.cuda.matmul, to=(False, False), name="allow_bf16_reduced_precision_reduction"
     ),
     "filled tensors": lambda: switched(torch.utils.deterministic, to=True, name="fill_uninitialized_memory"),
 }
@@ -211,4 +235,4 @@ class TestFingerprint:
 def test_a_gpu_is_found_and_named_with_its_libraries():
     assert fingerprint.device() == "cuda:0"
     found = environment.fingerprint("cuda:0")["device"]
-    assert re.fullmatch(r".+, driver [0-9.]+, CUDA [0-9.]+, cuDNN [0-9]+", found)
+    assert re.fullmatch(r".+, driver [0-9.]+, CUDA [0-9.]+, cuDNN [0-9]+, host \S+ \S+", found)

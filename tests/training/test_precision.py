@@ -9,6 +9,7 @@ from certvae.canonical import digest, plain
 from certvae.errors import ConfigFault
 from certvae.models.nets import build
 from certvae.spec.parts import Conv, Mlp, Model, Training
+from certvae.training import environment
 from certvae.training.precision import check_precision, multiplying
 
 SHAPE = (1, 8, 8)
@@ -49,6 +50,22 @@ def test_nothing_of_it_is_left_behind_even_by_an_error(precision):
     assert vae.encoder(x)[0].equal(exact)
     assert "forward" not in vars(vae.encoder)
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_choice_for_all_of_cudnn_does_not_come_through_when_a_step_in_tf32_is_done():
+    """torch's older switch leaves convolutions to whatever stands above them."""
+    cudnn, vae = torch.backends.cudnn, build(MLP, SHAPE, classes=5, seed=0)
+    before = cudnn.fp32_precision
+    try:
+        cudnn.fp32_precision = "tf32"  # by a notebook, say
+        with environment.restored():
+            environment.settle()
+            for _ in range(2):
+                with multiplying(vae, "tf32"):
+                    assert cudnn.conv.fp32_precision == "tf32"
+                assert cudnn.conv.fp32_precision == cudnn.rnn.fp32_precision == "ieee"
+    finally:
+        cudnn.fp32_precision = before
 
 
 def test_tf32_is_switched_on_within_the_block():

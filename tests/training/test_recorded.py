@@ -19,7 +19,7 @@ from certvae.spec.rescue import SharedAffine as Affine
 from certvae.store.artifact import Content
 from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench
-from certvae.training import environment, loop, recorded
+from certvae.training import loop, recorded
 from certvae.training.batches import Batches
 from certvae.training.loop import Loss, Steering, Step
 from certvae.training.losses import chain_loss
@@ -226,13 +226,7 @@ def pieced(dataset: Dataset, schedule: Training, checkpoints: CuttingCheckpoints
 
 @pytest.mark.gpu
 class TestGpu:
-    """As workers compute: cuDNN would otherwise choose a gradient that adds up in another order every time."""
-
-    @pytest.fixture(scope="class", autouse=True)
-    def settled(self):
-        with environment.restored():
-            environment.settle()
-            yield
+    """As workers compute, for so the session began: cuDNN would otherwise add up in another order every time."""
 
     @each
     @pytest.mark.parametrize("model", [MLP, CONV], ids=["perceptron", "convolutions"])
