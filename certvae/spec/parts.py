@@ -173,6 +173,7 @@ class Model:
 
     encoder: Mlp | Conv = field(default_factory=Mlp)
     head: Head = field(default_factory=LearnedHead)
+    """What reads the latent alone, and is held against the teacher."""
     likelihood: Gaussian | Bernoulli = field(default_factory=Gaussian)
     decoder_sees_teacher: bool = True
     """The decoder reads z and T(x). The certificate never looks at the decoder, but PSNR and the weight at which a code
