@@ -33,7 +33,7 @@ from certvae.quality import Status
 from certvae.spec.cell import CellSpec
 from certvae.spec.modes import named
 from certvae.spec.reading import read
-from certvae.spec.simplex import PcaGmm
+from certvae.spec.teachers import PcaGmm
 from certvae.store import environments
 from certvae.store.artifact import Artifact
 from certvae.store.checkpoints import Checkpoints

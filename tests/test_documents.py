@@ -20,7 +20,8 @@ from certvae.engine.main import main
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Data, Gaussian, Mlp, Model, SimplexHead, Training
-from certvae.spec.simplex import Labels, Witness
+from certvae.spec.simplex import Witness
+from certvae.spec.teachers import Labels
 from certvae.store.store import Store
 from tests import demo_table
 from tests.rooms import PICTURE, edges, picture

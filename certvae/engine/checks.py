@@ -8,8 +8,7 @@ from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.control import check_every
 from certvae.spec.rescue import Rescue
-from certvae.spec.simplex import Labels
-from certvae.spec.teachers import FeatureGmm, Given
+from certvae.spec.teachers import FeatureGmm, Given, Labels
 
 
 def check_kind(run: Run) -> None:

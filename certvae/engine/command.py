@@ -34,8 +34,8 @@ from certvae.spec.parts import Data, Description, Model, Module, Training
 from certvae.spec.presets import CLASSES
 from certvae.spec.reading import read
 from certvae.spec.rescue import Rescue
-from certvae.spec.simplex import PcaGmm, Witness
-from certvae.spec.teachers import FeatureGmm, Given
+from certvae.spec.simplex import Witness
+from certvae.spec.teachers import FeatureGmm, Given, PcaGmm
 from certvae.spec.validation import check_seeds, nearest, refuse, spec
 from certvae.store.log import COMMANDS, note
 from certvae.store.store import Store

@@ -28,7 +28,8 @@ from certvae.quality import Verdict, from_row, judge
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Bernoulli, Conv, Gaussian, Mlp, Model, Module, SimplexHead, Training
 from certvae.spec.rescue import Objective, Unaligned
-from certvae.spec.simplex import ESCAPES, PcaGmm, Witness, WitnessMode
+from certvae.spec.simplex import ESCAPES, Witness, WitnessMode
+from certvae.spec.teachers import PcaGmm
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench, stage
 

@@ -6,12 +6,9 @@ They are fixed before any network exists, so a protocol may take one of them in 
 from certvae.data.dataset import Dataset
 from certvae.protocols.steps import Step
 from certvae.spec.parts import Data
-from certvae.spec.simplex import Labels, PcaGmm
-from certvae.spec.teachers import FeatureGmm, Given
+from certvae.spec.teachers import FeatureGmm, Fixed, Given, Labels, PcaGmm
 from certvae.store.artifact import Content
 from certvae.store.store import Workbench, stage
-
-Fixed = Labels | PcaGmm | FeatureGmm | Given
 
 
 def fixed(data: Data, teacher: Fixed, seed: int) -> Step:

@@ -7,8 +7,8 @@ from certvae.spec.modes import MODES
 from certvae.spec.parts import Bernoulli, Conv, Data, Gaussian, LearnedHead, Mlp, Model, Module, SimplexHead, Training
 from certvae.spec.quantities import QUANTITIES
 from certvae.spec.rescue import Rescue
-from certvae.spec.simplex import Labels, PcaGmm, Witness
-from certvae.spec.teachers import FeatureGmm, Given, WarmUpGmm
+from certvae.spec.simplex import Witness
+from certvae.spec.teachers import FeatureGmm, Given, Labels, PcaGmm, WarmUpGmm
 
 __all__ = [
     "MODES",

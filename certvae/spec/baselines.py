@@ -12,8 +12,7 @@ from annotated_types import Ge, Le
 from certvae.canonical import fields_of
 from certvae.spec.parts import Positive, ProperShare, Weight
 from certvae.spec.rescue import WarmUp
-from certvae.spec.simplex import Labels, PcaGmm
-from certvae.spec.teachers import FeatureGmm, Given, WarmUpGmm
+from certvae.spec.teachers import Teacher, WarmUpGmm
 from certvae.spec.validation import refuse, spec
 
 
@@ -125,7 +124,7 @@ class Baselines:
     """
 
     warm_up: WarmUp = WarmUp()
-    teacher: WarmUpGmm | PcaGmm | Labels | FeatureGmm | Given = WarmUpGmm()
+    teacher: Teacher = WarmUpGmm()
     baselines: tuple[Baseline, ...] = SEVEN
     """Which are trained."""
     lambda_ts: Positive | None = None

@@ -17,8 +17,8 @@ from certvae.spec.parts import (
     Training,
 )
 from certvae.spec.rescue import Objective, Rescue, WarmUp
-from certvae.spec.simplex import Labels, PcaGmm, Witness
-from certvae.spec.teachers import WarmUpGmm
+from certvae.spec.simplex import Witness
+from certvae.spec.teachers import Labels, PcaGmm, WarmUpGmm
 from certvae.spec.validation import nearest, refuse
 
 FAIR_CLASSES = 100  # above, heads fitted after training cost more than the training of a mode

@@ -15,8 +15,7 @@ from certvae.spec.control import (
     check_control,
 )
 from certvae.spec.parts import Classes, Count, CountOrNone, ProperShare, Seed, Several, Training, Weight
-from certvae.spec.simplex import Labels, PcaGmm
-from certvae.spec.teachers import FeatureGmm, Given, WarmUpGmm
+from certvae.spec.teachers import Teacher, WarmUpGmm
 from certvae.spec.validation import refuse, spec
 
 REGULARISERS = ("lambda_active", "lambda_contrast")
@@ -162,7 +161,7 @@ class Rescue:
     """full, no_align and rescue from one warm-up and one teacher (arXiv 2605.05813)."""
 
     warm_up: WarmUp = WarmUp()
-    teacher: WarmUpGmm | PcaGmm | Labels | FeatureGmm | Given = WarmUpGmm()
+    teacher: Teacher = WarmUpGmm()
     objective: Objective = Objective()
     teacher_seed: Seed | None = None
     """One teacher for all seeds: that of this seed. Each seed searches its own when absent."""

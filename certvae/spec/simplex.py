@@ -1,4 +1,4 @@
-"""Specs of the simplex witness (arXiv 2605.18224): teachers that never see an encoder, and the modes of a chain.
+"""Specs of the simplex witness (arXiv 2605.18224): the modes of a chain, and how each begins.
 
 The fixed head itself is `certvae.spec.SimplexHead`: its gain is beta, and beta means nothing else.
 
@@ -7,76 +7,15 @@ The fixed head itself is `certvae.spec.SimplexHead`: its gain is beta, and beta 
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt, Le
 
-from certvae.quality import Thresholds
-from certvae.spec.parts import Classes, Count, CountOrNone, Covariance, Positive, Several, Share, Weight
-from certvae.spec.teachers import FeatureGmm, Given
+from certvae.spec.parts import Count, CountOrNone, Positive, Weight
+from certvae.spec.teachers import Fixed, PcaGmm, require_smoothing
 from certvae.spec.validation import refuse, spec
 
 WitnessMode = Literal["vae", "rst", "rst_prefit", "rst_alpha_prefit", "escape_collapsed", "escape_vae", "escape_prefit"]
 FOUR: tuple[WitnessMode, ...] = ("vae", "rst", "rst_prefit", "rst_alpha_prefit")
 ESCAPES: tuple[WitnessMode, ...] = ("escape_collapsed", "escape_vae", "escape_prefit")
-
-
-def _require_smoothing(where: str, eps: float) -> None:
-    if eps == 0:
-        raise refuse(f"{where}.smoothing", "> 0", eps, "the analytic code of a row with a zero is infinite; try 0.05")
-
-
-@spec
-class PcaGmm:
-    """Candidates for a label-free teacher: Gaussian mixtures on principal components of the pixels.
-
-    The paper asks for nontrivial information at a controlled log-odds energy and prints no grid. Every combination of
-    whitening, covariance, regulariser and initialisation is one fit, read at every temperature. Among the candidates
-    inside the thresholds and the energy budget the one with the largest I_T - energy_price e* on the guard rows wins;
-    if there is none, the best of all is run as a stress case. K is fixed, because a larger K buys I_T by itself.
-    """
-
-    classes: Classes = 10
-    """K, the number of components."""
-    whitening: Several[Count] = (16, 32, 64)
-    """Numbers of whitened principal components to try."""
-    covariance: Several[Covariance] = ("diag", "tied", "full")
-    """Shapes of the covariance to try."""
-    regulariser: Several[Weight] = (1e-4, 1e-2)
-    """Added to the diagonal of covariances."""
-    temperature: Several[Positive] = (1.0, 2.0, 5.0)
-    """Posterior logits are divided by it: raw posteriors in many dimensions are nearly one-hot."""
-    initialisations: Count = 3
-    """Starts of k-means to try."""
-    fit_rows: Annotated[int, Ge(2)] = 20_000
-    """At most so many train rows are used for a fit."""
-    max_iterations: Count = 100
-    """Steps of EM at most."""
-    smoothing: Share = 0.05
-    """eps of T = (1 - eps) posterior + eps / K, > 0: the analytic code needs strictly positive rows."""
-    energy_budget: Positive = 1.0
-    """Largest energy e* of the analytic code at gain beta = 5, nats."""
-    energy_price: Weight = 1.0
-    """Information that a nat of energy must buy."""
-    shift: CountOrNone = 0
-    """The teacher sees each image moved by up to so many pixels, one fixed draw per image; the student never does."""
-    thresholds: Thresholds = Thresholds(info_share=0.3)
-
-    def __post_init__(self) -> None:
-        _require_smoothing("PcaGmm", self.smoothing)
-
-
-@spec
-class Labels:
-    """Smoothed true labels. Printed numbers of arXiv 2605.18224 for MNIST are those of this teacher: it is here to
-    reproduce them, and every table names it."""
-
-    classes: Classes = 10
-    """K; must be the number of classes of the data."""
-    smoothing: Share = 0.05
-    """eps of T = (1 - eps) onehot + eps / K, > 0."""
-    thresholds: Thresholds = Thresholds(info_share=0.3)
-
-    def __post_init__(self) -> None:
-        _require_smoothing("Labels", self.smoothing)
 
 
 @spec
@@ -117,7 +56,7 @@ class Witness:
                       vae (vae), and from a tiny code (prefit)
     """
 
-    teacher: PcaGmm | Labels | FeatureGmm | Given = PcaGmm()
+    teacher: Fixed = PcaGmm()
     alpha_kl: Weight = 1.0
     """KL weight."""
     lambda_ts: Positive = 1.0
@@ -132,7 +71,7 @@ class Witness:
     def __post_init__(self) -> None:
         if not self.modes or len(set(self.modes)) < len(self.modes):
             raise refuse("Witness.modes", "one or more different modes", self.modes, "name each mode once")
-        _require_smoothing(type(self.teacher).__name__, self.teacher.smoothing)
+        require_smoothing(type(self.teacher).__name__, self.teacher.smoothing)
 
 
 def check_witness(*, fixed_head: bool, decoder_sees_teacher: bool, latent: int | None, classes: int) -> None:

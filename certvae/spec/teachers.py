@@ -12,7 +12,7 @@ from certvae.installed import version
 from certvae.quality import Thresholds
 from certvae.spec import files
 from certvae.spec.parts import Classes, Count, CountOrNone, Covariance, Positive, Several, Share, Weight
-from certvae.spec.validation import spec
+from certvae.spec.validation import refuse, spec
 
 TORCHVISION = "torchvision:"
 
@@ -50,6 +50,71 @@ class WarmUpGmm(Gmm):
     temperature. The best strict-feasible candidate on the guard rows wins; if there is none, the best of all is run as
     a stress case.
     """
+
+
+def require_smoothing(where: str, eps: float) -> None:
+    """Refuses teacher rows that may hold a zero.
+
+    Raises:
+        ConfigFault: eps is 0.
+    """
+    if eps == 0:
+        raise refuse(f"{where}.smoothing", "> 0", eps, "the analytic code of a row with a zero is infinite; try 0.05")
+
+
+@spec
+class PcaGmm:
+    """Candidates for a label-free teacher: Gaussian mixtures on principal components of the pixels.
+
+    The paper asks for nontrivial information at a controlled log-odds energy and prints no grid. Every combination of
+    whitening, covariance, regulariser and initialisation is one fit, read at every temperature. Among the candidates
+    inside the thresholds and the energy budget the one with the largest I_T - energy_price e* on the guard rows wins;
+    if there is none, the best of all is run as a stress case. K is fixed, because a larger K buys I_T by itself.
+    """
+
+    classes: Classes = 10
+    """K, the number of components."""
+    whitening: Several[Count] = (16, 32, 64)
+    """Numbers of whitened principal components to try."""
+    covariance: Several[Covariance] = ("diag", "tied", "full")
+    """Shapes of the covariance to try."""
+    regulariser: Several[Weight] = (1e-4, 1e-2)
+    """Added to the diagonal of covariances."""
+    temperature: Several[Positive] = (1.0, 2.0, 5.0)
+    """Posterior logits are divided by it: raw posteriors in many dimensions are nearly one-hot."""
+    initialisations: Count = 3
+    """Starts of k-means to try."""
+    fit_rows: Annotated[int, Ge(2)] = 20_000
+    """At most so many train rows are used for a fit."""
+    max_iterations: Count = 100
+    """Steps of EM at most."""
+    smoothing: Share = 0.05
+    """eps of T = (1 - eps) posterior + eps / K, > 0: the analytic code needs strictly positive rows."""
+    energy_budget: Positive = 1.0
+    """Largest energy e* of the analytic code at gain beta = 5, nats."""
+    energy_price: Weight = 1.0
+    """Information that a nat of energy must buy."""
+    shift: CountOrNone = 0
+    """The teacher sees each image moved by up to so many pixels, one fixed draw per image; the student never does."""
+    thresholds: Thresholds = Thresholds(info_share=0.3)
+
+    def __post_init__(self) -> None:
+        require_smoothing("PcaGmm", self.smoothing)
+
+
+@spec
+class Labels:
+    """Smoothed true labels. Printed numbers of arXiv 2605.18224 for MNIST are those of this teacher: it is here to
+    reproduce them, and every table names it."""
+
+    classes: Classes = 10
+    """K; must be the number of classes of the data."""
+    smoothing: Share = 0.05
+    """eps of T = (1 - eps) onehot + eps / K, > 0."""
+    thresholds: Thresholds = Thresholds(info_share=0.3)
+
+    def __post_init__(self) -> None:
+        require_smoothing("Labels", self.smoothing)
 
 
 @spec
@@ -119,6 +184,11 @@ class Given:
     def identity(self) -> dict[str, Any]:
         """What names it: the content of the file, wherever it lies."""
         return {name: value for name, value in fields_of(self, later=()).items() if name != "rows"}
+
+
+Fixed = PcaGmm | Labels | FeatureGmm | Given
+"""Teachers that never see an encoder."""
+Teacher = WarmUpGmm | Fixed
 
 
 def _whole(path: str) -> str:

@@ -25,7 +25,7 @@ from certvae.data.dataset import Dataset, Split
 from certvae.errors import ConfigFault
 from certvae.quality import measure
 from certvae.simplex import code_energy, smoothed_one_hot, view_gap
-from certvae.spec.simplex import Labels, PcaGmm
+from certvae.spec.teachers import Labels, PcaGmm
 from certvae.store.artifact import Artifact, Content
 from certvae.store.store import Workbench
 from certvae.teachers.mixture import FITTED, Features, Mixture, Rows

@@ -20,8 +20,7 @@ from certvae.errors import TeacherFault
 from certvae.quality import TeacherQuality, Verdict, judge, measure, score
 from certvae.simplex import code_energy
 from certvae.spec.parts import Covariance
-from certvae.spec.simplex import PcaGmm
-from certvae.spec.teachers import Gmm
+from certvae.spec.teachers import Gmm, PcaGmm
 from certvae.teachers import mixture
 from certvae.teachers.mixture import Features, Fit, Mixture, Start
 

@@ -19,8 +19,7 @@ from certvae.spec.control import CONTROLS
 from certvae.spec.parts import Mlp, Module
 from certvae.spec.presets import encoder_for
 from certvae.spec.rescue import Rescue
-from certvae.spec.simplex import Labels, PcaGmm
-from certvae.spec.teachers import FeatureGmm, Given
+from certvae.spec.teachers import FeatureGmm, Given, Labels, PcaGmm
 from sweeps import aligned_variants, collapse_and_rescue, mnist_simplex, search_margin_psnr, tiny_fixed_q
 
 STUDY = tiny_fixed_q.STUDY

@@ -11,7 +11,7 @@ from certvae.models.nets import Vae, build
 from certvae.protocols import teachers
 from certvae.simplex import spread_lower_bound
 from certvae.spec.parts import Gaussian, Mlp, Model, SimplexHead
-from certvae.spec.simplex import Labels
+from certvae.spec.teachers import Labels
 from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench
 

@@ -16,7 +16,7 @@ from certvae.protocols.judging import Simplex, Subject
 from certvae.simplex import force_floor
 from certvae.spec.parts import Bernoulli, Gaussian, Mlp, Model, SimplexHead, Training
 from certvae.spec.rescue import Objective, Unaligned
-from certvae.spec.simplex import Labels, PcaGmm
+from certvae.spec.teachers import Labels, PcaGmm
 from certvae.store.artifact import Artifact
 from certvae.store.store import Store
 from tests.laws import JudgementLaws, StageLaws

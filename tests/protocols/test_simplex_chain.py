@@ -11,7 +11,8 @@ from certvae.canonical import canonical_json
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import Data, Gaussian, Mlp, Model, SimplexHead, Training
-from certvae.spec.simplex import ESCAPES, FOUR, Escape, Labels, PcaGmm, Prefit, Witness
+from certvae.spec.simplex import ESCAPES, FOUR, Escape, Prefit, Witness
+from certvae.spec.teachers import Labels, PcaGmm
 from certvae.store.artifact import Artifact
 from certvae.store.store import Store
 from tests.small_cells import small_digits

@@ -7,7 +7,8 @@ import pytest
 from certvae.errors import ConfigFault
 from certvae.spec.cell import CellSpec
 from certvae.spec.parts import LearnedHead, Mlp, Model, SimplexHead
-from certvae.spec.simplex import Escape, Labels, PcaGmm, Prefit, Witness
+from certvae.spec.simplex import Escape, Prefit, Witness
+from certvae.spec.teachers import Labels, PcaGmm
 
 MODEL = Model(encoder=Mlp(latent=16), head=SimplexHead(), decoder_sees_teacher=False)
 

@@ -8,7 +8,8 @@ from certvae.engine.study import Study
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.presets import labels, protocol_of, witness
-from certvae.spec.simplex import ESCAPES, FOUR, Labels, PcaGmm
+from certvae.spec.simplex import ESCAPES, FOUR
+from certvae.spec.teachers import Labels, PcaGmm
 from sweeps import mnist_simplex, simplex_escape, simplex_search, simplex_stress
 
 STUDIES = (mnist_simplex.STUDY, simplex_stress.STUDY, simplex_escape.STUDY, simplex_search.STUDY)

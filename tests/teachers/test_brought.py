@@ -16,8 +16,8 @@ from certvae.protocols.judging import Raw
 from certvae.spec.parts import Data
 from certvae.spec.reading import read
 from certvae.spec.rescue import Rescue, Triad
-from certvae.spec.simplex import Labels, PcaGmm, Witness
-from certvae.spec.teachers import FeatureGmm, Given
+from certvae.spec.simplex import Witness
+from certvae.spec.teachers import FeatureGmm, Given, Labels, PcaGmm
 from certvae.teachers import kinds, save_rows
 from certvae.teachers.brought import check_teacher
 from tests.laws import StageLaws

@@ -11,7 +11,8 @@ from certvae.protocols import teachers
 from certvae.protocols.simplex import WitnessProtocol
 from certvae.simplex import log_softmax, vertices, view_gap, witness_logits
 from certvae.spec.cell import CellSpec
-from certvae.spec.simplex import Labels, PcaGmm, Witness
+from certvae.spec.simplex import Witness
+from certvae.spec.teachers import Labels, PcaGmm
 from certvae.teachers import kinds
 from certvae.teachers.kinds import LabelTeacher, PixelScores, PixelTeacher, shifted, shifts
 from tests.small_cells import with_noise_in

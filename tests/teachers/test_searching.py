@@ -9,8 +9,7 @@ import pytest
 
 from certvae.errors import TeacherFault
 from certvae.quality import Thresholds, judge, measure, score
-from certvae.spec.simplex import PcaGmm
-from certvae.spec.teachers import WarmUpGmm
+from certvae.spec.teachers import PcaGmm, WarmUpGmm
 from certvae.teachers import mixture
 from certvae.teachers.searching import Search, search
 
