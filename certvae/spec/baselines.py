@@ -125,6 +125,7 @@ class Baselines:
 
     warm_up: WarmUp = WarmUp()
     teacher: Teacher = WarmUpGmm()
+    """Where T(x) comes from."""
     baselines: tuple[Baseline, ...] = SEVEN
     """Which are trained."""
     lambda_ts: Positive | None = None

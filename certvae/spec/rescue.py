@@ -162,6 +162,7 @@ class Rescue:
 
     warm_up: WarmUp = WarmUp()
     teacher: Teacher = WarmUpGmm()
+    """Where T(x) comes from."""
     objective: Objective = Objective()
     teacher_seed: Seed | None = None
     """One teacher for all seeds: that of this seed. Each seed searches its own when absent."""

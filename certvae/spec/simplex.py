@@ -57,6 +57,7 @@ class Witness:
     """
 
     teacher: Fixed = PcaGmm()
+    """Where T(x) comes from."""
     alpha_kl: Weight = 1.0
     """KL weight."""
     lambda_ts: Positive = 1.0
