@@ -50,6 +50,7 @@ the cube of its columns."""
 SMOOTHING = 0.01  # eps of the teacher that is fitted here
 TELLING = 0.1
 """Share of train rows that must differ in what tells images apart: images in ten copies do, labels do not."""
+LARGEST_LOGVAR = float(np.log(np.finfo(np.float32).max))
 Rows = Float[np.ndarray, "n K"]
 
 
@@ -210,9 +211,9 @@ def certify_latents(
 ) -> LatentCertificate:
     """Head, mean and channel of an encoder that was trained elsewhere.
 
-    Arrays, tensors (with gradients too) and data frames are taken. Train and certify rows must be of other images: rows
-    with equal features (where nearly all train rows share theirs: with equal latents too) are counted, and with more
-    than 1 % of them there is no claim about the population.
+    Arrays, tensors (with gradients too), data frames and sparse matrices are taken. Train and certify rows must be of
+    other images: rows with equal features (where nearly all train rows share theirs: with equal latents too) are
+    counted, and with more than 1 % of them there is no claim about the population.
 
     Args:
         train: (z, f), latents and features of rows that training has seen; a fifth is held out of every fit.
@@ -240,7 +241,7 @@ def certify_latents(
     T, T_certify = taught.rows(f), taught.rows(f_certify)
     rows = _tested((z, f), (z_certify, f_certify), map(_fewer_digits, train, certify))
     given = _Given(T, T_certify, fitted, held, taught.smoothing, delta, looks, rows)
-    variances = None if logvar is None else _beside("logvar", logvar, z, z_certify)
+    variances = None if logvar is None else _logvars(logvar, z, z_certify)
     drawn = _draws(draws, variances, z, z_certify, seed)
     head = given.head(z)
     found = LatentCertificate(
@@ -274,8 +275,7 @@ def _check_draws(found: LatentCertificate, mu: np.ndarray, logvar: np.ndarray) -
 
 def _fewer_digits(*given: Any) -> np.dtype:
     """The type of fewest digits that arrays came in: what is kept in float16 equals itself in float32."""
-    found = (np.asarray(one.detach().cpu() if hasattr(one, "detach") else one).dtype for one in given)
-    floats = (kind for kind in found if kind.kind == "f")
+    floats = (kind for kind in (_on_host(one).dtype for one in given) if kind.kind == "f")
     return min(floats, key=lambda kind: kind.itemsize, default=np.dtype(np.float64))
 
 
@@ -370,6 +370,18 @@ def _posterior_std(
     return None if drawn is None else float(np.sqrt(np.square(drawn[1] - z).mean()))
 
 
+def _logvars(given: Latents, z: np.ndarray, z_certify: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = _beside("logvar", given, z, z_certify)
+    if (largest := max(rows.max() for rows in found)) > LARGEST_LOGVAR:
+        raise ConfigFault(
+            f"logvar must be {LARGEST_LOGVAR:.4g} at most, got {largest:.4g}",
+            "look for overflow in the encoder",
+            where="logvar",
+            cause="float32 holds no such variance",
+        )
+    return found
+
+
 def _beside(name: str, given: Latents, z: np.ndarray, z_certify: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of train and of certify, each with the shape of their latents."""
     _check_pair(name, given, "(of the train rows, of the certify rows)")
@@ -394,11 +406,12 @@ def _check_pair(name: str, given: Any, wanted: str) -> None:
 def _matrix(name: str, given: Any) -> Float[np.ndarray, "n d"]:
     """Rows of numbers, float64; what has more axes than two is flattened."""
     try:
-        found = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given).astype(np.float64)
+        found = _on_host(given).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ConfigFault(
             f"{name} must be numbers, found {type(given).__name__}: {str(error).splitlines()[0]}",
-            "give an array, a tensor or a data frame of numbers; turn bfloat16 into float32 first",
+            "give an array, a tensor, a data frame or a sparse matrix of numbers; turn bfloat16 into float32 first, "
+            "and a distribution into its mean",
             where=name,
         ) from error
     if found.ndim < 2 or not found.size:
@@ -411,6 +424,11 @@ def _matrix(name: str, given: Any) -> Float[np.ndarray, "n d"]:
             f"{bad} of {len(rows)} rows of {name} are not finite", "look for overflow in the encoder", where=name
         )
     return rows
+
+
+def _on_host(given: Any) -> np.ndarray:
+    dense = given.toarray() if hasattr(given, "toarray") else given
+    return np.asarray(dense.detach().cpu() if hasattr(dense, "detach") else dense)
 
 
 def _same(name: str, found: tuple[int, ...], other: str, wanted: tuple[int, ...]) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 
 from certvae import certify_latents, fit_teacher
@@ -109,11 +110,11 @@ def test_draws_tell_of_the_channel_without_a_logvar(pair):
     assert found.posterior_std == pytest.approx(0.3, rel=0.1)
 
 
-def test_tensors_with_gradients_and_data_frames_are_taken():
+def test_tensors_with_gradients_data_frames_and_sparse_matrices_are_taken():
     plain = judged(1.0, logvar=-2.0).as_row()
     tensors = certify_latents(
         tuple(torch.tensor(one, requires_grad=True) for one in (code(KIND_TRAIN, 1.0, 2), F_TRAIN)),
-        tuple(pd.DataFrame(one) for one in (code(KIND, 1.0, 3), F)),
+        (pd.DataFrame(code(KIND, 1.0, 3)), scipy.sparse.csr_matrix(F)),
         logvar=tuple(torch.tensor(one, requires_grad=True) for one in logvars(-2.0)),
         classes=K,
     )
@@ -163,10 +164,12 @@ Z_TRAIN, Z = code(KIND_TRAIN, 1.0, 2), code(KIND, 1.0, 3)
         ({"certify": (Z[:, 0], F)}, r"must have shape \(n, d\), got \(500,\)"),
         ({"certify": ([["a"]], F)}, "must be numbers"),
         ({"certify": (torch.zeros(2, 3, dtype=torch.bfloat16), F)}, "turn bfloat16 into float32"),
+        ({"certify": (torch.distributions.Normal(torch.tensor(Z), 1.0), F)}, "a distribution into its mean"),
         ({"draws": Z[:3]}, "draws of certify have shape"),
         ({"draws": (Z_TRAIN, Z, Z)}, "draws must be"),
         ({"logvar": np.zeros((M, 3))}, "logvar must be"),
         ({"logvar": (np.zeros((M, 3)), np.zeros((M, 3)))}, "logvar of train have shape"),
+        ({"logvar": (np.zeros((N, 3)), np.full((M, 3), 800.0))}, "logvar must be 88.72 at most, got 800"),
         ({"classes": 1}, "classes must be >= 2"),
     ],
 )

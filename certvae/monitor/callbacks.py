@@ -2,19 +2,27 @@
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from certvae.errors import ConfigFault
 
 if TYPE_CHECKING:
     from certvae.monitor.watching import Monitor
 
 Encode = Callable[[Any, Any], Any]
-"""(module, images) -> mu, or (mu, logvar)."""
+"""(module, images) -> mu, (mu, logvar), or a normal distribution."""
 LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 """Names under which it is installed."""
+COPIES = "DDPStrategy"
+"""Of Lightning, by either name: each process holds the whole network. With shards all are needed at a look."""
 
 
 def lightning(monitor: "Monitor", encode: Encode | None) -> Any:
     """A callback for Lightning's Trainer: a step of the monitor after every training batch.
+
+    Of processes that hold a copy each (DDP) the first looks alone: the others wait for it at their next step, and so
+    would it for each of them.
 
     Raises:
         ModuleNotFoundError: Lightning is not installed.
@@ -23,8 +31,12 @@ def lightning(monitor: "Monitor", encode: Encode | None) -> Any:
     class Watched(_library(LIGHTNING).Callback):
         """Calls the monitor."""
 
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:  # noqa: ARG002
-            _step(monitor, encode, pl_module)
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            if trainer.is_global_zero or type(trainer.strategy).__name__ != COPIES:
+                _step(monitor, encode, pl_module)
+
+        def __reduce__(self) -> tuple[Any, ...]:  # Lightning pickles callbacks where it spawns processes
+            return lightning, (monitor, encode)
 
     return Watched()
 
@@ -39,24 +51,25 @@ def transformers(monitor: "Monitor", encode: Encode | None) -> Any:
     class Watched(_library(("transformers",)).TrainerCallback):
         """Calls the monitor."""
 
-        def on_step_end(self, *_: Any, model: Any = None, **given: Any) -> None:  # noqa: ARG002
-            _step(monitor, encode, model)
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:  # noqa: ARG002
+            if state.is_world_process_zero or args.fsdp or args.deepspeed:  # as for COPIES
+                _step(monitor, encode, model)
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return transformers, (monitor, encode)
 
     return Watched()
 
 
 def _step(monitor: "Monitor", encode: Encode | None, module: Any) -> None:
-    monitor.step(module.encode if encode is None else _Bound(encode, module))
-
-
-class _Bound:
-    """A function bound to a module, as its methods are: the monitor finds the module behind it."""
-
-    def __init__(self, encode: Encode, module: Any):
-        self._encode, self.__self__ = encode, module
-
-    def __call__(self, images: Any) -> Any:
-        return self._encode(self.__self__, images)
+    if encode is None and not hasattr(module, "encode"):
+        raise ConfigFault(
+            f"{type(module).__name__} has no method encode",
+            "say what encodes, as monitor.lightning(lambda module, images: module.encoder(images)); "
+            "monitor.transformers takes the same",
+            where="Monitor",
+        )
+    monitor.step(module.encode if encode is None else partial(encode, module))
 
 
 def _library(names: tuple[str, ...]) -> Any:

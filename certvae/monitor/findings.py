@@ -185,7 +185,7 @@ def _not_shown(row: Row) -> Finding:
 def _not_finite() -> Finding:
     return Finding(
         severity="error",
-        reason="latents or logits are not finite",
+        reason="latents, their variance, or logits are not finite",
         quantity="finite",
         number=None,
         remedy="lower the learning rate, or clip gradients",

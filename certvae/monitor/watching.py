@@ -16,24 +16,21 @@ labels, or from `certvae.fit_teacher(features).rows(guard_features)`.
     T  (n, K)  teacher rows of the guard images     mu, logvar  (n, d)  of q(z|x); an encoder without noise has mu alone
 """
 
-import dis
-import inspect
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from certvae.certificate import Certificate, Pairs, View, certify
 from certvae.errors import ConfigFault
 from certvae.evaluation import diagnostics, forecast
 from certvae.evaluation.heads import AffineHead, affine_head
+from certvae.monitor.encoding import Encode, beside, encoded, reached
 from certvae.monitor.findings import SEVERITIES, Finding, Observation, Severity, expected, findings
 from certvae.spec.parts import Gaussian
 
@@ -41,7 +38,6 @@ SHARE = 0.02  # of the time of a loop
 MOST_ROWS = 1000  # guard images that are looked at
 PARTS = 0.4, 0.6  # of the rows: a head is fitted to the first, stopped on what follows, held against the rest
 LEAST_ROWS = 20
-Encode = Callable[[Any], Any]
 logger = logging.getLogger("certvae")
 
 
@@ -71,14 +67,12 @@ class Monitor:
         variance: float | None = None,
     ):
         _check_given(guard_images, every)
-        rows = _distributions(teacher_rows, len(guard_images))
+        rows = _distributions(teacher_rows, guard_images.shape[0])
         chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS])
         order = np.random.default_rng(1).permutation(len(chosen))
         self._parts = np.split(order, [round(share * len(order)) for share in PARTS])
         self._chosen, self._teacher = chosen, rows[chosen]
-        self._images = (
-            guard_images[torch.from_numpy(chosen)] if isinstance(guard_images, Tensor) else guard_images[chosen]
-        )
+        self._images = _picked(guard_images, chosen)
         self._log, self._every = log, every
         self._steps, self._again, self._seen = 0, 0.0, set[tuple[str, str]]()
         self.observations: list[Observation] = []
@@ -92,18 +86,16 @@ class Monitor:
         """Counts a step of training, and looks when it is time to; None when it is not.
 
         Args:
-            encode: images -> mu, or (mu, logvar): a module, a method of one, or a function that names modules, as
-                `lambda x: vae(x)[1:3]`. They are in evaluation mode meanwhile, so that neither dropout nor running
-                statistics notice.
+            encode: images -> mu, (mu, logvar), or q(z|x) as a normal distribution: a module, a method of one, or a
+                function that reaches modules, as `lambda x: vae(x)[1:3]`. They are in evaluation mode meanwhile, so
+                that neither dropout nor running statistics notice, and images come in the type of their weights.
         """
         self._steps += 1
         if not self._is_due:
             return None
-        began, behind = time.perf_counter(), _behind(encode)
-        self._images = _beside(self._images, behind)
-        with resting(behind), torch.no_grad():
-            given = encode(self._images)
-        mu, logvar = _code(given)
+        began, levels = time.perf_counter(), reached(encode)
+        self._images = beside(self._images, levels)
+        mu, logvar = encoded(encode, self._images, levels)
         found = self._look(mu, logvar, None)
         ended = time.perf_counter()
         self._again = ended + (ended - began) / SHARE
@@ -173,8 +165,9 @@ class Monitor:
 
     @np.errstate(under="ignore")
     def _measured(self, mu: np.ndarray | None, logvar: np.ndarray | None, logits: np.ndarray | None) -> dict[str, Any]:
-        given = [one for one in (mu, logvar, logits) if one is not None]
-        if not all(np.isfinite(one).all() for one in given):
+        with np.errstate(over="ignore"):  # a variance that float32 cannot hold is none in the loss of the loop either
+            variance = None if logvar is None else np.exp(logvar.astype(np.float32))
+        if not all(np.isfinite(one).all() for one in (mu, logvar, variance, logits) if one is not None):
             return {"finite": 0.0}
         row: dict[str, Any] = {"finite": 1.0}
         if logits is not None:
@@ -236,43 +229,6 @@ class Monitor:
         self._seen = now
 
 
-def _behind(encode: Any) -> list[nn.Module]:
-    """The modules that a function reads: itself, that of which it is a method, or those that it names or is given."""
-    given, function = [encode, getattr(encode, "__self__", None)], encode
-    if isinstance(encode, partial):
-        function = encode.func
-        given = [function, getattr(function, "__self__", None), *encode.args, *encode.keywords.values()]
-    if inspect.isroutine(function):
-        with suppress(TypeError, ValueError):  # written in C, or naming what is not there yet
-            named = inspect.getclosurevars(function)
-            read = {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}
-            given += named.nonlocals.values()
-            given += [one for name, one in named.globals.items() if name in read]  # names of attributes are among them
-    return [one for one in given if isinstance(one, nn.Module)]
-
-
-def _beside(images: Any, behind: list[nn.Module]) -> Any:
-    """The images where the network is, which Lightning moves when it begins; elsewhere where they were."""
-    places = dict.fromkeys(weight.device for module in behind for weight in module.parameters())
-    if not isinstance(images, Tensor) or not places or images.device in places:
-        return images
-    return images.to(next(iter(places)))
-
-
-@contextmanager
-def resting(behind: list[nn.Module]) -> Iterator[None]:
-    """These modules in evaluation mode, and no random number drawn from the loop's."""
-    modes = {module: module.training for one in behind for module in one.modules()}
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            for module in modes:
-                module.training = False
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def _array(name: str, rows: Any) -> np.ndarray:
     """Rows of numbers, float64, on the host."""
     try:
@@ -290,28 +246,23 @@ def _array(name: str, rows: Any) -> np.ndarray:
     return found
 
 
-def _code(given: Any) -> tuple[Any, Any]:
-    """mu and logvar of what an encoder returned; an encoder without noise has no logvar."""
-    if not isinstance(given, tuple | list):
-        return given, None
-    if len(given) != 2:
-        raise ConfigFault(
-            f"mu or a pair (mu, logvar) is wanted, got {len(given)} things",
-            "give `step` the encoder alone, or lambda x: model(x)[1:3], wherever mu and logvar stand",
-            where="Monitor.step",
-        )
-    return given[0], given[1]
-
-
 def _check_given(images: Any, every: int | None) -> None:
     if not hasattr(images, "shape"):
         raise ConfigFault(
             f"guard_images must be a tensor or an array, found {type(images).__name__}",
-            "stack them: torch.stack([x for x, _ in images]), say",
+            "stack them: torch.stack(list(images)), or torch.stack([x for x, _ in images]) where each has a label",
             where="Monitor",
         )
     if every is not None and every < 1:
         raise ConfigFault(f"every must be 1 or more steps, got {every}", "leave it away, or give 1", where="Monitor")
+
+
+def _picked(images: Any, chosen: np.ndarray) -> Any:
+    """Some of the images; of a data frame and of a sparse matrix, as of cells, an array."""
+    if isinstance(images, Tensor):
+        return images[torch.from_numpy(chosen)]
+    rows = (images.to_numpy() if hasattr(images, "to_numpy") else images)[chosen]
+    return rows.toarray() if hasattr(rows, "toarray") else rows
 
 
 def _distributions(given: Any, images: int) -> np.ndarray:

@@ -7,7 +7,9 @@ import types
 from functools import partial
 
 import numpy as np
+import pandas
 import pytest
+import scipy.sparse
 import torch
 from torch import nn
 
@@ -125,6 +127,20 @@ def test_numbers_that_are_not_finite_are_an_error_and_json_all_the_same():
     assert json.loads(monitor.json())["worst"] == "error"
 
 
+@pytest.mark.parametrize("logvar", [100.0, 800.0, 1500.0])
+@pytest.mark.filterwarnings("error")
+def test_a_variance_that_overflows_is_not_finite(logvar):
+    """float64 holds it for a while, and squares of such draws do not."""
+    assert str(look(Monitor(T, IMAGES), 3.0, logvar=logvar)) == "step 1: not finite"
+
+
+@pytest.mark.parametrize("of", [pandas.DataFrame, scipy.sparse.csr_matrix])
+def test_cells_in_a_data_frame_or_a_sparse_matrix_are_taken(of):
+    """Columns of a data frame were picked in place of rows, or a KeyError ended the loop."""
+    monitor = Monitor(np.tile(T, (2, 1)), of(np.tile(IMAGES.numpy(), (2, 1))))
+    assert monitor.step(lambda rows: code(3.0, rows)).mean == "varies"
+
+
 def test_a_kl_weight_that_no_unit_survives_is_told_beforehand(caplog):
     with caplog.at_level(logging.WARNING, "certvae"):
         monitor = Monitor(T, IMAGES, kl_weight=50.0, variance=0.5)
@@ -240,7 +256,9 @@ class TestLoop:
         (lambda: Monitor([["a"]] * N, IMAGES), "teacher_rows must be numbers"),
         (lambda: Monitor(T, list(IMAGES)), "must be a tensor or an array, found list .* torch.stack"),
         (lambda: Monitor(T, IMAGES, every=0), "every must be 1 or more"),
-        (lambda: Monitor(T, IMAGES).step(lambda x: (x, x, x)), r"pair \(mu, logvar\) is wanted, got 3 things"),
+        (lambda: Monitor(T, IMAGES).step(lambda x: (x, x, x)), r"a pair \(mu, logvar\) or .* is wanted, got 3 things"),
+        (lambda: Monitor(T, IMAGES).step(lambda x: {"mu": x, "logvar": x}), "is wanted, got dict"),
+        (lambda: Monitor(T, IMAGES).step(lambda _: None), "is wanted, got NoneType"),
         (lambda: Monitor(T, IMAGES).observe(), "got neither"),
         (lambda: Monitor(T, IMAGES).observe(code(1.0)[:-1]), "give the codes of `monitor.images`"),
     ],
@@ -252,6 +270,7 @@ def test_what_does_not_belong_together_is_refused(make, said):
 
 def test_what_the_remedies_say_is_taken():
     images = torch.stack([x for x, _ in zip(IMAGES, KIND, strict=True)])
+    assert torch.equal(torch.stack(list(IMAGES)), images)
     whole = lambda x: (x, code(3.0, x), torch.full((len(x), K), -4.0))  # noqa: E731 - as a user writes it
     assert Monitor(T, images, every=1).step(lambda x: whole(x)[1:3]).channel == "alive"
 

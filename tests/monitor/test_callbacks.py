@@ -1,0 +1,85 @@
+"""Callbacks, on stand-ins for the two libraries: what these hand over, and in which of several processes."""
+
+import pickle
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from certvae import Monitor
+from certvae.errors import ConfigFault
+
+N, K = 100, 4
+TEACHER = np.eye(K)[np.arange(N) % K]
+IMAGES = torch.tensor(np.eye(K, 12)[np.arange(N) % K], dtype=torch.float32)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(12, 3)
+
+
+class DDPStrategy:
+    """By its name, as Lightning has it."""
+
+
+class FSDPStrategy:
+    """Another."""
+
+
+@pytest.fixture(autouse=True)
+def libraries(monkeypatch):
+    for name, base in (("lightning", None), ("lightning.pytorch", "Callback"), ("transformers", "TrainerCallback")):
+        library = ModuleType(name)
+        if base:
+            setattr(library, base, type(base, (), {}))
+        monkeypatch.setitem(sys.modules, name, library)
+
+
+def lightning_step(callback, module, *, first=True, strategy=DDPStrategy):
+    callback.on_train_batch_end(SimpleNamespace(is_global_zero=first, strategy=strategy()), module, {}, None, 0)
+
+
+def transformers_step(callback, module, *, first=True, fsdp=(), at=1):
+    arguments = SimpleNamespace(fsdp=list(fsdp), deepspeed=None)
+    callback.on_step_end(
+        arguments, SimpleNamespace(is_world_process_zero=first, global_step=at), None, model=module, lr=0.1
+    )
+
+
+STEPS = {"lightning": lightning_step, "transformers": transformers_step}
+
+
+@pytest.mark.parametrize("library", STEPS)
+def test_a_network_without_encode_is_told_what_to_give(library):
+    """An AttributeError of torch ended the training; hardly a model of transformers has such a method."""
+    monitor, step = Monitor(TEACHER, IMAGES), STEPS[library]
+    with pytest.raises(ConfigFault, match=r"Net has no method encode .*lambda module, images: module.encoder"):
+        step(getattr(monitor, library)(), Net())
+    step(getattr(monitor, library)(lambda module, images: module.encoder(images)), Net())
+    assert len(monitor.observations) == 1
+
+
+@pytest.mark.parametrize(
+    ("library", "sharded"), [("lightning", {"strategy": FSDPStrategy}), ("transformers", {"fsdp": ["full_shard"]})]
+)
+def test_of_processes_that_hold_copies_the_first_looks_alone(library, sharded):
+    """All did, each when it was due: every number was logged twice, and the others waited for each."""
+    monitor, step = Monitor(TEACHER, IMAGES, every=1), STEPS[library]
+    callback = getattr(monitor, library)(lambda module, images: module.encoder(images))
+    step(callback, Net(), first=False)
+    assert not monitor.observations
+    step(callback, Net())
+    step(callback, Net(), first=False, **sharded)
+    assert len(monitor.observations) == 2
+
+
+@pytest.mark.parametrize("library", STEPS)
+def test_a_callback_can_be_pickled(library):
+    """Lightning does so where it spawns processes."""
+    callback = pickle.loads(pickle.dumps(getattr(Monitor(TEACHER, IMAGES, log=print), library)()))  # noqa: S301 - ours
+    assert "Watched" in type(callback).__name__
