@@ -136,7 +136,10 @@ class Monitor:
         return json.dumps({**known, "observations": [one.as_dict() for one in self.observations]}, indent=1)
 
     def lightning(self, encode: Callable[[Any, Any], Any] | None = None) -> Any:
-        """This monitor as a callback of Lightning; `encode(module, images)` is `module.encode(images)` by default."""
+        """This monitor as a callback of Lightning; `encode(module, images)` is `module.encode(images)` by default.
+
+        Of several processes that hold a copy each (DDP) the first looks alone; the others have no observations.
+        """
         from certvae.monitor.callbacks import lightning  # noqa: PLC0415
 
         return lightning(self, encode)

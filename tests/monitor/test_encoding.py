@@ -45,7 +45,7 @@ def named(net):
 
 
 def in_batches(net):
-    globals()["NETWORK"] = net  # as a script has it: a comprehension names it, in a function of its own before Python 3.12
+    globals()["NETWORK"] = net  # as in a script; a comprehension is a function of its own before Python 3.12
     return lambda x: torch.cat([NETWORK(some) for some in x.split(50)])
 
 
