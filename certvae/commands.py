@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from certvae.errors import DAMAGED, ConfigFault, ExitCode, of_numpy
-from certvae.terminal import STORE, UI_PORT, certvae, or_none
+from certvae.terminal import STORE, UI_PORT, announce, certvae, or_none
 
 if TYPE_CHECKING:
     import numpy as np
@@ -173,6 +173,8 @@ def report() -> int:
 
 def write_report(arguments: Sequence[str]) -> int:
     """Writes a page with what follows `report` on the command line."""
+    if not {"-h", "--help"} & set(arguments):
+        announce("reading rows, and drawing tables and figures")
     return importlib.import_module("certvae.analysis.report").main(list(arguments))  # in a wheel and in a checkout
 
 
@@ -248,6 +250,7 @@ def bundle(
         digest_only: Leave the images out, for data that may not be passed on; who verifies must bring them.
         mlflow: Show it in MLflow as well: as files of its run, and as a model that `mlflow.pyfunc.load_model` takes.
     """
+    announce("computing what the network claims, from pixels")
     from certvae import bundle as making
 
     opened = _opened(store)
@@ -275,6 +278,7 @@ def verify_bundle(
             your own: CERTVAE_DATA=folder:PATH, say); labels or views that the teacher reads are compared as well.
         rigorous: Enclose margin and bound in ball arithmetic as well: no digit of them rests on rounding.
     """
+    announce(f"computing every number of {folder} again")
     from certvae import verifier
 
     brought, stated = None if images is None else _array(images), None

@@ -201,6 +201,12 @@ def _say(text: object, stream: TextIO) -> None:
         _silence(stream)
 
 
+def announce(what: str) -> None:
+    """Says what the next seconds are for, to whoever watches a terminal; a log, or a pipe, has no use for it."""
+    if sys.stderr.isatty():
+        _say(f"{what} ...", sys.stderr)
+
+
 def _told(fault: Fault) -> int:
     _say(fault, sys.stderr)
     return fault.exit_code

@@ -1,11 +1,13 @@
 """The command line: exit codes are part of the public interface."""
 
+import io
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+import certvae
 from certvae.__main__ import main
 from certvae.engine import selftest as real
 from certvae.errors import ExitCode
@@ -90,6 +93,34 @@ def test_what_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["store", "verify", "--store", str(tmp_path)]) == FOREIGN
     assert main(["store", "status", "--store", str(tmp_path)]) == 5
     assert "E-STORE" in capsys.readouterr().err
+
+
+class Watched(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "heavy"),
+    [
+        ("report --store {}", "reading rows, and drawing tables and figures ...\nE-", "certvae.analysis.report"),
+        ("bundle {}/out --store {}", "computing what the network claims, from pixels ...\nE-", "certvae.bundle"),
+        ("verify {}", "computing every number of {} again ...\nE-", "certvae.verifier"),
+    ],
+)
+def test_a_terminal_is_told_at_once_what_seconds_of_silence_are_for(
+    words: str, said: str, heavy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the libraries are imported that take these seconds; a pipe and a log are told nothing."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where a report of the error goes
+    monkeypatch.setitem(sys.modules, heavy, None)  # it cannot be imported: what was said came before
+    monkeypatch.delattr(certvae, heavy.split(".")[1], raising=False)
+    for stream, wanted in ((Watched(), said.format(tmp_path)), (io.StringIO(), "E-")):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert main(words.replace("{}", str(tmp_path)).split()) != ExitCode.DONE
+        assert stream.getvalue().startswith(wanted)
 
 
 def test_status(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
