@@ -43,8 +43,8 @@ test-any-cpu: test-lowest-cpu
 mutants: $(VENV)/.ready
 	$(BIN)/python -m tests.mutants $(WORDS)
 
-# On a machine with a GPU: figures into gpu/ (steps 80 s on an H200, then a chain of at most four minutes), then the tests
-# that need one. Without one: exit code 2.
+# On a machine with a GPU: figures into gpu/ (steps 80 s on an H200, three short chains of at most 330 s together), then the
+# tests that need one: less than nine minutes. Without one: exit code 2.
 gpu: $(VENV)/.ready
 	$(BIN)/python -m tests.benchmarks.gpu --out gpu
 	$(BIN)/python -m pytest -m gpu
