@@ -11,13 +11,11 @@ Of kind max_kl it is the largest alpha_kl that a code survives, asked by whoever
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Lt
-from pydantic import BeforeValidator
 
 from certvae.canonical import TYPE, fields_of
-from certvae.spec.quantities import BY_NAME
 from certvae.spec.validation import refuse, spec
 
 RULE = "search"
@@ -27,11 +25,6 @@ BEST = "best.json"
 Score = Literal["mean", "worst", "mean-se"]
 Constraint = Literal["psnr_drop", "psnr_floor", "channel"]
 Kind = Literal["margin", "max_kl"]
-ANOTHER = (
-    "run the configs that you compare, --values FIELD VALUE VALUE, each a look, and order them by any column of the "
-    "frame of the result"
-)
-"""How configs are compared by a number that no search maximises."""
 BY_MEANS = 0.5
 """The certainty at which noise does not enter."""
 
@@ -46,13 +39,6 @@ def ended_kind(study: str) -> str:
     return f"censored-{study}"
 
 
-def _no_column(given: Any) -> Any:
-    """Refuses a column by its name: the rules of a search, its early stop and its page are about two quantities."""
-    if isinstance(given, str) and given in BY_NAME.keys() - get_args(Kind):
-        raise refuse("Goal", "on the margin, or on alpha_kl by kind max_kl, and on no other column", given, ANOTHER)
-    return given
-
-
 @spec
 class Goal:
     """Maximise a margin subject to reconstruction, trade one against the other, or ask how much KL a code survives."""
@@ -61,7 +47,7 @@ class Goal:
     """The mode whose margin counts."""
     reference: str = "no_align"
     """The paired mode whose PSNR is the yardstick."""
-    score: Annotated[Score, BeforeValidator(_no_column)] = "mean"
+    score: Score = "mean"
     """How the margins of the search seeds become one number."""
     psnr_drop: Annotated[float, Ge(0)] | None = 1.5
     """Largest mean PSNR loss against the reference of the same config, dB; none when absent. A weight that blurs both,
@@ -74,7 +60,7 @@ class Goal:
     """Smallest probability, given the noise of seeds, that a winner keeps its constraints; 0.5 asks for means alone."""
     pooled: bool = True
     """Judge whether a config keeps its constraints by what all configs say of it, and not by its own seeds alone."""
-    kind: Annotated[Kind, BeforeValidator(_no_column)] = "margin"
+    kind: Kind = "margin"
     """max_kl maximises alpha_kl instead: the largest at which, in every seed, the channel is alive and the head
     certified. It knows no bound on PSNR."""
 

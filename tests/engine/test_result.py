@@ -148,15 +148,6 @@ def test_the_variables_of_the_process_are_afterwards_what_they_were(store, monke
     assert sys.path == path
 
 
-@pytest.mark.parametrize("field", ["kind", "score"])
-def test_a_goal_on_a_column_is_refused_and_a_result_orders_configs_by_any(field, found):
-    with pytest.raises(ConfigFault, match=r"must be on the margin, or on alpha_kl .* got 'psnr_01'.*--values"):
-        Goal(**{field: "psnr_01"})
-    ordered = found.frame.groupby("config")["psnr_01"].mean().sort_values()
-    assert len(ordered) == 2
-    assert ordered.iloc[0] <= ordered.iloc[1]
-
-
 @pytest.mark.parametrize("name", ["store", "data_root", "config"])
 def test_an_empty_path_is_not_the_current_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
