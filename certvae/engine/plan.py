@@ -343,33 +343,41 @@ class _Probe:
 
     def _step_seconds(self, schedule: Training) -> float:
         if self._seconds is None:
-            self._seconds = probe_step_seconds(self._spec, self._dataset, schedule.batch_size)
+            self._seconds = probe_step_seconds(self._spec, self._dataset, schedule)
         return self._seconds
 
 
-def probe_step_seconds(spec: CellSpec, dataset: Dataset, batch_size: int) -> float:
-    """Median seconds of one optimiser step of a plain VAE of this model, on this machine."""
-    import torch  # noqa: PLC0415
+def probe_step_seconds(spec: CellSpec, dataset: Dataset, schedule: Training) -> float:
+    """Median seconds of one optimiser step of a plain VAE of this model, as this machine trains it.
 
-    from certvae.models.nets import build  # noqa: PLC0415
+    A run may follow whose workers want the memory of a GPU, so nothing of the probe stays there.
+    """
     from certvae.training import environment  # noqa: PLC0415
-    from certvae.training.batches import Batches  # noqa: PLC0415
-    from certvae.training.losses import chain_loss  # noqa: PLC0415
-    from certvae.training.optimisers import Adam  # noqa: PLC0415
+    from certvae.training.batches import forget_uploads  # noqa: PLC0415
 
     environment.settle()
-    device = fingerprint.device()
-    vae = build(spec.model, dataset.shape, spec.protocol.teacher.classes, seed=0).to(device)
-    optimiser = Adam(vae.parameters(), fused=True)
-    loss, noise = chain_loss(spec.model, Unaligned(), 0.0), torch.Generator(device).manual_seed(0)
+    try:
+        return float(np.median(_timed_steps(spec, dataset, schedule, fingerprint.device())))
+    finally:
+        forget_uploads()
+
+
+def _timed_steps(spec: CellSpec, dataset: Dataset, schedule: Training, device: str) -> list[float]:
+    """Seconds of steps, those left out before one is recorded as a CUDA graph, and that one."""
+    from certvae.models.nets import build  # noqa: PLC0415
+    from certvae.training.batches import Batches  # noqa: PLC0415
+    from certvae.training.loop import Steering, steps_of  # noqa: PLC0415
+    from certvae.training.losses import chain_loss  # noqa: PLC0415
+    from certvae.training.recorded import BEFORE, Recorded  # noqa: PLC0415
+
+    vae = build(spec.model, dataset.shape, spec.protocol.teacher.classes, seed=0).to(device).train()
+    batches = Batches(dataset, "train", None, schedule.batch_size, device)
+    _, step = steps_of(vae, chain_loss(spec.model, Unaligned(), 0.0), batches, schedule, Steering())
+    untimed = BEFORE + 1 if isinstance(step, Recorded) else 0
+    passes = itertools.chain.from_iterable(map(batches.order, itertools.count()))
     seconds = []
-    batches = itertools.cycle(Batches(dataset, "train", None, batch_size, device).shuffled(0))
-    for batch in itertools.islice(batches, PROBE_STEPS):
+    for rows in itertools.islice(passes, untimed + PROBE_STEPS):
         began = time.perf_counter()
-        optimiser.zero_grad(set_to_none=True)
-        total = loss(vae, batch, noise, 0.0).total
-        total.backward()
-        optimiser.step()
-        float(total.detach())
+        float(step(0, rows, 0.0)[0])
         seconds.append(time.perf_counter() - began)
-    return float(np.median(seconds))
+    return seconds[untimed:]

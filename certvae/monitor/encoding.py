@@ -109,7 +109,8 @@ def _resting(levels: Levels) -> Iterator[None]:
     """These modules in evaluation mode, and no random number drawn from the loop's."""
     modes = {module: module.training for one in chain.from_iterable(levels) for module in one.modules()}
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        # Where nobody has used a GPU, nobody has drawn there: a loop on a CPU takes none for this.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
             for module in modes:
                 module.training = False
             yield

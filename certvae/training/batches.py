@@ -93,6 +93,13 @@ class Constant:
 _on_devices: dict[tuple[str, Split, str], Tensor] = {}
 
 
+def forget_uploads() -> None:
+    """Gives the images that lie on a GPU, and what else torch keeps there for later, back to other processes."""
+    _on_devices.clear()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def _uploaded(dataset: Dataset, split: Split, device: str) -> Tensor:
     """The images of a split on a device: all stages of a process share them, and another data set takes their room."""
     key = (dataset.digest, split, device)

@@ -59,17 +59,13 @@ def fit(
         ConfigFault: the device cannot compute as the schedule says.
         NumberFault: at the first loss that is NaN or infinite, with stage, epoch, step and the last finite loss.
     """
-    device = str(next(vae.parameters()).device)
-    check_precision(training.precision, device)
-    parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    check_precision(training.precision, str(next(vae.parameters()).device))
     steering = steering or Steering()
-    recorded = training.graph and steering.is_idle and device.startswith("cuda")
-    optimiser = Adam(parameters, lr=training.learning_rate, fused=True, capturable=recorded)
+    plain, step = steps_of(vae, loss, batches, training, steering)
+    optimiser = plain.optimiser
     steering.begin(optimiser)
     done, curve = _resume(vae, optimiser, steering, bench)
     pace = _Pace(stage, training, batches.steps, bench)
-    plain = Step(vae, loss, batches, training, optimiser, steering)
-    step = Recorded(plain, batches.size, len(NAMES)) if recorded else plain
     saved = time.monotonic()
     for epoch in range(done, training.epochs):
         vae.train()
@@ -110,6 +106,17 @@ class Step:
         nn.utils.clip_grad_norm_(self._parameters, self.training.gradient_clip)
         self.optimiser.step()
         return terms.values()
+
+
+def steps_of(
+    vae: Vae, loss: Loss, batches: Batches, training: Training, steering: "Steering"
+) -> tuple[Step, Step | Recorded]:
+    """A step from fresh moments, and as this device takes it: a GPU records it, unless something sits between steps."""
+    parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    recorded = training.graph and steering.is_idle and parameters[0].is_cuda
+    optimiser = Adam(parameters, lr=training.learning_rate, fused=True, capturable=recorded)
+    plain = Step(vae, loss, batches, training, optimiser, steering)
+    return plain, Recorded(plain, batches.size, len(NAMES)) if recorded else plain
 
 
 def _run_epoch(

@@ -15,6 +15,7 @@ from certvae.engine.progress import clock
 from certvae.errors import DiskFault
 from certvae.protocols import chain
 from certvae.spec.parts import Mlp, Training
+from certvae.training import batches
 from tests.small_cells import MODEL, OBJECTIVE, small_cell, small_digits
 
 SLOTS = Slots(count=2, cpus=1, gpus=0, on="one CPU core each")
@@ -185,6 +186,15 @@ class TestLongRuns:
         monkeypatch.setattr(plan, "probe_step_seconds", lambda *_: pytest.fail("it was"))
         assert ahead(self.long(3), digits, store).warning() is None
         assert ahead([], digits, store).warning() is None
+
+    def test_a_probe_takes_the_steps_of_a_run_and_leaves_no_image_on_a_device(self, digits, monkeypatch):
+        """A driver that has probed lives as long as the workers, which want the memory of the first GPU."""
+        timed = []
+        monkeypatch.setattr(batches, "forget_uploads", lambda: timed.append(len(seconds)))
+        seconds = []
+        monkeypatch.setattr(plan.time, "perf_counter", lambda: seconds.append(0.25) or sum(seconds))
+        assert plan.probe_step_seconds(small_cell(), digits, small_cell().training) == 0.25
+        assert timed == [2 * plan.PROBE_STEPS]
 
     def test_hours_have_a_price(self, digits, store, monkeypatch):
         monkeypatch.setattr(plan, "probe_step_seconds", lambda *_: 3.0)

@@ -210,6 +210,12 @@ class TestLoop:
         Monitor(T, IMAGES).step(lambda x: (net, holder.encoder(x))[1])
         assert seen == [(False, True)]
 
+    def test_a_loop_on_a_cpu_takes_no_gpu_for_it(self, monkeypatch):
+        """The state of its random numbers would bring up every card that there is, in a loop that needs none."""
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+        Monitor(T, IMAGES).step(nn.Linear(12, 3))
+        assert not torch.cuda.is_initialized()
+
     def test_images_follow_the_network(self):
         """Lightning takes a module to its device when it begins; images that stayed behind ended the training."""
         seen = []

@@ -19,7 +19,7 @@ from certvae.store.artifact import Content
 from certvae.store.checkpoints import Checkpoints
 from certvae.store.store import Store, Workbench
 from certvae.training import loop, objective
-from certvae.training.batches import Batch, Batches
+from certvae.training.batches import Batch, Batches, forget_uploads
 from certvae.training.objective import Terms
 from tests.laws import Cut, CuttingCheckpoints
 from tests.small_cells import CLASSES, MODEL, small_digits, warm_up_until_killed
@@ -436,3 +436,7 @@ def test_images_are_uploaded_once_per_data_set_and_split(digits, tmp_path):
     other = small_digits(tmp_path, limit=100)
     assert len(images(other, "train")) == len(other.rows("train"))
     assert images(digits, "train") is not first, "it has made room"
+
+    known = images(digits, "train")
+    forget_uploads()
+    assert images(digits, "train") is not known, "another process may want that room"
