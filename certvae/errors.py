@@ -27,6 +27,7 @@ DAMAGED = (
 )
 """What the standard library raises for archives that were cut, changed or encrypted."""
 _PICKLES = "allow_pickle"
+_SHORT = re.compile(r"CUDA.* out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED")
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD")
 
 
@@ -41,6 +42,17 @@ def redact(text: str) -> str:
 def of_numpy(error: BaseException) -> str:
     """Why numpy cannot read a file: of what it takes for a pickle it says how to run that, and nobody shall."""
     return "it is no file of numpy, or holds objects" if _PICKLES in str(error) else str(error) or type(error).__name__
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Whether a host or a GPU had too little memory, so that what failed may fit alone.
+
+    torch has an error of that name for what its allocator was refused. Where CUDA, cuBLAS or cuDNN were, as for one
+    process more on a card, only the words of a RuntimeError tell.
+    """
+    if {kind.__name__ for kind in type(error).__mro__} & {"OutOfMemoryError", "MemoryError"}:
+        return True
+    return isinstance(error, RuntimeError) and _SHORT.search(str(error)) is not None
 
 
 class ExitCode(IntEnum):

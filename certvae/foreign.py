@@ -23,7 +23,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from certvae.errors import ConfigFault, Fault
+from certvae.errors import ConfigFault, Fault, is_short_of_memory
 from certvae.shadowing import shadowed
 
 Given = ParamSpec("Given")
@@ -132,14 +132,14 @@ def called(function: Callable[Given, Result], *given: Given.args, **named: Given
     """
     try:
         return function(*given, **named)
-    except (Fault, MemoryError):
+    except Fault:
         raise
     except SystemExit as stopped:
         if stopped.code == signal.SIGTERM or hasattr(stopped, "ray_terminate_msg"):  # how Ray hears of it
             raise
         raise refused(function, stopped) from stopped
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # of a GPU: it may fit alone
+        if is_short_of_memory(error):  # it may fit alone
             raise
         if isinstance(error, ModuleNotFoundError) and not any(one.name != IMPORTED for one in ran(error)):
             raise

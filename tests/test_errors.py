@@ -18,6 +18,7 @@ from certvae.errors import (
     SearchFault,
     StoreFault,
     TeacherFault,
+    is_short_of_memory,
     redact,
 )
 
@@ -106,3 +107,19 @@ def test_ordinary_variables_are_left_in_messages(monkeypatch):
     monkeypatch.setenv("CERTVAE_DATA", "/a/place/for/data")
     monkeypatch.setenv("API_TOKEN", "short")
     assert redact("short: /a/place/for/data") == "short: /a/place/for/data"
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (MemoryError(), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("Tried to allocate 2.00 GiB"), True),
+        (type("AcceleratorError", (RuntimeError,), {})("CUDA error: out of memory\nmore lines"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_what_may_fit_alone_is_told_from_what_fails_alike(error, short):
+    """A process more on a shared card is refused its context or its handles, and not by torch's allocator."""
+    assert is_short_of_memory(error) is short

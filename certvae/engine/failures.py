@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from certvae.engine.dispatch import Cell, Ended, Kind
+from certvae.errors import is_short_of_memory
 from certvae.store.disk import put_view
 
 KEPT = 16  # digits of a cell's digest that name the files of its lanes
@@ -13,8 +14,7 @@ KEPT = 16  # digits of a cell's digest that name the files of its lanes
 
 def kind_of(error: BaseException) -> Kind:
     """The kind of a failure: out of memory, of a GPU or a host, is told apart since the lane may fit alone."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return "out_of_memory" if names & {"OutOfMemoryError", "MemoryError"} else "error"
+    return "out_of_memory" if is_short_of_memory(error) else "error"
 
 
 def keep(store: Path, lane: Cell, error: BaseException) -> Ended:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from certvae import fingerprint
 from certvae.certificate import CLAIM_SPLIT
 from certvae.engine import inline, plan, runs, standing, status, summary
 from certvae.engine.ablation import Ablation
@@ -78,6 +79,8 @@ def execute(study: Study, run: Run, base: CellSpec, goal: Goal, command: Command
     check_home()
     if run.workers == HERE:
         _settle()  # before data are read: SciPy, which that imports, looks once at how it shall compute
+        if not run.plan:
+            _check_products()
     return _search(context) if run.search else _plain(context)
 
 
@@ -299,6 +302,12 @@ def _settle() -> None:
     from certvae.training import environment  # noqa: PLC0415  (torch: a second that no other driver need wait)
 
     environment.settle()
+
+
+def _check_products() -> None:
+    from certvae.training import environment  # noqa: PLC0415
+
+    environment.check_products(fingerprint.device())
 
 
 def _shown(context: Context, rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
+from certvae.errors import ConfigFault
 from certvae.fingerprint import described, device_model
 from certvae.models import arithmetic
 from certvae.terminal import variables_kept
@@ -29,6 +30,31 @@ def settle() -> None:
     threadpool_limits(THREADS)
     torch.set_num_threads(THREADS)
     arithmetic.settle()
+
+
+def check_products(device: str) -> None:
+    """Refuses a GPU on which this process multiplied before it was settled: torch notes once, at the first product,
+    whether cuBLAS has its variable, and makes no product that could differ the next time.
+
+    Raises:
+        ConfigFault: it did.
+    """
+    if device == "cpu":
+        return
+    one = torch.ones(1, 1, device=device)
+    try:
+        one.mm(one)
+    except RuntimeError as error:
+        name = "CUBLAS_WORKSPACE_CONFIG"
+        if name not in str(error):
+            raise
+        raise ConfigFault(
+            "this process has used its GPU in a way that does not give the same numbers again",
+            f"restart it (in a notebook, its kernel) and set {name}={VARIABLES[name]} before anything else, or give "
+            "workers=1, which is another process",
+            where="this process",
+            cause="cuBLAS reads that variable at the first product alone",
+        ) from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from certvae import fingerprint
 from certvae.canonical import canonical_json
+from certvae.errors import ConfigFault
 from certvae.models.arithmetic import MODES, kept
 from certvae.training import environment
 from tests.conftest import pytest_configure
@@ -119,6 +121,42 @@ class TestSettle:
         finally:
             for one, earlier in zip(modes, before, strict=True):
                 one.allow_tf32 = earlier
+
+
+REFUSED = (
+    "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or ..., you must set an "
+    "environment variable before running your PyTorch application: CUBLAS_WORKSPACE_CONFIG=:4096:8"
+)
+"""What torch says on a GPU that a process multiplied on before it had the variable."""
+
+
+class Poisoned:
+    """A tensor of such a process."""
+
+    def __init__(self, *_: object, said: str, device: str):
+        self.said = said
+
+    def mm(self, _: object) -> None:
+        raise RuntimeError(self.said)
+
+
+class TestProducts:
+    def test_a_process_that_multiplied_too_early_is_told_what_to_do(self, monkeypatch):
+        monkeypatch.setattr(torch, "ones", partial(Poisoned, said=REFUSED))
+        with pytest.raises(ConfigFault, match="give workers=1, which is another process") as refused:
+            environment.check_products("cuda:0")
+        wanted = f"CUBLAS_WORKSPACE_CONFIG={environment.VARIABLES['CUBLAS_WORKSPACE_CONFIG']}"
+        assert wanted in str(refused.value)
+        assert wanted in REFUSED, "torch takes this value for one that gives the same numbers again"
+
+    def test_any_other_error_of_a_device_is_left_alone(self, monkeypatch):
+        monkeypatch.setattr(torch, "ones", partial(Poisoned, said="CUDA error: out of memory"))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            environment.check_products("cuda:0")
+
+    @pytest.mark.parametrize("device", ["cpu", "meta"])
+    def test_devices_without_cublas_pass(self, device):
+        environment.check_products(device)
 
 
 def switched(*owners: object, to: object, name: str = "fp32_precision") -> None:
