@@ -50,6 +50,9 @@ the cube of its columns."""
 SMOOTHING = 0.01  # eps of the teacher that is fitted here
 TELLING = 0.1
 """Share of train rows that must differ in what tells images apart: images in ten copies do, labels do not."""
+BATCHES = 2, 4
+"""Axes of one array of a list: of vectors, or of images, as Lightning's predict returns them. An image has 3 itself."""
+WIDER = "\n         every posterior is wider than its prior: give logarithms of variances, if these are none"
 LARGEST_LOGVAR = float(np.log(np.finfo(np.float32).max))
 Rows = Float[np.ndarray, "n K"]
 
@@ -109,6 +112,7 @@ class LatentCertificate:
     gain           Lipschitz constant of the head on means, nats per unit of z
     posterior_std  mean standard deviation of q(z|x); None where neither logvar nor draws are given
     kl_rate        nats against N(0, I); None without logvar
+    least_logvar   of all rows; None without them
     rows           which certify rows count
     """
 
@@ -118,6 +122,7 @@ class LatentCertificate:
     gain: float
     posterior_std: float | None
     kl_rate: float | None
+    least_logvar: float | None
     n_train: int
     rows: Preconditions
 
@@ -170,6 +175,7 @@ class LatentCertificate:
         noise = "unknown without logvar" if self.posterior_std is None else f"{self.posterior_std:.3g}"
         drawn = "no draws" if self.on_draws is None else f"lower bound on draws {_bound(row, 'sampled_affine_')}"
         rate = "" if self.kl_rate is None else f", KL rate {self.kl_rate:.4g} nats"
+        wide = "" if (self.least_logvar or 0.0) <= 0 else WIDER
         sure = f"confidence {1 - found.delta:g}, looks {found.looks}"
         return (
             f"teacher  {self.teacher}\n"
@@ -179,7 +185,7 @@ class LatentCertificate:
             f"         an affine head fitted to {self.n_train} train rows, held against {found.n} certify rows; nats\n"
             f"mean     {self.mean or 'no claim'}: spread of the latents at least {spread:.3g}, posterior standard "
             f"deviation {noise}, gain {self.gain:.3g}\n"
-            f"channel  {self.channel or 'not looked at'}: {drawn}{rate}"
+            f"channel  {self.channel or 'not looked at'}: {drawn}{rate}{wide}"
         )
 
     def __str__(self) -> str:
@@ -218,8 +224,7 @@ def certify_latents(
     Args:
         train: (z, f), latents and features of rows that training has seen; a fifth is held out of every fit.
         certify: (z, f) of rows that neither training nor any choice has seen.
-        draws: z ~ q(z|x) of the certify rows; or a pair, of the train rows, to which a head is then fitted, and of the
-            certify rows.
+        draws: z ~ q(z|x) of the certify rows; or a pair, of the train rows, to which a head is fitted, and of these.
         logvar: of the train and of the certify rows: tells the KL rate and, where no draws are given, makes them.
         teacher: from `fit_teacher`, where K or the features are chosen beforehand; the features are then its own.
         classes: K of the teacher that is fitted here.
@@ -251,6 +256,7 @@ def certify_latents(
         gain=head.gain,
         posterior_std=_posterior_std(variances, drawn, z_certify),
         kl_rate=None if variances is None else diagnostics.kl_rate(z_certify, variances[1]),
+        least_logvar=None if variances is None else float(min(rows.min() for rows in variances)),
         n_train=len(z),
         rows=rows,
     )
@@ -405,6 +411,12 @@ def _check_pair(name: str, given: Any, wanted: str) -> None:
 
 def _matrix(name: str, given: Any) -> Float[np.ndarray, "n d"]:
     """Rows of numbers, float64; what has more axes than two is flattened."""
+    if isinstance(given, list | tuple) and given and getattr(given[0], "ndim", 1) in BATCHES:
+        raise ConfigFault(
+            f"{name} must be one array, found a {type(given).__name__} of arrays of shape {tuple(given[0].shape)}",
+            "join batches by torch.cat or numpy.concatenate, and rows of one image each by torch.stack or numpy.stack",
+            where=name,
+        )
     try:
         found = _on_host(given).astype(np.float64)
     except (TypeError, ValueError) as error:

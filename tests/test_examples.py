@@ -62,4 +62,6 @@ def test_cells_of_a_popular_library_are_watched(capsys):
     pytest.importorskip("scvi")
     monitor = runpy.run_path(str(EXAMPLES / "with_scvi.py"))["monitor"]
     assert monitor.worst != "error"
-    assert "channel alive" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "step 151: mean varies, channel alive" in said  # whatever the time it took
+    assert "channel  alive" in said

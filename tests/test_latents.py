@@ -110,6 +110,11 @@ def test_draws_tell_of_the_channel_without_a_logvar(pair):
     assert found.posterior_std == pytest.approx(0.3, rel=0.1)
 
 
+@pytest.mark.parametrize(("logvar", "said"), [(-2.0, False), (0.1, True)])
+def test_a_scale_in_the_place_of_its_logarithm_is_noticed(logvar, said):
+    assert ("give logarithms of variances" in str(judged(1.0, logvar=logvar))) == said
+
+
 def test_tensors_with_gradients_data_frames_and_sparse_matrices_are_taken():
     plain = judged(1.0, logvar=-2.0).as_row()
     tensors = certify_latents(
@@ -139,8 +144,9 @@ def test_wide_features_are_narrowed_before_a_mixture_is_fitted():
         found.teacher.rows(F)
 
 
-def test_features_may_be_images():
-    train, certify = (code(KIND_TRAIN, 2.0, 2), F_TRAIN[:, None, None]), (code(KIND, 2.0, 3), F[:, None, None])
+@pytest.mark.parametrize("of", [list, np.stack, lambda rows: np.concatenate([*rows.reshape(10, -1, *rows.shape[1:])])])
+def test_features_may_be_images(of):
+    train, certify = (code(KIND_TRAIN, 2.0, 2), of(F_TRAIN[:, None, None])), (code(KIND, 2.0, 3), of(F[:, None, None]))
     assert certify_latents(train, certify, classes=K).head == "certified"
 
 
@@ -165,6 +171,10 @@ Z_TRAIN, Z = code(KIND_TRAIN, 1.0, 2), code(KIND, 1.0, 3)
         ({"certify": ([["a"]], F)}, "must be numbers"),
         ({"certify": (torch.zeros(2, 3, dtype=torch.bfloat16), F)}, "turn bfloat16 into float32"),
         ({"certify": (torch.distributions.Normal(torch.tensor(Z), 1.0), F)}, "a distribution into its mean"),
+        (
+            {"certify": (list(Z.reshape(10, -1, 3)), F)},
+            r"arrays of shape \(50, 3\) .* numpy.concatenate",
+        ),
         ({"draws": Z[:3]}, "draws of certify have shape"),
         ({"draws": (Z_TRAIN, Z, Z)}, "draws must be"),
         ({"logvar": np.zeros((M, 3))}, "logvar must be"),

@@ -14,6 +14,8 @@ Encode = Callable[[Any, Any], Any]
 """(module, images) -> mu, (mu, logvar), or a normal distribution."""
 LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 """Names under which it is installed."""
+STATES = "certvae"
+"""Of a checkpoint of Lightning: a state for each monitor in the order of its callbacks: two may watch alike."""
 COPIES = "DDPStrategy"
 """Of Lightning, by either name: each process holds the whole network. With shards all are needed at a look."""
 
@@ -35,6 +37,13 @@ def lightning(monitor: "Monitor", encode: Encode | None) -> Any:
             if trainer.is_global_zero or type(trainer.strategy).__name__ != COPIES:
                 _step(monitor, encode, pl_module)
 
+        def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+            checkpoint.setdefault(STATES, []).append(monitor.state_dict())
+
+        def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+            if states := checkpoint.get(STATES):
+                monitor.load_state_dict(states.pop(0))
+
         def __reduce__(self) -> tuple[Any, ...]:  # Lightning pickles callbacks where it spawns processes
             return lightning, (monitor, encode)
 
@@ -50,6 +59,10 @@ def transformers(monitor: "Monitor", encode: Encode | None) -> Any:
 
     class Watched(_library(("transformers",)).TrainerCallback):
         """Calls the monitor."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            if state.global_step:  # of a checkpoint
+                monitor.load_state_dict({**monitor.state_dict(), "steps": state.global_step})
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:  # noqa: ARG002
             if state.is_world_process_zero or args.fsdp or args.deepspeed:  # as for COPIES

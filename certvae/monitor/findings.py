@@ -155,6 +155,16 @@ def _states(row: Row) -> Iterator[Finding]:
                 remedy="lower the KL weight before the channel is dead",
                 reference="arXiv 2605.05813, Theorem 1, graded by the gain of the head",
             )
+    if (least := row.get("least_logvar")) is not None and least > 0:
+        yield Finding(
+            severity="warning",
+            reason="every posterior is wider than its prior, in each unit",
+            quantity="least_logvar",
+            number=least,
+            remedy="give the logarithm of the variance, 2 * scale.log(), or q(z|x) as a normal distribution, if this "
+            "is a scale or a variance; else wait if training has just begun",
+            reference="arXiv 1911.02469: those of a linear VAE are never wider",
+        )
     if answers.head(row) == "not certified" and mean == "varies":
         yield Finding(
             severity="note",

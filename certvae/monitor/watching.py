@@ -19,7 +19,7 @@ labels, or from `certvae.fit_teacher(features).rows(guard_features)`.
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,22 @@ class Monitor:
         known = {"worst": self.worst, "expected": None if self.expected is None else vars(self.expected)}
         return json.dumps({**known, "observations": [one.as_dict() for one in self.observations]}, indent=1)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Steps and looks as plain values, for a checkpoint, or `accelerator.register_for_checkpointing`."""
+        looks = [
+            (one.step, {name: None if value is None else float(value) for name, value in one.row.items()})
+            for one in self.observations
+        ]
+        return {"steps": self._steps, "looks": looks}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken: trends and steps are those of the whole training."""
+        self._steps, self.observations = state["steps"], []
+        for step, row in state["looks"]:
+            found = Observation(step=step, row=row, findings=findings(row, self.observations, step))
+            self.observations.append(found)
+            self._seen = _told(found.findings)
+
     def lightning(self, encode: Callable[[Any, Any], Any] | None = None) -> Any:
         """This monitor as a callback of Lightning; `encode(module, images)` is `module.encode(images)` by default.
 
@@ -157,8 +173,11 @@ class Monitor:
         return time.perf_counter() >= self._again
 
     def _look(self, mu: Any, logvar: Any, logits: Any) -> Observation:
-        given = {"mu": mu, "logvar": logvar, "logits": logits}
-        row = self._measured(*(self._given(name, rows) for name, rows in given.items()))
+        wanted = {"mu": mu, "logvar": logvar, "logits": logits}
+        given = {name: self._given(name, rows) for name, rows in wanted.items()}
+        _check_columns("logvar", given["logvar"], "mu", given["mu"])
+        _check_columns("logits", given["logits"], "teacher_rows", self._teacher)
+        row = self._measured(**given)
         found = Observation(step=self._steps, row=row, findings=findings(row, self.observations, self._steps))
         self.observations.append(found)
         self._tell(found.findings)
@@ -194,6 +213,7 @@ class Monitor:
         on_draws = self._certificate(self._head(drawn).logits(drawn), self._parts[2], "sampled")
         return row | {
             "posterior_std": float(np.exp(0.5 * logvar).mean()),
+            "least_logvar": float(logvar.min()),
             "kl_rate": diagnostics.kl_rate(mu, logvar),
             "sampled_affine_margin": on_draws.margin,
             "sampled_affine_population_bound": on_draws.population_bound,
@@ -224,12 +244,16 @@ class Monitor:
 
     def _tell(self, found: Any) -> None:
         """Each finding once, as long as it lasts."""
-        now = {(one.severity, one.quantity) for one in found}
+        now = _told(found)
         for one in found:
             if (one.severity, one.quantity) not in self._seen:
                 level = {"note": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}[one.severity]
                 logger.log(level, "step %d: %s", self._steps, one)
         self._seen = now
+
+
+def _told(found: Iterable[Finding]) -> set[tuple[str, str]]:
+    return {(one.severity, one.quantity) for one in found}
 
 
 def _array(name: str, rows: Any) -> np.ndarray:
@@ -250,14 +274,24 @@ def _array(name: str, rows: Any) -> np.ndarray:
 
 
 def _check_given(images: Any, every: int | None) -> None:
-    if not hasattr(images, "shape"):
+    if not hasattr(images, "shape") or not (hasattr(images, "dtype") or hasattr(images, "to_numpy")):
         raise ConfigFault(
             f"guard_images must be a tensor or an array, found {type(images).__name__}",
-            "stack them: torch.stack(list(images)), or torch.stack([x for x, _ in images]) where each has a label",
+            "stack them: torch.stack(list(images)), or torch.stack([one[0] for one in images]) where each is a tuple",
             where="Monitor",
         )
     if every is not None and every < 1:
         raise ConfigFault(f"every must be 1 or more steps, got {every}", "leave it away, or give 1", where="Monitor")
+
+
+def _check_columns(name: str, found: np.ndarray | None, of: str, wanted: np.ndarray | None) -> None:
+    if found is None or wanted is None or found.shape[1] == wanted.shape[1]:
+        return
+    raise ConfigFault(
+        f"{name} has {found.shape[1]} numbers per image, and {of} {wanted.shape[1]}",
+        "give a number for each: the logarithm of the variance of each unit, a logit of each class",
+        where="Monitor",
+    )
 
 
 def _picked(images: Any, chosen: np.ndarray) -> Any:

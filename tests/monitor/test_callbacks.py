@@ -23,6 +23,11 @@ class Net(nn.Module):
         self.encoder = nn.Linear(12, 3)
 
 
+class Coder(Net):
+    def encode(self, images):
+        return self.encoder(images)
+
+
 class DDPStrategy:
     """By its name, as Lightning has it."""
 
@@ -44,11 +49,9 @@ def lightning_step(callback, module, *, first=True, strategy=DDPStrategy):
     callback.on_train_batch_end(SimpleNamespace(is_global_zero=first, strategy=strategy()), module, {}, None, 0)
 
 
-def transformers_step(callback, module, *, first=True, fsdp=(), at=1):
+def transformers_step(callback, module, *, first=True, fsdp=()):
     arguments = SimpleNamespace(fsdp=list(fsdp), deepspeed=None)
-    callback.on_step_end(
-        arguments, SimpleNamespace(is_world_process_zero=first, global_step=at), None, model=module, lr=0.1
-    )
+    callback.on_step_end(arguments, SimpleNamespace(is_world_process_zero=first), None, model=module, lr=0.1)
 
 
 STEPS = {"lightning": lightning_step, "transformers": transformers_step}
@@ -76,6 +79,26 @@ def test_of_processes_that_hold_copies_the_first_looks_alone(library, sharded):
     step(callback, Net())
     step(callback, Net(), first=False, **sharded)
     assert len(monitor.observations) == 2
+
+
+def test_a_checkpoint_of_lightning_holds_a_state_for_each_monitor():
+    checkpoint, steps = {}, (2, 3)
+    for callback, number in [(Monitor(TEACHER, IMAGES, every=1).lightning(), number) for number in steps]:
+        for _ in range(number):
+            lightning_step(callback, Coder())
+        callback.on_save_checkpoint(None, None, checkpoint)
+    resumed = [Monitor(TEACHER, IMAGES, every=1) for _ in (*steps, 0)]  # and one that was not there before
+    for monitor in resumed:
+        monitor.lightning().on_load_checkpoint(None, None, checkpoint)
+    assert [len(monitor.observations) for monitor in resumed] == [2, 3, 0]
+
+
+def test_a_trainer_of_transformers_that_resumes_goes_on_counting():
+    monitor = Monitor(TEACHER, IMAGES, every=10)
+    callback = monitor.transformers()
+    callback.on_train_begin(None, SimpleNamespace(global_step=20), None, model=Coder())
+    transformers_step(callback, Coder())
+    assert [one.step for one in monitor.observations] == [21]
 
 
 @pytest.mark.parametrize("library", STEPS)

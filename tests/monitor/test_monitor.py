@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from certvae import Monitor
 from certvae.errors import ConfigFault
@@ -112,6 +113,30 @@ def test_teacher_rows_may_be_off_by_the_rounding_of_their_type(kind, off):
 
 def test_teacher_rows_of_a_type_that_numpy_lacks_are_taken():
     assert Monitor(torch.eye(K)[KIND].bfloat16(), IMAGES).observe(code(3.0)).mean == "varies"
+
+
+def test_a_scale_in_the_place_of_its_logarithm_is_noticed():
+    """As the encoder of Pyro's tutorial returns it: the answer was that the noise drowns the code."""
+    monitor, scale = Monitor(T, IMAGES), torch.full((N, K), 0.1)
+    monitor.observe(code(1.0), 2 * scale.log())
+    found = {one.quantity: one for one in monitor.observe(code(1.0), scale).findings}
+    assert (found["least_logvar"].severity, found["least_logvar"].number) == ("warning", pytest.approx(0.1))
+    assert "2 * scale.log()" in found["least_logvar"].remedy
+    assert monitor.observe(code(1.0), 2 * scale.log()).findings == ()
+
+
+def test_a_state_goes_into_a_checkpoint_and_on_from_there(tmp_path, caplog):
+    """A monitor of a resumed run counted from 0, and took a dead code for one that has just begun."""
+    first, second = Monitor(T, IMAGES), Monitor(T, IMAGES)
+    for scale in (3.0, 2.0, 1.0, 0.0):
+        look(first, scale, logvar=0.0)
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    caplog.clear()
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert second.json() == first.json()
+    assert look(second, 0.0, logvar=0.0).as_dict() == look(first, 0.0, logvar=0.0).as_dict()
+    assert second.observations[-1].step == 5
+    assert not caplog.text  # it has been said
 
 
 def test_logits_alone_will_do():
@@ -261,11 +286,14 @@ class TestLoop:
         (lambda: Monitor(9 * T, IMAGES), "give probabilities"),
         (lambda: Monitor([["a"]] * N, IMAGES), "teacher_rows must be numbers"),
         (lambda: Monitor(T, list(IMAGES)), "must be a tensor or an array, found list .* torch.stack"),
+        (lambda: Monitor(T, types.SimpleNamespace(shape=(N, 12), X=IMAGES)), "must be a tensor or an array"),  # AnnData
         (lambda: Monitor(T, IMAGES, every=0), "every must be 1 or more"),
         (lambda: Monitor(T, IMAGES).step(lambda x: (x, x, x)), r"a pair \(mu, logvar\) or .* is wanted, got 3 things"),
         (lambda: Monitor(T, IMAGES).step(lambda x: {"mu": x, "logvar": x}), "is wanted, got dict"),
         (lambda: Monitor(T, IMAGES).step(lambda _: None), "is wanted, got NoneType"),
         (lambda: Monitor(T, IMAGES).observe(), "got neither"),
+        (lambda: Monitor(T, IMAGES).observe(code(1.0), code(1.0)[:, :1]), "logvar has 1 numbers per image, and mu 4"),
+        (lambda: Monitor(T, IMAGES).observe(logits=code(1.0)[:, :3]), "logits has 3 numbers .* teacher_rows 4"),
         (lambda: Monitor(T, IMAGES).observe(code(1.0)[:-1]), "give the codes of `monitor.images`"),
     ],
 )
@@ -275,7 +303,7 @@ def test_what_does_not_belong_together_is_refused(make, said):
 
 
 def test_what_the_remedies_say_is_taken():
-    images = torch.stack([x for x, _ in zip(IMAGES, KIND, strict=True)])
+    images = torch.stack([one[0] for one in TensorDataset(IMAGES)])
     assert torch.equal(torch.stack(list(IMAGES)), images)
     whole = lambda x: (x, code(3.0, x), torch.full((len(x), K), -4.0))  # noqa: E731 - as a user writes it
     assert Monitor(T, images, every=1).step(lambda x: whole(x)[1:3]).channel == "alive"
