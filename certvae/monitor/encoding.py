@@ -34,7 +34,7 @@ def reached(encode: Encode) -> Levels:
     for _ in range(DEEP):
         new = {id(one): one for one in ahead if id(one) not in seen}
         seen |= new  # and kept, so that no id is given again
-        levels.append([one for one in new.values() if isinstance(one, nn.Module)])
+        levels.append([one for one in new.values() if issubclass(type(one), nn.Module)])
         ahead = [further for one in new.values() for further in _leads_to(one)][: max(0, MOST - len(seen))]
     return [level for level in levels if level]
 
@@ -57,7 +57,14 @@ def encoded(encode: Encode, images: Any, levels: Levels) -> tuple[Any, Any]:
         return _code(encode(_as_read(images, encode, levels)))
 
 
-def _leads_to(one: Any) -> Iterable[Any]:
+def _leads_to(one: Any) -> Sequence[Any]:
+    """What it holds; nothing where it raises when it is asked, as a proxy does of what is not there yet."""
+    with suppress(Exception):
+        return [*_held(one)]
+    return ()
+
+
+def _held(one: Any) -> Iterable[Any]:
     match one:
         case nn.Module() | type() | ModuleType():
             return ()
@@ -67,19 +74,20 @@ def _leads_to(one: Any) -> Iterable[Any]:
             return one.__self__, one.__func__
         case FunctionType():
             return _read_by(one)
-        case Mapping() | list() | tuple():
-            return (one.values() if isinstance(one, Mapping) else one) if len(one) <= FEW else ()
-    return getattr(one, "__dict__", {}).values()
+        case dict() | list() | tuple():  # no other mapping: one that is lazy would read its values from a disk
+            return (dict.values(one) if isinstance(one, dict) else one) if len(one) <= FEW else ()
+    slots = chain.from_iterable(vars(kind).get("__slots__", ()) for kind in type(one).__mro__)
+    return [*(getattr(one, name, None) for name in slots), *getattr(one, "__dict__", {}).values()]
 
 
 def _read_by(function: FunctionType) -> Iterable[Any]:
-    """What a function closes over and names; what a decorator wraps, as torch.compile and torch.no_grad do."""
-    if (wrapped := getattr(function, "__wrapped__", None)) is not None:
-        yield wrapped
-        return
+    """What a function closes over, as a decorator over what it wraps, and names: that of a library names half of it."""
     for cell in function.__closure__ or ():
         with suppress(ValueError):  # it is not there yet
             yield cell.cell_contents
+    if (wrapped := getattr(function, "__wrapped__", None)) is not None:
+        yield wrapped
+        return
     yield from (function.__globals__[name] for name in _named(function.__code__) if name in function.__globals__)
 
 

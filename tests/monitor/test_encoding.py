@@ -1,6 +1,9 @@
 """Encoders as users of other libraries write them: how modules are reached, what they are given, what they return."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial, wraps
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,6 +35,31 @@ class Loop:
         return self.parts["encoder"](x)
 
 
+@dataclass(slots=True)
+class Slotted:
+    """As attrs makes them by default."""
+
+    net: nn.Module
+
+
+def given_to(net):
+    """A decorator with a parameter."""
+
+    def decorate(function):
+        @wraps(function)
+        def inner(x):
+            return function(net, x)
+
+        return inner
+
+    return decorate
+
+
+def slotted(net):
+    holder = Slotted(net)
+    return lambda x: holder.net(x)[:, :3]
+
+
 def helped(net):
     def helper(x):
         return net(x)
@@ -52,9 +80,11 @@ def in_batches(net):
 WAYS = {
     "a comprehension": in_batches,
     "a helper of a function": helped,
+    "a decorator that is given it": lambda net: given_to(net)(lambda module, x: module(x)),
     "a decorated method": lambda net: torch.no_grad()(net.forward),
     "a method of what is no module": lambda net: Loop(net).encode,
     "an attribute of what is named": named,
+    "an object with slots": slotted,
 }
 
 
@@ -66,6 +96,40 @@ def test_a_module_rests_behind_whatever_leads_to_it(way):
     Monitor(TEACHER, IMAGES).step(WAYS[way](net))
     assert torch.equal(net[1].running_mean, before)
     assert all(module.training for module in net.modules())
+
+
+class Absent:
+    """A proxy of what is not there yet: whatever it is asked, it raises."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError(f"nothing to ask for {name}")
+
+
+class Lazy(Mapping):
+    """A mapping that reads its values when they are asked for."""
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        yield "images"
+
+    def __getitem__(self, name):
+        raise OSError(f"{name} were read")
+
+
+class Guarded(dict):
+    def values(self):
+        raise OSError("the values were asked for")
+
+
+@pytest.mark.parametrize("kind", [Absent, Lazy, partial(Guarded, a=1)], ids=["proxy", "lazy mapping", "dict"])
+def test_what_cannot_be_asked_is_passed_over(kind):
+    """The training ended with its error."""
+    net, other = network(), kind()
+    before = net[1].running_mean.clone()
+    Monitor(TEACHER, IMAGES).step(lambda x: (net(x), other)[0])
+    assert torch.equal(net[1].running_mean, before)
 
 
 @pytest.mark.slow
