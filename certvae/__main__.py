@@ -84,8 +84,8 @@ def _group(name: str, arguments: Sequence[str]) -> int:
 
 def _parsed(known: Mapping[str, Command], arguments: Sequence[str], program: str, about: str | None) -> int:
     match arguments:
-        case [name, *rest] if name in known:
-            return tyro.cli(known[name], prog=f"{program} {name}", args=rest)
+        case [name, *rest] if command := known.get(hyphened := name.replace("_", "-")):  # tyro takes either
+            return tyro.cli(command, prog=f"{program} {hyphened}", args=rest)
     listed = reduce(or_, (_listed(name, command) for name, command in known.items()))
     return tyro.cli(listed, prog=program, description=f"{about}\n\n{ExitCode.legend()}", args=arguments)
 

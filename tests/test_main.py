@@ -299,6 +299,11 @@ def test_the_list_of_commands_fits_a_screen_and_each_says_the_rest_itself() -> N
     assert "certvae bundle out --mode full" in help_of("bundle")
 
 
+def test_a_command_is_the_same_by_either_of_its_spellings() -> None:
+    """As a function of Python it has an underscore."""
+    assert help_of("certify_latents") == help_of("certify-latents")
+
+
 @pytest.mark.parametrize("words", [(), ("certify-latents",), ("bundle",), ("report",), ("sweeps/tiny_fixed_q.py",)])
 def test_no_help_shows_an_empty_default(words: tuple[str, ...]) -> None:
     said = " ".join(help_of(*words).split())

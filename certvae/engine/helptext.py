@@ -24,8 +24,12 @@ def tell(spec: Any) -> None:
 
 
 def _written(kind: type) -> Iterator[tuple[str, str]]:
-    """(name, text) of the fields of a class that have one."""
-    lines = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    """(name, text) of the fields of a class that have one; none where its source is not at hand."""
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):  # it is in no file, or in none that has a text: a frozen program
+        return
+    lines = ast.parse(textwrap.dedent(source)).body[0]
     for field, below in itertools.pairwise(getattr(lines, "body", [])):
         match field, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from certvae.data.loading import foreseen, load
+from certvae.engine import helptext
 from certvae.engine.checks import check
 from certvae.engine.command import Command, anywhere, parse, seconds
 from certvae.engine.main import main
 from certvae.errors import ConfigFault, DataFault, ExitCode
 from certvae.protocols import chain
 from certvae.spec.control import CONTROLS
-from certvae.spec.parts import Mlp, Module
+from certvae.spec.parts import Mlp, Module, Training
 from certvae.spec.presets import encoder_for
 from certvae.spec.rescue import Rescue
 from certvae.spec.teachers import FeatureGmm, Given, Labels, PcaGmm
@@ -363,6 +364,13 @@ def test_help_breaks_a_text_where_the_line_ends_and_not_where_the_source_does(ca
     assert len(pairs) > 50
     for above, below in pairs:
         assert len(f"{above} {below.split()[0]}") > 77, above  # of 80 columns
+
+
+def test_help_does_without_texts_where_the_source_is_not_at_hand():
+    """As in a frozen program: it ended as a bug."""
+    spec = dataclasses.make_dataclass("Compiled", [("training", Training, Training())])()
+    helptext.tell(spec)
+    assert "help" in dataclasses.fields(spec.training)[0].metadata
 
 
 def test_help_keeps_every_example_on_a_line_and_names_the_exit_codes(capsys):
