@@ -97,13 +97,15 @@ def _named(code: CodeType) -> Iterator[str]:
     yield from chain.from_iterable(_named(inner) for inner in code.co_consts if isinstance(inner, CodeType))
 
 
-def _weights(levels: Levels) -> Iterator[nn.Parameter]:
-    return chain.from_iterable(module.parameters() for module in next(iter(levels), ()))
+def _weights(levels: Levels) -> list[nn.Parameter]:
+    """Of the nearest modules that have any, as an augmentation has not."""
+    found = ([weight for module in level for weight in module.parameters()] for level in levels)
+    return next(filter(None, found), [])
 
 
 def _as_read(images: Any, encode: Encode, levels: Levels) -> Any:
     """Images in the floating type of the nearest weights; an array becomes a tensor where a module reads it itself."""
-    weights = list(_weights(levels))
+    weights = _weights(levels)
     if isinstance(images, np.ndarray) and isinstance(getattr(encode, "__self__", encode), nn.Module):
         images = torch.as_tensor(images, device=weights[0].device if weights else None)
     kinds = dict.fromkeys(weight.dtype for weight in weights if weight.is_floating_point())

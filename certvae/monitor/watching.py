@@ -89,7 +89,9 @@ class Monitor:
             encode: images -> mu, (mu, logvar), or q(z|x) as a normal distribution: a module, a method of one, or a
                 function that reaches modules, as `lambda x: vae(x)[1:3]`. They are in evaluation mode meanwhile, so
                 that neither dropout nor running statistics notice, and images come in the type of their weights.
+                Wide codes are slow, 5 s of processor and 2 GB for 25,000 numbers an image: pool maps over places.
         """
+        _check_function(encode)
         self._steps += 1
         if not self._is_due:
             return None
@@ -284,6 +286,15 @@ def _check_given(images: Any, every: int | None) -> None:
         raise ConfigFault(f"every must be 1 or more steps, got {every}", "leave it away, or give 1", where="Monitor")
 
 
+def _check_function(encode: Any) -> None:
+    if not callable(encode):
+        raise ConfigFault(
+            f"step takes a function of images, found {type(encode).__name__}",
+            "give the encoder itself, or codes of `monitor.images` to monitor.observe(mu, logvar)",
+            where="Monitor.step",
+        )
+
+
 def _check_columns(name: str, found: np.ndarray | None, of: str, wanted: np.ndarray | None) -> None:
     if found is None or wanted is None or found.shape[1] == wanted.shape[1]:
         return
@@ -304,6 +315,12 @@ def _picked(images: Any, chosen: np.ndarray) -> Any:
 
 def _distributions(given: Any, images: int) -> np.ndarray:
     """Teacher rows, normalised; how far their sums may be off depends on the type that came in, as for `Pairs`."""
+    if getattr(given, "ndim", 2) == 1:
+        raise ConfigFault(
+            f"teacher_rows must have shape (n, K), got {tuple(given.shape)}",
+            "give probabilities for each image; of labels, torch.nn.functional.one_hot(labels)",
+            where="Monitor",
+        )
     rows = _array("teacher_rows", given)
     if len(rows) != images or len(rows) < LEAST_ROWS:
         raise ConfigFault(
@@ -314,6 +331,7 @@ def _distributions(given: Any, images: int) -> np.ndarray:
     if getattr(given, "dtype", None) == torch.bfloat16:  # numpy has no such type
         given = rows
     typed = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+    typed = typed if typed.dtype.kind == "f" else rows  # one-hot labels are whole numbers
     try:
         return Pairs.from_logits(typed, np.zeros_like(rows), split="guard").teacher
     except ValueError as error:

@@ -150,6 +150,12 @@ def test_images_come_in_the_type_of_the_weights(kind, images):
     assert monitor.images.dtype == images.dtype
 
 
+def test_a_module_without_weights_does_not_hide_those_behind_it():
+    """As an augmentation that a function names beside a loop."""
+    net, scaled = Loop(network().double()), nn.Identity()
+    assert Monitor(TEACHER, IMAGES).step(lambda x: net.encode(scaled(x))).row["finite"]
+
+
 def test_a_function_of_ones_own_gets_the_array_that_it_turns_itself():
     net = network()
     assert Monitor(TEACHER, IMAGES.numpy()).step(lambda x: net(torch.from_numpy(x))).row["finite"]

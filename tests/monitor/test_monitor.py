@@ -291,6 +291,8 @@ class TestLoop:
         (lambda: Monitor(T, IMAGES).step(lambda x: (x, x, x)), r"a pair \(mu, logvar\) or .* is wanted, got 3 things"),
         (lambda: Monitor(T, IMAGES).step(lambda x: {"mu": x, "logvar": x}), "is wanted, got dict"),
         (lambda: Monitor(T, IMAGES).step(lambda _: None), "is wanted, got NoneType"),
+        (lambda: Monitor(T, IMAGES).step(code(1.0)), "takes a function of images, found Tensor .* monitor.observe"),
+        (lambda: Monitor(torch.tensor(KIND), IMAGES), r"must have shape \(n, K\), got \(600,\) .*one_hot"),
         (lambda: Monitor(T, IMAGES).observe(), "got neither"),
         (lambda: Monitor(T, IMAGES).observe(code(1.0), code(1.0)[:, :1]), "logvar has 1 numbers per image, and mu 4"),
         (lambda: Monitor(T, IMAGES).observe(logits=code(1.0)[:, :3]), "logits has 3 numbers .* teacher_rows 4"),
@@ -307,6 +309,7 @@ def test_what_the_remedies_say_is_taken():
     assert torch.equal(torch.stack(list(IMAGES)), images)
     whole = lambda x: (x, code(3.0, x), torch.full((len(x), K), -4.0))  # noqa: E731 - as a user writes it
     assert Monitor(T, images, every=1).step(lambda x: whole(x)[1:3]).channel == "alive"
+    assert Monitor(nn.functional.one_hot(torch.tensor(KIND)), images).observe(code(3.0)).mean == "varies"
 
 
 def test_a_finding_says_what_it_decided_by():
