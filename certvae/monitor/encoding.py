@@ -152,7 +152,7 @@ def _code(given: Any) -> tuple[Any, Any]:
 
 def _refused(found: str) -> ConfigFault:
     return ConfigFault(
-        f"of encode mu, a pair (mu, logvar) or a normal distribution is wanted, got {found}",
+        f"encode must return mu, a pair (mu, logvar) or a normal distribution, got {found}",
         "give a function that picks them, as lambda x: model(x)[1:3], or lambda x: model(x).embedding",
         where="Monitor.step",
     )

@@ -192,7 +192,7 @@ def test_a_distribution_is_taken_as_mu_and_logvar(output):
 
 @pytest.mark.parametrize("output", [lambda x: Laplace(mu(x), 1.0), lambda x: {"mu": mu(x), "scale": x}])
 def test_what_else_comes_is_refused_and_the_remedy_taken(output):
-    with pytest.raises(ConfigFault, match=r"is wanted, got (Laplace|dict) .* a function that picks them"):
+    with pytest.raises(ConfigFault, match=r"distribution, got (Laplace|dict) .* a function that picks them"):
         Monitor(TEACHER, IMAGES).step(output)
     picked = lambda x: output(x)["mu"] if isinstance(output(x), dict) else output(x).mean  # noqa: E731
     assert Monitor(TEACHER, IMAGES).step(picked).row["finite"]

@@ -288,9 +288,9 @@ class TestLoop:
         (lambda: Monitor(T, list(IMAGES)), "must be a tensor or an array, found list .* torch.stack"),
         (lambda: Monitor(T, types.SimpleNamespace(shape=(N, 12), X=IMAGES)), "must be a tensor or an array"),  # AnnData
         (lambda: Monitor(T, IMAGES, every=0), "every must be 1 or more"),
-        (lambda: Monitor(T, IMAGES).step(lambda x: (x, x, x)), r"a pair \(mu, logvar\) or .* is wanted, got 3 things"),
-        (lambda: Monitor(T, IMAGES).step(lambda x: {"mu": x, "logvar": x}), "is wanted, got dict"),
-        (lambda: Monitor(T, IMAGES).step(lambda _: None), "is wanted, got NoneType"),
+        (lambda: Monitor(T, IMAGES).step(lambda x: (x, x, x)), r"a pair \(mu, logvar\) or .*, got 3 things"),
+        (lambda: Monitor(T, IMAGES).step(lambda x: {"mu": x, "logvar": x}), "distribution, got dict"),
+        (lambda: Monitor(T, IMAGES).step(lambda _: None), "distribution, got NoneType"),
         (lambda: Monitor(T, IMAGES).step(code(1.0)), "takes a function of images, found Tensor .* monitor.observe"),
         (lambda: Monitor(torch.tensor(KIND), IMAGES), r"must have shape \(n, K\), got \(600,\) .*one_hot"),
         (lambda: Monitor(T, IMAGES).observe(), "got neither"),
