@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both need only Python >= 3.11.
+# Two commands for a newcomer: `make demo` and `make test`. Both need only Python 3.11 to 3.14.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

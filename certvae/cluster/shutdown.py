@@ -74,17 +74,18 @@ def end_ray() -> bool:
         _put_back()
         if end.begun and not end.over.is_set():
             _left.append(end)
+            atexit.unregister(ray.shutdown)  # it would wait for this end; done at exit, Python 3.14 would call it still
+            atexit.register(_leave)
             _log.warning("Ray has not ended, and is waited for no longer: the next run on Ray needs a new Python")
     if end.error:
         raise end.error
     return end.over.is_set()
 
 
-@atexit.register
 def _leave() -> None:
-    """Ray's own function for the end of a process, which comes after this one, would wait for an end that hangs."""
-    if hangs():
-        atexit.unregister(ray.shutdown)
+    """Ends a later Ray of a process that left an earlier one, if that has ended by now."""
+    if not hangs():
+        ray.shutdown()
 
 
 def _put_back() -> None:

@@ -19,9 +19,19 @@ from pathlib import Path
 
 from certvae.canonical import canonical_json
 from certvae.errors import DiskFault, StoreFault
-from certvae.store.disk import Disk, disk_faults, entries, parts, remove, sweep
+from certvae.store.disk import Disk, disk_faults, entries, is_folder, parts, remove, sweep
 from certvae.store.folders import Corrupt, Folder, discard, folders, open_folder, quarantine
-from certvae.store.layout import DATA, STORE, VIEWS, existing, is_safe, no_store, read_identity, repair_identity
+from certvae.store.layout import (
+    DATA,
+    STORE,
+    VIEWS,
+    check_made,
+    existing,
+    is_safe,
+    no_store,
+    read_identity,
+    repair_identity,
+)
 from certvae.store.process import running
 from certvae.store.records import PLAN, ROWS, expected, read_record, record_paths
 from certvae.store.segments import all_segments, check
@@ -91,8 +101,13 @@ class Status:
 
 
 def verify(root: Path) -> Report:
-    """Reads and verifies every byte of truth; changes nothing, and does not raise for what it finds."""
-    disk, entries = Disk(root), list(_entries(root))
+    """Reads and verifies every byte of truth; changes nothing, and does not raise for what it finds.
+
+    Raises:
+        DiskFault: nobody can tell what there is.
+    """
+    with disk_faults("store"):
+        disk, entries = Disk(root), list(_entries(root))
     findings = (*(finding for path in entries for finding in _findings(disk, path)), *_missing(disk))
     return Report(len({*entries} - {finding.path for finding in findings}), findings)
 
@@ -107,8 +122,7 @@ def repair(root: Path) -> Report:
         StoreFault: there is no store.
     """
     disk = Disk(root)
-    if not (root / STORE).exists():
-        raise no_store(root)
+    check_made(root)
     _make_scratch(disk)
     for finding in verify(root).findings:
         if finding.bit == CORRUPT and finding.path == root / STORE:
@@ -187,9 +201,9 @@ def _entries(root: Path) -> Iterator[Path]:
     yield from (root, root / STORE)
     for folder in (root / name for name in FOLDERS):
         # Hidden is what somebody writes at this moment.
-        yield from (path for path in entries(folder) if path.name[0] != ".") if folder.is_dir() else ()
+        yield from (path for path in entries(folder) if path.name[0] != ".") if is_folder(folder) else ()
     for folder in (root / PLAN, root / ROWS):
-        yield from record_paths(folder) if folder.is_dir() else ()
+        yield from record_paths(folder) if is_folder(folder) else ()
     yield from all_segments(root)
 
 

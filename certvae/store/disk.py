@@ -256,7 +256,7 @@ def disk_fault(error: OSError, label: str = "", needed: int = 0) -> DiskFault:
 def _space(path: Path, needed: int) -> str:
     """` on DIR (0.2 of 40.0 GB free, need 1.3 GB)`, asked of the nearest folder that is there; empty on a sick disk."""
     try:
-        folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
+        folder = next(parent for parent in (path, *path.parents) if is_folder(parent))
         usage = shutil.disk_usage(folder)
     except OSError:
         return ""
@@ -279,6 +279,18 @@ def parts(name: str) -> tuple[str, str]:
     """What a temporary path of this name is of, and whose; empty where it does not say."""
     stem, _, made_by = name.rpartition(".")[0].rpartition(".")
     return stem, made_by
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder lies there.
+
+    Raises:
+        OSError: nobody can tell, which `Path.is_dir` takes for a no from Python 3.14 on.
+    """
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def entries(folder: Path) -> list[Path]:

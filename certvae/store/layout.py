@@ -242,6 +242,20 @@ def existing(root: Path) -> Disk:
     return Disk(root)
 
 
+def check_made(root: Path) -> None:
+    """Looks for a store in a folder, be it whole or not.
+
+    Raises:
+        DiskFault: nobody can tell.
+        StoreFault: there is none.
+    """
+    with disk_faults("store"):
+        try:
+            (root / STORE).stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise no_store(root) from error
+
+
 def no_store(root: Path) -> StoreFault:
     """The fault for a folder that was never made a store."""
     return StoreFault(

@@ -29,7 +29,7 @@ from certvae.canonical import SCHEMA, digest, plain
 from certvae.store.artifact import Artifact, Content, read_facts, refuse_non_finite
 from certvae.store.checkpoints import Checkpoints, forget_finished
 from certvae.store.folders import Corrupt, Folder, discard, give_up, open_folder, other_bytes, publish, quarantine
-from certvae.store.layout import STORE, UNMADE, ask_root, no_store, open_root, read_root
+from certvae.store.layout import UNMADE, ask_root, check_made, open_root, read_root
 from certvae.store.locks import KeyLocks
 from certvae.store.log import events, note
 from certvae.store.process import owner
@@ -172,8 +172,7 @@ class Store:
     def existing(cls, path: Path | str, *, reading: bool = False) -> Self:
         """The store of a folder that is one. Raises StoreFault where there is none, and makes none."""
         root = Path(os.path.realpath(path))
-        if not (root / STORE).exists():
-            raise no_store(root)
+        check_made(root)
         return cls(root, reading=reading)
 
     def key(self, stage: Stage, *inputs: Any, **named: Any) -> str:

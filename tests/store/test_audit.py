@@ -1,5 +1,6 @@
 """Looking after a store: everything wrong is found, nothing right is touched."""
 
+import functools
 import os
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from certvae.errors import StoreFault
+from certvae.errors import DiskFault, StoreFault
 from certvae.store.artifact import ARRAYS, Content
 from certvae.store.audit import CORRUPT, FOREIGN, MISSING, UNREADABLE, gc, repair, status, verify
 from certvae.store.checkpoints import Checkpoints
@@ -19,6 +20,8 @@ from certvae.store.sealed import seal
 from certvae.store.selftest import draw, run_chain, summarise, walk
 from certvae.store.store import Stage, Store, audit
 
+UNASKABLE = "x" * 300
+"""A name that no file system takes: it refuses to look for it."""
 OLD = -1.0  # days: everything is older than that
 
 
@@ -45,15 +48,18 @@ def going(store: Store, monkeypatch: pytest.MonkeyPatch) -> Going:
 
     def arm(call: str, folder: str) -> None:
         (store.path / folder / "fleeting.a-host.x" / "inner").mkdir(parents=True)
-        real = getattr(os, call)
+        calls = ("stat", "lstat") if call == "stat" else (call,)  # `Path.lstat` asks either, as Python's version will
+        real = {name: getattr(os, name) for name in calls}
 
-        def late(path: Any = ".", *args: Any, **named: Any) -> Any:
+        def late(name: str, path: Any = ".", *args: Any, **named: Any) -> Any:
             if isinstance(path, str | Path) and Path(path).name.startswith("fleeting"):
-                monkeypatch.setattr(os, call, real)
+                for patched in calls:
+                    monkeypatch.setattr(os, patched, real[patched])
                 shutil.rmtree(path)
-            return real(path, *args, **named)
+            return real[name](path, *args, **named)
 
-        monkeypatch.setattr(os, call, late)
+        for name in calls:
+            monkeypatch.setattr(os, name, functools.partial(late, name))
 
     return arm
 
@@ -121,6 +127,12 @@ class TestVerify:
     def test_what_is_no_store_is_told(self, tmp_path: Path) -> None:
         assert verify(tmp_path).exit_code == FOREIGN
         assert verify(tmp_path / "absent").exit_code & FOREIGN
+
+    @pytest.mark.parametrize("look", [verify, repair, status, Store.existing])
+    def test_a_place_that_cannot_be_asked_is_no_absent_store(self, tmp_path: Path, look: Callable[[Path], Any]) -> None:
+        """Up to Python 3.13 that was called a bug of ours, and from then on a folder without a store."""
+        with pytest.raises(DiskFault, match="path too long"):
+            look(tmp_path / UNASKABLE)
 
     def test_what_a_sweep_takes_away_meanwhile_is_no_finding(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
