@@ -9,8 +9,10 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+import yaml
 
 import certvae
+from certvae.cluster import doctor
 from tests.test_architecture import ROOT
 
 EXTRAS = {"all", "dev", "features", "report", "rigorous", "store", "sweep", "tracking", "train", "verify"}
@@ -59,6 +61,18 @@ def test_the_lock_holds_every_extra():
         line.partition("==")[0].partition("[")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()
     }
     assert names - locked == set()
+
+
+def test_every_place_names_the_same_pythons():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [one.rpartition(" ")[2] for one in project["classifiers"] if " :: Python :: 3." in one]
+    oldest, newest = doctor.PYTHONS
+    assert named == [f"3.{minor}" for minor in range(oldest[1], newest[1] + 1)]
+    assert project["requires-python"] == f">={named[0]},<3.{newest[1] + 1}"
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    assert jobs["gate"]["strategy"]["matrix"]["python"] == named
+    for place in ("README.md", "Makefile", "certvae/cluster/node.sh"):
+        assert f"Python {named[0]} to {named[-1]}" in (ROOT / place).read_text()
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ LOCK = Path(__file__).parents[2] / "requirements.lock"
 PORTS = {UI_PORT: "the MLflow UI", 6390: "the head of a cluster", 8265: "Ray's dashboard"}
 SKEW_SECONDS = 5.0
 LEAST_SHARED = 10**9  # bytes; Ray wants a third of the memory, and warns of less
-OLDEST_PYTHON = (3, 11)
+PYTHONS = (3, 11), (3, 14)
+"""The oldest and the newest that the lock has packages for."""
 NODE_SECONDS = 180.0  # for all nodes to answer: torch is imported on each
 HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 """What makes GPUs invisible to a process."""
@@ -163,9 +164,10 @@ def home() -> Iterator[Finding]:
 
 def versions(lock: Path) -> Iterator[Finding]:
     """Compares Python and every installed package with the lock."""
-    if sys.version_info[:2] < OLDEST_PYTHON:
-        wanted = ".".join(map(str, OLDEST_PYTHON))
-        yield Finding("python", "bad", platform.python_version(), f"use Python {wanted} or newer")
+    oldest, newest = PYTHONS
+    if not oldest <= sys.version_info[:2] <= newest:
+        wanted = " to ".join(".".join(map(str, python)) for python in PYTHONS)
+        yield Finding("python", "bad", platform.python_version(), f"use Python {wanted}")
     else:
         yield Finding("python", "ok", platform.python_version())
     if not lock.exists():

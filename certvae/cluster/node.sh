@@ -34,7 +34,7 @@ refuse() {
 setup() {
     cmp -s "$root/requirements.lock" "$root/.venv.lock" && [ -x "$root/.venv/bin/python" ] && return
     local python
-    python=$(command -v python3.11 || command -v python3) || refuse "no python3: install Python 3.11 or newer"
+    python=$(command -v python3.11 || command -v python3) || refuse "no python3: install Python 3.11 to 3.14"
     "$python" -m venv --clear "$root/.venv" || refuse "no venv: install the package python3-venv"
     "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
         -r "$root/requirements.lock"

@@ -123,6 +123,11 @@ class TestVersions:
     def test_no_lock_is_noted(self, tmp_path):
         assert list(versions(tmp_path / "none"))[1].verdict == "note"
 
+    @pytest.mark.parametrize("version", [(3, 10), (3, 15)])
+    def test_a_python_that_the_lock_has_no_packages_for(self, monkeypatch, tmp_path, version):
+        monkeypatch.setattr(doctor.sys, "version_info", (*version, 0, "final", 0))
+        assert bad(next(versions(tmp_path / "none")), "use Python 3.11 to 3.14")
+
 
 class TestGpus:
     def test_none_is_no_fault(self):
