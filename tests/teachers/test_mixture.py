@@ -17,8 +17,9 @@ EVERY_COVARIANCE = pytest.mark.parametrize("covariance", COVARIANCES)
 
 @pytest.fixture
 def array_api(monkeypatch):
-    """What `environment.settle` does for a worker."""
+    """What `environment.settle` does for a worker; and no points are few, for those would be the host's."""
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    monkeypatch.setattr(mixture, "FEW", 0)
 
 
 def blobs(n: int = 600, seed: int = 0) -> np.ndarray:
@@ -223,3 +224,13 @@ def test_the_teacher_is_tempered_then_smoothed_and_float32():
 def test_a_posterior_of_a_row_does_not_depend_on_the_rows_beside_it():
     model, features = fitted().mixture, blobs()
     np.testing.assert_allclose(model.posterior(features)[7:8], model.posterior(features[7:8]), rtol=0, atol=1e-12)
+
+
+def test_few_points_are_the_hosts_whatever_the_device(array_api, monkeypatch):
+    """A card takes longer to launch what reads them. This device has no numbers to read."""
+    monkeypatch.setattr(mixture, "FEW", blobs().size * 3)
+    on_host, asked = fitted(), fitted(device="meta")
+    np.testing.assert_array_equal(on_host.mixture.posterior(blobs()), asked.mixture.posterior(blobs(), "meta"))
+    monkeypatch.setattr(mixture, "FEW", blobs().size * 3 - 1)
+    with pytest.raises(RuntimeError, match="meta"):
+        on_host.mixture.posterior(blobs(), "meta")
