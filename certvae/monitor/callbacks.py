@@ -1,6 +1,7 @@
 """A monitor as a callback of a library that trains. The library is imported when its callback is asked for."""
 
 import importlib
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ STATES = "certvae"
 """Of a checkpoint of Lightning: a state for each monitor in the order of its callbacks: two may watch alike."""
 COPIES = "DDPStrategy"
 """Of Lightning, by either name: each process holds the whole network. With shards all are needed at a look."""
+SHARDS = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
+"""Of accelerate, whose launcher asks for them by ACCELERATE_USE_<name>, of which a Trainer's arguments know nothing."""
 
 
 def lightning(monitor: "Monitor", encode: Encode | None) -> Any:
@@ -65,13 +68,20 @@ def transformers(monitor: "Monitor", encode: Encode | None) -> Any:
                 monitor.load_state_dict({**monitor.state_dict(), "steps": state.global_step})
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:  # noqa: ARG002
-            if state.is_world_process_zero or args.fsdp or args.deepspeed:  # as for COPIES
+            if state.is_world_process_zero or _in_shards(args, model):
                 _step(monitor, encode, model)
 
         def __reduce__(self) -> tuple[Any, ...]:
             return transformers, (monitor, encode)
 
     return Watched()
+
+
+def _in_shards(args: Any, model: Any) -> bool:
+    """Whether each process of a Trainer holds but a part of the network: a look by one alone would wait for ever."""
+    launched = any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true") for name in SHARDS)
+    on_mesh = any(hasattr(weight, "device_mesh") for weight in model.parameters())  # of a DTensor: tensor parallelism
+    return bool(args.fsdp or args.deepspeed) or launched or on_mesh
 
 
 def _step(monitor: "Monitor", encode: Encode | None, module: Any) -> None:

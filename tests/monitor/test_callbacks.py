@@ -81,6 +81,18 @@ def test_of_processes_that_hold_copies_the_first_looks_alone(library, sharded):
     assert len(monitor.observations) == 2
 
 
+@pytest.mark.parametrize("by", ["launcher", "mesh"])
+def test_shards_that_the_arguments_of_a_trainer_do_not_tell_are_noticed(by, monkeypatch):
+    """Under `accelerate launch --use_fsdp` the first process looked alone, and waited for the weights of the others."""
+    monitor, net = Monitor(TEACHER, IMAGES, every=1), Coder()
+    if by == "launcher":
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    else:
+        net.encoder.weight.device_mesh = "a DTensor has one"
+    transformers_step(monitor.transformers(), net, first=False)
+    assert len(monitor.observations) == 1
+
+
 def test_a_checkpoint_of_lightning_holds_a_state_for_each_monitor():
     checkpoint, steps = {}, (2, 3)
     for callback, number in [(Monitor(TEACHER, IMAGES, every=1).lightning(), number) for number in steps]:
