@@ -9,11 +9,12 @@ It is the run of the command line, with the same store: either goes on with what
 import ast
 import importlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -180,23 +181,23 @@ def _found_in(script: Path, there: Mapping[str, Any]) -> Study | None:
         nodes = ast.parse(script.read_bytes()).body
     except (OSError, SyntaxError, ValueError):
         return None
-    bound = {name for node in nodes for name in _bound(node)}
+    main = [node for node in nodes if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)]
+    bound = _bound(node for node in nodes if node not in main) - _bound(main)  # what was given twice is another one
     return named({name: value for name, value in there.items() if name in bound or "*" in bound})
 
 
-def _bound(node: ast.stmt) -> Iterator[str]:
-    """Names that a statement of a module gives it when the module is imported."""
-    match node:
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            return
-        case ast.If(test=test) if "__name__" in ast.unparse(test):
-            return
-    for part in ast.walk(node):
+def _bound(nodes: Iterable[ast.stmt]) -> set[str]:
+    """Names that statements give a module."""
+    bodies = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    parts = chain.from_iterable(ast.walk(node) for node in nodes if not isinstance(node, bodies))
+    found = set()
+    for part in parts:
         match part:
             case ast.Name(id=name, ctx=ast.Store()):
-                yield name
+                found.add(name)
             case ast.alias(name=name, asname=other):
-                yield other or name
+                found.add(other or name)
+    return found
 
 
 def _spelled(options: Row) -> list[str] | None:

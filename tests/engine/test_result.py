@@ -173,6 +173,7 @@ def test_a_study_of_a_module_is_named_for_the_command_that_goes_on(tmp_path):
         ("from sweeps import tiny_fixed_q\n{}\nother = tiny_fixed_q.STUDY\n", True),
         ("if True:\n    from sweeps.search_margin_psnr import *\n", True),
         ("def main():\n    STUDY.run()\nif __name__ == '__main__':\n    {}\n    main()\n", False),
+        ("{}\nif __name__ == '__main__':\n    STUDY = STUDY.changed()\n    STUDY.run()\n", False),
         ("print('typed beside it, as in Spyder')\n", False),
         ("changed since (\n", False),
     ],
