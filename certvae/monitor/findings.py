@@ -126,10 +126,9 @@ def expected(forecast: Forecast, kl_weight: float) -> Finding:
 
 def _begins(row: Row, history: Sequence[Observation]) -> bool:
     """Whether the network has not come to life yet, and may: a state of its start is no alarm."""
-    if any(one.mean == "varies" for one in history):
-        return False
     before, now = (one.get("kl_rate") for one in (history[-TREND].row if len(history) >= TREND else {}, row))
-    return len(history) < TREND or (before is not None and now is not None and now > RISES * before)
+    rises = before is not None and now is not None and now > RISES * before
+    return (rises or len(history) < TREND) and not any(one.mean == "varies" for one in history)
 
 
 def _states(row: Row) -> Iterator[Finding]:

@@ -309,7 +309,8 @@ def _picked(images: Any, chosen: np.ndarray) -> Any:
     """Some of the images; of a data frame and of a sparse matrix, as of cells, an array."""
     if isinstance(images, Tensor):
         return images[torch.from_numpy(chosen)]
-    rows = (images.to_numpy() if hasattr(images, "to_numpy") else images)[chosen]
+    given = images.to_numpy() if hasattr(images, "to_numpy") else images
+    rows = (given.tocsr() if hasattr(given, "tocsr") else given)[chosen]  # not every sparse matrix has rows
     return rows.toarray() if hasattr(rows, "toarray") else rows
 
 

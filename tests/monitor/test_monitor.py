@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from certvae import Monitor
+from certvae import Monitor, answers
 from certvae.errors import ConfigFault
 from certvae.monitor.findings import Observation, findings
 
@@ -139,6 +139,16 @@ def test_a_state_goes_into_a_checkpoint_and_on_from_there(tmp_path, caplog):
     assert not caplog.text  # it has been said
 
 
+def test_a_long_run_is_taken_up_in_a_time_that_grows_with_its_looks(monkeypatch):
+    """Each look of a code that never varied asked all looks before it, and so did each that was loaded."""
+    first, asked = Monitor(T, IMAGES), []
+    looks = [(step, row) for row in (look(first, 0.0, logvar=0.0).row,) for step in range(50)]
+    known = answers.mean
+    monkeypatch.setattr(answers, "mean", lambda row: asked.append(row) or known(row))
+    Monitor(T, IMAGES).load_state_dict({"steps": 50, "looks": looks})
+    assert len(asked) < 3 * len(looks)
+
+
 def test_logits_alone_will_do():
     assert words(Monitor(T, IMAGES).observe(logits=code(9.0))) == (None, None, "certified")
 
@@ -159,7 +169,7 @@ def test_a_variance_that_overflows_is_not_finite(logvar):
     assert str(look(Monitor(T, IMAGES), 3.0, logvar=logvar)) == "step 1: not finite"
 
 
-@pytest.mark.parametrize("of", [pandas.DataFrame, scipy.sparse.csr_matrix])
+@pytest.mark.parametrize("of", [pandas.DataFrame, scipy.sparse.csr_matrix, scipy.sparse.coo_matrix])
 def test_cells_in_a_data_frame_or_a_sparse_matrix_are_taken(of):
     """Columns of a data frame were picked in place of rows, or a KeyError ended the loop."""
     monitor = Monitor(np.tile(T, (2, 1)), of(np.tile(IMAGES.numpy(), (2, 1))))
