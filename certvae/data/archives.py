@@ -20,6 +20,8 @@ LARGEST_FILE = 2**26
 """Bytes of one file of a zip archive; the images of a data set are a thousand times smaller."""
 LARGEST_STREAM = 2**28
 """Bytes that a .gz may unpack to; the largest official one, CIFAR, holds 186 million."""
+NAMES = 3
+"""That links in folders of two names may give a folder, on average; a link to a part with linked classes gives one."""
 _JUNK = ("__MACOSX",)
 
 
@@ -59,15 +61,19 @@ def folder_files(path: Path) -> Iterator[Files]:
 
 
 def entries(
-    folder: Path | str, prefix: str = "", above: frozenset[str] = frozenset(), met: set[str] | None = None
+    folder: Path | str,
+    prefix: str = "",
+    above: frozenset[str] = frozenset(),
+    met: set[str] | None = None,
+    again: list[str] | None = None,
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Every visible file below a folder by its relative name. Links are followed, but not back to a folder above.
 
     Raises:
-        DataFault: a link to a folder lies in a folder that has two names by links itself. Of folders that link to each
-            other each would be walked in as many ways as there are orders of them.
+        DataFault: links in folders that have two names by links themselves give every folder any number of names. Of
+            folders that link to each other each would be walked in as many ways as there are orders of them.
     """
-    here, met = os.path.realpath(folder), set() if met is None else met
+    here, met, again = os.path.realpath(folder), set() if met is None else met, [] if again is None else again
     if here in above:
         return
     above, is_known = above | {here}, here in met
@@ -79,8 +85,10 @@ def entries(
             target = Path(entry.path) if entry.is_symlink() else entry  # a path takes a link to itself for nothing
             if target.is_dir():
                 if is_known and entry.is_symlink() and os.path.realpath(entry.path) not in above:
+                    again.append(entry.path)
+                if len(again) > NAMES * len(met):
                     raise _multiplied(entry.path)
-                yield from entries(entry.path, f"{prefix}{entry.name}/", above, met)
+                yield from entries(entry.path, f"{prefix}{entry.name}/", above, met, again)
             elif target.is_file():
                 yield prefix + entry.name, entry
 

@@ -275,6 +275,19 @@ def test_nor_is_one_to_a_part_that_is_not_read(tmp_path):
     assert ImageFolder(folder).index.ignored == ("original",)
 
 
+def test_not_even_where_classes_are_links(tmp_path):
+    """Each class has two names then, and a link in one of them is no reason to refuse them all."""
+    folder = tmp_path / "images"
+    for part in ("train", "val"):
+        write_folder(tmp_path / part, images())
+        (folder / part).mkdir(parents=True)
+        for label in ("cats", "dogs"):
+            (folder / part / label).symlink_to(tmp_path / part / label)
+    names = ImageFolder(folder).index.names
+    (folder / "latest").symlink_to(folder / "train")
+    assert (ImageFolder(folder).index.names, ImageFolder(folder).index.ignored) == (names, ("latest",))
+
+
 def test_folders_that_link_to_each_other_are_refused_at_once(tmp_path):
     """Each was walked in every order of the others: twelve, in a thousand million ways."""
     folder = write_folder(tmp_path / "images", {f"{label}/0.jpg": b"x" for label in range(12)})
