@@ -27,7 +27,7 @@ DAMAGED = (
 )
 """What the standard library raises for archives that were cut, changed or encrypted."""
 _PICKLES = "allow_pickle"
-_SHORT = re.compile(r"CUDA.* out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED")
+_SHORT = re.compile(r"CUDA.* out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED")
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD")
 
 

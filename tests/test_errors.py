@@ -116,6 +116,7 @@ def test_ordinary_variables_are_left_in_messages(monkeypatch):
         (type("OutOfMemoryError", (RuntimeError,), {})("Tried to allocate 2.00 GiB"), True),
         (type("AcceleratorError", (RuntimeError,), {})("CUDA error: out of memory\nmore lines"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (ValueError("CUDA error: out of memory"), False),
     ],
