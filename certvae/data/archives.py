@@ -20,8 +20,8 @@ LARGEST_FILE = 2**26
 """Bytes of one file of a zip archive; the images of a data set are a thousand times smaller."""
 LARGEST_STREAM = 2**28
 """Bytes that a .gz may unpack to; the largest official one, CIFAR, holds 186 million."""
-NAMES = 3
-"""That links in folders of two names may give a folder, on average; a link to a part with linked classes gives one."""
+MOST_LINKS = 3
+"""To folders that one path may pass: a link to a part whose classes are links passes two."""
 _JUNK = ("__MACOSX",)
 
 
@@ -61,44 +61,37 @@ def folder_files(path: Path) -> Iterator[Files]:
 
 
 def entries(
-    folder: Path | str,
-    prefix: str = "",
-    above: frozenset[str] = frozenset(),
-    met: set[str] | None = None,
-    again: list[str] | None = None,
+    folder: Path | str, prefix: str = "", above: frozenset[str] = frozenset(), links: int = 0
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Every visible file below a folder by its relative name. Links are followed, but not back to a folder above.
 
     Raises:
-        DataFault: links in folders that have two names by links themselves give every folder any number of names. Of
-            folders that link to each other each would be walked in as many ways as there are orders of them.
+        DataFault: a path passes more links than anybody means: folders that link to each other have a name for every
+            order of them.
     """
-    here, met, again = os.path.realpath(folder), set() if met is None else met, [] if again is None else again
+    here = os.path.realpath(folder)
     if here in above:
         return
-    above, is_known = above | {here}, here in met
-    met.add(here)
+    if links > MOST_LINKS:
+        raise _too_many_links(str(folder))
     with os.scandir(folder) as found:
         for entry in found:
             if not is_visible(entry.name):
                 continue
-            target = Path(entry.path) if entry.is_symlink() else entry  # a path takes a link to itself for nothing
+            is_link = entry.is_symlink()
+            target = Path(entry.path) if is_link else entry  # a path takes a link to itself for nothing
             if target.is_dir():
-                if is_known and entry.is_symlink() and os.path.realpath(entry.path) not in above:
-                    again.append(entry.path)
-                if len(again) > NAMES * len(met):
-                    raise _multiplied(entry.path)
-                yield from entries(entry.path, f"{prefix}{entry.name}/", above, met, again)
+                yield from entries(entry.path, f"{prefix}{entry.name}/", above | {here}, links + is_link)
             elif target.is_file():
                 yield prefix + entry.name, entry
 
 
-def _multiplied(link: str) -> DataFault:
+def _too_many_links(path: str) -> DataFault:
     return DataFault(
-        f"{link} is a link in a folder that has two names itself, by another link",
-        "take one of the two away, or name a folder that holds neither",
-        where=link,
-        cause="by links in links a folder has any number of names, and its files are there as often",
+        f"the path passes more than {MOST_LINKS} links to folders: {path}",
+        "take links away, or name a folder that holds the images themselves",
+        where=path,
+        cause="folders that link to each other have as many names as there are orders of them",
     )
 
 
