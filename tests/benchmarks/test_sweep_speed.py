@@ -169,7 +169,7 @@ QUESTION = """
 import sys, time
 began = time.process_time()
 from certvae.engine import run as flow
-from certvae.engine import main
+from certvae.engine.main import main
 from sweeps.search_margin_psnr import STUDY
 imported = time.process_time()
 from certvae.store.store import Store
