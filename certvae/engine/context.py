@@ -47,13 +47,6 @@ class Context:
             deadline_seconds=seconds(run.deadline, "deadline"),
             recompute=run.recompute,
         )
-        self.rows = RowIndex(
-            self.store.rows(base.study),
-            made_here(on_cluster=run.address is not None),
-            chain.modes,
-            self.store.is_stale,
-            recompute=run.recompute,
-        )
 
     def say(self, *lines: str | None, style: str = "") -> None:
         """Prints lines as they are: a terminal wraps them, and nothing in them is markup. None and "" print nothing."""
@@ -65,6 +58,13 @@ class Context:
         """Whether nothing will be computed: then no folder is made and no data set is decoded."""
         run = self.run
         return (run.plan and not run.decode) or run.status or run.explain is not None
+
+    @functools.cached_property
+    def rows(self) -> RowIndex:
+        """The rows of the study, read when first asked for: a question about all that the store holds reads its own."""
+        here = made_here(on_cluster=self.run.address is not None)
+        found = self.store.rows(self.base.study)
+        return RowIndex(found, here, chain.modes, self.store.is_stale, recompute=self.run.recompute)
 
     @functools.cached_property
     def dataset(self) -> Dataset:

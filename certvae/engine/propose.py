@@ -184,6 +184,8 @@ def exhausted(proposals: Sequence[Proposal]) -> bool:
 
     A parameter that is drawn only where another has some value is asked for there alone.
     """
+    if proposals and None in map(_size, proposals[0].distributions.values()):
+        return False  # at once, for this is asked of each config: beside the values of the first there is a continuum
     names = set.intersection(*(set(one.params) for one in proposals)) if proposals else set()
     for name in sorted(names):
         kinds = [one.distributions[name] for one in proposals]

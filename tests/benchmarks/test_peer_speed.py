@@ -5,8 +5,8 @@ and Ray included. Ours also records a guard curve per epoch, certificates, rows 
 confirmed code; the peer does none of it.
 
 Measured on two cores that did nothing else: ours 60 and 62 s, with 61 s of stages on two slots; the peer 172 s, 2.8
-times as long, and 102 s, 1.6 times, when it keeps its processes. The last 9 s of ours are MLflow's runs and the bundle of
-the winner. Before Gaussian processes, controls and bundles it took 49 s where the peer took 207.
+times as long, and 102 s, 1.6 times, when it keeps its processes. The last 9 s of ours are MLflow's runs and the bundle
+of the winner. Before Gaussian processes, controls and bundles it took 49 s where the peer took 207.
 
 What makes the ratio: warm-up and teacher run once per seed and not once per config, a search trains the two modes that
 its goal reads, and workers are kept between cells. Configs that stand at the same end of the range of alpha_kl share

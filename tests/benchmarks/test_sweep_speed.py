@@ -22,9 +22,11 @@ from certvae.cluster.slots import Place, Slots
 from certvae.data.loading import load
 from certvae.engine import executor  # before Ray itself: it settles what Ray reads when it is imported
 from certvae.engine.dispatch import Cell, Dispatcher, Ended, Listed, Listener
+from certvae.engine.gate import Gate
 from certvae.engine.propose import Proposal
 from certvae.engine.rule import CONFIRMED, SEARCHED
 from certvae.engine.space import weights as space
+from certvae.looks import together
 from certvae.protocols import chain
 from certvae.spec.cell import CellSpec
 from certvae.spec.goal import proposed_kind
@@ -165,6 +167,7 @@ def test_a_thousand_trivial_cells_cost_what_plain_trials_cost(tmp_path_factory, 
 
 
 CONFIGS, SEEDS, FRESH = 1100, (100, 101, 102), (200, 201, 202, 203, 204)
+THREE = ("full", "no_align", "rescue")
 QUESTION = """
 import sys, time
 began = time.process_time()
@@ -210,11 +213,13 @@ def finished(tmp_path_factory) -> Path:
     rows = real_rows(store, base)
     for number in range(CONFIGS):
         spec = propose(store, base, number)
-        for seed, (mode, row) in itertools.product(SEEDS, rows.items()):
+        for seed, mode in itertools.product(SEEDS, THREE):
+            row = rows[mode]
             store.put_row(renamed(row, replace(spec, seed=seed), "guard", (mode == "full") / (1 + number)))
         if number == 0:  # the margins fall with the number, so this is the winner
             for seed, split, row in itertools.product(FRESH, CONFIRMED, rows.values()):
                 store.put_row(renamed(row, replace(spec, seed=seed), split, 0.0))
+            Gate(store, base.data.name).open([spec])
     show(store)
     return store.path
 
@@ -222,7 +227,7 @@ def finished(tmp_path_factory) -> Path:
 def show(store: Store) -> None:
     """Marks the ledger as complete: to write 14,000 runs takes minutes, and `test_ledger_speed` measures it."""
     database(store).touch()
-    Watermark(store, STUDY, database(store), store.rows(STUDY)).put(0)
+    Watermark(store, STUDY, database(store), together(store.disk, store.rows(STUDY))).put(0)
 
 
 def real_rows(store: Store, base: CellSpec) -> dict[str, dict]:
@@ -255,14 +260,13 @@ def renamed(row: dict, spec: CellSpec, split: str, more: float) -> dict:
 
 @pytest.mark.slow
 def test_ten_thousand_rows_are_asked_in_a_few_times_what_reading_them_takes(finished, capsys):
-    """9,930 rows of 1,100 configs. Nothing of it imports Ray or MLflow.
+    """9,950 rows of 1,100 configs. Nothing of it imports Ray or MLflow.
 
-    Measured on two cores at a load of 6: plan 1.4 s, status 3.0 s, half of it the table of 3,303 lines, resume 3.7 s;
-    reading the rows once 1.1 s, imports 2.4 s.
+    A resumed search imports torch, for its sampler and for the bundle of its winner, and judges every config again.
     """
     for question in (("--plan",), ("--status",), ()):
         imports, reading, answer = ask(finished, *question)
         with capsys.disabled():
             name = "".join(question) or "resume"
             print(f"\n{name}: {answer:.2f} s, reading the rows {reading:.2f} s, imports {imports:.2f} s", end="")
-        assert answer < 5 * reading, question
+        assert answer < (5 if question else 10) * reading, question
