@@ -21,6 +21,7 @@ from certvae.errors import Fault, RayFault
 from certvae.terminal import handled
 
 SECONDS = 2.0  # between two looks
+LAST_LOOK_SECONDS = 5.0  # for a look that has begun; with the head gone it may not end
 PATIENCE = 5  # looks in a row at a head that does not answer; Ray's own patience is 60 s
 CLEANUP_SECONDS = 20.0  # for a stopped run to clean up; with its head gone, Ray may wait for ever
 ASKED_SECONDS = 0.2  # the same after SIGTERM: Ray, where it was sent that too, aborts its driver within a second or two
@@ -138,7 +139,7 @@ class Watch:
     def __init__(self, head: str, expected: Facts, probe: str, stop: Callable[[Fault], None]):
         self._head, self._expected, self._probe, self._stop = head, expected, probe, stop
         self._nodes = {node["NodeID"]: node for node in alive()}
-        self._over = threading.Event()
+        self._over, self._in_ray = threading.Event(), threading.Lock()
         looks = (self._look_at_head, self._look_at_nodes, self._keep_fresh)
         self._threads = [threading.Thread(target=self._repeat, args=(look,), daemon=True) for look in looks]
         self._unheard = 0
@@ -149,7 +150,10 @@ class Watch:
         return self
 
     def __exit__(self, *raised: object) -> None:
+        """Waits for a look that asks Ray, which would end this process if it was gone meanwhile; none begins after."""
         self._over.set()
+        if self._in_ray.acquire(timeout=LAST_LOOK_SECONDS):
+            self._in_ray.release()
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -172,17 +176,26 @@ class Watch:
             self._stop(head_lost(self._head))
 
     def _look_at_nodes(self) -> None:
+        try:
+            with self._in_ray:
+                if not self._over.is_set():
+                    self._compare()
+        except Fault as fault:
+            self._over.set()
+            self._stop(fault)
+
+    def _compare(self) -> None:
+        """Takes up nodes that came and went.
+
+        Raises:
+            Fault: one that came is not what every node must be.
+        """
         found = {node["NodeID"]: node for node in alive()}
         gone = [self._nodes[name] for name in self._nodes.keys() - found.keys()]
         come = [found[name] for name in found.keys() - self._nodes.keys()]
         for node in gone:
             logger.warning("node %s lost: its cells start again on other nodes", node["NodeManagerHostname"])
-        try:
-            check(self._expected, ask(come, self._probe))
-        except Fault as fault:
-            self._over.set()
-            self._stop(fault)
-            return
+        check(self._expected, ask(come, self._probe))
         for node in come:
             logger.warning("node %s joined: its slots are used from now on", node["NodeManagerHostname"])
         self._nodes = found

@@ -109,6 +109,30 @@ def test_a_probe_stays_young_while_its_run_is_watched(store, monkeypatch):
         assert Path(probe).stat().st_mtime > 0
 
 
+def test_no_look_asks_ray_once_a_watch_is_over(store, monkeypatch):
+    """One was in Ray when that ended, and took the driver along with code 1, its table not printed."""
+    asking, asked = [0], [0]
+
+    def alive() -> list:
+        asking[0] += 1
+        time.sleep(0.05)
+        asking[0] -= 1
+        asked[0] += 1
+        return []
+
+    monkeypatch.setattr(watch, "SECONDS", 0.001)
+    monkeypatch.setattr(watch, "alive", alive)
+    with probe_file(store) as probe, socket.create_server(("127.0.0.1", 0)) as head:
+        with watch.Watch(f"127.0.0.1:{head.getsockname()[1]}", HERE, probe, pytest.fail):
+            until = time.monotonic() + 60
+            while not (asking[0] and asked[0] > 1) and time.monotonic() < until:
+                time.sleep(0.001)
+        assert asking == [0]
+        ended = asked[0]
+        time.sleep(0.2)
+        assert (asking, asked) == ([0], [ended])
+
+
 def test_a_node_says_the_program_that_its_rows_will_say(store):
     with probe_file(store) as probe:
         assert program_digest().startswith(look(probe).program)
