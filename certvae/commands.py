@@ -1,7 +1,4 @@
-"""What each subcommand of `certvae` does: its options are the parameters, its help is the docstring.
-
-What a command does not need is not imported: certify reads numpy alone.
-"""
+"""What each subcommand of `certvae` does: its options are the parameters, its help is the docstring."""
 
 import importlib
 from collections.abc import Sequence

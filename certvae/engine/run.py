@@ -184,7 +184,8 @@ def _search(context: Context) -> Ending:
     folder = summary.folder(context.store.path, context.base.study)
     journal = Journal(folder, context.store, context.base.study, search.goal)
     cells = SearchCells(search, context.store, context.rows, journal, context.gate)
-    _settle()  # a sampler may compute with torch, and must propose the same again
+    if len(proposals(context.store, context.base.study)) < search.total:
+        _settle()  # a sampler may compute with torch, and must propose the same again
     collector = Collector(cells, context)
     finished = _run(context, collector, lambda: (len(left), cells.headline()))
     rows = [row for cell in cells.confirmed() for row in context.rows.of(cell)]

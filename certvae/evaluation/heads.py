@@ -29,7 +29,7 @@ ROUND = 5  # steps between two looks at the guard rows
 HISTORY = 10  # steps that L-BFGS remembers
 PATIENCE = 3  # rounds without a better guard loss
 MAX_ROUNDS = 100
-FEW = 2**15  # logits of a fit, rows times classes, that a host is done with before a card has launched what makes them
+FEW = 2**15  # logits, rows times classes, of a fit that is the host's: counted kernels say so, and no card has shown it
 SHORT_STEPS, SHORT_RATE, SHORT_BATCH = 200, 1e-3, 256
 
 

@@ -4,7 +4,7 @@
     posterior (n, K)   component probabilities      K  components
 
 A mixture is four arrays, and with whitening two more: no pickle. On a GPU the fit and the posterior run on
-torch tensors through scikit-learn's array API; the host runs k-means, which starts EM, and all that few points need.
+torch tensors through scikit-learn's array API; the host runs k-means, which starts EM, and EM on few points.
 """
 
 import math
@@ -31,7 +31,7 @@ Features = Float[np.ndarray, "n d"]
 Rows = Float[np.ndarray, "n K"]
 FITTED = ("weights_", "means_", "covariances_", "precisions_cholesky_")
 FEW = 2**19
-"""Rows times components times columns that a host reads before a card has launched the kernels of a step of EM."""
+"""Rows times components times columns of an EM that is the host's: counted kernels say so, and no card has shown it."""
 FLAT = 1e-12  # a principal direction with less than this share of the first one's variance does not vary
 
 
@@ -59,13 +59,12 @@ class Mixture:
         return Mixture(self.covariance, {**self.arrays, "pca_mean": mean, "pca_map": map_})
 
     def posterior(self, features: Features, device: str = "cpu") -> Rows:
-        """Component posteriors, float64."""
-        classes, points = len(self.arrays["weights_"]), whiten(features, self.arrays)
-        model, place = _OnceWhitened(classes, covariance_type=self.covariance), _place(points, classes, device)
+        """Component posteriors, float64, of one device however many rows: that of a row rests on the row alone."""
+        model = _OnceWhitened(len(self.arrays["weights_"]), covariance_type=self.covariance)
         for name in FITTED:
-            setattr(model, name, _to(self.arrays[name], place))
-        with _dispatch(place):
-            return _from(model.predict_proba(_to(points, place)))
+            setattr(model, name, _to(self.arrays[name], device))
+        with _dispatch(device):
+            return _from(model.predict_proba(_to(whiten(features, self.arrays), device)))
 
     def teacher(self, features: Features, *, temperature: float, smoothing: float, device: str = "cpu") -> Rows:
         """T of these rows: tempered, then smoothed; float32, because that is what is cached."""
@@ -135,7 +134,7 @@ def fit(
     Raises:
         ValueError: when a covariance is singular.
     """
-    device = _place(points, len(start.means), device)
+    device = device if points.size * len(start.means) > FEW else "cpu"
     model = _OnceWhitened(
         len(start.means),
         covariance_type=covariance,
@@ -194,10 +193,6 @@ def temper(posterior: Rows, temperature: float) -> Rows:
 def smooth(rows: Rows, eps: float) -> Rows:
     """(1 - eps) T + eps / K. The smoothed rows are the teacher: in training, in search and in every report."""
     return (1 - eps) * rows + eps / rows.shape[1]
-
-
-def _place(points: Features, classes: int, device: str) -> str:
-    return device if points.size * classes > FEW else "cpu"
 
 
 def _dispatch(device: str) -> AbstractContextManager[Any]:

@@ -227,10 +227,15 @@ def test_a_posterior_of_a_row_does_not_depend_on_the_rows_beside_it():
 
 
 def test_few_points_are_the_hosts_whatever_the_device(array_api, monkeypatch):
-    """A card takes longer to launch what reads them. This device has no numbers to read."""
+    """A card takes longer to launch what fits them. This device has no numbers to read."""
     monkeypatch.setattr(mixture, "FEW", blobs().size * 3)
     on_host, asked = fitted(), fitted(device="meta")
-    np.testing.assert_array_equal(on_host.mixture.posterior(blobs()), asked.mixture.posterior(blobs(), "meta"))
+    np.testing.assert_array_equal(on_host.mixture.posterior(blobs()), asked.mixture.posterior(blobs()))
     monkeypatch.setattr(mixture, "FEW", blobs().size * 3 - 1)
     with pytest.raises(RuntimeError, match="meta"):
-        on_host.mixture.posterior(blobs(), "meta")
+        fitted(device="meta")
+
+
+def test_a_posterior_is_of_one_device_however_few_its_rows(array_api):
+    with pytest.raises(RuntimeError, match="meta"):
+        fitted().mixture.posterior(blobs()[:1], "meta")
